@@ -1,0 +1,5 @@
+"""``python -m vidfeat.cli``."""
+
+from vidfeat.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The registry of published weights, and the weights that come with vidfeat."""

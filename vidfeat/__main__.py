@@ -1,0 +1,5 @@
+"""``python -m vidfeat``."""
+
+from vidfeat.cli import main
+
+main()

@@ -1,0 +1,119 @@
+"""Every error that vidfeat raises on purpose, in one tree.
+
+::
+
+    VidfeatError
+    ├── UsageError            an option or argument that cannot be meant
+    │   └── MissingExtraError a package of an optional extra is not installed
+    ├── VideoError            one video cannot be read (kind says why)
+    ├── WeightsError          weights that are unknown, absent, or of another network
+    │   ├── StateDictError    the tensors do not fit the network
+    │   └── DownloadError     a file could not be fetched, or its hash is wrong
+    ├── StoreError            a feature file, index or head that cannot be used
+    │   ├── FingerprintError  made by another encoder
+    │   └── LockedError       another run is writing it
+    ├── DataError             labels or a dataset that do not fit their description
+    └── NothingDoneError      a run that ended without a single result
+
+A message says what was given, what was expected and what to try, in one line: the command line
+prints it as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+VideoErrorKind = Literal[
+    "unreadable",  # cannot be opened: no such file, no permission, not a regular file
+    "not_video",  # opened, but not a container with moving pictures
+    "no_frames",  # a video stream from which not one frame decodes
+    "damaged",  # broke midway; the clips before the break are kept
+    "too_short",  # shorter than a clip, and the plan says that this is an error
+    "limit",  # larger than the limits on pixels, frames or seconds
+    "timeout",  # the decode process made no progress for too long
+    "crashed",  # the decode process died
+    "memory",  # the decode process ran out of memory
+    "gone",  # disappeared while the run went on
+]
+
+
+class VidfeatError(Exception):
+    """Base of every error that vidfeat raises on purpose."""
+
+
+class UsageError(VidfeatError):
+    """An option or argument that cannot be meant; the message names the one that mends it."""
+
+
+class MissingExtraError(UsageError):
+    """A package of an optional extra is not installed."""
+
+    def __init__(self, extra: str, package: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package}: install it with pip install 'vidfeat[{extra}]'"
+        )
+        self.extra = extra
+
+
+class VideoError(VidfeatError):
+    """One video cannot be read, or not to its end.
+
+    Attributes:
+        kind: the class of failure, as written to ``/errors/kind``.
+        path: the file, as it was given.
+        at_seconds: where a damaged video broke, None for the others.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: VideoErrorKind,
+        path: str = "",
+        at_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind: VideoErrorKind = kind
+        self.path = path
+        self.at_seconds = at_seconds
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_video_error, (str(self), self.kind, self.path, self.at_seconds))
+
+
+def _rebuild_video_error(
+    message: str, kind: VideoErrorKind, path: str, at_seconds: float | None
+) -> VideoError:
+    return VideoError(message, kind=kind, path=path, at_seconds=at_seconds)
+
+
+class WeightsError(VidfeatError):
+    """Weights that are unknown, absent, or of another network."""
+
+
+class StateDictError(WeightsError):
+    """The tensors of a weights file do not fit the network."""
+
+
+class DownloadError(WeightsError):
+    """A weights file could not be fetched, or what came has the wrong hash."""
+
+
+class StoreError(VidfeatError):
+    """A feature file, index or head that cannot be used."""
+
+
+class FingerprintError(StoreError):
+    """Vectors of another encoder: they cannot be compared with these."""
+
+
+class LockedError(StoreError):
+    """Another run is writing this output."""
+
+
+class DataError(VidfeatError):
+    """Labels or a dataset that do not fit their description."""
+
+
+class NothingDoneError(VidfeatError):
+    """A run that ended without a single result, because every input failed."""

@@ -1,0 +1,102 @@
+"""Writing files so that they are whole or absent, whatever kills the process.
+
+The order that makes it so: write under a temporary name in the same folder, flush to the disk
+(fsync), rename over the target, flush the folder. A reader sees the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+TEMPORARY_MARK = ".writing-"
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside ``path`` that no finished file has; leftovers are recognised by it."""
+    return path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file or folder to the disk; folders where the system does not allow it are skipped."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; on success it becomes ``path``, on an error it is removed.
+
+    Raises:
+        OSError: as the writing or the rename does, a full disk among them; ``path`` is untouched.
+    """
+    temporary = temporary_name(path)
+    try:
+        yield temporary
+        sync_file(temporary)
+        temporary.replace(path)
+        sync_file(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
+    """Yield a temporary folder to fill; on success it becomes ``path``, on an error it is removed.
+
+    A folder cannot be renamed over one that has files. The old one is moved aside first and
+    removed last, so that it is never lost: only between two renames is ``path`` absent.
+
+    Raises:
+        FileExistsError: ``path`` exists and ``replace`` is False.
+    """
+    if path.exists() and not replace:
+        raise FileExistsError(str(path))
+    temporary = temporary_name(path)
+    temporary.mkdir()
+    aside: Path | None = None
+    try:
+        yield temporary
+        for file in sorted(temporary.rglob("*")):
+            sync_file(file)
+        sync_file(temporary)
+        if path.exists():
+            aside = temporary_name(path)
+            path.replace(aside)
+        temporary.replace(path)
+        sync_file(path.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if aside is not None and not path.exists():
+            aside.replace(path)
+        raise
+    if aside is not None:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as readable JSON, atomically."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value, whatever the order of its keys: what fingerprints are made of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
