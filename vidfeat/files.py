@@ -24,7 +24,7 @@ def temporary_name(path: Path) -> Path:
 
 
 def sync_file(path: Path) -> None:
-    """Flush a file or folder to the disk; folders where the system does not allow it are skipped."""
+    """Flush a file or folder to the disk; a folder only where the system allows it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -37,7 +37,7 @@ def sync_file(path: Path) -> None:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; on success it becomes ``path``, on an error it is removed.
+    """Yield a temporary path to write to; success makes it ``path``, an error removes it.
 
     Raises:
         OSError: as the writing or the rename does, a full disk among them; ``path`` is untouched.

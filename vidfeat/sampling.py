@@ -1,0 +1,307 @@
+"""Which frames make a clip: pure arithmetic on frame positions and seconds.
+
+A *position* counts the shown frames of a video from 0. A *slot* counts the frames of the plan's
+own rate: without a target rate, slot k is position k; with one, slot k is the frame shown at
+k / target. A clip takes ``frames`` slots, ``stride`` apart; the drawing is for 3 frames, stride 2,
+hop 3 over eleven slots::
+
+    slots      0 1 2 3 4 5 6 7 8 9 10
+    clip 0     f x f x f
+    clip 1           f x f x f
+    clip 2                 f x f x f        (its window ends on slot 10)
+
+Nothing here opens a file or imports torch.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal, get_args
+
+from vidfeat.errors import UsageError, VideoError
+
+ShortPolicy = Literal["repeat_last", "loop", "error"]
+TailPolicy = Literal["drop", "flush"]
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """How clips are laid over a video.
+
+    At most one of ``hop_frames``, ``hop_seconds`` and ``clips`` is given. With none of them,
+    windows stand side by side and a last one is moved back to end on the last frame, so that no
+    second of the video stays unseen. With a hop, windows start at its multiples, exactly.
+    """
+
+    frames: int = 16
+    """Frames of a clip."""
+    stride: int = 1
+    """Slots from one frame of a clip to the next."""
+    fps: Fraction | None = None
+    """Target frames per second; None keeps the video's own rate."""
+    hop_frames: int | None = None
+    """Slots from the start of one window to the start of the next."""
+    hop_seconds: float | None = None
+    """The same in seconds, rounded to slots of each video."""
+    clips: int | None = None
+    """So many clips, spread evenly; they overlap where the video is short."""
+    short: ShortPolicy = "repeat_last"
+    """What a video shorter than a clip gets: its last frame repeated, itself again, an error."""
+    tail: TailPolicy | None = None
+    """What becomes of a rest shorter than a hop; None: "flush" without a hop, "drop" with one."""
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise UsageError(f"--clip-frames must be at least 1, not {self.frames}")
+        if self.stride < 1:
+            raise UsageError(f"--frame-stride must be at least 1, not {self.stride}")
+        if self.fps is not None:
+            rate = Fraction(self.fps).limit_denominator(1_000_000)
+            if rate <= 0:
+                raise UsageError(f"--fps must be above 0, not {self.fps}")
+            object.__setattr__(self, "fps", rate)
+        layouts = {
+            "--hop-frames": self.hop_frames,
+            "--hop-seconds": self.hop_seconds,
+            "--clips": self.clips,
+        }
+        given = [name for name, value in layouts.items() if value is not None]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} exclude each other: give one of them")
+        for name in given:
+            value = layouts[name]
+            assert value is not None
+            if not value > 0 or value == float("inf"):
+                raise UsageError(f"{name} must be above 0, not {value}")
+        if self.short not in get_args(ShortPolicy):
+            known = ", ".join(get_args(ShortPolicy))
+            raise UsageError(f"--short knows {known}, not {self.short!r}")
+        if self.tail is not None and self.tail not in get_args(TailPolicy):
+            known = ", ".join(get_args(TailPolicy))
+            raise UsageError(f"--tail knows {known}, not {self.tail!r}")
+
+    @property
+    def span(self) -> int:
+        """Slots from a clip's first frame to its last, both counted."""
+        return (self.frames - 1) * self.stride + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; the rate as text, so that 30000/1001 stays exact."""
+        return {
+            **self.space_dict(),
+            "hop_frames": self.hop_frames,
+            "hop_seconds": self.hop_seconds,
+            "clips": self.clips,
+            "short": self.short,
+            "tail": self.tail,
+        }
+
+    def space_dict(self) -> dict[str, Any]:
+        """What decides which frames a vector saw, wherever its clip starts."""
+        return {
+            "frames": self.frames,
+            "stride": self.stride,
+            "fps": None if self.fps is None else str(self.fps),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ClipPlan:
+        """The inverse of :meth:`to_dict`."""
+        fps = values.get("fps")
+        return cls(**{**values, "fps": None if fps is None else Fraction(fps)})
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The frame clock of one video: how many frames are shown, and when."""
+
+    num_frames: int
+    """Frames that are shown."""
+    rate: Fraction
+    """Frames per second: constant, or the average of a variable rate."""
+    times: Sequence[float] | None = None
+    """Seconds at which each frame is shown, from the first; None at a constant rate."""
+    duration_seconds: float = 0.0
+    """Seconds from the first frame's start to the last frame's end; 0 computes it."""
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1 or self.rate <= 0:
+            raise ValueError(f"a timeline needs frames and a rate: {self!r}")
+        if self.times is not None and len(self.times) != self.num_frames:
+            raise ValueError(f"{len(self.times)} times for {self.num_frames} frames")
+        if self.duration_seconds <= 0:
+            last = (
+                float((self.num_frames - 1) / self.rate) if self.times is None else self.times[-1]
+            )
+            object.__setattr__(self, "duration_seconds", last + float(1 / self.rate))
+
+    def slots(self, fps: Fraction | None) -> int:
+        """How many slots the video has at a target rate."""
+        if fps is None:
+            return self.num_frames
+        if self.times is None:
+            # k with floor(k rate / fps) < n, that is k < n fps / rate: the ceiling of it
+            return -(-self.num_frames * fps // self.rate)
+        return max(1, -(-Fraction(self.duration_seconds) * fps // 1))
+
+    def position(self, slot: int, fps: Fraction | None) -> int:
+        """The frame shown in a slot."""
+        if fps is None:
+            return slot
+        if self.times is None:
+            return int(slot * self.rate // fps)
+        # A hair of tolerance: times come as floats out of ticks, and the frame that starts at
+        # k / fps exactly must not be missed by the last bit.
+        return max(0, bisect_right(self.times, float(slot / fps) + 1e-9) - 1)
+
+    def start_of(self, slot: int, fps: Fraction | None) -> float:
+        """Second at which the frame of a slot is first shown (constant rate: by its index)."""
+        position = self.position(slot, fps)
+        return float(position / self.rate) if self.times is None else float(self.times[position])
+
+    def end_of(self, slot: int, fps: Fraction | None) -> float:
+        """Second at which a slot ends: the next one's start, or the end of the video."""
+        if slot + 1 >= self.slots(fps):
+            return self.duration_seconds
+        return min(self.start_of(slot + 1, fps), self.duration_seconds)
+
+    def slot_at(self, seconds: float, fps: Fraction | None) -> int:
+        """The slot shown at a second, within the video."""
+        last = self.slots(fps) - 1
+        if fps is None and self.times is not None:
+            return min(max(0, bisect_right(self.times, seconds + 1e-9) - 1), last)
+        rate = self.rate if fps is None else fps
+        slot = int(Fraction(seconds) * rate + Fraction(1, 1_000_000))
+        return min(max(0, slot), last)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a video, in seconds from its first shown frame; no end means to the end."""
+
+    start_seconds: float = 0.0
+    end_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.start_seconds >= 0:
+            raise UsageError(f"a stretch starts at 0 or later, not {self.start_seconds}")
+        if self.end_seconds is not None and not self.end_seconds > self.start_seconds:
+            raise UsageError(
+                f"a stretch ends after its start: {self.start_seconds} to {self.end_seconds} s"
+            )
+
+
+@dataclass(frozen=True)
+class PlannedClip:
+    """One clip of one video: positions of its frames, and the seconds that it covers."""
+
+    positions: tuple[int, ...]
+    start_seconds: float
+    end_seconds: float
+
+
+def plan_clips(
+    timeline: Timeline, plan: ClipPlan, stretches: Sequence[Stretch] = ()
+) -> list[PlannedClip]:
+    """Lay a plan over a video, or over stretches of it.
+
+    Args:
+        timeline: the video's frame clock.
+        plan: the clips wanted.
+        stretches: parts of the video, each planned for itself in the order given; none means the
+            whole video.
+
+    Returns:
+        The clips in time order (stretch by stretch), at least one for each stretch.
+
+    Raises:
+        VideoError: kind ``too_short``: the policy is "error" and a clip does not fit, or a stretch
+            lies behind the end of the video.
+    """
+    total = timeline.slots(plan.fps)
+    if not stretches:
+        return _plan_range(timeline, plan, 0, total)
+    clips: list[PlannedClip] = []
+    for stretch in stretches:
+        if stretch.start_seconds >= timeline.duration_seconds:
+            raise VideoError(
+                f"the stretch from {stretch.start_seconds:g} s lies behind the end of the video at "
+                f"{timeline.duration_seconds:.3f} s",
+                kind="too_short",
+            )
+        first = timeline.slot_at(stretch.start_seconds, plan.fps)
+        end = total
+        if stretch.end_seconds is not None and stretch.end_seconds < timeline.duration_seconds:
+            last = timeline.slot_at(stretch.end_seconds, plan.fps)
+            # the slot that begins at the stretch's end is outside of it
+            at_start = abs(timeline.start_of(last, plan.fps) - stretch.end_seconds) < 1e-6
+            end = max(first + 1, last if at_start else last + 1)
+        clips += _plan_range(timeline, plan, first, end)
+    return clips
+
+
+def _plan_range(timeline: Timeline, plan: ClipPlan, first: int, end: int) -> list[PlannedClip]:
+    """Lay the plan over the slots ``first`` to ``end`` (the latter excluded)."""
+    length = end - first
+    if length < plan.span:
+        slots = _short_slots(timeline, plan, length)
+        whole = (timeline.start_of(first, plan.fps), timeline.end_of(end - 1, plan.fps))
+        clip = _clip(timeline, plan, [first + slot for slot in slots], whole)
+        return [clip] * (plan.clips or 1)
+    return [
+        _clip(timeline, plan, [first + start + i * plan.stride for i in range(plan.frames)])
+        for start in _starts(timeline, plan, length)
+    ]
+
+
+def _starts(timeline: Timeline, plan: ClipPlan, length: int) -> list[int]:
+    """First slots of the windows over ``length`` slots, which hold at least one window."""
+    room = length - plan.span
+    if plan.clips is not None:
+        if plan.clips == 1:
+            return [room // 2]
+        return [i * room // (plan.clips - 1) for i in range(plan.clips)]
+    if plan.hop_frames is not None:
+        hop = plan.hop_frames
+    elif plan.hop_seconds is not None:
+        rate = timeline.rate if plan.fps is None else plan.fps
+        hop = max(1, round(Fraction(plan.hop_seconds) * rate))
+    else:
+        hop = plan.span
+    starts = list(range(0, room + 1, hop))
+    by_default = plan.hop_frames is None and plan.hop_seconds is None
+    tail = plan.tail or ("flush" if by_default else "drop")
+    if tail == "flush" and starts[-1] != room:
+        starts.append(room)
+    return starts
+
+
+def _short_slots(timeline: Timeline, plan: ClipPlan, length: int) -> list[int]:
+    """The slots of the one clip of a video, or stretch, of ``length`` slots: fewer than a span."""
+    wanted = [i * plan.stride for i in range(plan.frames)]
+    if plan.short == "repeat_last":
+        return [min(slot, length - 1) for slot in wanted]
+    if plan.short == "loop":
+        return [slot % length for slot in wanted]
+    raise VideoError(
+        f"{length} frames ({timeline.duration_seconds:.2f} s) are fewer than the {plan.span} of a "
+        f"clip: choose --short repeat_last or loop, or fewer --clip-frames",
+        kind="too_short",
+    )
+
+
+def _clip(
+    timeline: Timeline,
+    plan: ClipPlan,
+    slots: list[int],
+    covers: tuple[float, float] | None = None,
+) -> PlannedClip:
+    if covers is None:
+        covers = (timeline.start_of(slots[0], plan.fps), timeline.end_of(slots[-1], plan.fps))
+    positions = tuple(
+        min(timeline.position(slot, plan.fps), timeline.num_frames - 1) for slot in slots
+    )
+    return PlannedClip(positions, *covers)
