@@ -1,0 +1,117 @@
+"""Labelled videos in their published formats.
+
+``open_dataset("ucf101", "UCF-101/", split=1)`` reads lists and folder and answers with a
+:class:`VideoDataset`; ``read_listing`` reads the lists alone, for use on a feature file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vidfeat.datasets import folders, hmdb51, kinetics, sports1m, table, ucf101
+from vidfeat.datasets.base import (
+    Listed,
+    Listing,
+    Part,
+    Sample,
+    VideoDataset,
+    find_videos,
+    match_listing,
+)
+from vidfeat.errors import UsageError
+
+__all__ = [
+    "DATASETS",
+    "Listed",
+    "Listing",
+    "Part",
+    "Sample",
+    "VideoDataset",
+    "find_videos",
+    "match_listing",
+    "open_dataset",
+    "read_listing",
+]
+
+# name -> classes of the complete dataset (None: whatever is there)
+DATASETS: dict[str, int | None] = {
+    "kinetics400": 400,
+    "kinetics600": 600,
+    "kinetics700": 700,
+    "sports1m": 487,
+    "ucf101": 101,
+    "hmdb51": 51,
+    "folder": None,
+    "csv": None,
+}
+
+
+def read_listing(
+    name: str, root: str | Path, *, lists: str | Path | None = None, split: int = 1
+) -> Listing:
+    """Read a dataset's published lists, without a look at its videos.
+
+    Args:
+        name: ``kinetics400``, ``-600`` or ``-700``, ``sports1m``, ``ucf101`` or ``hmdb51``.
+        root: the dataset's folder, where the lists are looked for.
+        lists: the folder of the lists, where it is another one.
+        split: 1, 2 or 3, for UCF101 and HMDB51.
+
+    Raises:
+        UsageError: an unknown name or split.
+        DataError: the lists are not there, or not as published.
+    """
+    root, lists = Path(root), _folder(lists)
+    if name in ("ucf101", "hmdb51") and split not in (1, 2, 3):
+        raise UsageError(f"{name} has the splits 1, 2 and 3, not {split}")
+    if name == "ucf101":
+        return ucf101.read_listing(root, lists, split)
+    if name == "hmdb51":
+        return hmdb51.read_listing(root, lists, split)
+    if name == "sports1m":
+        return sports1m.read_listing(root, lists)
+    if name.startswith("kinetics") and name in DATASETS:
+        return kinetics.read_listing(root, lists, name=name)
+    raise UsageError(f"no published lists for {name!r}: there are those of {', '.join(DATASETS)}")
+
+
+def open_dataset(
+    name: str,
+    root: str | Path,
+    *,
+    lists: str | Path | None = None,
+    split: int = 1,
+    holdout: float = 0.2,
+) -> VideoDataset:
+    """Read a dataset: its labels, its parts, and which of its videos are there.
+
+    Args:
+        name: one of ``DATASETS``, or ``auto``: a CSV file or a folder with a labels.csv is a
+            table, any other folder has a folder per class.
+        root: the folder of the videos; for ``csv`` the table itself may be given.
+        lists: the folder of the split files, where it is another one.
+        split: 1, 2 or 3, for UCF101 and HMDB51.
+        holdout: the share held out for testing by ``folder`` and ``csv`` without parts.
+
+    Raises:
+        UsageError: an unknown name or split.
+        DataError: a layout that is not the dataset's; the message says what was found.
+    """
+    root = Path(root)
+    if name == "auto":
+        name = "csv" if root.is_file() or (root / "labels.csv").is_file() else "folder"
+    if name not in DATASETS:
+        raise UsageError(f"no dataset {name!r}: there are auto, {', '.join(DATASETS)}")
+    if name == "csv":
+        file = Path(lists) if lists is not None else root
+        return table.read_table(file, root if lists is not None else None, holdout=holdout)
+    if name == "folder":
+        return folders.read_folders(root, holdout=holdout)
+    if name.startswith("kinetics") and not kinetics.list_files(root, _folder(lists)):
+        return folders.read_folders(root, name=name, holdout=holdout)
+    listing = read_listing(name, root, lists=lists, split=split)
+    return match_listing(listing, find_videos(root), root)
+
+
+def _folder(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)

@@ -1,0 +1,268 @@
+"""What every dataset is read into, and how published lists meet the files that are there.
+
+A dataset is published as a *listing*: class names, and an entry a video under the name that its
+authors gave it. The files on a disk are another thing: some are missing, some were converted, some
+stand in another folder. :func:`match_listing` brings the two together and counts what is left over
+on either side; it takes the paths of a folder as well as those of a feature file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from vidfeat.errors import DataError
+
+Part = Literal["train", "val", "test", "unused"]
+
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
+    | {".ogv", ".ts", ".webm", ".wmv"}
+)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A video as its dataset lists it."""
+
+    name: str
+    """The name in the published list, for messages."""
+    keys: tuple[str, ...]
+    """Ends of a path without suffix, best first: ``Class/v_Class_g01_c01``, the stem alone."""
+    labels: tuple[int, ...]
+    """Class indexes; more than one only where the dataset has several labels a video."""
+    part: Part
+    group: str = ""
+    """What must not be torn apart by a split: the recording that a clip was cut from."""
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A dataset as published: no file of it has been looked at."""
+
+    dataset: str
+    classes: tuple[str, ...]
+    entries: tuple[Listed, ...]
+    ignore_case: bool = False
+    """Whether names differ in case between list and files (UCF101's HandstandPushups)."""
+
+    def part(self, part: Part) -> tuple[Listed, ...]:
+        """The entries of one part."""
+        return tuple(entry for entry in self.entries if entry.part == part)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A video, or a stretch of one, with its label or labels."""
+
+    path: str
+    """Relative to the dataset's root, ``/`` as separator."""
+    labels: tuple[int, ...]
+    part: Part = "train"
+    group: str = ""
+    start_seconds: float | None = None
+    """Start of the labelled stretch; None: the start of the video."""
+    end_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class VideoDataset:
+    """Labelled videos that exist, and an account of those that do not."""
+
+    name: str
+    root: Path
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    missing: tuple[str, ...] = ()
+    """Listed videos without a file."""
+    unlisted: tuple[str, ...] = ()
+    """Files that no list names."""
+    notes: tuple[str, ...] = field(default=())
+    """What a reader of a log should know: lists used, a part made up, and the like."""
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def part(self, part: Part) -> VideoDataset:
+        """The same dataset with the samples of one part.
+
+        Raises:
+            DataError: there is none in it.
+        """
+        chosen = tuple(sample for sample in self.samples if sample.part == part)
+        if not chosen:
+            there = Counter(sample.part for sample in self.samples)
+            known = ", ".join(f"{name} ({count})" for name, count in sorted(there.items()))
+            raise DataError(
+                f"{self.name} under {self.root} has no videos in its part {part!r}: it has {known}"
+            )
+        return replace(self, samples=chosen)
+
+    @property
+    def evaluation_part(self) -> Part:
+        """The part that accuracy is reported on: ``val`` where there is one, else ``test``."""
+        parts = {sample.part for sample in self.samples}
+        return "val" if "val" in parts else "test"
+
+    def without(self, broken: Iterable[str]) -> VideoDataset:
+        """The same dataset without some paths."""
+        gone = set(broken)
+        return replace(self, samples=tuple(s for s in self.samples if s.path not in gone))
+
+    def summary(self) -> str:
+        """One line: videos a part, classes, missing and unlisted files."""
+        there = Counter(sample.part for sample in self.samples)
+        parts = ", ".join(f"{name} {count:,}" for name, count in sorted(there.items()))
+        text = f"{self.name}: {len(self.classes)} classes, {len(self.samples):,} videos ({parts})"
+        if self.missing:
+            text += f", {len(self.missing):,} listed but missing (the first: {self.missing[0]})"
+        if self.unlisted:
+            text += f", {len(self.unlisted):,} files not listed"
+        return "; ".join((text, *self.notes))
+
+
+def find_videos(root: Path) -> list[str]:
+    """Paths of all video files under a folder, relative, ``/`` as separator, sorted.
+
+    Files are told by their suffix; hidden files and folders are passed over.
+
+    Raises:
+        DataError: the folder is not there.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder: give the folder that holds the dataset's videos")
+    found: list[str] = []
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        base = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        found += [
+            str(base / name)
+            for name in files
+            if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith(".")  # noqa: PTH122
+        ]
+    return sorted(found)
+
+
+def path_keys(path: str) -> tuple[str, str]:
+    """The two ends of a path that a list may name: ``folder/stem`` and ``stem``."""
+    pure = PurePosixPath(path)
+    return f"{pure.parent.name}/{pure.stem}", pure.stem
+
+
+def match_listing(listing: Listing, paths: Sequence[str], root: Path = Path()) -> VideoDataset:
+    """Find the file of each listed video among some paths.
+
+    A name is looked for exactly and then, where the listing says so, without regard to case; the
+    suffix never counts, so that converted videos still match.
+
+    Raises:
+        DataError: not one listed video is among the paths.
+    """
+    exact: dict[str, str] = {}
+    folded: dict[str, str] = {}
+    for path in sorted(paths, reverse=True):  # of two equal ends, the first path stays
+        for key in path_keys(path):
+            exact[key] = path
+            folded[key.casefold()] = path
+    samples: list[Sample] = []
+    missing: list[str] = []
+    for entry in listing.entries:
+        path_ = _look_up(entry.keys, exact, folded if listing.ignore_case else {})
+        if path_ is None:
+            missing.append(entry.name)
+            continue
+        samples.append(
+            Sample(
+                path_,
+                entry.labels,
+                entry.part,
+                entry.group,
+                entry.start_seconds,
+                entry.end_seconds,
+            )
+        )
+    if not samples and listing.entries:
+        first = listing.entries[0].name
+        there = f"{len(paths):,} videos such as {paths[0]}" if paths else "no videos"
+        raise DataError(
+            f"none of the {len(listing.entries):,} videos that {listing.dataset} lists "
+            f"(such as {first}) was found: {root} has {there}"
+        )
+    used = {sample.path for sample in samples}
+    unlisted = tuple(path for path in paths if path not in used)
+    return VideoDataset(
+        listing.dataset, root, listing.classes, tuple(samples), tuple(missing), unlisted
+    )
+
+
+def _look_up(keys: Sequence[str], exact: dict[str, str], folded: dict[str, str]) -> str | None:
+    for key in keys:
+        if key in exact:
+            return exact[key]
+    for key in keys:
+        if key.casefold() in folded:
+            return folded[key.casefold()]
+    return None
+
+
+def describe_folder(folder: Path, limit: int = 4) -> str:
+    """What a folder holds, for an answer that says what was found instead.
+
+    Example: ``3 folders (a, b, c) and 12 files (1.avi, 2.avi, 3.avi, 4.avi, ...)``.
+    """
+    if not folder.is_dir():
+        return "no such folder" if not folder.exists() else "a file"
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    folders = [name for name in names if (folder / name).is_dir()]
+    files = [name for name in names if name not in set(folders)]
+    texts = []
+    for kind, members in (("folder", folders), ("file", files)):
+        if members:
+            shown = ", ".join(members[:limit]) + (", ..." if len(members) > limit else "")
+            texts.append(f"{len(members)} {kind}{'s'[: len(members) != 1]} ({shown})")
+    return " and ".join(texts) or "an empty folder"
+
+
+def wrong_layout(dataset: str, folder: Path, expected: str) -> DataError:
+    """The error for a folder that is not laid out as the dataset is."""
+    return DataError(
+        f"{folder} is not laid out as {dataset}: expected {expected}; "
+        f"found {describe_folder(folder)}"
+    )
+
+
+def lists_folder(
+    dataset: str, root: Path, lists: Path | None, probe: str, expected: str, usual: Sequence[str]
+) -> Path:
+    """The folder of a dataset's split files: the one given, or where they usually stand.
+
+    Args:
+        dataset: its name, for the message.
+        root: the folder of its videos.
+        lists: the folder given by the user, None to look under the root.
+        probe: a glob that only the right folder answers.
+        expected: what to say that was expected.
+        usual: names of folders below or beside the root where the lists come unpacked.
+
+    Raises:
+        DataError: no such folder.
+    """
+    if lists is not None:
+        if not any(lists.glob(probe)):
+            raise wrong_layout(f"{dataset}'s split files", lists, expected)
+        return lists
+    candidates = [root, *(root / name for name in usual), *(root.parent / name for name in usual)]
+    for folder in candidates:
+        if folder.is_dir() and any(folder.glob(probe)):
+            return folder
+    looked = ", ".join(str(folder) for folder in candidates[: len(usual) + 1])
+    raise DataError(
+        f"{dataset} needs its split files ({expected}): give their folder with --splits; "
+        f"looked in {looked}; {root} has {describe_folder(root)}"
+    )

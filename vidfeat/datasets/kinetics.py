@@ -1,0 +1,94 @@
+"""Kinetics-400, -600 and -700: ten-second stretches of YouTube videos.
+
+The lists are CSV files with ``label,youtube_id,time_start,time_end,split``; files are named
+``<youtube_id>_<start:06d>_<end:06d>.mp4`` or plainly ``<youtube_id>.mp4``, in a folder per class or
+all in one. A part of the videos is gone from the site: missing ones are counted, not an error.
+Copies without the lists, in folders per part and class, are read as such folders.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from vidfeat.datasets.base import Listed, Listing, Part, wrong_layout
+from vidfeat.errors import DataError
+
+COLUMNS = ("label", "youtube_id", "time_start", "time_end")
+USUAL_FOLDERS = ("", "annotations", "lists", "splits")
+EXPECTED = (
+    "CSV files with label,youtube_id,time_start,time_end,split (train.csv, val.csv), or folders "
+    "train/<class>/ and val/<class>/"
+)
+PARTS: dict[str, Part] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "validate": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def list_files(root: Path, lists: Path | None = None) -> list[Path]:
+    """The CSV files that are lists of Kinetics, in the given folder or where they usually stand."""
+    folders = [lists] if lists is not None else [root / name for name in USUAL_FOLDERS]
+    for folder in folders:
+        if folder.is_dir():
+            files = [file for file in sorted(folder.glob("*.csv")) if _is_list(file)]
+            if files:
+                return files
+    return []
+
+
+def read_listing(root: Path, lists: Path | None = None, *, name: str = "kinetics400") -> Listing:
+    """Read the CSV lists.
+
+    Raises:
+        DataError: no lists, or rows that are not as published.
+    """
+    files = list_files(root, lists)
+    if not files:
+        raise wrong_layout(name, lists or root, EXPECTED)
+    rows: list[tuple[str, str, str, str, Part]] = []
+    for file in files:
+        rows += _read_rows(file)
+    classes = tuple(sorted({row[0] for row in rows}))
+    index = {label: number for number, label in enumerate(classes)}
+    entries: dict[tuple[str, str], Listed] = {}
+    for label, identity, start, end, part in rows:
+        keys = [identity]
+        if start and end:
+            keys.insert(0, f"{identity}_{int(float(start)):06d}_{int(float(end)):06d}")
+        # one row a stretch: some releases list it in two files (train.csv and an all.csv)
+        entries.setdefault((keys[0], part), Listed(keys[0], tuple(keys), (index[label],), part))
+    return Listing(name, classes, tuple(entries.values()))
+
+
+def _is_list(file: Path) -> bool:
+    with file.open(encoding="utf-8", newline="") as lines:
+        header = next(csv.reader(lines), [])
+    return {"label", "youtube_id"} <= {column.strip().lower() for column in header}
+
+
+def _read_rows(file: Path) -> list[tuple[str, str, str, str, Part]]:
+    rows = []
+    with file.open(encoding="utf-8", newline="") as lines:
+        reader = csv.DictReader(lines, skipinitialspace=True)
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+        from_name = next((part for word, part in PARTS.items() if word in file.stem.lower()), None)
+        for number, row in enumerate(reader, 2):
+            label = (row.get("label") or "").strip()
+            identity = (row.get("youtube_id") or "").strip()
+            part = PARTS.get((row.get("split") or "").strip().lower(), from_name)
+            if not label:
+                continue  # the lists of test parts come without labels
+            if not identity or part is None:
+                raise DataError(
+                    f"{file}, line {number}: expected a youtube_id and a split (train, validate or "
+                    f"test, here or in the file's name), found {row}"
+                )
+            start, end = (row.get("time_start") or "", row.get("time_end") or "")
+            rows.append((label, identity, start.strip(), end.strip(), part))
+    return rows

@@ -1,0 +1,68 @@
+"""Sports-1M: a million YouTube videos of 487 classes, with one or more labels each.
+
+``train_partition.txt`` and ``test_partition.txt`` have a line ``<url> <label ids, by commas>`` a
+video; ``labels.txt`` has the class names in index order. Videos are files named by their YouTube
+id, in whatever folders; many are gone from the site since, and are counted as missing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from vidfeat.datasets.base import Listed, Listing, Part, lists_folder
+from vidfeat.errors import DataError
+
+EXPECTED = "train_partition.txt, test_partition.txt and labels.txt"
+USUAL_FOLDERS = ("original", "annotations", "sports1m", "splits")
+
+
+def read_listing(root: Path, lists: Path | None = None) -> Listing:
+    """Read the partition files.
+
+    Raises:
+        DataError: no partition files, or lines that are not as published.
+    """
+    folder = lists_folder("Sports-1M", root, lists, "*_partition.txt", EXPECTED, USUAL_FOLDERS)
+    label_file = folder / "labels.txt"
+    if not label_file.is_file():
+        raise DataError(f"{folder} has partition files but no labels.txt: expected {EXPECTED}")
+    classes = tuple(label_file.read_text(encoding="utf-8").split("\n"))
+    while classes and not classes[-1].strip():
+        classes = classes[:-1]
+    classes = tuple(name.strip() for name in classes)
+    entries: list[Listed] = []
+    parts: tuple[tuple[Part, str], ...] = (("train", "train"), ("test", "test"))
+    for part, stem in parts:
+        file = folder / f"{stem}_partition.txt"
+        if file.is_file():
+            entries += _read_partition(file, part, len(classes))
+    return Listing("sports1m", classes, tuple(entries))
+
+
+def _read_partition(file: Path, part: Part, num_classes: int) -> list[Listed]:
+    entries = []
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            fields = line.split()
+            if not fields:
+                continue
+            identity = youtube_id(fields[0])
+            labels = tuple(int(x) for x in "".join(fields[1:]).split(",") if x.isdigit())
+            if identity is None or not labels or max(labels) >= num_classes:
+                raise DataError(
+                    f"{file}, line {number}: expected '<youtube url> <label ids, by commas>' with "
+                    f"ids below {num_classes}, found {line.strip()!r}"
+                )
+            entries.append(Listed(identity, (identity,), labels, part))
+    return entries
+
+
+def youtube_id(url: str) -> str | None:
+    """The id in a video's address: ``v=`` of a watch page, or the end of a short address."""
+    parsed = urlsplit(url)
+    values = parse_qs(parsed.query).get("v")
+    if values:
+        return values[0]
+    tail = parsed.path.rstrip("/").rpartition("/")[2]
+    return tail or None
