@@ -1,0 +1,50 @@
+"""``vidfeat models``: the networks, their sizes and their embeddings."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(
+    "models",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: vidfeat models --json | jq '.[] | select(.embedding_size == 512) | .name'",
+)
+@click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
+def command(as_json: bool) -> None:
+    """List the networks: parameters (with 400 classes), embedding size, layers."""
+    from vidfeat.models import MODEL_NAMES, model_info
+
+    infos = [model_info(name) for name in MODEL_NAMES]
+    if as_json:
+        import json
+
+        rows = [
+            {
+                "name": info.name,
+                "parameters": info.parameters,
+                "embedding_size": info.embedding_size,
+                "layers": list(info.layer_names),
+                "layer_widths": list(info.layer_widths),
+                "input_size": info.input_size,
+            }
+            for info in infos
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, caption="Parameters with 400 classes; R2D at 16 frames.")
+    for heading in ("name", "parameters", "embedding", "input", "layers (--layer)"):
+        table.add_column(heading, justify="left" if heading[0] in "nl" else "right", no_wrap=True)
+    for info in infos:
+        table.add_row(
+            info.name,
+            f"{info.parameters / 1e6:.1f} M",
+            str(info.embedding_size),
+            str(info.input_size),
+            f"{info.layer_names[0]} .. {info.layer_names[-1]}",
+        )
+    Console().print(table)

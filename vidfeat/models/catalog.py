@@ -1,0 +1,186 @@
+"""Names to networks: ``r2plus1d_18``, ``rmc4_34``, ``swin3d_t`` and so on.
+
+The names of the paper's networks are ``<family>_<layers>``. ``r2plus1d_18`` is torchvision's (its
+midplane rule, its batch-norm eps), ``r2plus1d_18_paper`` the paper's, ``r2plus1d_152_pool`` has
+the max-pool after the stem; all others are the paper's, with the batch-norm eps of its files.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import cast
+
+import torch
+
+from vidfeat.errors import UsageError
+from vidfeat.models import torchvision_video
+from vidfeat.models.base import VideoNetwork
+from vidfeat.models.resnet3d import Design, Kind, MidplaneRule, VideoResNet
+
+TORCHVISION_EPS = 1e-5
+CAFFE2_EPS = 1e-3  # of every network that the paper's authors published
+_TORCHVISION_NAMES = ("r2plus1d_18", "r3d_18", "mc3_18")
+
+
+def _kinds(family: str) -> tuple[Kind, ...]:
+    """2D or 3D, for the stem (group 1) and layer1 .. layer4 (groups 2 .. 5)."""
+    if family.startswith("mc"):  # 3D below group x
+        return tuple("3d" if group < int(family[2]) else "2d" for group in range(1, 6))
+    if family.startswith("rmc"):  # 3D from group x on
+        return tuple("3d" if group >= int(family[3]) else "2d" for group in range(1, 6))
+    kinds: dict[str, tuple[Kind, ...]] = {
+        "r2d": ("whole", "2d", "2d", "2d", "2d"),
+        "fr2d": ("2d",) * 5,
+        "r3d": ("3d",) * 5,
+        "r2plus1d": ("2+1d",) * 5,
+    }
+    return kinds[family]
+
+
+FAMILIES = (
+    "r2plus1d",
+    "r3d",
+    *(f"mc{x}" for x in range(2, 6)),
+    *(f"rmc{x}" for x in range(2, 6)),
+    "r2d",
+    "fr2d",
+)
+
+
+def _designs() -> dict[str, Design]:
+    designs: dict[str, Design] = {}
+    for family in FAMILIES:
+        kinds = cast(tuple[Kind, Kind, Kind, Kind, Kind], _kinds(family))
+        for depth in (10, 18, 34, 152) if family in ("r2plus1d", "r3d") else (10, 18, 34):
+            design = Design(kinds, depth)
+            name = f"{family}_{depth}"
+            designs[name] = design
+            if name == "r2plus1d_18":
+                designs[name] = replace(design, midplanes="block")
+                designs[f"{name}_paper"] = design
+            if depth == 152:
+                designs[f"{name}_pool"] = replace(design, stem_pool=True)
+    return designs
+
+
+DESIGNS = _designs()
+MODEL_NAMES: tuple[str, ...] = (*DESIGNS, *torchvision_video.BUILDERS)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What can be said of a network without its weights.
+
+    Attributes:
+        name: as `build_model` takes it.
+        parameters: with 400 classes, three channels, and clips of ``clip_frames`` frames.
+        embedding_size: length of the default layer's vector.
+        layer_names: the layers, first to last; the last one is the default.
+        layer_widths: channels of each.
+        clip_frames: what the count of parameters holds for; only R2D's depends on it.
+        input_size: side in pixels of the square that the network's published forms take.
+    """
+
+    name: str
+    parameters: int
+    embedding_size: int
+    layer_names: tuple[str, ...]
+    layer_widths: tuple[int, ...]
+    clip_frames: int
+    input_size: int
+
+
+def check_name(name: str) -> str:
+    """Return the name; of an unknown one say which come near, and which there are.
+
+    Raises:
+        UsageError: no such network.
+    """
+    if name in MODEL_NAMES:
+        return name
+    near = difflib.get_close_matches(name, MODEL_NAMES, n=3)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise UsageError(f"no network {name!r}: {hint}there are {', '.join(MODEL_NAMES)}")
+
+
+def default_bn_eps(name: str) -> float:
+    """Batch-norm eps of a paper's network: torchvision's for its three, the authors' for others."""
+    return TORCHVISION_EPS if name in _TORCHVISION_NAMES else CAFFE2_EPS
+
+
+def build_model(
+    name: str,
+    num_classes: int = 400,
+    *,
+    clip_frames: int = 16,
+    in_channels: int = 3,
+    midplanes: MidplaneRule | None = None,
+    bn_eps: float | None = None,
+    stem_pool: bool | None = None,
+) -> VideoNetwork:
+    """Build a network with random weights.
+
+    Args:
+        name: one of ``MODEL_NAMES``.
+        num_classes: outputs of the last layer.
+        clip_frames: T; R2D is made for one clip length, MViT for 16, the others take any.
+        in_channels: 3 for RGB, 2 for optical flow.
+        midplanes: ``block`` (torchvision) or ``conv`` (paper), in place of the name's own.
+        bn_eps: in place of the name's own: 1e-5 for torchvision's three, 1e-3 for the others.
+        stem_pool: a max-pool after the stem, in place of the name's own.
+
+    Raises:
+        UsageError: an unknown name, a number below one, or an option this network does not have.
+    """
+    check_name(name)
+    for option, value in (
+        ("num_classes", num_classes),
+        ("clip_frames", clip_frames),
+        ("in_channels", in_channels),
+    ):
+        if value < 1:
+            raise UsageError(f"{option} is {value}: give at least 1")
+    if name not in DESIGNS:
+        if midplanes is not None or bn_eps is not None or stem_pool is not None:
+            raise UsageError(
+                f"midplanes, bn_eps and stem_pool belong to the paper's networks: {name} has none"
+            )
+        return torchvision_video.build(
+            name, num_classes=num_classes, clip_frames=clip_frames, in_channels=in_channels
+        )
+    design = DESIGNS[name]
+    if midplanes is not None:
+        if design.kinds[0] != "2+1d":
+            raise UsageError(f"only R(2+1)D has midplanes: leave the option out for {name}")
+        design = replace(design, midplanes=midplanes)
+    if stem_pool is not None:
+        design = replace(design, stem_pool=stem_pool)
+    return VideoResNet(
+        design,
+        num_classes=num_classes,
+        clip_frames=clip_frames,
+        in_channels=in_channels,
+        bn_eps=default_bn_eps(name) if bn_eps is None else bn_eps,
+    )
+
+
+@cache
+def model_info(name: str, clip_frames: int = 16) -> ModelInfo:
+    """Size and layers of a network, counted on a copy that has shapes and no memory.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    with torch.device("meta"):
+        network = build_model(name, clip_frames=clip_frames)
+    return ModelInfo(
+        name=name,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        embedding_size=network.embedding_size(),
+        layer_names=network.layer_names,
+        layer_widths=tuple(network.layer_widths.values()),
+        clip_frames=clip_frames,
+        input_size=112 if name in DESIGNS else 224,
+    )
