@@ -1,0 +1,53 @@
+"""The identity of a video: its path relative to the root, as text that every file format takes.
+
+File names are bytes; a feature file, a CSV and JSON hold Unicode text. The rule that joins them
+can be undone, and no two paths share an identity:
+
+* the separator is ``/``;
+* bytes that are not UTF-8 (and the zero byte) become ``%XX``, in capital hex digits;
+* a ``%`` that stands before two hex digits becomes ``%25``; every other ``%`` stays as it is, so
+  that ``100% wool.mp4`` is its own identity.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from vidfeat.errors import UsageError
+
+_LITERAL_PERCENT = re.compile(r"%(?=[0-9A-Fa-f]{2})")
+_NOT_TEXT = re.compile("[\udc80-\udcff\x00]")
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+
+
+def path_to_identity(relative: str) -> str:
+    """Text that names ``relative`` (a path as the os module gives it) in every file of vidfeat.
+
+    Raises:
+        UsageError: the text holds what no file name of this system can hold (lone surrogates that
+            stand for no byte).
+    """
+    try:
+        name = os.fsencode(relative)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{relative!a} cannot be the path of a file here: give paths as os.listdir or "
+            "os.fsdecode return them"
+        ) from error
+    text = name.decode("utf-8", "surrogateescape")
+    if os.sep != "/":
+        text = text.replace(os.sep, "/")
+    text = _LITERAL_PERCENT.sub("%25", text)
+    return _NOT_TEXT.sub(_escape_byte, text)
+
+
+def _escape_byte(found: re.Match[str]) -> str:
+    return f"%{ord(found.group()) & 0xFF:02X}"  # U+DC80..U+DCFF stand for the bytes 80..FF
+
+
+def identity_to_path(identity: str) -> str:
+    """The path that ``path_to_identity`` was given, for the os module (bytes as surrogates)."""
+    name = _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), identity.encode("utf-8"))
+    path = os.fsdecode(name)
+    return path if os.sep == "/" else path.replace("/", os.sep)

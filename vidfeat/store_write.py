@@ -1,0 +1,225 @@
+"""Writing a feature file: all at once or block by block, whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat import __version__
+from vidfeat.embeddings import Embeddings, FloatVectors
+from vidfeat.errors import DataError
+from vidfeat.files import atomic_write, canonical_json
+from vidfeat.records import RunIdentity, VideoFailure, VideoRecord
+from vidfeat.store import FORMAT, FORMAT_VERSION
+
+# Small enough to read a few rows quickly, large enough that a million rows are few chunks.
+CHUNK_BYTES = 256 << 10
+_TEXT = h5py.string_dtype("utf-8")
+
+
+class StoreWriter:
+    """An open feature file that takes rows until it has as many as its videos say."""
+
+    def __init__(
+        self,
+        handle: h5py.File,
+        identity: RunIdentity,
+        records: Sequence[VideoRecord],
+        counts: Sequence[int],
+        failures: Sequence[VideoFailure],
+    ) -> None:
+        self._rows = int(sum(counts))
+        self._next = 0
+        self._file = handle
+        _write_attributes(handle, identity)
+        _write_videos(handle.create_group("videos"), records, counts)
+        _write_errors(handle.create_group("errors"), failures)
+        per_row = np.repeat(np.arange(len(counts), dtype=np.int64), np.asarray(counts, np.int64))
+        handle.create_dataset("video", data=per_row)
+        self._start = handle.create_dataset("start_seconds", (self._rows,), "float64")
+        self._end = handle.create_dataset("end_seconds", (self._rows,), "float64")
+        chunk = chunk_shape(self._rows, identity.dimension, identity.dtype)
+        self._vectors = handle.create_dataset(
+            "vectors", (self._rows, identity.dimension), identity.dtype, chunks=chunk
+        )
+        # Rows wait here until they are a whole chunk, which then goes to the file as it is.
+        self._direct = chunk is not None and chunk[1] == identity.dimension
+        shape = chunk or (1, identity.dimension)
+        self._waiting: NDArray[Any] = np.zeros(shape, dtype=identity.dtype)
+
+    def append(self, vectors: FloatVectors, start: NDArray[Any], end: NDArray[Any]) -> None:
+        """Add rows: vectors (n, D), seconds (n,)."""
+        count = len(vectors)
+        if self._next + count > self._rows:
+            raise DataError(f"more rows than the {self._rows} that the videos have")
+        self._start[self._next : self._next + count] = start
+        self._end[self._next : self._next + count] = end
+        if not self._direct:
+            self._vectors[self._next : self._next + count] = vectors
+            self._next += count
+            return
+        size = len(self._waiting)
+        done = 0
+        while done < count:
+            held = self._next % size
+            take = min(count - done, size - held)
+            block = vectors[done : done + take]
+            if take == size and block.dtype == self._waiting.dtype and block.flags.c_contiguous:
+                self._vectors.id.write_direct_chunk((self._next, 0), block)
+            else:
+                self._waiting[held : held + take] = block
+                if held + take == size:
+                    self._flush()
+            self._next += take
+            done += take
+
+    def _flush(self) -> None:
+        first = self._next - self._next % len(self._waiting)
+        self._vectors.id.write_direct_chunk((first, 0), self._waiting)
+
+    def finish(self) -> None:
+        """Write what is left of the last chunk.
+
+        Raises:
+            DataError: rows are missing.
+        """
+        if self._next != self._rows:
+            raise DataError(f"{self._next} rows were written, the videos have {self._rows}")
+        held = self._next % len(self._waiting)
+        if self._direct and held:
+            self._waiting[held:] = 0
+            self._flush()
+
+
+@contextmanager
+def writing_store(
+    path: Path,
+    identity: RunIdentity,
+    records: Sequence[VideoRecord],
+    counts: Sequence[int],
+    failures: Sequence[VideoFailure] = (),
+) -> Iterator[StoreWriter]:
+    """Open a new feature file for its rows; on success it takes the place of ``path`` whole.
+
+    Args:
+        path: the feature file.
+        identity: what all its rows share.
+        records: the videos, sorted by path, each once.
+        counts: rows of each video, in the same order.
+        failures: for ``/errors``.
+
+    Raises:
+        DataError: the videos are not sorted, or rows are missing at the end.
+        OSError: as writing does, a full disk among them; ``path`` is then as it was.
+    """
+    paths = [record.path for record in records]
+    for before, after in pairwise(paths):
+        if before >= after:
+            raise DataError(f"videos must be sorted by path, each once: {after!r} after {before!r}")
+    with atomic_write(path) as temporary, _new_file(temporary) as handle:
+        writer = StoreWriter(handle, identity, records, counts, failures)
+        yield writer
+        writer.finish()
+        handle.flush()
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file; a write that the system refuses is an OSError, however HDF5 tells it."""
+    handle = None
+    try:
+        handle = h5py.File(path, "w", locking="best-effort")
+        yield handle
+        handle.close()
+    except BaseException as error:
+        if handle is not None:
+            with suppress(Exception):  # the first error is the one that tells
+                handle.close()
+        if isinstance(error, RuntimeError):
+            found = re.search(r"errno = (\d+)", str(error))
+            number = int(found[1]) if found else errno.EIO
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise
+
+
+def write_store(
+    path: Path,
+    identity: RunIdentity,
+    videos: Iterable[tuple[VideoRecord, Embeddings]],
+    failures: Sequence[VideoFailure] = (),
+) -> None:
+    """Write a feature file of what fits in memory; the videos may come in any order.
+
+    Raises:
+        DataError: a path occurs twice, or vectors are of another dimension.
+        OSError: as writing does; ``path`` is then as it was.
+    """
+    ordered = sorted(videos, key=lambda video: video[0].path)
+    for record, embeddings in ordered:
+        if embeddings.vectors.shape[1] != identity.dimension:
+            raise DataError(
+                f"{record.path}: vectors of {embeddings.vectors.shape[1]} dimensions, expected "
+                f"{identity.dimension}"
+            )
+    records = [record for record, _ in ordered]
+    counts = [len(embeddings) for _, embeddings in ordered]
+    with writing_store(path, identity, records, counts, failures) as writer:
+        for _, embeddings in ordered:
+            writer.append(embeddings.vectors, embeddings.start_seconds, embeddings.end_seconds)
+
+
+def chunk_shape(rows: int, dimension: int, dtype: str) -> tuple[int, int] | None:
+    """Chunks of about 256 KiB; None where there is nothing to divide."""
+    if rows == 0:
+        return None
+    item = np.dtype(dtype).itemsize
+    columns = min(dimension, CHUNK_BYTES // item)
+    return min(rows, max(1, CHUNK_BYTES // (columns * item))), columns
+
+
+def _write_attributes(handle: h5py.File, identity: RunIdentity) -> None:
+    handle.attrs["format"] = FORMAT
+    handle.attrs["format_version"] = FORMAT_VERSION
+    handle.attrs["encoder"] = canonical_json(identity.encoder)
+    handle.attrs["space_fingerprint"] = identity.space_fingerprint
+    handle.attrs["run_fingerprint"] = identity.run_fingerprint
+    handle.attrs["source_root"] = identity.source_root
+    handle.attrs["vidfeat_version"] = __version__
+    handle.attrs["created"] = datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _write_videos(group: h5py.Group, records: Sequence[VideoRecord], counts: Sequence[int]) -> None:
+    count = np.asarray(counts, dtype=np.int64)
+    group.create_dataset("path", data=[record.path for record in records], dtype=_TEXT)
+    group.create_dataset("offset", data=np.cumsum(count) - count)
+    group.create_dataset("count", data=count)
+    for name in ("duration_seconds", "fps"):
+        values = [getattr(record, name) for record in records]
+        group.create_dataset(name, data=np.array(values, dtype=np.float64))
+    for name in ("width", "height", "num_frames", "size_bytes", "mtime_ns"):
+        values = [getattr(record, name) for record in records]
+        group.create_dataset(name, data=np.array(values, dtype=np.int64))
+    # Two short words: of fixed length they take no place in the heap of long strings.
+    sources = np.array([record.num_frames_source.encode() for record in records], dtype="S8")
+    group.create_dataset("num_frames_source", data=sources)
+
+
+def _write_errors(group: h5py.Group, failures: Sequence[VideoFailure]) -> None:
+    ordered = sorted(failures, key=lambda failure: failure.path)
+    for name in ("path", "message", "kind"):
+        values = [getattr(failure, name) for failure in ordered]
+        group.create_dataset(name, data=values, dtype=_TEXT)
+    for name in ("size_bytes", "mtime_ns", "tries"):
+        values = [getattr(failure, name) for failure in ordered]
+        group.create_dataset(name, data=np.array(values, dtype=np.int64))
