@@ -215,7 +215,7 @@ def plan_clips(
             whole video.
 
     Returns:
-        The clips in time order (stretch by stretch), at least one for each stretch.
+        The clips in time order, at least one for each stretch.
 
     Raises:
         VideoError: kind ``too_short``: the policy is "error" and a clip does not fit, or a stretch
@@ -240,7 +240,7 @@ def plan_clips(
             at_start = abs(timeline.start_of(last, plan.fps) - stretch.end_seconds) < 1e-6
             end = max(first + 1, last if at_start else last + 1)
         clips += _plan_range(timeline, plan, first, end)
-    return clips
+    return sorted(clips, key=lambda clip: (clip.start_seconds, clip.end_seconds))
 
 
 def _plan_range(timeline: Timeline, plan: ClipPlan, first: int, end: int) -> list[PlannedClip]:

@@ -1,0 +1,221 @@
+"""Frames to the network's input, exactly as the published preset of torchvision makes it.
+
+The preset resizes whole frames (bilinear, without antialiasing, in float, rounded back to uint8),
+crops the centre and normalises. Of a resized frame only the crop is ever looked at, and a pixel of
+it depends on four pixels of the source: so those four are gathered and weighted, and nothing else
+is computed. That is numpy alone: decode processes need no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import UsageError
+
+if TYPE_CHECKING:
+    import av
+    import torch
+    from av.video.reformatter import VideoReformatter
+
+# Formats whose conversion to four bytes a pixel has been found equal, byte by byte, to that to
+# three (FFmpeg converts both by the same tables); others take the three-byte way.
+_FAST_FORMATS = frozenset({"yuv420p", "yuvj420p"})
+# FFmpeg's three-byte conversion treats the columns behind the last multiple of eight apart.
+_FAST_COLUMNS = 8
+
+# float32 sums of products up to 255 are off by less than 1e-4: closer to a tie than that, the
+# order of the roundings decides about a grey level.
+_TIE = np.float32(0.5 - 1e-4)
+
+KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
+KINETICS_STD = (0.22803, 0.22145, 0.216989)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize, centre crop and normalisation of a network's input."""
+
+    resize: tuple[int, int] | int = (128, 171)
+    """(height, width) whatever the aspect ratio, or the length of the short side."""
+    crop: tuple[int, int] = (112, 112)
+    """(height, width) of the centre crop."""
+    mean: tuple[float, ...] = KINETICS_MEAN
+    """Of each channel, on the scale 0 to 1."""
+    std: tuple[float, ...] = KINETICS_STD
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or min(self.std, default=0.0) <= 0:
+            raise UsageError(f"mean and std need one value a channel, std above 0: {self!r}")
+        smallest = self.resize if isinstance(self.resize, tuple) else (self.resize, self.resize)
+        if smallest[0] < self.crop[0] or smallest[1] < self.crop[1] or min(self.crop) < 1:
+            raise UsageError(f"a crop of {self.crop} does not fit into frames of {self.resize}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "resize": list(self.resize) if isinstance(self.resize, tuple) else self.resize,
+            "crop": list(self.crop),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "interpolation": "bilinear",
+            "antialias": False,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocess:
+        """The inverse of :meth:`to_dict`."""
+        resize = values["resize"]
+        return cls(
+            resize=resize if isinstance(resize, int) else (int(resize[0]), int(resize[1])),
+            crop=(int(values["crop"][0]), int(values["crop"][1])),
+            mean=tuple(values["mean"]),
+            std=tuple(values["std"]),
+        )
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a frame after the resize (torchvision's rule for a short side)."""
+        if isinstance(self.resize, tuple):
+            return self.resize
+        if height <= width:
+            return self.resize, int(self.resize * width / height)
+        return int(self.resize * height / width), self.resize
+
+    def normalize(self, clips_NTHWC: torch.Tensor) -> torch.Tensor:
+        """uint8 clips (N, T, H, W, C) to float32 (N, C, T, H, W), on the device they are on.
+
+        The operations are those of torchvision's preset in its order, so that the values are its.
+        """
+        import torch
+
+        scaled = clips_NTHWC.to(torch.float32).div_(255)
+        mean = torch.tensor(self.mean, dtype=torch.float32, device=scaled.device)
+        std = torch.tensor(self.std, dtype=torch.float32, device=scaled.device)
+        return scaled.sub_(mean).div_(std).permute(0, 4, 1, 2, 3)
+
+
+class FramePreprocessor:
+    """Resizes and crops frames to uint8; holds the one scaler that a process needs."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self.preprocess = preprocess
+        self._reformatter: VideoReformatter | None = None
+
+    def frame(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """A decoded frame, turned upright, resized and cropped: uint8 (H, W, 3) RGB."""
+        turns = frame.rotation % 360 // 90
+        height, width = frame.height, frame.width
+        if turns % 2:
+            height, width = width, height
+        gather = _gather(self.preprocess, height, width)
+        if self._reformatter is None:
+            from av.video.reformatter import VideoReformatter
+
+            self._reformatter = VideoReformatter()
+        fast = frame.format.name in _FAST_FORMATS and (
+            turns == 0 and gather.last_column < frame.width // _FAST_COLUMNS * _FAST_COLUMNS
+        )
+        if not fast:
+            rgb = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            return self.rgb(np.rot90(rgb, k=turns) if turns else rgb)
+        converted = self._reformatter.reformat(frame, format="rgb0", threads=1)
+        plane = converted.planes[0]
+        pixels = np.frombuffer(plane, np.uint32).reshape(plane.height, plane.line_size // 4)
+        return gather.apply(pixels)
+
+    def rgb(self, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """An upright RGB frame (H, W, 3), resized and cropped in the same way."""
+        height, width = frame_HWC.shape[:2]
+        padded = np.zeros((height, width, 4), np.uint8)
+        padded[:, :, :3] = frame_HWC
+        return _gather(self.preprocess, height, width).apply(padded.view(np.uint32)[:, :, 0])
+
+    def frames(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Upright RGB frames (T, H, W, 3) to (T, crop height, crop width, 3)."""
+        return np.stack([self.rgb(frame) for frame in frames_THWC])
+
+
+class _Gather:
+    """The four source pixels of every pixel of the crop, and their weights, for one frame size."""
+
+    def __init__(self, preprocess: Preprocess, height: int, width: int) -> None:
+        out_height, out_width = preprocess.resized(height, width)
+        crop_height, crop_width = preprocess.crop
+        rows = _axis(height, out_height, crop_height)
+        columns = _axis(width, out_width, crop_width)
+        self.shape = (crop_height, crop_width)
+        self.last_column = int(columns[1].max())
+        self._rows = np.stack([rows[0], rows[0], rows[1], rows[1]])
+        self._columns = np.stack([columns[0], columns[1], columns[0], columns[1]])
+        # Products of the axes' weights, one for each of four bytes a pixel: a broadcast over an
+        # axis of four would make numpy's inner loop four long.
+        corners = [np.outer(h, w) for h in rows[2:] for w in columns[2:]]
+        self._weights = np.repeat(np.stack(corners)[..., None], 4, axis=-1)
+        self._index: NDArray[np.intp] | None = None
+        self._pitch = -1
+        self._values = np.empty((4, crop_height, crop_width, 4), np.float32)
+        self._rounded = np.empty((crop_height, crop_width, 4), np.float32)
+        self._source = np.empty((4, crop_height, crop_width), np.uint32)
+
+    def apply(self, pixels: NDArray[np.uint32]) -> NDArray[np.uint8]:
+        """Gather and weigh: (H, W) pixels of four bytes to uint8 (crop height, crop width, 3)."""
+        pitch = pixels.shape[1]
+        if self._index is None or pitch != self._pitch:
+            self._index = self._rows[:, :, None] * pitch + self._columns[:, None, :]
+            self._pitch = pitch
+        np.take(pixels.reshape(-1), self._index, out=self._source, mode="clip")
+        corners = self._source.view(np.uint8).reshape(self._values.shape)
+        values = np.multiply(corners, self._weights, out=self._values)
+        total = values[0]
+        for corner in values[1:]:
+            total += corner
+        rounded = np.rint(total, out=self._rounded)
+        total -= rounded
+        np.abs(total, out=total)
+        ties = np.flatnonzero(total > _TIE)
+        if ties.size:
+            flat = corners.reshape(4, -1)[:, ties], self._weights.reshape(4, -1)[:, ties]
+            rounded.reshape(-1)[ties] = np.rint(_weigh_as_torch(*flat))
+        return rounded.astype(np.uint8)[:, :, :3]
+
+
+def _weigh_as_torch(
+    corners: NDArray[np.uint8], weights: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Weigh four corners (4, n) with torch's roundings: each product is fused with its sum.
+
+    A fused multiply-add rounds once; in float64 the product is exact, and one rounding remains.
+    """
+    exact = corners.astype(np.float64), weights.astype(np.float64)
+    total = (exact[0][1] * exact[1][1]).astype(np.float32)
+    for corner in (0, 2, 3):
+        total = (exact[0][corner] * exact[1][corner] + total).astype(np.float32)
+    return total
+
+
+@lru_cache(maxsize=8)
+def _gather(preprocess: Preprocess, height: int, width: int) -> _Gather:
+    return _Gather(preprocess, height, width)
+
+
+def _axis(
+    size: int, resized: int, crop: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
+    """Source indexes and weights along one axis, for the crop's part of the resized one.
+
+    torch's arithmetic (half-pixel centres, in float32, the product and the difference in one
+    rounding) is repeated step by step: at a tie the last bit decides about a grey level.
+    """
+    offset = round((resized - crop) / 2.0)  # as torchvision's center_crop rounds
+    scale = np.float32(size) / np.float32(resized)
+    centres = np.arange(offset, offset + crop, dtype=np.float32) + np.float32(0.5)
+    source = (centres.astype(np.float64) * np.float64(scale) - 0.5).astype(np.float32)
+    source = np.maximum(source, np.float32(0))
+    low = np.minimum(source.astype(np.intp), size - 1)
+    high = np.minimum(low + 1, size - 1)
+    weight = np.clip(source - low.astype(np.float32), np.float32(0), np.float32(1))
+    return low, high, np.float32(1) - weight, weight
