@@ -114,7 +114,8 @@ def _pooled(
 def _ranges(offset: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
     """``[o, o + 1, ... o + c - 1]`` of every pair, one after the other."""
     ends = np.cumsum(count)
-    return np.arange(int(count.sum()), dtype=np.int64) + np.repeat(offset - (ends - count), count)
+    steps = np.arange(int(count.sum()), dtype=np.int64)
+    return np.asarray(steps + np.repeat(offset - (ends - count), count), dtype=np.int64)
 
 
 def _videos_of(store: FeatureStore, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -124,8 +125,7 @@ def _videos_of(store: FeatureStore, rows: NDArray[np.int64]) -> NDArray[np.int64
         raise DataError(
             f"row {int(rows[outside][0])} is asked for, and {store.path} has {store.num_clips}"
         )
-    videos: NDArray[np.int64] = store._column("video")[rows]
-    return videos
+    return np.asarray(store._column("video")[rows], dtype=np.int64)
 
 
 def _gather(store: FeatureStore, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -47,8 +47,7 @@ class StoreWriter:
         _write_errors(handle.create_group("errors"), failures)
         per_row = np.repeat(np.arange(len(counts), dtype=np.int64), np.asarray(counts, np.int64))
         handle.create_dataset("video", data=per_row)
-        self._start = handle.create_dataset("start_seconds", (self._rows,), "float64")
-        self._end = handle.create_dataset("end_seconds", (self._rows,), "float64")
+        self._seconds = _Seconds(handle, self._rows)
         chunk = chunk_shape(self._rows, identity.dimension, identity.dtype)
         self._vectors = handle.create_dataset(
             "vectors", (self._rows, identity.dimension), identity.dtype, chunks=chunk
@@ -63,8 +62,7 @@ class StoreWriter:
         count = len(vectors)
         if self._next + count > self._rows:
             raise DataError(f"more rows than the {self._rows} that the videos have")
-        self._start[self._next : self._next + count] = start
-        self._end[self._next : self._next + count] = end
+        self._seconds.append(start, end)
         if not self._direct:
             self._vectors[self._next : self._next + count] = vectors
             self._next += count
@@ -96,10 +94,39 @@ class StoreWriter:
         """
         if self._next != self._rows:
             raise DataError(f"{self._next} rows were written, the videos have {self._rows}")
+        self._seconds.flush()
         held = self._next % len(self._waiting)
         if self._direct and held:
             self._waiting[held:] = 0
             self._flush()
+
+
+class _Seconds:
+    """The columns of seconds, in blocks: a write costs more than the few rows of a video do."""
+
+    BLOCK = 1 << 16
+
+    def __init__(self, handle: h5py.File, rows: int) -> None:
+        self._columns = [
+            handle.create_dataset(name, (rows,), "float64")
+            for name in ("start_seconds", "end_seconds")
+        ]
+        self._blocks: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self._held = self._next = 0
+
+    def append(self, start: NDArray[Any], end: NDArray[Any]) -> None:
+        self._blocks.append((np.array(start, dtype=np.float64), np.array(end, dtype=np.float64)))
+        self._held += len(start)
+        if self._held >= self.BLOCK:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._held:
+            for column, blocks in zip(self._columns, zip(*self._blocks, strict=True), strict=True):
+                column[self._next : self._next + self._held] = np.concatenate(blocks)
+        self._next += self._held
+        self._blocks.clear()
+        self._held = 0
 
 
 @contextmanager

@@ -1,0 +1,202 @@
+"""What the parts of a folder amount to: which videos are finished, begun, or failed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from vidfeat.files import TEMPORARY_MARK
+from vidfeat.parts import DamagedPartError, PartHeader, Segment, read_header, read_run
+from vidfeat.records import VideoFailure, VideoRecord
+
+
+class Piece(NamedTuple):
+    """Consecutive rows of one file."""
+
+    source: int
+    """Index in ``Progress.parts``."""
+    first_row: int
+    num_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedVideo:
+    """A video all of whose clips are in parts."""
+
+    attempt: str
+    record: VideoRecord
+    count: int
+    """Clips."""
+    pieces: tuple[Piece, ...]
+    """Its rows, in the order of time."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartialVideo:
+    """A video whose first clips are in parts."""
+
+    attempt: str
+    record: VideoRecord
+    next_clip: int
+    """Number of the first clip that is missing."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a folder of parts holds."""
+
+    finished: dict[str, FinishedVideo] = field(default_factory=dict)
+    partial: dict[str, PartialVideo] = field(default_factory=dict)
+    """The newest attempts that did not come to their end; a path may be finished (by an older
+    attempt) and begun anew."""
+    failures: dict[str, VideoFailure] = field(default_factory=dict)
+    """The newest failure of each path, unless the video was finished since."""
+    parts: tuple[PartHeader, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """One line for each damaged part that was dropped."""
+
+    @property
+    def next_number(self) -> int:
+        """The number for the next part."""
+        return max((part.number for part in self.parts), default=-1) + 1
+
+    @property
+    def num_clips(self) -> int:
+        """Clips of the finished videos."""
+        return sum(video.count for video in self.finished.values())
+
+
+def scan_parts(folder: Path, *, sweep: bool = True) -> Progress:
+    """Read the headers of all parts.
+
+    Args:
+        folder: of the parts; one that is absent holds nothing.
+        sweep: remove temporary files and damaged parts; only for the holder of the output's lock.
+
+    Raises:
+        StoreError: the folder has no ``run.json`` that can be read.
+        OSError: a part cannot be read.
+    """
+    if not folder.is_dir():
+        return Progress()
+    run = read_run(folder)
+    headers, warnings = [], []
+    for file in sorted(folder.iterdir()):
+        if TEMPORARY_MARK in file.name:
+            if sweep:
+                file.unlink(missing_ok=True)
+            continue
+        if file.suffix != ".part":
+            continue
+        try:
+            header = read_header(file)
+            if (header.dimension, header.dtype) != (run.dimension, run.dtype):
+                raise DamagedPartError(
+                    f"{file} has vectors of {header.dimension} {header.dtype}, the run of "
+                    f"{run.dimension} {run.dtype}"
+                )
+        except DamagedPartError as error:
+            warnings.append(f"{error}: dropped, its videos will be read again")
+            if sweep:
+                file.unlink(missing_ok=True)
+            continue
+        headers.append(header)
+    headers.sort(key=lambda header: (header.number, header.file.name))
+    return summarize(headers, warnings)
+
+
+class _Placed(NamedTuple):
+    """A segment, and where it stands."""
+
+    order: int
+    """Index of its part: newer parts have higher ones."""
+    row: int
+    segment: Segment
+
+
+def summarize(headers: Iterable[PartHeader], warnings: Iterable[str] = ()) -> Progress:
+    """The state of every video, from the headers of the parts, oldest first."""
+    parts = tuple(headers)
+    placed: defaultdict[str, list[_Placed]] = defaultdict(list)
+    failures: dict[str, tuple[int, VideoFailure]] = {}
+    for order, part in enumerate(parts):
+        row = 0
+        for segment in part.segments:
+            placed[segment.path].append(_Placed(order, row, segment))
+            row += segment.count
+        failures |= {failure.path: (order, failure) for failure in part.failures}
+
+    progress = Progress(parts=parts, warnings=tuple(warnings))
+    for path, segments in placed.items():
+        ended, finished, partial = _resolve(segments)
+        if finished is not None and path in failures:
+            failed, failure = failures[path]
+            record = finished.record
+            same = record.same_file(failure.size_bytes, failure.mtime_ns)
+            if failed < ended:
+                del failures[path]  # read since
+            elif failed > ended and not same:
+                finished = None  # the file changed since, and what it is now cannot be read
+        if finished is not None:
+            progress.finished[path] = finished
+        if partial is not None:
+            progress.partial[path] = partial
+    progress.failures.update({path: failure for path, (_, failure) in failures.items()})
+    return progress
+
+
+def _resolve(segments: list[_Placed]) -> tuple[int, FinishedVideo | None, PartialVideo | None]:
+    """The part that finished a video, its rows, and what a newer attempt has of it."""
+    if len(segments) == 1 and segments[0].segment.first_clip == 0:  # nearly every video
+        order, row, only = segments[0]
+        if only.complete:
+            whole = (Piece(order, row, only.count),) if only.count else ()
+            return order, FinishedVideo(only.attempt, only.record, only.count, whole), None
+    finished = None
+    ended = -1
+    last = segments[-1].segment
+    for order, _, segment in reversed(segments):
+        if not segment.complete:
+            continue
+        total = segment.first_clip + segment.count
+        pieces, reached = _chain(segments, segment.attempt, total)
+        if reached < total:  # a part between has been lost
+            last = segment
+        else:
+            ended = order
+            finished = FinishedVideo(segment.attempt, segment.record, total, pieces)
+        break
+    if finished is not None and last.attempt == finished.attempt:
+        return ended, finished, None
+    _, reached = _chain(segments, last.attempt, None)
+    return ended, finished, PartialVideo(last.attempt, last.record, reached)
+
+
+def _chain(
+    segments: list[_Placed], attempt: str, total: int | None
+) -> tuple[tuple[Piece, ...], int]:
+    """Rows of one attempt from clip 0 on without a gap, up to ``total``, and the clip reached.
+
+    Where segments overlap (work that was done twice), the newest one that has the clip counts.
+    """
+    own = [placed for placed in segments if placed.segment.attempt == attempt]
+    pieces: list[Piece] = []
+    reached = 0
+    while total is None or reached < total:
+        best: _Placed | None = None
+        for placed in own:
+            first, count = placed.segment.first_clip, placed.segment.count
+            if first <= reached < first + count:
+                best = placed  # the last is the newest
+        if best is None:
+            break
+        skip = reached - best.segment.first_clip
+        count = best.segment.count - skip
+        if total is not None:
+            count = min(count, total - reached)
+        pieces.append(Piece(best.order, best.row + skip, count))
+        reached += count
+    return tuple(pieces), reached
