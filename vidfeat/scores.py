@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def read_scores(path: Path) -> Scores:
             if "label_sets" in file:
                 offsets = file["label_sets/offset"][:]
                 flat = file["label_sets/label"][:]
-                pairs = zip(offsets[:-1], offsets[1:], strict=True)
+                pairs = pairwise(offsets)
                 label_sets = tuple(tuple(int(x) for x in flat[a:b]) for a, b in pairs)
             return Scores(
                 paths=tuple(file["videos/path"].asstr()[:]),

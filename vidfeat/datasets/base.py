@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from vidfeat.errors import DataError
+from vidfeat.paths import identity_to_path, path_to_identity
 
 Part = Literal["train", "val", "test", "unused"]
 
@@ -62,7 +63,7 @@ class Sample:
     """A video, or a stretch of one, with its label or labels."""
 
     path: str
-    """Relative to the dataset's root, ``/`` as separator."""
+    """Its identity: the path relative to the dataset's root, as in a feature file."""
     labels: tuple[int, ...]
     part: Part = "train"
     group: str = ""
@@ -88,6 +89,10 @@ class VideoDataset:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def file(self, path: str) -> Path:
+        """The file that a sample's path names."""
+        return self.root / identity_to_path(path)
 
     def part(self, part: Part) -> VideoDataset:
         """The same dataset with the samples of one part.
@@ -128,7 +133,7 @@ class VideoDataset:
 
 
 def find_videos(root: Path) -> list[str]:
-    """Paths of all video files under a folder, relative, ``/`` as separator, sorted.
+    """The identities (relative paths) of all video files under a folder, sorted.
 
     Files are told by their suffix; hidden files and folders are passed over.
 
@@ -140,9 +145,9 @@ def find_videos(root: Path) -> list[str]:
     found: list[str] = []
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        base = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        base = Path(folder).relative_to(root)
         found += [
-            str(base / name)
+            path_to_identity(str(base / name))
             for name in files
             if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith(".")  # noqa: PTH122
         ]

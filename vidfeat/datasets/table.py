@@ -13,6 +13,7 @@ from vidfeat.datasets.base import Part, Sample, VideoDataset, describe_folder
 from vidfeat.datasets.folders import hold_out
 from vidfeat.datasets.kinetics import PARTS
 from vidfeat.errors import DataError
+from vidfeat.paths import identity_to_path
 
 EXPECTED = "columns path,label and optionally start_seconds,end_seconds,split,group"
 
@@ -54,7 +55,7 @@ def read_table(
     missing: list[str] = []
     for number, row in rows:
         sample = _sample(file, number, row, index)
-        if (root / sample.path).is_file():
+        if (root / identity_to_path(sample.path)).is_file():
             samples.append(sample)
         else:
             missing.append(sample.path)

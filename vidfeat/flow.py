@@ -1,0 +1,80 @@
+"""Optical flow as the paper's second stream: Farneback's, through OpenCV (extra ``vidfeat[flow]``).
+
+T + 1 frames give T fields of two channels (to the right, downwards; in pixels), computed on grey
+frames after the crop, with the parameters and the normalisation that the paper's authors published.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import MissingExtraError, UsageError
+
+FLOW_MEAN = (0.0046635, 0.0046261)
+FLOW_STD = (0.972347, 0.755146)
+
+PYRAMID_SCALE = math.sqrt(2) / 2
+PYRAMID_LEVELS = 5
+WINDOW = 10
+ITERATIONS = 2
+POLYNOMIAL = 7
+POLYNOMIAL_SIGMA = 1.5
+
+
+@cache
+def _opencv() -> ModuleType:
+    try:
+        import cv2
+    except ImportError:
+        raise MissingExtraError("flow", "opencv-python-headless", "optical flow") from None
+    cv2.setNumThreads(1)  # parallelism is over processes
+    module: ModuleType = cv2
+    return module
+
+
+def require_opencv() -> None:
+    """Fail early where flow is asked for.
+
+    Raises:
+        MissingExtraError: OpenCV is not installed.
+    """
+    _opencv()
+
+
+def clip_to_flow(frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Flow between neighbouring frames.
+
+    Args:
+        frames_THWC: uint8 (T + 1, H, W, 3) RGB, as cropped for the network.
+
+    Returns:
+        float32 (T, H, W, 2): pixels to the right and downwards from each frame to the next.
+
+    Raises:
+        MissingExtraError: OpenCV is not installed.
+        UsageError: fewer than two frames.
+    """
+    if len(frames_THWC) < 2:
+        raise UsageError(f"optical flow needs two frames or more, not {len(frames_THWC)}")
+    cv2 = _opencv()
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames_THWC]
+    fields = np.empty((len(grey) - 1, *grey[0].shape, 2), np.float32)
+    for index in range(len(grey) - 1):
+        fields[index] = cv2.calcOpticalFlowFarneback(
+            grey[index],
+            grey[index + 1],
+            None,
+            PYRAMID_SCALE,
+            PYRAMID_LEVELS,
+            WINDOW,
+            ITERATIONS,
+            POLYNOMIAL,
+            POLYNOMIAL_SIGMA,
+            cv2.OPTFLOW_FARNEBACK_GAUSSIAN,
+        )
+    return fields

@@ -1,0 +1,395 @@
+"""A recipe: everything that decides what a training run computes, as frozen dataclasses.
+
+A recipe is made by a function of ``recipes.py``, changed by ``--set section.key=value`` (checked by
+name and type) and written beside its run as TOML (``toml.py``). What belongs to the machine alone
+(workers, check-points) stands in its own section, ``run``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from fractions import Fraction
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from vidfeat.errors import UsageError
+
+Modality = Literal["rgb", "flow"]
+CropMode = Literal["random", "resized", "center"]
+Schedule = Literal["step", "cosine"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Midplanes = Literal["default", "block", "conv"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which videos, and how a clip is cut out of one."""
+
+    dataset: str = "auto"
+    """One of ``vidfeat.datasets.DATASETS``, or ``auto``: a labels.csv, or a folder per class."""
+    split: int = 1
+    """Official split of UCF101 and HMDB51."""
+    holdout: float = 0.2
+    """Share held out for testing where a dataset has no parts of its own."""
+    modality: Modality = "rgb"
+    """``flow``: Farneback's optical flow between neighbouring frames, two channels."""
+    frames: int = 16
+    """Frames of a clip (flow fields, where the modality is flow)."""
+    stride: int = 1
+    """Slots from one frame to the next."""
+    fps: str = ""
+    """Target frame rate, such as "15" or "30000/1001"; empty keeps each video's own."""
+    scale: tuple[int, ...] = (128, 171)
+    """Height and width that frames are scaled to; one number is the short side."""
+    crop: int = 112
+    """Side of the square that the network sees."""
+
+    def __post_init__(self) -> None:
+        _positive("data", self, "split", "frames", "stride", "crop")
+        _within("data.holdout", self.holdout, 0.0, 0.9)
+        if len(self.scale) not in (1, 2) or min(self.scale) < self.crop:
+            raise UsageError(
+                f"data.scale is a short side or a height and a width of at least data.crop "
+                f"({self.crop}), not {list(self.scale)}"
+            )
+        try:
+            sane = not self.fps or Fraction(self.fps) > 0
+        except (ValueError, ZeroDivisionError):
+            sane = False
+        if not sane:
+            raise UsageError(f"data.fps is a rate such as 15 or 30000/1001, not {self.fps!r}")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What is varied from one showing of a video to the next."""
+
+    temporal_jitter: bool = True
+    """A clip starts anywhere in the video; off: in the middle."""
+    crop: CropMode = "random"
+    """``random``: a square of ``data.crop`` out of the scaled frame; ``resized``: a random area and
+    shape of the frame, scaled to it; ``center``."""
+    area: tuple[float, ...] = (0.4, 1.0)
+    """Share of the frame that ``resized`` takes, from and to."""
+    aspect: tuple[float, ...] = (0.75, 1.3333)
+    """Width over height of what ``resized`` takes, from and to."""
+    flip: float = 0.5
+    """Probability of a mirrored clip."""
+    randaugment: int = 0
+    """Operations of RandAugment on each clip, the same for all its frames; 0 turns it off."""
+    randaugment_magnitude: float = 9.0
+    """Their strength, 0 to 30."""
+    mixup: float = 0.0
+    """Alpha of mixup's beta distribution; 0 turns it off."""
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        _within("augment.flip", self.flip, 0.0, 1.0)
+        _within("augment.label_smoothing", self.label_smoothing, 0.0, 0.99)
+        _within("augment.mixup", self.mixup, 0.0, 100.0)
+        _within("augment.randaugment", self.randaugment, 0, 20)
+        _within("augment.randaugment_magnitude", self.randaugment_magnitude, 0.0, 30.0)
+        for name in ("area", "aspect"):
+            low, high = (*getattr(self, name), 0.0, 0.0)[:2]
+            if len(getattr(self, name)) != 2 or not 0 < low <= high:
+                raise UsageError(f"augment.{name} is a range of two numbers above 0")
+        if self.area[1] > 1:
+            raise UsageError(f"augment.area is a share of the frame, up to 1, not {self.area[1]}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network, and what it starts from."""
+
+    name: str = "r2plus1d_18"
+    midplanes: Midplanes = "default"
+    """Rule for the channels between the two parts of a (2+1)D convolution."""
+    bn_eps: float = 0.0
+    """Batch norm's epsilon; 0 takes the network's own."""
+    init: str = ""
+    """Weights to start from: a name, a file or a run; empty starts from random ones. A last layer
+    for other classes is replaced."""
+    needs_init: bool = False
+    """Whether the recipe is meaningless without ``init``."""
+    freeze: tuple[str, ...] = ()
+    """Parts whose weights stay: ``stem``, ``layer1`` and so on."""
+    freeze_batch_norm: bool = False
+    """Batch norm keeps its running statistics, weights and biases."""
+
+    def __post_init__(self) -> None:
+        _within("model.bn_eps", self.bn_eps, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimisation: what the weights depend on, whatever the number of processes."""
+
+    seed: int = 0
+    epochs: int = 45
+    epoch_clips: int = 1_000_000
+    """Clips of an epoch, over all processes; 0: one for each training video."""
+    batch: int = 0
+    """Clips of an optimiser step, over all processes; 0: ``micro_batch`` times the processes that
+    the run is started with."""
+    micro_batch: int = 32
+    """Clips that one process sends through the network at once; a larger share of ``batch`` is
+    accumulated."""
+    lr: float = 0.01
+    """Learning rate for a batch of ``lr_batch`` clips; scaled in proportion for others."""
+    lr_batch: int = 32
+    schedule: Schedule = "step"
+    milestones: tuple[int, ...] = (20, 30, 40)
+    """Epochs from which on the learning rate is multiplied by ``gamma`` (once more)."""
+    gamma: float = 0.1
+    warmup_epochs: float = 10.0
+    """Epochs over which the learning rate rises in a line from 0."""
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    layer_lr: dict[str, float] = field(default_factory=dict)
+    """Learning rate of parts, as a factor of ``lr``: ``{stem = 0.0, fc = 10.0}``."""
+    clip_gradient: float = 0.0
+    """Largest norm of the gradient; 0 leaves it as it is."""
+    ema_decay: float = 0.0
+    """Decay a step of the averaged weights that are evaluated and kept; 0 turns them off."""
+    precision: Precision = "fp32"
+    """``bf16`` and ``fp16`` are automatic mixed precision."""
+    channels_last: bool = False
+    """Memory format channels_last_3d, faster on some GPUs."""
+    sync_batch_norm: bool = False
+    """Batch norm over the clips of all processes (CUDA)."""
+    compile: bool = False
+    """torch.compile: faster after minutes of compiling."""
+
+    def __post_init__(self) -> None:
+        _positive("train", self, "epochs", "micro_batch", "lr_batch")
+        _not_negative("train", self, "seed", "epoch_clips", "batch", "warmup_epochs")
+        _not_negative("train", self, "lr", "weight_decay", "clip_gradient", "gamma")
+        _within("train.momentum", self.momentum, 0.0, 0.9999)
+        _within("train.ema_decay", self.ema_decay, 0.0, 0.999999)
+        if list(self.milestones) != sorted(self.milestones):
+            raise UsageError(f"train.milestones rise from one to the next: {self.milestones}")
+        if self.nesterov and self.momentum == 0:
+            raise UsageError("train.nesterov needs train.momentum above 0")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """The paper's protocol: uniform clips of a video, their scores averaged."""
+
+    clips: int = 10
+    crops: int = 1
+    """1: the centre; 3: left, centre and right (top and bottom of an upright video)."""
+    every_epochs: int = 1
+    """Epochs from one evaluation during training to the next; 0: only at the end."""
+    videos: int = 0
+    """Videos in the evaluations during training, spread evenly over the part; 0: all."""
+
+    def __post_init__(self) -> None:
+        _positive("evaluate", self, "clips")
+        _not_negative("evaluate", self, "every_epochs", "videos")
+        if self.crops not in (1, 3):
+            raise UsageError(f"evaluate.crops is 1 or 3, not {self.crops}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What belongs to the machine: none of it but ``threads`` moves a bit of the weights."""
+
+    workers: int = -1
+    """Decode processes of each training process; -1 takes what the machine has, 0 decodes in the
+    training process itself."""
+    threads: int = 0
+    """CPU threads of torch in each process; 0: the cores shared by the processes of a machine. The
+    run keeps the number that it started with, since sums depend on it in their last bits."""
+    checkpoint_every: int = 500
+    """Steps from one check-point to the next; one more is written at the end of each epoch."""
+    keep: int = 3
+    """Check-points kept beside the best one."""
+
+    def __post_init__(self) -> None:
+        _positive("run", self, "checkpoint_every", "keep")
+        _within("run.workers", self.workers, -1, 4096)
+        _within("run.threads", self.threads, 0, 4096)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run."""
+
+    name: str = "custom"
+    about: str = ""
+    """What it reproduces, in a line."""
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of a frame: 3, or 2 of flow."""
+        return 2 if self.data.modality == "flow" else 3
+
+
+def change(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """Apply ``section.key=value`` settings, in order; values are written as in TOML.
+
+    Text needs no quotes: ``model.name=r3d_18`` and ``train.milestones=[2,4]`` both work.
+
+    Raises:
+        UsageError: no such key, a value of another type, or one that the section refuses.
+    """
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip()
+        if not equals:
+            raise UsageError(
+                f"--set takes section.key=value, such as train.lr=0.02, not {setting!r}"
+            )
+        section, _, name = key.partition(".")
+        part = name.partition(".")
+        if section not in _sections(recipe) or not name:
+            raise UsageError(f"--set {key}: no such setting{_near(key, recipe)}")
+        config = getattr(recipe, section)
+        if part[0] == "layer_lr" and part[2]:
+            value: Any = {**config.layer_lr, part[2]: float(_literal(text))}
+            name = part[0]
+        else:
+            value = _literal(text)
+        changed = _with_value(config, section, name, value, key, recipe)
+        recipe = replace(recipe, **{section: changed})
+    return recipe
+
+
+def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
+    """Make a recipe of nested dicts, as read from TOML; what is absent keeps its default.
+
+    Raises:
+        UsageError: an unknown key, or a value of another type.
+    """
+    recipe = Recipe()
+    for section, members in values.items():
+        if section == "name":
+            recipe = replace(recipe, name=str(members))
+            continue
+        if section == "about":
+            recipe = replace(recipe, about=str(members))
+            continue
+        if section not in _sections(recipe) or not isinstance(members, Mapping):
+            raise UsageError(f"{section}: no such section of a recipe{_near(section, recipe)}")
+        config = getattr(recipe, section)
+        hints = get_type_hints(type(config))
+        checked = {}
+        for name, value in members.items():
+            if name not in hints:
+                key = f"{section}.{name}"
+                raise UsageError(f"{key}: no such setting{_near(key, recipe)}")
+            checked[name] = _as_type(value, hints[name], f"{section}.{name}")
+        recipe = replace(recipe, **{section: replace(config, **checked)})
+    return recipe
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """The inverse of :func:`recipe_from_dict`: plain dicts, lists and scalars."""
+    values: dict[str, Any] = {"name": recipe.name, "about": recipe.about}
+    for section in _sections(recipe):
+        config = getattr(recipe, section)
+        values[section] = {
+            member.name: _plain(getattr(config, member.name)) for member in fields(config)
+        }
+    return values
+
+
+def differences(first: Recipe, second: Recipe, *, but: Iterable[str] = ()) -> list[str]:
+    """The settings in which two recipes differ, as ``section.key``, those of ``but`` left out."""
+    a, b = recipe_to_dict(first), recipe_to_dict(second)
+    skipped = set(but)
+    found = []
+    for section in _sections(first):
+        for name, value in a[section].items():
+            key = f"{section}.{name}"
+            if section not in skipped and key not in skipped and b[section][name] != value:
+                found.append(key)
+    return found
+
+
+def _with_value(config: Any, section: str, name: str, value: Any, key: str, recipe: Recipe) -> Any:
+    hints = get_type_hints(type(config))
+    if name not in hints:
+        raise UsageError(f"--set {key}: no such setting{_near(key, recipe)}")
+    return replace(config, **{name: _as_type(value, hints[name], f"{section}.{name}")})
+
+
+def _literal(text: str) -> Any:
+    """A value written as in TOML, or plain text."""
+    try:
+        return tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def _as_type(value: Any, hint: Any, key: str) -> Any:
+    origin = get_origin(hint)
+    if origin is Literal:
+        if value not in get_args(hint):
+            known = ", ".join(map(str, get_args(hint)))
+            raise UsageError(f"{key} is one of {known}, not {value!r}")
+        return value
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_as_type(item, get_args(hint)[0], key) for item in value)
+    if origin is dict and isinstance(value, Mapping):
+        return {str(name): _as_type(item, float, f"{key}.{name}") for name, item in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    if origin is None and isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
+        return value
+    name = str(hint).replace("typing.", "") if origin else hint.__name__
+    raise UsageError(f"{key} is of type {name}; {value!r} is not")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _sections(recipe: Recipe) -> list[str]:
+    return [member.name for member in fields(recipe) if is_dataclass(getattr(recipe, member.name))]
+
+
+def _near(key: str, recipe: Recipe) -> str:
+    known = [
+        f"{section}.{member.name}"
+        for section in _sections(recipe)
+        for member in fields(getattr(recipe, section))
+    ]
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    close += [name for name in known if name.endswith(f".{key}")]
+    return (
+        f"; did you mean {', '.join(dict.fromkeys(close))}?"
+        if close
+        else (f"; the sections are {', '.join(_sections(recipe))}")
+    )
+
+
+def _positive(section: str, config: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise UsageError(f"{section}.{name} must be above 0, not {getattr(config, name)}")
+
+
+def _not_negative(section: str, config: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) >= 0:
+            raise UsageError(f"{section}.{name} must not be below 0, not {getattr(config, name)}")
+
+
+def _within(key: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise UsageError(f"{key} lies between {low} and {high}, not {value}")
