@@ -1,4 +1,4 @@
-"""A video and a plan to clips, streaming: the memory of a clip, whatever the length of the video."""
+"""A video and a plan to clips, streaming: the memory of a clip, however long the video is."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def clock_from_ticks(
     if (np.diff(shown) <= 0).any():
         return Clock(Timeline(count, claimed[0] if claimed else _FALLBACK_RATE), "disordered")
     average = Fraction(count - 1) / (Fraction(int(shown[-1])) * time_base)
-    for rate in [*claimed, *_near_standard(average)]:
+    for rate in [*claimed, *_near(average)]:
         if _is_constant(shown, time_base, rate):
             return Clock(Timeline(count, rate), "constant")
     times = (shown * float(time_base)).tolist()
@@ -70,8 +70,10 @@ def _is_constant(
     return bool(off.max() <= max(1.0, frame / 2) + 1e-6)
 
 
-def _near_standard(average: Fraction) -> list[Fraction]:
-    """The usual rates within a thousandth of a measured one, for headers that lie."""
+def _near(average: Fraction) -> list[Fraction]:
+    """Rates near a measured one, the usual and the simple first, for headers that lie."""
     whole = Fraction(max(1, round(average)))
-    near = [rate for rate in (whole, *_NTSC) if abs(rate - average) * 1000 <= average]
-    return sorted(near, key=lambda rate: abs(rate - average))
+    usual = [rate for rate in (whole, *_NTSC) if abs(rate - average) * 1000 <= average]
+    usual.sort(key=lambda rate: abs(rate - average))
+    simple = [average.limit_denominator(bound) for bound in (1, 2, 10, 100, 1001)]
+    return [rate for rate in [*usual, *simple, average] if rate > 0]

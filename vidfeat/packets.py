@@ -115,6 +115,18 @@ def scan_packets(
     return Scan(_index(pts, keys) if sure else None, count, last[1], broke)
 
 
+def samples_behind_end(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream
+) -> int:
+    """How many samples of an mp4's table lie, wholly or in part, behind the end of the file.
+
+    That table alone is to be trusted in this: the counts in other headers are often off.
+    """
+    if container.format.name.split(",")[0] != "mov" or not container.size:
+        return 0
+    return sum(entry.pos + entry.size > container.size for entry in stream.index_entries)
+
+
 def _index(pts: list[int], keys: list[tuple[int, int]]) -> PacketIndex | None:
     shown = np.array(sorted(pts), dtype=np.int64)
     if shown.size == 0 or not keys or bool((np.diff(shown) == 0).any()):

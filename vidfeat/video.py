@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vidfeat.clock import Clock, clock_from_ticks
 from vidfeat.containers import open_container, reason_of
 from vidfeat.errors import VideoError
-from vidfeat.packets import PacketIndex, scan_packets
+from vidfeat.packets import PacketIndex, samples_behind_end, scan_packets
 from vidfeat.sampling import Timeline
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ class VideoReader:
         limits: Limits,
         known: Known | None = None,
         progress: Callable[[], None] | None = None,
+        *,
+        count: bool = False,
     ) -> None:
         self.path = path
         self.limits = limits
@@ -119,7 +121,9 @@ class VideoReader:
         self.damage: Damage | None = None
         self.index: PacketIndex | None = None
         try:
-            if known is None:
+            if count:
+                self._count()
+            elif known is None:
                 self._examine()
             else:
                 self.info, self.timeline = known.info, known.timeline
@@ -137,7 +141,7 @@ class VideoReader:
 
     def _examine(self) -> None:
         container, stream = self._open(strict=True)
-        announced = stream.frames
+        missing = samples_behind_end(container, stream)
         scan = scan_packets(container, stream)
         self._progress()
         if scan.index is None:
@@ -153,10 +157,8 @@ class VideoReader:
                 self._count()
             else:
                 self._describe(self._first, clock, "packets")
-        family = container.format.name.split(",")[0]
-        if self.damage is None and family == "mov" and scan.packets < announced:
-            # Only mp4's own table of samples is to be trusted in this: other headers miscount.
-            self._set_damage(f"the file ends early: {announced} frames announced")
+        if self.damage is None and missing:
+            self._set_damage(f"the file ends early: {missing} of its frames lie behind its end")
 
     def _describe(
         self, first: av.VideoFrame, clock: Clock, source: Literal["packets", "decoding"]
@@ -213,12 +215,12 @@ class VideoReader:
     def _open(
         self, *, strict: bool
     ) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
-        self.close()
         container, stream = open_container(self.path)
         self._container, self._stream = container, stream
         context = stream.codec_context
         self._check_pixels(context.width, context.height)
-        options = {"max_pixels": str(self.limits.max_pixels)}
+        # FFmpeg counts padding too: its own guard gets room, the exact check is ours.
+        options = {"max_pixels": str(2 * self.limits.max_pixels + (1 << 20))}
         if strict:
             # Errors that a lenient decoder papers over depend on where it began: with them told,
             # a frame reached by seeking is the one that sequential decoding gives, or none.
@@ -296,7 +298,7 @@ class VideoReader:
         """All frames as plain PyAV gives them, up to the first error, which is noted."""
         import av.error
 
-        container, stream = self._open(strict=False)
+        container, stream = self._open(strict=False)  # after close(): nothing else is open
         try:
             for frame in container.decode(stream):
                 self._check_pixels(frame.width, frame.height)
@@ -307,7 +309,8 @@ class VideoReader:
 
     def _count(self) -> None:
         """Count and time the frames by decoding them all; from here on frames come in sequence."""
-        self.index = self._first = None
+        self.close()
+        self.index = None
         self.damage = None
         kept: list[av.VideoFrame] | None = []
         size = 0
@@ -395,7 +398,8 @@ class VideoReader:
             return
         for position in wanted:
             if self._frames is None or position < self._next:
-                self._frames, self._next = self._sequential(), 0
+                self.close()
+                self._frames = self._sequential()
             for frame in self._frames:
                 self._next += 1
                 if self._next % 64 == 0:
@@ -429,6 +433,8 @@ def open_video(
     limits: Limits | None = None,
     known: Known | None = None,
     progress: Callable[[], None] | None = None,
+    *,
+    count: bool = False,
 ) -> Iterator[VideoReader]:
     """Open a video for reading frames by position.
 
@@ -437,11 +443,12 @@ def open_video(
         limits: what the file may ask of this machine.
         known: what another reader found out (``reader.known``), so that it is not done again.
         progress: called now and then while frames are decoded: a sign of life.
+        count: do not trust the packets: count the frames by decoding them.
 
     Raises:
         VideoError: the file is no video, or not one frame of it decodes.
     """
-    reader = VideoReader(os.fspath(path), limits or Limits(), known, progress)
+    reader = VideoReader(os.fspath(path), limits or Limits(), known, progress, count=count)
     try:
         yield reader
     finally:

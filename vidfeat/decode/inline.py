@@ -1,0 +1,57 @@
+"""Decoding in the calling process, with the events of the pool: for looking at one step at a time.
+
+Nothing protects the caller from a decoder that crashes or hangs: the command line uses this for
+``--workers 0`` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from vidfeat.clips import plan_video, stream_clips
+from vidfeat.decode.tasks import (
+    ClipReady,
+    ClipSource,
+    Event,
+    Finished,
+    Started,
+    VideoTask,
+    attempt_of,
+    check_there,
+    with_path,
+)
+from vidfeat.errors import VideoError
+from vidfeat.preprocess import FramePreprocessor
+from vidfeat.video import Recounted, open_video
+
+
+def decode_inline(
+    source: ClipSource, tasks: Iterable[VideoTask]
+) -> Iterator[tuple[VideoTask, Event]]:
+    """As :meth:`vidfeat.decode.pool.DecodePool.run`, in this process."""
+    preprocessor = FramePreprocessor(source.preprocess)
+    for task in tasks:
+        try:
+            for event in _video(source, preprocessor, task):
+                yield task, event
+        except VideoError as error:
+            yield task, Finished(with_path(error, task.path))
+
+
+def _video(source: ClipSource, preprocessor: FramePreprocessor, task: VideoTask) -> Iterator[Event]:
+    check_there(task.path)
+    with open_video(task.path, source.limits) as video:
+        while True:
+            clips = plan_video(video, source.plan, task.stretches)
+            first = task.first_clip if task.first_attempt == attempt_of(video.info) else 0
+            yield Started(video.info, len(clips), first)
+            if task.probe_only:
+                break
+            try:
+                for clip in stream_clips(video, clips[first:], preprocessor, first=first):
+                    seconds = clip.start_seconds, clip.end_seconds
+                    yield ClipReady(clip.index, clip.frames_THWC, *seconds, lambda: None)
+            except Recounted:
+                continue
+            break
+        yield Finished(None, video.damage)

@@ -1,0 +1,349 @@
+"""The parent: a pool of decode processes that answers in the order of the tasks.
+
+Work is handed out in order and answered in order, whichever process was quicker: the batches of a
+run, and so its numbers, depend on the list of videos alone. Each process writes into slots of its
+own in shared memory; the slots of all of them are the memory that decoding ahead may take. The
+process that works on the head of the order always gets its slots back, so nothing can stall.
+
+A long video comes back from its first process as a plan cut into pieces, which go to the front of
+the queue. A process that dies or falls silent costs the video it was at, and is replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.decode.tasks import (
+    ClipReady,
+    ClipSource,
+    Event,
+    Finished,
+    Piece,
+    Started,
+    VideoTask,
+    cut_at_keys,
+    with_path,
+)
+from vidfeat.errors import VideoError
+
+DEFAULT_TIMEOUT_SECONDS = 120.0
+DEFAULT_BUFFER_BYTES = 256 << 20
+_ADDRESS_LIMIT = 8 << 30  # of one decode process; generous: frames of 8192 x 8192 fit
+_PIECE_CLIPS = 64  # of a long video: some seconds of decoding, and at most half the slots
+_START_SECONDS = 120.0  # a process that has said nothing since its start, on a machine under load
+
+
+@dataclass
+class PoolStats:
+    """What a run reports about decoding."""
+
+    processes_lost: int = 0
+    waited_seconds: float = 0.0
+    """The consumer had nothing to do but wait for clips."""
+
+
+@dataclass
+class _Unit:
+    """A piece of work for one process, with its answers until their turn comes."""
+
+    task: VideoTask
+    piece: Piece | None = None
+    count: bool = False
+    worker: _Child | None = None
+    answers: deque[tuple[Any, ...]] = field(default_factory=deque)
+    over: bool = False
+    last_of_video: bool = True
+
+
+class _Child:
+    """A decode process, its channel and its slots."""
+
+    def __init__(self, source: ClipSource, slots: int, split_clips: int) -> None:
+        clip_bytes = int(np.prod(source.clip_shape))
+        size = max(mmap.PAGESIZE, slots * clip_bytes)
+        memory_fd = _nameless_memory(size)
+        ours, theirs = Pipe()
+        try:
+            self._memory = mmap.mmap(memory_fd, size)
+            view = np.frombuffer(self._memory, np.uint8, count=slots * clip_bytes)
+            self.slots: NDArray[np.uint8] = view.reshape(slots, *source.clip_shape)
+            arguments = [theirs.fileno(), memory_fd, size, _ADDRESS_LIMIT + size]
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "vidfeat.decode.worker", *map(str, arguments)],
+                pass_fds=(theirs.fileno(), memory_fd),
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            os.close(memory_fd)
+            theirs.close()
+        self.channel: Connection = ours
+        self.unit: _Unit | None = None
+        self.held: set[int] = set()  # slots with clips that wait for their turn
+        self.heard = time.monotonic()
+        self.started = False
+        with contextlib.suppress(OSError):  # a child that died at once is found out by the pool
+            ours.send(("source", source, slots, split_clips))
+
+    @property
+    def waits_for_us(self) -> bool:
+        """All of its slots are with us: its silence is our doing."""
+        return len(self.held) >= len(self.slots) - 1
+
+    def give(self, unit: _Unit) -> None:
+        """Send it a unit of work."""
+        self.unit, unit.worker = unit, self
+        self.heard = time.monotonic()
+        with contextlib.suppress(OSError):
+            if unit.piece is not None:
+                self.channel.send(("piece", unit.task.path, unit.piece))
+            else:
+                self.channel.send(("recount" if unit.count else "video", unit.task))
+
+    def release(self, slot: int) -> None:
+        """Give a slot back; harmless when the process has died meanwhile."""
+        if slot in self.held:
+            self.held.discard(slot)
+            self.heard = max(self.heard, time.monotonic())
+            with contextlib.suppress(OSError):
+                self.channel.send(("free", slot))
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        with contextlib.suppress(OSError):
+            self.process.kill()
+        self.process.wait()
+        self.channel.close()
+
+
+class DecodePool:
+    """A pool of decode processes; use as a context manager.
+
+    Args:
+        source: plan, preprocessing and limits of the run.
+        workers: how many processes.
+        buffer_bytes: memory for clips decoded ahead, over all processes.
+        timeout_seconds: a process that says nothing for so long, though it has slots to write
+            into, is taken for hung.
+    """
+
+    def __init__(
+        self,
+        source: ClipSource,
+        workers: int,
+        *,
+        buffer_bytes: int = DEFAULT_BUFFER_BYTES,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    ) -> None:
+        clip_bytes = int(np.prod(source.clip_shape))
+        self.slots = max(2, min(512, buffer_bytes // (workers * clip_bytes)))
+        self.stats = PoolStats()
+        self._source = source
+        self._timeout = timeout_seconds
+        self._piece_clips = max(1, min(_PIECE_CLIPS, self.slots // 2))
+        self._count = workers
+        self._children: list[_Child] = []
+        self._units: deque[_Unit] = deque()  # all that is not yet consumed, in order
+        self._tasks: Iterator[VideoTask] = iter(())
+
+    def __enter__(self) -> DecodePool:
+        # All at once: their interpreters start side by side, while the network is loaded.
+        while len(self._children) < self._count:
+            self._children.append(self._new_child())
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for child in self._children:
+            child.kill()
+        self._children.clear()
+
+    def _new_child(self) -> _Child:
+        return _Child(self._source, self.slots, self._piece_clips + self._piece_clips // 2)
+
+    # -- the order of things -------------------------------------------------------------------
+
+    def run(self, tasks: Iterable[VideoTask]) -> Iterator[tuple[VideoTask, Event]]:
+        """Decode videos; events come task by task, in the order of the tasks.
+
+        For each task: ``Started``, its clips in order, ``Finished``. A second ``Started`` means
+        that the video was planned anew and what came before is void.
+        """
+        self._tasks = iter(tasks)
+        self._units.clear()
+        self._hand_out()
+        while self._units:
+            head = self._units[0]
+            while head.answers:
+                yield from self._answer(head, head.answers.popleft())
+                if self._units and self._units[0] is not head:
+                    break
+            else:
+                if head.over:
+                    self._units.popleft()
+                    self._hand_out()
+                else:
+                    self._listen()
+
+    def _answer(self, unit: _Unit, answer: tuple[Any, ...]) -> Iterator[tuple[VideoTask, Event]]:
+        """Turn one answer of the head into events."""
+        kind = answer[0]
+        if kind == "started":
+            yield unit.task, Started(*answer[1:])
+        elif kind == "clip":
+            child, index, slot, start, end = answer[1:]
+            release = partial(child.release, slot)
+            frames = child.slots[slot]
+            yield unit.task, ClipReady(index, frames, start, end, release)
+        elif kind == "split":
+            pass  # its pieces have taken its place
+        elif kind == "recounted":
+            # The frames of this piece are not what the packets promised: forget all pieces of the
+            # video and decode it in one go.
+            while self._units and self._units[0].task is unit.task:
+                self._drop(self._units.popleft())
+            self._units.appendleft(_Unit(unit.task, count=True))
+            self._hand_out()
+        elif kind == "done":
+            error, damage = answer[1:]
+            if error is not None:
+                while len(self._units) > 1 and self._units[1].task is unit.task:
+                    later = self._units[1]
+                    del self._units[1]
+                    self._drop(later)
+                unit.last_of_video = True
+                yield unit.task, Finished(with_path(error, unit.task.path))
+            elif unit.last_of_video:
+                yield unit.task, Finished(None, damage)
+
+    def _drop(self, unit: _Unit) -> None:
+        """Forget a unit: give back its slots, and end the process that is still at it."""
+        for answer in unit.answers:
+            if answer[0] == "clip":
+                answer[1].release(answer[3])
+        unit.answers.clear()
+        child = unit.worker
+        if child is not None and child.unit is unit and not unit.over:
+            self._replace(child)
+        unit.over = True
+
+    def _hand_out(self) -> None:
+        """Give idle processes the next units, and fetch new tasks for those left idle."""
+        for child in self._children:
+            if child.unit is not None:
+                continue
+            unit = next((u for u in self._units if u.worker is None and not u.over), None)
+            if unit is None:
+                task = next(self._tasks, None)
+                if task is None:
+                    return
+                unit = _Unit(task)
+                self._units.append(unit)
+            child.give(unit)
+
+    # -- what the processes say ----------------------------------------------------------------
+
+    def _listen(self) -> None:
+        began = time.monotonic()
+        channels: dict[Any, _Child] = {child.channel: child for child in self._children}
+        ready = wait(list(channels), timeout=0.5)
+        self.stats.waited_seconds += time.monotonic() - began
+        for channel in ready:
+            child = channels[channel]
+            try:
+                while channel.poll():  # type: ignore[union-attr]
+                    self._hear(child, channel.recv())  # type: ignore[union-attr]
+            except (EOFError, OSError):
+                self._lost(child, None)
+        now = time.monotonic()
+        for child in list(self._children):
+            if child.unit is None or child.waits_for_us:
+                continue
+            allowed = self._timeout if child.started else max(self._timeout, _START_SECONDS)
+            if now - child.heard > allowed:
+                self._lost(
+                    child,
+                    VideoError(
+                        f"no frame for {allowed:.0f} s: given up (--video-timeout)", kind="timeout"
+                    ),
+                )
+        self._hand_out()
+
+    def _hear(self, child: _Child, message: tuple[Any, ...]) -> None:
+        child.heard = time.monotonic()
+        child.started = True
+        unit = child.unit
+        if message[0] == "alive" or unit is None:
+            return
+        if message[0] == "clip":
+            child.held.add(message[2])
+            unit.answers.append(("clip", child, *message[1:]))
+            return
+        if message[0] == "split":
+            pieces = cut_at_keys(*message[1:], size=self._piece_clips)
+            place = self._units.index(unit)
+            units = [_Unit(unit.task, piece, last_of_video=False) for piece in pieces]
+            units[-1].last_of_video = True
+            for offset, later in enumerate(units):
+                self._units.insert(place + 1 + offset, later)
+        unit.answers.append(message)
+        if message[0] in ("done", "split", "recounted"):
+            unit.over = True
+            child.unit = None
+
+    def _lost(self, child: _Child, error: VideoError | None) -> None:
+        """A process died or hangs: its video gets an error, and the pool a new process."""
+        unit = child.unit
+        if error is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(timeout=5)
+            error = _death(child.process.returncode)
+        self._replace(child)
+        if unit is not None and not unit.over:
+            unit.over = True
+            unit.answers.append(("done", error, None))
+
+    def _replace(self, child: _Child) -> None:
+        child.kill()
+        child.unit = None
+        self.stats.processes_lost += 1
+        self._children[self._children.index(child)] = self._new_child()
+
+
+def _death(status: int | None) -> VideoError:
+    """What to say about a process that ended by itself."""
+    if status is not None and status < 0:
+        name = signal.Signals(-status).name
+        hint = " (often the system's answer to a lack of memory)" if name == "SIGKILL" else ""
+        return VideoError(f"its decode process was ended by {name}{hint}", kind="crashed")
+    return VideoError(f"its decode process ended with status {status}", kind="crashed")
+
+
+def _nameless_memory(size: int) -> int:
+    """A descriptor of memory that vanishes with its last user."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("vidfeat-clips")
+    else:
+        with tempfile.TemporaryFile(buffering=0) as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, size)
+    return descriptor
