@@ -323,7 +323,7 @@ def flipped_few(folder: Path) -> Path:
     return video_patches.flip_bytes(_faststart(folder / "flipped_few.mp4", 60), 0.55, 12)
 
 
-@damaged(raises=False)
+@damaged(raises=True)
 def cut_midway(folder: Path) -> Path:
     """An mp4 with its index in front, of which the last 40 % are missing."""
     return video_patches.cut(_faststart(folder / "cut_midway.mp4", 60), 0.6)
