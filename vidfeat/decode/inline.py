@@ -14,6 +14,7 @@ from vidfeat.decode.tasks import (
     ClipSource,
     Event,
     Finished,
+    Reading,
     Started,
     VideoTask,
     attempt_of,
@@ -22,7 +23,7 @@ from vidfeat.decode.tasks import (
 )
 from vidfeat.errors import VideoError
 from vidfeat.preprocess import FramePreprocessor
-from vidfeat.video import Recounted, open_video
+from vidfeat.video import Recounted, VideoReader, open_video
 
 
 def decode_inline(
@@ -41,6 +42,9 @@ def decode_inline(
 def _video(source: ClipSource, preprocessor: FramePreprocessor, task: VideoTask) -> Iterator[Event]:
     check_there(task.path)
     with open_video(task.path, source.limits) as video:
+        if task.reading is not None:
+            yield from _read(video, task.reading)
+            return
         while True:
             clips = plan_video(video, source.plan, task.stretches)
             first = task.first_clip if task.first_attempt == attempt_of(video.info) else 0
@@ -55,3 +59,15 @@ def _video(source: ClipSource, preprocessor: FramePreprocessor, task: VideoTask)
                 continue
             break
         yield Finished(None, video.damage)
+
+
+def _read(video: VideoReader, reading: Reading) -> Iterator[Event]:
+    while True:
+        yield Started(video.info, 0, 0)
+        try:
+            for index, frames in enumerate(reading.read(video)):
+                yield ClipReady(index, frames, 0.0, 0.0, lambda: None)
+        except Recounted:
+            continue
+        break
+    yield Finished(None, video.damage)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from vidfeat.errors import VideoError
 from vidfeat.preprocess import Preprocess
 from vidfeat.sampling import ClipPlan, PlannedClip, Stretch
-from vidfeat.video import Damage, Known, Limits, VideoInfo
+from vidfeat.video import Damage, Known, Limits, VideoInfo, VideoReader
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,17 @@ class ClipSource:
         return (self.plan.frames, *self.preprocess.crop, 3)
 
 
+class Reading(Protocol):
+    """A way of its own to make clips of a video: what is drawn at random for training, say."""
+
+    def read(self, video: VideoReader) -> Iterator[NDArray[np.uint8]]:
+        """Yield arrays of the source's ``clip_shape``.
+
+        Raises:
+            Recounted: see :meth:`VideoReader.frames`; reading starts over.
+        """
+
+
 @dataclass(frozen=True)
 class VideoTask:
     """A video to decode, or to look at only."""
@@ -43,6 +55,8 @@ class VideoTask:
     """The attempt (see :func:`attempt_of`) that ``first_clip`` holds for."""
     probe_only: bool = False
     """Measure and plan; decode nothing."""
+    reading: Reading | None = None
+    """In place of the source's plan and preprocessing; its clips have no seconds."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.clips import plan_video, stream_clips
-from vidfeat.decode.tasks import ClipSource, Piece, VideoTask, attempt_of, check_there
+from vidfeat.decode.tasks import ClipSource, Piece, Reading, VideoTask, attempt_of, check_there
 from vidfeat.errors import VideoError
 from vidfeat.preprocess import FramePreprocessor
 from vidfeat.sampling import PlannedClip
@@ -111,6 +111,9 @@ class Worker:
         assert self._source is not None
         check_there(task.path)
         with open_video(task.path, self._source.limits, None, self._alive, count=count) as video:
+            if task.reading is not None:
+                self._read(video, task.reading)
+                return
             while True:
                 clips = plan_video(video, self._source.plan, task.stretches)
                 first = task.first_clip
@@ -130,6 +133,21 @@ class Worker:
                     continue
                 break
             self._send("done", None, video.damage)
+
+    def _read(self, video: VideoReader, reading: Reading) -> None:
+        """Clips as the task itself makes them."""
+        assert self._slots is not None
+        while True:
+            self._send("started", video.info, 0, 0)
+            try:
+                for index, frames in enumerate(reading.read(video)):
+                    slot = self._slot()
+                    self._slots[slot] = frames
+                    self._send("clip", index, slot, 0.0, 0.0)
+            except Recounted:
+                continue
+            break
+        self._send("done", None, video.damage)
 
     def _piece(self, path: str, piece: Piece) -> None:
         """A part of a long video; a piece that disappoints is for the parent to start over."""
