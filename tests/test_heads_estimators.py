@@ -1,0 +1,117 @@
+"""The heads keep scikit-learn's conventions, and score what their arrays say."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer, StandardScaler
+from sklearn.svm import LinearSVC
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from vidfeat.heads.estimators import ESTIMATORS, KNNHead, LinearHead, MLPHead, SVMHead
+from vidfeat.heads.scorers import HEAD_KINDS, Scorer
+
+
+@parametrize_with_checks([LinearHead(), SVMHead(), KNNHead(), MLPHead(hidden=(16,), alpha=1e-4)])
+def test_scikit_learn_conventions(estimator, check):
+    check(estimator)
+
+
+def blobs(classes=3, seed=0, count=60, dimension=8):
+    random = np.random.default_rng(seed)
+    y = np.arange(count) % classes
+    X = random.normal(size=(count, dimension)) + 1.5 * random.normal(size=(classes, dimension))[y]
+    return X.astype(np.float64), y
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize(
+    ("head", "reference"),
+    [
+        (LinearHead(C=0.1), LogisticRegression(C=0.1, max_iter=1000)),
+        (MLPHead(hidden=(6,), alpha=0.01), MLPClassifier((6,), alpha=0.01, random_state=0)),
+    ],
+    ids=["linear", "mlp"],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_scores_are_those_of_scikit_learn(classes, head, reference):
+    X, y = blobs(classes)
+    new, _ = blobs(classes, seed=5)
+    expected = make_pipeline(StandardScaler(), reference).fit(X, y).predict_proba(new)
+    np.testing.assert_allclose(head.fit(X, y).predict_proba(new), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_svm_decides_as_scikit_learn(classes):
+    X, y = blobs(classes)
+    new, _ = blobs(classes, seed=5)
+    expected = make_pipeline(StandardScaler(), LinearSVC(C=0.01, random_state=0)).fit(X, y)
+    assert (SVMHead(C=0.01).fit(X, y).predict(new) == expected.predict(new)).all()
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "distance"])
+def test_knn_decides_as_scikit_learn(weighting):
+    X, y = blobs()
+    new, _ = blobs(seed=5)
+    reference = KNeighborsClassifier(5, weights=weighting)
+    expected = make_pipeline(StandardScaler(), Normalizer(), reference).fit(X, y)
+    assert (KNNHead(weighting=weighting).fit(X, y).predict(new) == expected.predict(new)).all()
+
+
+def test_temperature_changes_confidence_and_no_prediction():
+    X, y = blobs()
+    for kind in HEAD_KINDS:
+        plain = ESTIMATORS[kind]().fit(X, y)
+        sharp = ESTIMATORS[kind](temperature=0.25).fit(X, y)
+        assert (plain.predict(X) == sharp.predict(X)).all()
+        assert sharp.predict_proba(X).max(axis=1).mean() > plain.predict_proba(X).max(axis=1).mean()
+
+
+def test_grid_search_with_groups_runs_on_a_head():
+    X, y = blobs()
+    search = GridSearchCV(LinearHead(), {"C": [0.01, 1.0]}, cv=GroupKFold(4))
+    search.fit(X, y, groups=np.arange(len(y)) // 3)
+    assert search.best_score_ > 0.7
+
+
+def test_float32_vectors_stay_float32():
+    X, y = blobs()
+    for kind in HEAD_KINDS:
+        arrays = ESTIMATORS[kind]().fit(X.astype(np.float32), y).scorer_.arrays
+        assert {a.dtype for a in arrays.values() if a.dtype.kind == "f"} == {np.dtype("float32")}
+
+
+def test_one_class_alone_is_refused():
+    X, _ = blobs()
+    for kind in HEAD_KINDS:
+        with pytest.raises(ValueError, match="two classes or more"):
+            ESTIMATORS[kind]().fit(X, np.zeros(len(X)))
+
+
+NARROW = {"weights_0": np.ones((4, 2)), "bias_0": np.ones(2)}
+GOOD = {"weights": np.ones((3, 4)), "bias": np.zeros(3)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arrays": {"weights": np.ones((3, 4))}}, "'bias' of a linear head is missing"),
+        ({"arrays": {**GOOD, "bias": np.zeros(2)}}, r"'bias' has shape \(2,\), expected \(3,\)"),
+        ({"arrays": {**GOOD, "bias": np.array([0, np.nan, 0])}}, "no finite numbers"),
+        ({"arrays": {**GOOD, "mean": np.zeros(5), "scale": np.ones(4)}}, "'mean' has shape"),
+        ({"num_classes": 1}, "two classes or more"),
+        ({"temperature": 0.0}, "above 0"),
+        ({"kind": "forest"}, "unknown kind"),
+        ({"kind": "knn", "neighbors": 1, "arrays": GOOD}, "'vectors' of a knn head is missing"),
+        (
+            {"kind": "mlp", "arrays": {"weights_0": np.ones((4, 2)), "bias_0": np.ones(2)}},
+            "2 scores",
+        ),
+    ],
+)
+def test_a_scorer_refuses_arrays_that_do_not_fit(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Scorer(**{"kind": "linear", "arrays": GOOD, "num_classes": 3, **changes})

@@ -1,0 +1,301 @@
+"""How good a classifier is: accuracy with its interval, confusion, top k, calibration.
+
+Arrays in, numbers out. S samples, C classes; ``scores`` (S, C) are positive and sum to 1 a row,
+``y`` (S,) are class indexes, -1 where the true class is none that the classifier knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scores = NDArray[np.float64]
+Indexes = NDArray[np.int64]
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with the interval that it may lie in.
+
+    Attributes:
+        value: the estimate.
+        low: lower end of the interval.
+        high: upper end.
+        method: how the interval was made: ``wilson``, ``bootstrap over groups`` or ``t``.
+        confidence: share of such intervals that hold the true value.
+    """
+
+    value: float
+    low: float
+    high: float
+    method: str
+    confidence: float = CONFIDENCE
+
+    def __str__(self) -> str:
+        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}]"
+
+    def to_dict(self) -> dict[str, float | str]:
+        """As JSON."""
+        return {
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "method": self.method,
+            "confidence": self.confidence,
+        }
+
+
+def wilson_interval(correct: int, total: int, *, confidence: float = CONFIDENCE) -> Interval:
+    """Interval of a share out of independent trials (Wilson's score interval, 1927).
+
+    It stays within 0 and 1 and is right for few trials and for shares near the ends, where the
+    usual plus-minus is not.
+
+    Raises:
+        ValueError: no trials.
+    """
+    if total < 1:
+        raise ValueError("an interval needs one sample or more")
+    from scipy.stats import norm
+
+    z = float(norm.ppf(0.5 + confidence / 2))
+    share = correct / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * np.sqrt(share * (1 - share) / total + (z / total / 2) ** 2)
+    # Rounding may leave the share itself a hair outside at 0 and 1.
+    low, high = min(middle - half, share), max(middle + half, share)
+    return Interval(share, max(0.0, low), min(1.0, high), "wilson", confidence)
+
+
+def bootstrap_interval(
+    values: NDArray[np.float64],
+    groups: Indexes,
+    *,
+    confidence: float = CONFIDENCE,
+    repeats: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Interval of the mean of ``values`` (S,) that draws whole groups again, with replacement.
+
+    Samples of one group (clips of one recording) are right or wrong together: an interval that
+    takes them for independent is too narrow.
+
+    Raises:
+        ValueError: fewer than two groups.
+    """
+    names, encoded = np.unique(groups, return_inverse=True)
+    if len(names) < 2:
+        raise ValueError("an interval over groups needs two groups or more")
+    total = np.bincount(encoded, weights=values)
+    count = np.bincount(encoded).astype(np.float64)
+    draws = np.random.default_rng(seed).integers(len(names), size=(repeats, len(names)))
+    means = total[draws].sum(axis=1) / count[draws].sum(axis=1)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    value = float(np.mean(values))
+    return Interval(
+        value, min(float(low), value), max(float(high), value), "bootstrap over groups", confidence
+    )
+
+
+def accuracy_interval(
+    correct: NDArray[np.bool_], groups: Indexes | None = None, *, seed: int = 0
+) -> Interval:
+    """Accuracy with its interval: over groups where there are two or more, else Wilson's.
+
+    With 0 % or 100 % right there is nothing to draw again, and Wilson's interval over the number
+    of groups is given.
+    """
+    share = float(np.mean(correct))
+    if groups is None or len(np.unique(groups)) < 2:
+        return wilson_interval(int(correct.sum()), len(correct))
+    if share in (0.0, 1.0):
+        count = len(np.unique(groups))
+        return wilson_interval(round(share * count), count)
+    return bootstrap_interval(correct.astype(np.float64), groups, seed=seed)
+
+
+def mean_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Interval:
+    """Mean of repeated runs with Student's t interval; one run alone has no interval."""
+    array = np.asarray(values, dtype=np.float64)
+    mean = float(array.mean())
+    if len(array) < 2:
+        return Interval(mean, float("nan"), float("nan"), "t", confidence)
+    from scipy.stats import t
+
+    half = float(t.ppf(0.5 + confidence / 2, len(array) - 1)) * float(
+        array.std(ddof=1) / np.sqrt(len(array))
+    )
+    return Interval(mean, mean - half, mean + half, "t", confidence)
+
+
+def topk_accuracy(scores: Scores, y: Indexes, k: int) -> float:
+    """Share of samples whose true class is among the k best; ties go against the true class."""
+    known = y >= 0
+    own = scores[np.arange(len(y)), np.maximum(y, 0)]
+    better = (scores > own[:, None]).sum(axis=1)
+    ties = (scores == own[:, None]).sum(axis=1) - 1
+    return float(np.mean(known & (better + ties < k)))
+
+
+def confusion_matrix(y: Indexes, predicted: Indexes, num_classes: int) -> Indexes:
+    """How often class i (rows) was taken for class j (columns), int64 (C, C)."""
+    known = y >= 0
+    cells = y[known] * num_classes + predicted[known]
+    counts = np.bincount(cells, minlength=num_classes**2).astype(np.int64)
+    return counts.reshape(num_classes, num_classes)
+
+
+def log_loss(scores: Scores, y: Indexes) -> float:
+    """Mean of -log of the true class's score, in nats; scores below 1e-12 count as that."""
+    own = np.where(y >= 0, scores[np.arange(len(y)), np.maximum(y, 0)], 0.0)
+    return float(-np.log(np.maximum(own, 1e-12)).mean())
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether a score of 0.8 is right in 80 of 100 cases.
+
+    Attributes:
+        confidence: mean of the best class's score in each bin (B,); NaN where a bin is empty.
+        accuracy: share that is right in each bin (B,).
+        count: samples in each bin (B,).
+        error: expected calibration error, the mean gap between the two, weighted by count.
+    """
+
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    count: Indexes
+    error: float
+
+
+def calibration(scores: Scores, y: Indexes, *, bins: int = 10) -> Calibration:
+    """Sort samples by the best class's score into equally wide bins and compare with the truth."""
+    confidence = scores.max(axis=1)
+    correct = scores.argmax(axis=1) == y
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(place, weights=confidence, minlength=bins) / count
+        right = np.bincount(place, weights=correct, minlength=bins) / count
+    gap = np.where(count > 0, np.abs(mean - right), 0.0)
+    return Calibration(mean, right, count, float((gap * count).sum() / len(y)))
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """How one class fares.
+
+    Attributes:
+        name: the class.
+        count: its samples.
+        recall: share of them that is found; NaN without samples.
+        precision: share of what is called so that is so; NaN where nothing is.
+        interval: of the recall; None without samples.
+    """
+
+    name: str
+    count: int
+    recall: float
+    precision: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores against the truth.
+
+    Attributes:
+        scores: (S, C).
+        y: (S,).
+        classes: C names.
+        groups: (S,) numbers of the groups that samples belong to, None where each stands alone.
+    """
+
+    scores: Scores = field(repr=False)
+    y: Indexes = field(repr=False)
+    classes: tuple[str, ...]
+    groups: Indexes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.scores.shape != (len(self.y), len(self.classes)) or len(self.y) == 0:
+            raise ValueError(
+                f"scores of shape {self.scores.shape} for {len(self.y)} samples and "
+                f"{len(self.classes)} classes"
+            )
+
+    @cached_property
+    def predicted(self) -> Indexes:
+        """Best class of each sample (S,)."""
+        best: Indexes = self.scores.argmax(axis=1).astype(np.int64)
+        return best
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether it is the true one (S,)."""
+        return np.asarray(self.predicted == self.y)
+
+    @cached_property
+    def accuracy(self) -> Interval:
+        """Share of samples that is right."""
+        return accuracy_interval(self.correct, self.groups)
+
+    @cached_property
+    def mean_class_accuracy(self) -> float:
+        """Mean over classes of the share that is right: each class counts the same."""
+        return float(np.nanmean([row.recall for row in self.per_class]))
+
+    def topk(self, k: int) -> float:
+        """Share of samples whose class is among the k best."""
+        return topk_accuracy(self.scores, self.y, k)
+
+    @cached_property
+    def confusion(self) -> Indexes:
+        """(C, C), the true class in rows."""
+        return confusion_matrix(self.y, self.predicted, len(self.classes))
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Reliability in ten bins."""
+        return calibration(self.scores, self.y)
+
+    @cached_property
+    def per_class(self) -> list[ClassResult]:
+        """Each class, in index order."""
+        matrix = self.confusion
+        rows = []
+        for i, name in enumerate(self.classes):
+            right, count, called = matrix[i, i], int(matrix[i].sum()), int(matrix[:, i].sum())
+            rows.append(
+                ClassResult(
+                    name=name,
+                    count=count,
+                    recall=right / count if count else float("nan"),
+                    precision=right / called if called else float("nan"),
+                    interval=wilson_interval(int(right), count) if count else None,
+                )
+            )
+        return rows
+
+    def mistakes(self, limit: int) -> Indexes:
+        """Samples that are wrong, the most confident first."""
+        wrong = np.flatnonzero(~self.correct)
+        order = np.argsort(-self.scores.max(axis=1)[wrong], kind="stable")
+        return wrong[order][:limit].astype(np.int64)
+
+    def to_dict(self) -> dict[str, object]:
+        """The summary as JSON."""
+        return {
+            "samples": len(self.y),
+            "accuracy": self.accuracy.to_dict(),
+            "mean_class_accuracy": self.mean_class_accuracy,
+            "top5_accuracy": self.topk(5) if len(self.classes) > 5 else None,
+            "log_loss": log_loss(self.scores, self.y),
+            "calibration_error": self.calibration.error,
+        }

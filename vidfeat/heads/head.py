@@ -1,0 +1,241 @@
+"""A trained head: a scorer, its classes, and the encoder whose vectors it takes; as a folder.
+
+::
+
+    head/
+      head.safetensors   the scorer's arrays
+      head.json          kind, classes, settings, encoder and fingerprints, training summary
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat import __version__
+from vidfeat.differences import settings_that_differ
+from vidfeat.errors import FingerprintError, StoreError
+from vidfeat.files import atomic_folder
+from vidfeat.heads.scorers import Floats, Scorer
+from vidfeat.heads.selection import Unit
+
+FORMAT = "vidfeat-head"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Head:
+    """A trained head.
+
+    Attributes:
+        scorer: class scores of vectors.
+        classes: names, in the order of the scores.
+        unit: ``videos``: the mean vector of a video's clips is scored; ``clips``: each clip is,
+            and the scores are averaged.
+        encoder: the JSON description of the encoder that it was trained on.
+        space_fingerprint: of that encoder.
+        run_fingerprint: of the run that made the features.
+        training: how it was trained and how well it did.
+    """
+
+    scorer: Scorer
+    classes: tuple[str, ...]
+    unit: Unit = "videos"
+    encoder: Mapping[str, Any] = field(default_factory=dict)
+    space_fingerprint: str = ""
+    run_fingerprint: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.classes) != self.scorer.num_classes:
+            raise ValueError(
+                f"{len(self.classes)} class names for {self.scorer.num_classes} scores"
+            )
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("a class is named twice")
+
+    @property
+    def dimension(self) -> int:
+        """Length D of the vectors that it takes."""
+        return self.scorer.dimension
+
+    def clip_scores(self, vectors: Floats) -> NDArray[np.float64]:
+        """Class scores (N, C) of clip vectors (N, D), each for itself."""
+        return self.scorer.scores(np.asarray(vectors, dtype=np.float32))
+
+    def scores(self, vectors: Floats) -> NDArray[np.float64]:
+        """Class scores (C,) of one video by its clip vectors (N, D).
+
+        Raises:
+            ValueError: no clips.
+        """
+        if len(vectors) == 0:
+            raise ValueError("a video without clips has no scores")
+        if self.unit == "videos":
+            mean = np.asarray(vectors).mean(axis=0, dtype=np.float64)[None]
+            return np.asarray(self.clip_scores(mean)[0])
+        average: NDArray[np.float64] = self.clip_scores(vectors).mean(axis=0)
+        return average
+
+    def check_encoder(
+        self,
+        encoder: Mapping[str, Any],
+        space_fingerprint: str,
+        run_fingerprint: str,
+        *,
+        name: str,
+    ) -> str | None:
+        """Whether vectors of this encoder may be scored; a warning where only the run differs.
+
+        Args:
+            encoder: JSON description of the encoder that made the vectors.
+            space_fingerprint: its own.
+            run_fingerprint: its own.
+            name: where the vectors are from, for the message.
+
+        Raises:
+            FingerprintError: vectors of another space; the message names the settings that differ.
+        """
+        if space_fingerprint != self.space_fingerprint:
+            differing = settings_that_differ(self.encoder, encoder)
+            told = "; ".join(differing[:4]) or (
+                f"fingerprint {self.space_fingerprint} there, {space_fingerprint} here"
+            )
+            raise FingerprintError(
+                f"{name} has vectors of another encoder than the head was trained on: {told}; "
+                "use the head's own encoder, or train a head on these features"
+            )
+        if run_fingerprint == self.run_fingerprint:
+            return None
+        told = "; ".join(settings_that_differ(self.encoder, encoder)[:4]) or "another run"
+        return f"{name}: the head was trained on another plan or precision ({told})"
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the head as a folder, whole or not at all; an older head there is replaced.
+
+        Raises:
+            StoreError: something else than a head stands there.
+        """
+        target = Path(folder)
+        check_target(target)
+        with atomic_folder(target) as temporary:
+            self.write_into(temporary)
+
+    def write_into(self, folder: Path) -> None:
+        """Write the two files into a folder that exists."""
+        from safetensors.numpy import save_file
+
+        arrays = {name: np.ascontiguousarray(a) for name, a in self.scorer.arrays.items()}
+        save_file(arrays, folder / "head.safetensors", metadata={"format": FORMAT})
+        scorer = self.scorer
+        description = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "vidfeat_version": __version__,
+            "kind": scorer.kind,
+            "classes": list(self.classes),
+            "dimension": self.dimension,
+            "unit": self.unit,
+            "normalize": scorer.normalize,
+            "temperature": scorer.temperature,
+            "neighbors": scorer.neighbors,
+            "weighting": scorer.weighting,
+            "encoder": dict(self.encoder),
+            "space_fingerprint": self.space_fingerprint,
+            "run_fingerprint": self.run_fingerprint,
+            "training": dict(self.training),
+            "arrays_sha256": _sha256(folder / "head.safetensors"),
+        }
+        text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
+        (folder / "head.json").write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Head:
+        """Read a head.
+
+        Raises:
+            StoreError: no head there, one of a newer version, or files that are damaged.
+        """
+        source = Path(folder)
+        if not (source / "head.json").is_file():
+            raise StoreError(
+                f"{source} is no head: expected a folder with head.json and head.safetensors, "
+                "as vidfeat finetune writes it"
+            )
+        try:
+            values = json.loads((source / "head.json").read_text(encoding="utf-8"))
+            version = values["format_version"] if values.get("format") == FORMAT else None
+        except (ValueError, AttributeError, KeyError) as error:
+            raise StoreError(f"{source / 'head.json'} is damaged: {error}") from None
+        if version is None:
+            raise StoreError(f"{source / 'head.json'} describes no head of vidfeat")
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise StoreError(
+                f"{source} has format version {version}, this vidfeat reads up to "
+                f"{FORMAT_VERSION}: upgrade vidfeat"
+            )
+        try:
+            return cls._rebuild(source, values)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise StoreError(f"{source} is damaged: {error}; train the head again") from None
+
+    @classmethod
+    def _rebuild(cls, source: Path, values: dict[str, Any]) -> Head:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        arrays_file = source / "head.safetensors"
+        if _sha256(arrays_file) != values["arrays_sha256"]:
+            raise ValueError("head.safetensors is not the file that head.json was written with")
+        try:
+            arrays = load_file(arrays_file)
+        except SafetensorError as error:
+            raise ValueError(f"head.safetensors: {error}") from None
+        scorer = Scorer(
+            kind=values["kind"],
+            arrays=arrays,
+            num_classes=len(values["classes"]),
+            normalize=bool(values["normalize"]),
+            temperature=float(values["temperature"]),
+            neighbors=int(values["neighbors"]),
+            weighting=values["weighting"],
+        )
+        return cls(
+            scorer=scorer,
+            classes=tuple(str(name) for name in values["classes"]),
+            unit=values["unit"],
+            encoder=dict(values["encoder"]),
+            space_fingerprint=str(values["space_fingerprint"]),
+            run_fingerprint=str(values["run_fingerprint"]),
+            training=dict(values["training"]),
+        )
+
+
+def check_target(folder: Path) -> None:
+    """Refuse to replace what is no head: an output named by mistake must not be deleted.
+
+    Raises:
+        StoreError: a file, or a folder that holds something else.
+    """
+    if not folder.parent.is_dir():
+        raise StoreError(f"{folder}: its parent folder does not exist: make it first")
+    if not folder.exists():
+        return
+    known = {"head.json", "head.safetensors", "report.html", "predictions.csv", "results.json"}
+    if not folder.is_dir() or any(entry.name not in known for entry in folder.iterdir()):
+        raise StoreError(
+            f"{folder} exists and is no head of vidfeat: choose another output with -o"
+        )
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

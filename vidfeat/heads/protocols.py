@@ -1,0 +1,359 @@
+"""Training and judging heads: one split, repeated cross-validation, official splits, few shots.
+
+Test labels are used once, at the end, to count what is right. All choices are made by
+``vidfeat.heads.selection`` from the training part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import DataError
+from vidfeat.evaluate import Evaluation, Interval, accuracy_interval, mean_interval
+from vidfeat.heads.head import Head
+from vidfeat.heads.scorers import Scorer
+from vidfeat.heads.selection import Choice, HeadOptions, fit, make_folds
+from vidfeat.records import RunIdentity
+from vidfeat.samples import Samples
+
+TRAIN_NAMES = ("train",)
+VALIDATION_NAMES = ("val", "validation")
+TEST_NAMES = ("test",)
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A head trained on one part and judged on another.
+
+    Attributes:
+        head: the trained head.
+        choice: its hyper-parameters and how they were chosen.
+        train: indexes of the training samples.
+        test: indexes of the test samples.
+        evaluation: of the test samples; None without a test part.
+        clip_accuracy: share of single test clips that is right; NaN without a test part.
+        converged: the solver reached its tolerance.
+    """
+
+    head: Head
+    choice: Choice
+    train: NDArray[np.int64] = field(repr=False)
+    test: NDArray[np.int64] = field(repr=False)
+    evaluation: Evaluation | None
+    clip_accuracy: float
+    converged: bool
+
+
+def split_parts(
+    samples: Samples, *, test_share: float = 0.2, seed: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
+    """Training and test samples: by the labels' split column, or held out by chance.
+
+    With a split column, ``train`` is trained on and ``test`` is tested on. ``val`` is tested on
+    where there is no ``test`` and joins the training part where there is: hyper-parameters are
+    chosen by cross-validation. Without one, ``test_share`` of each class is held out, by group
+    where there are groups.
+
+    Returns:
+        Indexes of the training part, of the test part, and notes for a person.
+
+    Raises:
+        DataError: an empty part, or a split of another name.
+    """
+    names = [row.split for row in samples.rows]
+    if not any(names):
+        if test_share <= 0:
+            everything = np.arange(len(samples))
+            return everything, np.zeros(0, np.int64), ["no test part: trained on everything"]
+        train, test = hold_out(samples, test_share, seed)
+        how = "by group" if samples.has_groups else "at random"
+        return train, test, [f"no split column: {len(test)} of {len(samples)} held out {how}"]
+    found = {name: names.count(name) for name in dict.fromkeys(names)}
+    known = {*TRAIN_NAMES, *VALIDATION_NAMES, *TEST_NAMES, ""}
+    strange = [name for name in found if name not in known]
+    if strange:
+        raise DataError(f"the split {strange[0]!r} is none of train, val, test: rename it")
+    train, test = samples.part(*TRAIN_NAMES), samples.part(*TEST_NAMES)
+    validation = samples.part(*VALIDATION_NAMES)
+    if len(test) and len(validation):
+        train = np.sort(np.concatenate([train, validation]))
+    elif not len(test):
+        test = validation
+    told = ", ".join(f"{name or 'none'} {count}" for name, count in found.items())
+    notes = [f"{found['']} samples have no split and are left out"] if "" in found else []
+    if not len(train):
+        raise DataError(f"the training part is empty (splits: {told}): give rows split=train")
+    if not len(test):
+        if test_share > 0:
+            raise DataError(
+                f"the test part is empty (splits: {told}): give some rows split=test, leave the "
+                "split column out to hold some out by chance, or give --test-share 0 for no test"
+            )
+        notes.append("no test part")
+    _warn_shared_groups(samples, train, test, notes)
+    return train, test, notes
+
+
+def _warn_shared_groups(
+    samples: Samples, train: NDArray[np.int64], test: NDArray[np.int64], notes: list[str]
+) -> None:
+    if samples.has_groups:
+        shared = np.intersect1d(samples.groups[train], samples.groups[test])
+        if len(shared):
+            notes.append(f"{len(shared)} groups are in both parts: the accuracy is too good")
+
+
+def hold_out(
+    samples: Samples, share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A stratified test part of about ``share``, whole groups at a time.
+
+    Raises:
+        DataError: a class has only one sample, or lies in one group alone.
+    """
+    folds = max(2, round(1 / share))
+    return make_folds(samples, folds, seed, purpose="a held-out test part")[0]
+
+
+def leave_out_small_classes(samples: Samples, least: int) -> tuple[Samples, list[str]]:
+    """Drop classes with fewer than ``least`` samples; the notes name them.
+
+    Raises:
+        DataError: fewer than two classes are left.
+    """
+    counts = np.bincount(samples.y, minlength=len(samples.classes))
+    small = [name for name, count in zip(samples.classes, counts, strict=True) if count < least]
+    if not small:
+        return samples, []
+    kept = samples.take(np.flatnonzero(counts[samples.y] >= least))
+    left = tuple(name for name in samples.classes if name not in small)
+    if len(left) < 2:
+        raise DataError(
+            f"{len(left)} classes have {least} samples or more, two are needed: label more videos "
+            "or lower --min-per-class"
+        )
+    return kept.with_classes(left), [
+        f"{len(small)} classes with fewer than {least} samples left out: {', '.join(small[:5])}"
+    ]
+
+
+def train_head(
+    samples: Samples, options: HeadOptions, identity: RunIdentity | None = None
+) -> tuple[Head, Choice, bool]:
+    """Train a head on all of ``samples``.
+
+    Returns:
+        The head, how its hyper-parameters were chosen, and whether the solver converged.
+
+    Raises:
+        DataError: one class alone, or a class that cannot be cross-validated.
+    """
+    estimator, choice = fit(samples, options)
+    scorer: Scorer = estimator.scorer_
+    head = Head(
+        scorer=scorer,
+        classes=tuple(samples.classes[i] for i in estimator.classes_),
+        unit=options.unit,
+        encoder=dict(identity.encoder) if identity else {},
+        space_fingerprint=identity.space_fingerprint if identity else "",
+        run_fingerprint=identity.run_fingerprint if identity else "",
+        training=_training_summary(samples, options, choice),
+    )
+    return head, choice, bool(estimator.converged_)
+
+
+def _training_summary(samples: Samples, options: HeadOptions, choice: Choice) -> dict[str, Any]:
+    counts = np.bincount(samples.y, minlength=len(samples.classes))
+    return {
+        "samples": len(samples),
+        "clips": len(samples.vectors),
+        "samples_per_class": {
+            name: int(count) for name, count in zip(samples.classes, counts, strict=True) if count
+        },
+        "groups": samples.num_groups if samples.has_groups else None,
+        "params": _plain(choice.params),
+        "trials": [_plain(trial.to_dict()) for trial in choice.trials],
+        "folds": choice.folds,
+        "seed": options.seed,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, as JSON has them."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def score_samples(head: Head, samples: Samples) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores of samples (S, C) and of their clips (N, C), columns as ``samples.classes``.
+
+    A class that the head does not know gets 0.
+    """
+    columns = [samples.classes.index(name) for name in head.classes]
+    own = head.clip_scores(samples.vectors)
+    clips = np.zeros((len(samples.vectors), len(samples.classes)))
+    clips[:, columns] = own
+    if head.unit == "clips":
+        total = np.add.reduceat(clips, samples.first[:-1], axis=0)
+        return total / samples.counts[:, None], clips
+    scores = np.zeros((len(samples), len(samples.classes)))
+    scores[:, columns] = head.clip_scores(samples.pooled())
+    return scores, clips
+
+
+def train_and_test(
+    samples: Samples,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    options: HeadOptions,
+    identity: RunIdentity | None = None,
+) -> Outcome:
+    """Train on one part, judge on the other.
+
+    Raises:
+        DataError: one class alone, or a class that cannot be cross-validated.
+    """
+    head, choice, converged = train_head(samples.take(train), options, identity)
+    if not len(test):
+        return Outcome(head, choice, train, test, None, float("nan"), converged)
+    asked = samples.take(test)
+    scores, clips = score_samples(head, asked)
+    evaluation = Evaluation(
+        scores=scores,
+        y=asked.y,
+        classes=samples.classes,
+        groups=asked.groups if samples.has_groups else None,
+    )
+    right = clips.argmax(axis=1) == asked.y[asked.sample_of_clip]
+    return Outcome(head, choice, train, test, evaluation, float(np.mean(right)), converged)
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Every sample judged by heads that have not seen it (nor its group), several times.
+
+    Attributes:
+        accuracies: float (repeats, folds), the share right in each fold; NaN for folds that a
+            repeat has fewer.
+        correct: float (S,), how often each sample was right, 0 to 1.
+        interval: of the mean over samples, over groups where there are any.
+        chosen: hyper-parameters of each fold.
+    """
+
+    accuracies: NDArray[np.float64]
+    correct: NDArray[np.float64] = field(repr=False)
+    interval: Interval
+    chosen: tuple[dict[str, Any], ...] = field(repr=False)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over all folds of all repeats."""
+        return float(np.nanstd(self.accuracies, ddof=1))
+
+
+def cross_validate(
+    samples: Samples,
+    options: HeadOptions,
+    *,
+    folds: int = 5,
+    repeats: int = 1,
+    progress: Progress | None = None,
+) -> CrossValidation:
+    """Judge on each fold in turn a head trained on the others; choices are made inside those.
+
+    Raises:
+        DataError: the samples cannot be parted into folds.
+    """
+    accuracies = np.full((repeats, folds), np.nan)
+    correct = np.zeros(len(samples))
+    judged = np.zeros(len(samples))
+    chosen = []
+    for repeat in range(repeats):
+        parts = make_folds(samples, folds, options.seed + repeat, purpose="cross-validation")
+        for fold, (train, test) in enumerate(parts):
+            outcome = train_and_test(samples, train, test, options)
+            assert outcome.evaluation is not None
+            right = outcome.evaluation.correct
+            accuracies[repeat, fold] = right.mean()
+            correct[test] += right
+            judged[test] += 1
+            chosen.append(outcome.choice.params)
+            if progress:
+                progress(f"repeat {repeat + 1}/{repeats}, fold {fold + 1}/{len(parts)}")
+    seen = judged > 0
+    share = np.divide(correct, judged, out=np.zeros_like(correct), where=seen)
+    return CrossValidation(
+        accuracies, share, _interval_of_shares(share[seen], samples, seen), tuple(chosen)
+    )
+
+
+def _interval_of_shares(
+    share: NDArray[np.float64], samples: Samples, seen: NDArray[np.bool_]
+) -> Interval:
+    from vidfeat.evaluate import bootstrap_interval
+
+    groups = samples.groups if samples.has_groups else np.arange(len(samples))
+    if np.ptp(share) == 0:
+        return accuracy_interval(share > 0.5, groups[seen])
+    return bootstrap_interval(share, groups[seen])
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """Heads trained on a few samples a class.
+
+    Attributes:
+        shots: samples a class.
+        accuracies: one a draw.
+        interval: their mean with Student's t interval over the draws.
+    """
+
+    shots: int
+    accuracies: tuple[float, ...]
+    interval: Interval
+
+
+def few_shot(
+    samples: Samples,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    shots: Sequence[int],
+    options: HeadOptions,
+    *,
+    draws: int = 10,
+) -> Iterator[FewShot]:
+    """Draw a few training samples a class, again and again, and judge on the whole test part.
+
+    Hyper-parameters are the head's defaults: a few samples cannot choose them.
+
+    Raises:
+        DataError: a class has fewer training samples than shots.
+    """
+    settled = options.fixed()
+    members = [train[samples.y[train] == c] for c in np.unique(samples.y[train])]
+    for number in shots:
+        short = [rows for rows in members if len(rows) < number]
+        if number < 1 or short:
+            smallest = samples.classes[int(samples.y[short[0][0]])] if short else ""
+            raise DataError(
+                f"{number} shots: the class {smallest!r} has {len(short[0])} training samples: "
+                "give fewer --shots"
+                if short
+                else f"--shots must be 1 or more, not {number}"
+            )
+        accuracies = []
+        for draw in range(draws):
+            random = np.random.default_rng([options.seed, number, draw])
+            drawn = np.concatenate([random.choice(rows, number, replace=False) for rows in members])
+            outcome = train_and_test(samples, np.sort(drawn), test, settled)
+            assert outcome.evaluation is not None
+            accuracies.append(outcome.evaluation.accuracy.value)
+        yield FewShot(number, tuple(accuracies), mean_interval(accuracies))

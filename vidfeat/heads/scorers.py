@@ -1,0 +1,183 @@
+"""From arrays to class scores: what a trained head is once it has been trained.
+
+A scorer holds nothing but named arrays and a few settings, so that it can be written to
+safetensors and JSON and read back without running anyone's code. The estimators score through it
+too, before and after saving: the same code on the same arrays gives the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+HeadKind = Literal["linear", "svm", "knn", "mlp"]
+HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
+
+Floats = NDArray[np.floating[Any]]
+
+SMALLEST_DISTANCE = 1e-6  # a neighbour nearer than this counts as this near, never infinitely much
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Class scores of vectors, by arrays alone.
+
+    Attributes:
+        kind: ``linear``, ``svm``, ``knn`` or ``mlp``.
+        arrays: ``mean`` and ``scale`` (D,) where vectors are standardised first, and
+            for linear and svm ``weights`` (C, D) and ``bias`` (C,);
+            for mlp ``weights_0`` (D, H), ``bias_0`` (H,), ``weights_1`` (H, C), ``bias_1``, ...;
+            for knn ``vectors`` (M, D) and ``labels`` (M,).
+        num_classes: C.
+        normalize: vectors are divided by their L2 norm, after standardising.
+        temperature: logits are divided by it before the softmax; 1 leaves them as they are.
+        neighbors: how many neighbours vote (knn).
+        weighting: votes count equally (``uniform``) or by ``1 / distance`` (knn).
+
+    Raises:
+        ValueError: an array is missing, has another shape, or is not finite.
+    """
+
+    kind: HeadKind
+    arrays: Mapping[str, NDArray[Any]] = field(repr=False)
+    num_classes: int
+    normalize: bool = False
+    temperature: float = 1.0
+    neighbors: int = 0
+    weighting: Literal["uniform", "distance"] = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.kind not in HEAD_KINDS:
+            raise ValueError(f"unknown kind of head {self.kind!r}: one of {', '.join(HEAD_KINDS)}")
+        if self.num_classes < 2:
+            raise ValueError(f"a head needs two classes or more, this has {self.num_classes}")
+        if not (np.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature must be above 0, this is {self.temperature}")
+        if self.kind == "knn" and self.neighbors < 1:
+            raise ValueError(f"neighbors must be 1 or more, this is {self.neighbors}")
+        if self.weighting not in ("uniform", "distance"):
+            raise ValueError(f"weighting must be uniform or distance, this is {self.weighting!r}")
+        self._check_arrays()
+
+    def _check_arrays(self) -> None:
+        """Refuse arrays that do not fit each other: a damaged head must not score."""
+        for name in self._names():
+            if name not in self.arrays:
+                raise ValueError(f"the array {name!r} of a {self.kind} head is missing")
+        for name, array in self.arrays.items():
+            if array.dtype.kind not in "fi" or not np.isfinite(array).all():
+                raise ValueError(f"the array {name!r} holds values that are no finite numbers")
+        dimension, classes = self.dimension, self.num_classes
+        shapes: dict[str, tuple[int, ...]] = {"mean": (dimension,), "scale": (dimension,)}
+        if self.kind in ("linear", "svm"):
+            shapes |= {"weights": (classes, dimension), "bias": (classes,)}
+        elif self.kind == "knn":
+            count = len(self.arrays["vectors"])
+            shapes |= {"vectors": (count, dimension), "labels": (count,)}
+            labels = self.arrays["labels"]
+            if count == 0 or labels.dtype.kind != "i":
+                raise ValueError("a knn head needs vectors and whole-numbered labels")
+            if labels.min() < 0 or labels.max() >= classes:
+                raise ValueError(f"a label of the knn head lies outside 0..{classes - 1}")
+        else:
+            width = dimension
+            for layer in range(self._layers):
+                out = int(self.arrays[f"bias_{layer}"].shape[0])
+                shapes |= {f"weights_{layer}": (width, out), f"bias_{layer}": (out,)}
+                width = out
+            if width != classes:
+                raise ValueError(f"the last layer gives {width} scores for {classes} classes")
+        for name, shape in shapes.items():
+            if name in self.arrays and self.arrays[name].shape != shape:
+                raise ValueError(
+                    f"the array {name!r} has shape {self.arrays[name].shape}, expected {shape}"
+                )
+
+    def _names(self) -> list[str]:
+        if self.kind in ("linear", "svm"):
+            return ["weights", "bias"]
+        if self.kind == "knn":
+            return ["vectors", "labels"]
+        layers = range(max(self._layers, 1))
+        return [f"{part}_{layer}" for layer in layers for part in ("weights", "bias")]
+
+    @property
+    def _layers(self) -> int:
+        return sum(name.startswith("bias_") for name in self.arrays)
+
+    @property
+    def dimension(self) -> int:
+        """Length D of the vectors that are scored."""
+        first = {"knn": "vectors", "mlp": "weights_0"}.get(self.kind, "weights")
+        array = self.arrays[first]
+        return int(array.shape[0] if self.kind == "mlp" else array.shape[-1])
+
+    def transform(self, vectors: Floats) -> Floats:
+        """Standardise and normalise vectors (N, D) as the training did."""
+        if "mean" in self.arrays:
+            vectors = (vectors - self.arrays["mean"]) / self.arrays["scale"]
+        if self.normalize:
+            vectors = l2_normalize(vectors)
+        return vectors
+
+    def logits(self, vectors: Floats) -> NDArray[np.float64]:
+        """Unscaled class scores (N, C) of vectors (N, D), before the temperature."""
+        vectors = self.transform(vectors)
+        if self.kind in ("linear", "svm"):
+            result = vectors @ self.arrays["weights"].T + self.arrays["bias"]
+        elif self.kind == "knn":
+            result = self._votes(vectors)
+        else:
+            for layer in range(self._layers):
+                vectors = vectors @ self.arrays[f"weights_{layer}"] + self.arrays[f"bias_{layer}"]
+                if layer + 1 < self._layers:
+                    vectors = np.maximum(vectors, 0)
+            result = vectors
+        return np.asarray(result, dtype=np.float64)
+
+    def scores(self, vectors: Floats) -> NDArray[np.float64]:
+        """Class scores (N, C) of vectors (N, D); a row is positive and sums to 1."""
+        return softmax(self.logits(vectors) / self.temperature)
+
+    @cached_property
+    def _neighbours(self) -> Any:
+        from sklearn.neighbors import NearestNeighbors
+
+        # Brute force: in hundreds of dimensions a tree is slower, and this is exact and needs no
+        # state of its own, so the arrays alone rebuild it.
+        return NearestNeighbors(algorithm="brute").fit(self.arrays["vectors"])
+
+    def _votes(self, vectors: Floats) -> Floats:
+        """Log of the neighbours' votes; one more vote is spread evenly, so that none is log 0."""
+        labels = self.arrays["labels"]
+        count = min(self.neighbors, len(labels))
+        distance, nearest = self._neighbours.kneighbors(vectors, n_neighbors=count)
+        if self.weighting == "distance":
+            weight = 1.0 / np.maximum(np.asarray(distance, dtype=np.float64), SMALLEST_DISTANCE)
+        else:
+            weight = np.ones(distance.shape)
+        weight *= count / weight.sum(axis=1, keepdims=True)
+        votes = np.full((len(vectors), self.num_classes), 1.0 / self.num_classes)
+        rows = np.repeat(np.arange(len(vectors)), count)
+        np.add.at(votes, (rows, labels[nearest].ravel()), weight.ravel())
+        result: Floats = np.log(votes)
+        return result
+
+
+def l2_normalize(vectors: Floats) -> Floats:
+    """Divide each row by its L2 norm; a row of zeros stays one."""
+    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+    result: Floats = vectors / np.where(norm == 0, 1, norm)
+    return result
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Softmax over the last axis, safe for large logits."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    result: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
+    return result

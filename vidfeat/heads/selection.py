@@ -1,0 +1,283 @@
+"""Choosing a head's hyper-parameters inside the training part, and fitting it.
+
+Everything here is given the training part alone. Folds keep groups together where there are any,
+so that no clip of a recording is judged by a head that has seen the same recording.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import DataError, UsageError
+from vidfeat.evaluate import log_loss
+from vidfeat.heads.estimators import ESTIMATORS, GRIDS
+from vidfeat.heads.scorers import HEAD_KINDS, HeadKind, softmax
+from vidfeat.samples import Samples
+
+Unit = Literal["videos", "clips"]
+Split = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """How a head is trained.
+
+    Attributes:
+        kind: ``linear``, ``svm``, ``knn`` or ``mlp``.
+        unit: train on one mean vector a sample (``videos``), or on every clip, whose scores are
+            then averaged (``clips``).
+        standardize: subtract the mean and divide by the deviation; None for the head's default.
+        normalize: divide vectors by their L2 norm; None for the head's default (knn only).
+        params: hyper-parameters that are fixed (one value) or tried (a tuple), by name; the
+            head's own grid is tried where none is given.
+        folds: folds of the cross-validation that chooses.
+        calibrate: fit the temperature of the scores on the held-out folds.
+        seed: of folds and solvers.
+    """
+
+    kind: HeadKind = "linear"
+    unit: Unit = "videos"
+    standardize: bool | None = None
+    normalize: bool | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    folds: int = 5
+    calibrate: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in HEAD_KINDS:
+            raise UsageError(f"no head {self.kind!r}: --head is one of {', '.join(HEAD_KINDS)}")
+        if self.unit not in get_args(Unit):
+            raise UsageError(f"--train-on is videos or clips, not {self.unit!r}")
+        if self.folds < 2:
+            raise UsageError(f"--folds must be 2 or more, not {self.folds}")
+        known = set(ESTIMATORS[self.kind]().get_params()) - {"temperature", "random_state"}
+        for name in self.params:
+            if name not in known:
+                raise UsageError(
+                    f"a {self.kind} head has no parameter {name!r}: --param takes "
+                    f"{', '.join(sorted(known - {'standardize', 'normalize'}))}"
+                )
+
+    def estimator(self, params: Mapping[str, Any], temperature: float = 1.0) -> Any:
+        """An unfitted estimator with these hyper-parameters."""
+        settings: dict[str, Any] = {**params, "temperature": temperature}
+        for name in ("standardize", "normalize"):
+            if getattr(self, name) is not None:
+                settings[name] = getattr(self, name)
+        if "random_state" in ESTIMATORS[self.kind]().get_params():
+            settings["random_state"] = self.seed
+        return ESTIMATORS[self.kind](**settings)
+
+    def grid(self) -> list[dict[str, Any]]:
+        """Every combination to try, in order from strong to weak regularisation."""
+        values = {**GRIDS[self.kind], **self.params}
+        lists = [v if isinstance(v, tuple) else (v,) for v in values.values()]
+        if not all(lists):
+            raise UsageError("a parameter without a single value: give --param NAME=VALUE")
+        return [
+            dict(zip(values, combination, strict=True)) for combination in itertools.product(*lists)
+        ]
+
+    def fixed(self) -> HeadOptions:
+        """The same with the head's default hyper-parameters in place of a search."""
+        defaults = ESTIMATORS[self.kind]().get_params()
+        searched = {name: defaults[name] for name in GRIDS[self.kind]}
+        settled = {n: v for n, v in self.params.items() if not isinstance(v, tuple)}
+        return replace(self, params={**searched, **settled}, calibrate=False)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One combination of hyper-parameters on the held-out folds."""
+
+    params: dict[str, Any]
+    accuracy: float
+    log_loss: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"params": self.params, "accuracy": self.accuracy, "log_loss": self.log_loss}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the cross-validation chose.
+
+    Attributes:
+        params: the chosen hyper-parameters.
+        temperature: fitted on the held-out folds; 1 where it was not.
+        trials: all that were tried, in order.
+        folds: how many folds there were; 0 where nothing was to be chosen.
+    """
+
+    params: dict[str, Any]
+    temperature: float = 1.0
+    trials: tuple[Trial, ...] = ()
+    folds: int = 0
+
+
+def make_folds(samples: Samples, folds: int, seed: int, *, purpose: str) -> list[Split]:
+    """Stratified folds that keep groups together.
+
+    Fewer folds than asked where a class has fewer samples (or groups).
+
+    Raises:
+        DataError: a class has only one sample, or lies in one group alone.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    groups = samples.groups if samples.has_groups else np.arange(len(samples))
+    smallest, fewest = _smallest_class(samples, groups)
+    if fewest < 2:
+        what = "group" if samples.has_groups else "video"
+        raise DataError(
+            f"the class {smallest!r} has one {what} to train on, and {purpose} needs two: label "
+            f"more videos of it, leave the class out with --min-per-class 2, or fix the "
+            "hyper-parameters with --param"
+        )
+    count = min(folds, fewest)
+    kind = StratifiedGroupKFold if samples.has_groups else StratifiedKFold
+    parts = kind(n_splits=count, shuffle=True, random_state=seed).split(
+        np.zeros(len(samples)), samples.y, groups if samples.has_groups else None
+    )
+    made = [(train.astype(np.int64), test.astype(np.int64)) for train, test in parts]
+    usable = [
+        (train, test) for train, test in made if len(test) and len(np.unique(samples.y[train])) >= 2
+    ]
+    if len(usable) < 2:
+        raise DataError(
+            f"the {samples.num_groups} groups cannot be parted into folds with two classes each: "
+            "each class needs videos in two groups or more; label more groups, or leave the group "
+            "column out if its videos are independent"
+        )
+    return usable
+
+
+def _smallest_class(samples: Samples, groups: NDArray[np.int64]) -> tuple[str, int]:
+    """The class in the fewest groups, and in how many it is."""
+    pairs = np.unique(np.stack([samples.y, groups]), axis=1)
+    counts = np.bincount(pairs[0], minlength=len(samples.classes))
+    present = np.flatnonzero(np.bincount(samples.y, minlength=len(samples.classes)))
+    smallest = int(present[counts[present].argmin()])
+    return samples.classes[smallest], int(counts[smallest])
+
+
+def choose(samples: Samples, options: HeadOptions) -> Choice:
+    """Choose hyper-parameters by cross-validated accuracy, then by log loss, within ``samples``.
+
+    Raises:
+        DataError: there is something to choose, and the samples cannot be parted into folds.
+    """
+    grid = options.grid()
+    if len(grid) == 1 and not options.calibrate:
+        return Choice(grid[0])
+    try:
+        folds = make_folds(
+            samples, options.folds, options.seed, purpose="choosing by cross-validation"
+        )
+    except DataError:
+        if len(grid) > 1:
+            raise
+        return Choice(grid[0])
+    trials: list[Trial] = []
+    best: tuple[tuple[float, float], dict[str, Any], list[NDArray[np.float64]]] | None = None
+    for params in grid:
+        logits = _held_out_logits(samples, options, params, folds)
+        scores = _sample_scores(samples, logits, folds, 1.0)
+        y = np.concatenate([samples.y[test] for _, test in folds])
+        trial = Trial(params, float(np.mean(scores.argmax(axis=1) == y)), log_loss(scores, y))
+        trials.append(trial)
+        rank = (round(trial.accuracy, 9), -trial.log_loss)
+        if best is None or rank > best[0]:
+            best = (rank, params, logits)
+    assert best is not None
+    temperature = _fit_temperature(samples, best[2], folds) if options.calibrate else 1.0
+    return Choice(best[1], temperature, tuple(trials), len(folds))
+
+
+def fit(samples: Samples, options: HeadOptions) -> tuple[Any, Choice]:
+    """Choose hyper-parameters within the training samples, then fit the head on all of them.
+
+    Raises:
+        DataError: one class alone, or samples that cannot be parted into folds.
+    """
+    present = np.unique(samples.y)
+    if len(present) < 2:
+        only = samples.classes[int(present[0])] if len(present) else "none"
+        raise DataError(
+            f"only one class to train on ({only}): a head needs videos of two classes or more; "
+            "check the label and split columns"
+        )
+    choice = choose(samples, options)
+    estimator = options.estimator(choice.params, choice.temperature)
+    vectors, y = training_arrays(samples, options.unit)
+    return estimator.fit(vectors, y), choice
+
+
+def training_arrays(samples: Samples, unit: Unit) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """What the head is fitted on: one pooled vector a sample, or every clip with its label."""
+    if unit == "videos":
+        return samples.pooled(), samples.y
+    return samples.vectors, samples.y[samples.sample_of_clip]
+
+
+def _held_out_logits(
+    samples: Samples, options: HeadOptions, params: dict[str, Any], folds: list[Split]
+) -> list[NDArray[np.float64]]:
+    """Logits of each fold by a head that has not seen it, all classes as columns."""
+    pooled = samples.pooled() if options.unit == "videos" else None
+    result = []
+    for train, test in folds:
+        if pooled is not None:
+            known, y, asked = pooled[train], samples.y[train], pooled[test]
+        else:
+            rows = samples.clips_of(train)
+            known, y = samples.vectors[rows], samples.y[samples.sample_of_clip[rows]]
+            asked = samples.vectors[samples.clips_of(test)]
+        estimator = options.estimator(params).fit(known, y)
+        logits = np.full((len(asked), len(samples.classes)), -np.inf)
+        logits[:, estimator.classes_] = estimator.scorer_.logits(asked)
+        result.append(logits)
+    return result
+
+
+def _sample_scores(
+    samples: Samples, logits: list[NDArray[np.float64]], folds: list[Split], temperature: float
+) -> NDArray[np.float64]:
+    """Scores of the held-out samples, fold after fold; those of clips are averaged."""
+    parts = []
+    for (_, test), values in zip(folds, logits, strict=True):
+        scores = softmax(values / temperature)
+        counts = samples.counts[test]
+        if len(scores) != len(test):
+            first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+            scores = np.add.reduceat(scores, first, axis=0) / counts[:, None]
+        parts.append(scores)
+    return np.concatenate(parts)
+
+
+def _fit_temperature(
+    samples: Samples, logits: list[NDArray[np.float64]], folds: list[Split]
+) -> float:
+    """The temperature that makes the held-out log loss smallest, from 1/1000 to 1000.
+
+    One number for all classes, as Guo et al. 2017 (arXiv 1706.04599) found to be enough.
+    """
+    from scipy.optimize import minimize_scalar
+
+    y = np.concatenate([samples.y[test] for _, test in folds])
+
+    def loss(log_temperature: float) -> float:
+        scores = _sample_scores(samples, logits, folds, float(np.exp(log_temperature)))
+        return log_loss(scores, y)
+
+    limit = float(np.log(1000.0))
+    found = minimize_scalar(loss, bounds=(-limit, limit), method="bounded", options={"xatol": 0.01})
+    return float(np.exp(found.x))
