@@ -23,6 +23,9 @@ from typing import Any, Literal, get_args
 
 from vidfeat.errors import UsageError, VideoError
 
+# Times come as floats out of ticks: what differs by less than this is equal.
+_HAIR = Fraction(1, 1_000_000)
+
 ShortPolicy = Literal["repeat_last", "loop", "error"]
 TailPolicy = Literal["drop", "flush"]
 
@@ -59,9 +62,12 @@ class ClipPlan:
         if self.stride < 1:
             raise UsageError(f"--frame-stride must be at least 1, not {self.stride}")
         if self.fps is not None:
-            rate = Fraction(self.fps).limit_denominator(1_000_000)
+            try:
+                rate = Fraction(self.fps).limit_denominator(1_000_000)
+            except (ValueError, OverflowError):  # not a number, infinite
+                rate = Fraction(0)
             if rate <= 0:
-                raise UsageError(f"--fps must be above 0, not {self.fps}")
+                raise UsageError(f"--fps must be a rate above 0, not {self.fps}")
             object.__setattr__(self, "fps", rate)
         layouts = {
             "--hop-frames": self.hop_frames,
@@ -145,7 +151,8 @@ class Timeline:
         if self.times is None:
             # k with floor(k rate / fps) < n, that is k < n fps / rate: the ceiling of it
             return -(-self.num_frames * fps // self.rate)
-        return max(1, -(-Fraction(self.duration_seconds) * fps // 1))
+        # k with k / fps < duration; a duration that is a hair too long makes no slot of its own
+        return max(1, -int(-(Fraction(self.duration_seconds) * fps - _HAIR) // 1))
 
     def position(self, slot: int, fps: Fraction | None) -> int:
         """The frame shown in a slot."""
@@ -153,9 +160,8 @@ class Timeline:
             return slot
         if self.times is None:
             return int(slot * self.rate // fps)
-        # A hair of tolerance: times come as floats out of ticks, and the frame that starts at
-        # k / fps exactly must not be missed by the last bit.
-        return max(0, bisect_right(self.times, float(slot / fps) + 1e-9) - 1)
+        # the frame that starts at k / fps exactly must not be missed by the last bit
+        return max(0, bisect_right(self.times, float(slot / fps + _HAIR)) - 1)
 
     def start_of(self, slot: int, fps: Fraction | None) -> float:
         """Second at which the frame of a slot is first shown (constant rate: by its index)."""
@@ -163,18 +169,24 @@ class Timeline:
         return float(position / self.rate) if self.times is None else float(self.times[position])
 
     def end_of(self, slot: int, fps: Fraction | None) -> float:
-        """Second at which a slot ends: the next one's start, or the end of the video."""
+        """Second at which a slot ends: the start of the next, or the end of the video."""
         if slot + 1 >= self.slots(fps):
             return self.duration_seconds
-        return min(self.start_of(slot + 1, fps), self.duration_seconds)
+        following = self.position(slot + 1, fps)
+        if following == self.position(slot, fps):  # a target above the video's own rate
+            following += 1
+        if following >= self.num_frames:
+            return self.duration_seconds
+        end = float(following / self.rate) if self.times is None else float(self.times[following])
+        return min(end, self.duration_seconds)
 
     def slot_at(self, seconds: float, fps: Fraction | None) -> int:
         """The slot shown at a second, within the video."""
         last = self.slots(fps) - 1
         if fps is None and self.times is not None:
-            return min(max(0, bisect_right(self.times, seconds + 1e-9) - 1), last)
+            return min(max(0, bisect_right(self.times, seconds + float(_HAIR)) - 1), last)
         rate = self.rate if fps is None else fps
-        slot = int(Fraction(seconds) * rate + Fraction(1, 1_000_000))
+        slot = int(Fraction(seconds) * rate + _HAIR)
         return min(max(0, slot), last)
 
 

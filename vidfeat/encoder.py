@@ -1,0 +1,390 @@
+"""A network with all that belongs to it: clips in, vectors out, and a name for what they mean.
+
+Two fingerprints go with every vector. ``space_fingerprint`` is what makes two vectors comparable:
+the tensors, the architecture, layers and pooling, the preprocessing, and the frames, stride and
+rate of a clip. ``run_fingerprint`` adds where clips are laid, the precision and the engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.clips import Clip, ClipStream
+from vidfeat.engines.base import PRECISIONS, Engine, Precision
+from vidfeat.errors import UsageError, VideoError, WeightsError
+from vidfeat.files import canonical_json
+from vidfeat.preprocess import FramePreprocessor, Preprocess
+from vidfeat.sampling import ClipPlan, Stretch, Timeline, plan_clips
+from vidfeat.store import Embeddings
+
+if TYPE_CHECKING:
+    from vidfeat.weights import LoadedWeights
+
+DEFAULT_MODEL = "r2plus1d_18"
+_CPU_BATCH = 4
+_GPU_BATCH = 32
+
+
+@dataclass(frozen=True)
+class PlanChoice:
+    """What a user says of the plan; the rest comes from the weights' own entry."""
+
+    frames: int | None = None
+    stride: int | None = None
+    fps: Fraction | str | None = None
+    """A rate, or ``native`` for each video's own."""
+    hop_frames: int | None = None
+    hop_seconds: float | None = None
+    clips: int | None = None
+    short: str | None = None
+    tail: str | None = None
+
+    def apply(self, published: ClipPlan) -> ClipPlan:
+        """The plan of a run.
+
+        Raises:
+            UsageError: values that cannot be meant.
+        """
+        values: dict[str, Any] = {
+            name: value for name, value in vars(self).items() if value is not None
+        }
+        if "fps" in values:
+            values["fps"] = parse_rate(values["fps"])
+        if values.keys() & {"hop_frames", "hop_seconds", "clips"}:
+            published = replace(published, hop_frames=None, hop_seconds=None, clips=None)
+        return replace(published, **values)
+
+
+def parse_rate(text: Fraction | str | float) -> Fraction | None:
+    """A frame rate out of ``15``, ``29.97``, ``30000/1001`` or ``native`` (None).
+
+    Raises:
+        UsageError: none of these.
+    """
+    if isinstance(text, str) and text.strip().lower() == "native":
+        return None
+    try:
+        return Fraction(text.strip() if isinstance(text, str) else text)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise UsageError(
+            f"--fps takes a rate as 15, 29.97 or 30000/1001, or native, not {text!r}"
+        ) from None
+
+
+class Encoder:
+    """A network, its preprocessing, a clip plan, and the engine that runs it.
+
+    Made by :func:`load_encoder`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        model_name: str,
+        weights_name: str,
+        weights_sha256: str,
+        architecture: Mapping[str, Any],
+        plan: ClipPlan,
+        preprocess: Preprocess,
+        layers: Sequence[str],
+        pool: Sequence[str],
+        dimension: int,
+        precision: Precision,
+        batch_size: int,
+        class_names: Sequence[str] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.engine = engine
+        self.model_name = model_name
+        self.weights_name = weights_name
+        self.weights_sha256 = weights_sha256
+        self.architecture = dict(architecture)
+        self.plan = plan
+        self.preprocess = preprocess
+        self.layers = tuple(layers)
+        self.pool = tuple(pool)
+        self.dimension = dimension
+        self.precision: Precision = precision
+        self.batch_size = batch_size
+        self.class_names = None if class_names is None else list(class_names)
+        self.notes = tuple(notes)
+        """What a user should be told before a run, a sentence each."""
+
+    def __repr__(self) -> str:
+        return (
+            f"Encoder({self.model_name}, weights {self.weights_name}, {self.plan.frames} frames, "
+            f"{self.dimension} dimensions)"
+        )
+
+    # -- identity ------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """All that a feature file says about its encoder, as JSON."""
+        return {
+            "model": self.model_name,
+            "weights": self.weights_name,
+            "weights_sha256": self.weights_sha256,
+            "architecture": self.architecture,
+            "layers": list(self.layers),
+            "pool": list(self.pool),
+            "dimension": self.dimension,
+            "preprocess": self.preprocess.to_dict(),
+            "plan": self.plan.to_dict(),
+            "precision": self.precision,
+            "engine": self.engine.name,
+        }
+
+    @property
+    def space_fingerprint(self) -> str:
+        """Equal for vectors that can be compared, whatever made them."""
+        return _fingerprint(
+            {
+                "weights_sha256": self.weights_sha256,
+                "architecture": self.architecture,
+                "layers": list(self.layers),
+                "pool": list(self.pool),
+                "preprocess": self.preprocess.to_dict(),
+                "clip": self.plan.space_dict(),
+            }
+        )
+
+    @property
+    def run_fingerprint(self) -> str:
+        """Equal for runs whose rows may stand in one file."""
+        return self.run_fingerprint_with(None)
+
+    def run_fingerprint_with(self, segments: str | None) -> str:
+        """The same, with the hash of a file of stretches where one lays the clips."""
+        return _fingerprint(
+            {
+                "space": self.space_fingerprint,
+                "plan": self.plan.to_dict(),
+                "precision": self.precision,
+                "engine": self.engine.name,
+                "segments": segments,
+            }
+        )
+
+    # -- work ----------------------------------------------------------------------------------
+
+    def encode(
+        self,
+        video: str | os.PathLike[str] | NDArray[np.uint8],
+        *,
+        fps: float | Fraction | None = None,
+        stretch: Stretch | tuple[float, float | None] | None = None,
+    ) -> Embeddings:
+        """Embed the clips of one video.
+
+        Args:
+            video: a path, or upright RGB frames, uint8 (T, H, W, 3).
+            fps: rate of the frames; needed where the plan has a rate of its own.
+            stretch: only this part, in seconds from the first shown frame.
+
+        Returns:
+            Vectors (N, D) float32, and the seconds that each covers.
+
+        Raises:
+            VideoError: the file cannot be read; one that breaks midway gives the clips before.
+            UsageError: frames of another shape or type, or without the rate that is needed.
+        """
+        stretches = () if stretch is None else (_stretch(stretch),)
+        if isinstance(video, np.ndarray):
+            return self._encode_clips(list(self._clips_of_frames(video, fps, stretches)))
+        stream = ClipStream(video, self.plan, self.preprocess, stretches)
+        restarts = 0
+        done: list[Embeddings] = []
+        batch: list[Clip] = []
+        for clip in stream:
+            if stream.restarts != restarts:
+                restarts, done, batch = stream.restarts, [], []
+            batch.append(clip)
+            if len(batch) == self.batch_size:
+                done.append(self._encode_clips(batch))
+                batch = []
+        if batch:
+            done.append(self._encode_clips(batch))
+        return Embeddings(
+            np.concatenate([part.vectors for part in done]),
+            np.concatenate([part.start_seconds for part in done]),
+            np.concatenate([part.end_seconds for part in done]),
+        )
+
+    def encode_clips(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Vectors (N, D) of clips that are resized and cropped already: uint8 (N, T, H, W, 3)."""
+        return self._batched(clips_NTHWC, self.engine.embed)
+
+    def predict_clips(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Class scores (N, classes), before the softmax, of clips as in :meth:`encode_clips`."""
+        return self._batched(clips_NTHWC, self.engine.predict)
+
+    def _batched(self, clips_NTHWC: NDArray[np.uint8], run: Any) -> NDArray[np.float32]:
+        expected = (self.plan.frames, *self.preprocess.crop, 3)
+        if clips_NTHWC.dtype != np.uint8 or clips_NTHWC.shape[1:] != expected:
+            raise UsageError(
+                f"clips of {clips_NTHWC.dtype} {clips_NTHWC.shape[1:]}: expected uint8 {expected}"
+            )
+        size = self.batch_size
+        parts = [run(clips_NTHWC[at : at + size]) for at in range(0, len(clips_NTHWC), size)]
+        if not parts:
+            return np.empty((0, self.dimension), np.float32)
+        return np.concatenate(parts)
+
+    def _encode_clips(self, clips: Sequence[Clip]) -> Embeddings:
+        return Embeddings(
+            self.encode_clips(np.stack([clip.frames_THWC for clip in clips])),
+            np.array([clip.start_seconds for clip in clips], np.float64),
+            np.array([clip.end_seconds for clip in clips], np.float64),
+        )
+
+    def _clips_of_frames(
+        self,
+        frames_THWC: NDArray[np.uint8],
+        fps: float | Fraction | None,
+        stretches: Sequence[Stretch],
+    ) -> list[Clip]:
+        if frames_THWC.ndim != 4 or frames_THWC.shape[-1] != 3 or frames_THWC.dtype != np.uint8:
+            raise UsageError(
+                f"frames of {frames_THWC.dtype} {frames_THWC.shape}: expected uint8 (T, H, W, 3)"
+            )
+        if fps is None and (self.plan.fps is not None or self.plan.hop_seconds or stretches):
+            raise UsageError("frames without their rate: give fps= (the plan goes by seconds)")
+        if len(frames_THWC) == 0:
+            raise VideoError("no frames were given", kind="no_frames")
+        rate = Fraction(25) if fps is None else Fraction(fps).limit_denominator(1_000_000)
+        preprocessor = FramePreprocessor(self.preprocess)
+        small = preprocessor.frames(frames_THWC)
+        planned = plan_clips(Timeline(len(frames_THWC), rate), self.plan, stretches)
+        return [
+            Clip(index, small[list(clip.positions)], clip.start_seconds, clip.end_seconds)
+            for index, clip in enumerate(planned)
+        ]
+
+
+def load_encoder(
+    model: str = DEFAULT_MODEL,
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    seed: int = 0,
+    plan: ClipPlan | PlanChoice | None = None,
+    layers: Sequence[str] | None = None,
+    pool: Sequence[str] = ("mean",),
+    precision: Precision = "fp32",
+    device: str = "auto",
+    engine: str = "torch",
+    batch_size: int | None = None,
+    compiled: bool = False,
+) -> Encoder:
+    """Load a network with its weights, ready to encode.
+
+    Args:
+        model: a name that ``vidfeat models`` lists.
+        weights: a name that ``vidfeat weights list`` shows, a file, the folder of a training run,
+            or ``random``; None takes the model's default.
+        seed: of random weights.
+        plan: how clips are laid; a :class:`PlanChoice` changes single values of the published one.
+        layers: to embed with; None takes the last one before the classifier.
+        pool: ``mean``, ``max`` or both, joined.
+        precision: fp32, or fp16 and bf16 where the device does them well.
+        device: ``auto`` takes the first GPU where there is one.
+        engine: what runs the network.
+        batch_size: clips at a time; None chooses by device.
+        compiled: let ``torch.compile`` make it faster; takes a minute at the start.
+
+    Raises:
+        UsageError: a name or value that cannot be meant.
+        WeightsError: weights that are not there, or of another network.
+    """
+    from vidfeat.engines import make_engine
+    from vidfeat.engines.torch_engine import choose_device
+    from vidfeat.models import build_model
+    from vidfeat.models.base import check_pools
+    from vidfeat.weights import load_weights
+
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision takes {', '.join(PRECISIONS)}, not {precision!r}")
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"--batch-size must be at least 1, not {batch_size}")
+    chosen_device = choose_device(device)
+    loaded = load_weights(weights, model, seed=seed)
+    if loaded.in_channels != 3:
+        raise WeightsError(
+            f"{loaded.name} takes {loaded.in_channels} channels (optical flow), and clips here "
+            "are RGB: choose other --weights"
+        )
+    published = loaded.plan or ClipPlan()
+    final = plan if isinstance(plan, ClipPlan) else (plan or PlanChoice()).apply(published)
+    network = build_model(
+        model,
+        loaded.num_classes,
+        clip_frames=final.frames,
+        in_channels=loaded.in_channels,
+        midplanes=loaded.midplanes,
+        bn_eps=loaded.bn_eps,
+    )
+    network.load_state_dict(loaded.state_dict)
+    preprocess = loaded.preprocess or Preprocess()
+    chosen_layers = network.check_layers(layers or ())
+    chosen_pool = check_pools(pool)
+    return Encoder(
+        make_engine(
+            engine,
+            network,
+            chosen_layers,
+            chosen_pool,
+            preprocess,
+            precision=precision,
+            device=chosen_device,
+            compiled=compiled,
+        ),
+        model_name=model,
+        weights_name=loaded.name,
+        weights_sha256=loaded.backbone_sha256,
+        architecture={
+            "model": model,
+            "midplanes": loaded.midplanes,
+            "bn_eps": loaded.bn_eps,
+            "in_channels": loaded.in_channels,
+        },
+        plan=final,
+        preprocess=preprocess,
+        layers=chosen_layers,
+        pool=chosen_pool,
+        dimension=network.embedding_size(chosen_layers, chosen_pool),
+        precision=precision,
+        batch_size=batch_size or (_GPU_BATCH if chosen_device.type == "cuda" else _CPU_BATCH),
+        class_names=loaded.class_names,
+        notes=_notes(loaded, weights),
+    )
+
+
+def _notes(loaded: LoadedWeights, asked: str | os.PathLike[str] | None) -> list[str]:
+    """What a user should be told about the weights before hours of work."""
+    notes = []
+    if asked == "random":
+        notes.append(
+            "the network is UNTRAINED (--weights random): its vectors tell videos apart poorly"
+        )
+    elif loaded.plan is None:
+        notes.append(
+            f"{loaded.name} says nothing about its clips: 16 frames at each video's own rate, "
+            "unless --clip-frames, --frame-stride and --fps say otherwise"
+        )
+    return notes
+
+
+def _fingerprint(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+
+
+def _stretch(value: Stretch | tuple[float, float | None]) -> Stretch:
+    return value if isinstance(value, Stretch) else Stretch(*value)
