@@ -55,18 +55,28 @@ def grey_levels(values: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
     ) * 255
 
 
-def assert_equal(name: str, frames_THWC: np.ndarray) -> None:
-    preprocess = PRESETS[name][1]
-    ours, theirs = by_vidfeat(preprocess, frames_THWC), by_torchvision(name, frames_THWC)
+# torch rounds by the kernels of the processor it finds: with AVX2 and later our numbers are its own
+# to the last bit, elsewhere a value at a tie may be one grey level off.
+EXACT = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+
+
+def assert_close(preprocess: Preprocess, ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    """Equal to the last bit, or, on other processors, to a grey level in a few of the values."""
     assert ours.shape == theirs.shape
     assert ours.dtype == torch.float32
-    if not torch.equal(ours, theirs):
-        off = (grey_levels(ours, preprocess) - grey_levels(theirs, preprocess)).abs()
-        share = (off > 0.5).float().mean().item()
-        raise AssertionError(
-            f"{share:.2e} of the values differ, by up to {off.max().item():.2f} grey levels, "
-            f"for frames of {frames_THWC.shape}"
-        )
+    if torch.equal(ours, theirs):
+        return
+    off = (grey_levels(ours, preprocess) - grey_levels(theirs, preprocess)).abs()
+    share, most = (off > 0.5).float().mean().item(), off.max().item()
+    seen = f"{share:.2e} of the values differ, by up to {most:.2f} grey levels"
+    assert not EXACT, seen
+    assert most < 1.01, seen
+    assert share < 0.02, seen
+
+
+def assert_equal(name: str, frames_THWC: np.ndarray) -> None:
+    preprocess = PRESETS[name][1]
+    assert_close(preprocess, by_vidfeat(preprocess, frames_THWC), by_torchvision(name, frames_THWC))
 
 
 def noise(height: int, width: int, count: int = 1, seed: int = 0) -> np.ndarray:
@@ -100,7 +110,7 @@ def test_noise_of_many_sizes(name: str, height: int, width: int) -> None:
     seed=st.integers(0, 10**6),
     kind=st.sampled_from(["noise", "extremes", "steps"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_noise_of_any_size(height: int, width: int, seed: int, kind: str) -> None:
     frames = noise(height, width, seed=seed)
     if kind == "extremes":  # the sums at the ends of the range
@@ -130,7 +140,7 @@ def test_real_frames(name: str, file: str, shared_data: Path) -> None:
         ]
     assert np.array_equal(upright, np.stack(decoded))
     theirs = by_torchvision(name, np.stack(decoded))
-    assert torch.equal(preprocess.normalize(torch.from_numpy(ours)[None])[0], theirs)
+    assert_close(preprocess, preprocess.normalize(torch.from_numpy(ours)[None])[0], theirs)
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -143,7 +153,7 @@ def test_frames_of_every_asset(name: str, asset: Make) -> None:  # noqa: F811
         ours = np.stack([preprocessor.frame(frame) for _, frame in video.frames(positions)])
     frames = np.stack([plain[position] for position in positions])
     theirs = by_torchvision("r2plus1d_18", frames)
-    assert torch.equal(Preprocess().normalize(torch.from_numpy(ours)[None])[0], theirs)
+    assert_close(Preprocess(), Preprocess().normalize(torch.from_numpy(ours)[None])[0], theirs)
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "nv12", "gray"])
