@@ -1,1 +1,59 @@
 """The registry of published weights, and the weights that come with vidfeat."""
+
+from __future__ import annotations
+
+import difflib
+
+from vidfeat.errors import UsageError
+from vidfeat.pretrained.entry import Accuracy, WeightsEntry
+from vidfeat.pretrained.registry import ENTRIES
+
+__all__ = [
+    "ENTRIES",
+    "Accuracy",
+    "WeightsEntry",
+    "default_entry",
+    "entries_of",
+    "find_entry",
+]
+
+
+def entries_of(model: str) -> tuple[WeightsEntry, ...]:
+    """The weights of one network, its default first.
+
+    A max-pool has no weights: the ``_pool`` form of a network shares the files of the other.
+    """
+    plain = model.removesuffix("_pool")
+    return tuple(entry for entry in ENTRIES if entry.model == plain)
+
+
+def default_entry(model: str) -> WeightsEntry | None:
+    """The weights that are taken when none are named; None where none were ever published."""
+    return next(iter(entries_of(model)), None)
+
+
+def find_entry(name: str, model: str | None = None) -> WeightsEntry:
+    """The entry of that name: of one network, or of all where the name is ``model/name`` or unique.
+
+    Raises:
+        UsageError: no such entry, or several; the message lists what there is.
+    """
+    among = ENTRIES if model is None else entries_of(model)
+    found = [entry for entry in among if name in (entry.name, entry.full_name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        options = ", ".join(entry.full_name for entry in found)
+        raise UsageError(f"several networks have weights {name!r}: name one of {options}")
+    if model is not None:
+        others = [entry.model for entry in ENTRIES if name in (entry.name, entry.full_name)]
+        hint = f"they are of {', '.join(others)}, which --model names; " if others else ""
+        known = ", ".join(entry.name for entry in among) or "none"
+        raise UsageError(
+            f"no weights {name!r} for {model}: {hint}published for it: {known}; "
+            "or give a file, a training run's folder, or random"
+        )
+    full_names = [entry.full_name for entry in ENTRIES]
+    near = difflib.get_close_matches(name, full_names, n=3)
+    listed = ", ".join(near or full_names)
+    raise UsageError(f"no weights {name!r}: {'near it are' if near else 'there are'} {listed}")

@@ -1,0 +1,73 @@
+"""One published weights file as a value: where it is, what it is, how it is meant to be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from vidfeat.preprocess import Preprocess
+from vidfeat.sampling import ClipPlan
+
+FileFormat = Literal["torch", "caffe2", "safetensors"]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A published top-1 and top-5 accuracy in per cent, and how it was taken."""
+
+    top1: float
+    top5: float
+    protocol: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsEntry:
+    """A weights file of the registry."""
+
+    model: str
+    """The network, as `build_model` names it."""
+    name: str
+    """Unique among the weights of its network."""
+    url: str
+    sha256: str = ""
+    """The file's hash, or the first digits of it where no more was published, or nothing."""
+    file_format: FileFormat = "torch"
+    megabytes: int
+    """Size of the file in 10^6 bytes; reckoned from the tensors where it was not published."""
+    trained_on: str
+    num_classes: int | None = 400
+    """None where it was not published; the tensors tell."""
+    class_list: Literal["kinetics400", ""] = "kinetics400"
+    """Which list names the classes; empty where the names were never published."""
+    in_channels: int = 3
+    midplanes: Literal["block", "conv"] | None = None
+    """The rule its (2+1)D convolutions follow; None for networks without."""
+    bn_eps: float | None = None
+    """Batch-norm eps it was trained with; None where torchvision's own code sets it."""
+    preprocess: Preprocess | None
+    """None for optical flow, which is no transform of single frames."""
+    plan: ClipPlan
+    """Frames, stride and rate of the clips it was trained on."""
+    accuracy: Accuracy | None = None
+    """On Kinetics-400's validation videos; None for files with other classes."""
+    licence: str
+    source: str
+    """The page where it was published."""
+
+    def __post_init__(self) -> None:
+        digits = set(self.sha256)
+        if not digits <= set("0123456789abcdef") or len(self.sha256) not in (0, *range(8, 65)):
+            raise ValueError(f"{self.full_name}: a sha256 is 8 to 64 hexadecimal digits, or empty")
+        if not self.url.startswith("https://"):
+            raise ValueError(f"{self.full_name}: the url must begin with https://")
+
+    @property
+    def full_name(self) -> str:
+        """``model/name``, unique in the registry."""
+        return f"{self.model}/{self.name}"
+
+    @property
+    def filename(self) -> str:
+        """The file's name in the cache: the last part of its url."""
+        return unquote(urlsplit(self.url).path).rsplit("/", 1)[-1].replace(" ", "")
