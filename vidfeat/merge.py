@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from vidfeat.embeddings import Embeddings
 from vidfeat.errors import StoreError, UsageError
 from vidfeat.lock import OutputLock
 from vidfeat.parts import PartHeader, PartReader, read_run, remove_parts, sweep_leftovers
-from vidfeat.progress import Piece, Progress, scan_parts
+from vidfeat.progress import Piece, Progress, collector_paused, scan_parts
 from vidfeat.records import RunIdentity, VideoFailure, VideoRecord, require_same_run
 from vidfeat.store import FeatureStore
 from vidfeat.store_write import writing_store
@@ -42,24 +43,26 @@ class _Video(NamedTuple):
 
 
 class Rows:
-    """Rows of several files by number: the stores first, then the parts."""
+    """Rows of several files by number: the parts first, then the stores."""
 
-    def __init__(self, stores: Sequence[FeatureStore], parts: Sequence[PartHeader] = ()) -> None:
-        self._stores = stores
+    def __init__(self, parts: Sequence[PartHeader], stores: Sequence[FeatureStore]) -> None:
         self._parts = parts
+        self._stores = stores
         self._open: OrderedDict[int, PartReader] = OrderedDict()
 
     def read(self, source: int, first: int, count: int) -> Embeddings:
         """Consecutive rows of one file."""
-        if source < len(self._stores):
-            return self._stores[source].read_rows(slice(first, first + count))
-        reader = self._open.get(source)
-        if reader is None:
-            if len(self._open) >= _OPEN_PARTS:
-                self._open.popitem(last=False)[1].close()
-            reader = self._open[source] = PartReader(self._parts[source - len(self._stores)])
-        self._open.move_to_end(source)
-        return reader.read(first, count)
+        if source >= len(self._parts):
+            return self._stores[source - len(self._parts)].read_rows(slice(first, first + count))
+        header = self._parts[source]
+        reader = self._open.pop(source, None) or PartReader(header)
+        if len(self._open) >= _OPEN_PARTS:
+            self._open.popitem(last=False)[1].close()
+        self._open[source] = reader
+        block = reader.read(first, count)
+        if first + count == header.rows:  # mostly read from the first row to the last
+            self._open.pop(source).close()
+        return block
 
     def close(self) -> None:
         """Close the parts."""
@@ -96,20 +99,18 @@ def merge_parts(
     identity = read_run(folder)
     if existing is not None:
         require_same_run(existing.identity, identity, str(existing.path))
-    if progress is None:
-        progress = scan_parts(folder)
-    videos, failures = _newest(existing, progress)
-    wanted = {path for path in {*videos, *failures} if keep is None or keep(path)}
-    dropped = len({*videos, *failures}) - len(wanted)
-    chosen = [videos[path] for path in sorted(wanted & videos.keys())]
-    failed = [failures[path] for path in sorted(wanted & failures.keys())]
-    rows = Rows([] if existing is None else [existing], progress.parts)
-    try:
-        clips = _write(output, identity, chosen, failed, rows)
-    finally:
-        rows.close()
+    with collector_paused():
+        progress = progress or scan_parts(folder)
+        videos, failures = _newest(existing, progress)
+        known = {*videos, *failures}
+        wanted = known if keep is None else {path for path in known if keep(path)}
+        chosen = [videos[path] for path in sorted(wanted & videos.keys())]
+        failed = [failures[path] for path in sorted(wanted & failures.keys())]
+        rows = Rows(progress.parts, [] if existing is None else [existing])
+        with closing(rows):
+            clips = _write(output, identity, chosen, failed, rows)
     remove_parts(folder)
-    return MergeReport(len(chosen), clips, len(failed), dropped)
+    return MergeReport(len(chosen), clips, len(failed), len(known) - len(wanted))
 
 
 def _newest(
@@ -118,10 +119,8 @@ def _newest(
     """What is known of each path, by the newest that tells of it."""
     videos: dict[str, _Video] = {}
     failures: dict[str, VideoFailure] = {}
-    base = 0
     if existing is not None:
-        base = 1
-        videos = _videos_of(existing, 0)
+        videos = _videos_of(existing, len(progress.parts))
         failures = {failure.path: failure for failure in existing.errors}
     for path, failure in progress.failures.items():
         failures[path] = failure
@@ -129,8 +128,7 @@ def _newest(
         if old is not None and not old.record.same_file(failure.size_bytes, failure.mtime_ns):
             del videos[path]  # the file changed since, and what it is now cannot be read
     for path, video in progress.finished.items():
-        pieces = tuple(piece._replace(source=piece.source + base) for piece in video.pieces)
-        videos[path] = _Video(video.record, pieces)
+        videos[path] = _Video(video.record, video.pieces)
         if path not in progress.failures:
             failures.pop(path, None)
     return videos, failures
@@ -151,29 +149,47 @@ def _write(
     failures: Sequence[VideoFailure],
     rows: Rows,
 ) -> int:
-    counts = [sum(piece.num_rows for piece in video.pieces) for video in videos]
+    counts = [sum([piece.num_rows for piece in video.pieces]) for video in videos]
     records = [video.record for video in videos]
     step = max(1, _BLOCK_BYTES // (identity.dimension * 4))
+    wanted = (
+        (source, at, min(step, stop - at))
+        for source, first, stop in _runs(videos)
+        for at in range(first, stop, step)
+    )
     with writing_store(output, identity, records, counts, failures) as writer:
-        for source, first, count in _runs(piece for video in videos for piece in video.pieces):
-            for at in range(first, first + count, step):
-                block = rows.read(source, at, min(step, first + count - at))
-                writer.append(block.vectors, block.start_seconds, block.end_seconds)
+        for block in _read_ahead(rows, wanted):
+            writer.append(block.vectors, block.start_seconds, block.end_seconds)
     return sum(counts)
 
 
-def _runs(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Pieces that follow each other in one file, as one."""
-    run: Piece | None = None
-    for piece in pieces:
-        if run and run.source == piece.source and run.first_row + run.num_rows == piece.first_row:
-            run = run._replace(num_rows=run.num_rows + piece.num_rows)
-            continue
-        if run:
-            yield run
-        run = piece
-    if run:
-        yield run
+def _read_ahead(rows: Rows, wanted: Iterator[tuple[int, int, int]]) -> Iterator[Embeddings]:
+    """The blocks in order; the next one is read while one is written."""
+    with ThreadPoolExecutor(1, "vidfeat-merge") as reader:
+        ahead = None
+        for block in wanted:
+            following = reader.submit(rows.read, *block)
+            if ahead is not None:
+                yield ahead.result()
+            ahead = following
+        if ahead is not None:
+            yield ahead.result()
+
+
+def _runs(videos: Iterable[_Video]) -> Iterator[tuple[int, int, int]]:
+    """Source, first row and the row after the last, of pieces that follow each other as one."""
+    source, first, stop = -1, 0, 0
+    for video in videos:
+        for piece in video.pieces:
+            if piece.source == source and piece.first_row == stop:
+                stop += piece.num_rows
+                continue
+            if stop > first:
+                yield source, first, stop
+            source, first = piece.source, piece.first_row
+            stop = first + piece.num_rows
+    if stop > first:
+        yield source, first, stop
 
 
 # ---------------------------------------------------------------------- shards
@@ -222,13 +238,14 @@ def merge_stores(
             )
         sweep_leftovers(output)
         _refuse_duplicates(stores)
+        stack.enter_context(collector_paused())
         videos: dict[str, _Video] = {}
         failures: list[VideoFailure] = []
         for source, store in enumerate(stores):
             videos |= _videos_of(store, source)
             failures += store.errors
         chosen = [videos[path] for path in sorted(videos)]
-        clips = _write(output, identity, chosen, failures, Rows(stores))
+        clips = _write(output, identity, chosen, failures, Rows((), stores))
         return MergeReport(len(chosen), clips, len(failures), 0)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+import gc
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from vidfeat.files import TEMPORARY_MARK
 from vidfeat.parts import DamagedPartError, PartHeader, Segment, read_header, read_run
-from vidfeat.records import VideoFailure, VideoRecord
+from vidfeat.records import RunIdentity, VideoFailure, VideoRecord
 
 
 class Piece(NamedTuple):
@@ -69,6 +70,21 @@ class Progress:
         return sum(video.count for video in self.finished.values())
 
 
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Leave the cycle collector off while millions of small objects are made that live on.
+
+    It would look through all of them again and again, which takes longer than making them.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def scan_parts(folder: Path, *, sweep: bool = True) -> Progress:
     """Read the headers of all parts.
 
@@ -82,7 +98,15 @@ def scan_parts(folder: Path, *, sweep: bool = True) -> Progress:
     """
     if not folder.is_dir():
         return Progress()
-    run = read_run(folder)
+    with collector_paused():
+        headers, warnings = _read_headers(folder, read_run(folder), sweep)
+        return summarize(headers, warnings)
+
+
+def _read_headers(
+    folder: Path, run: RunIdentity, sweep: bool
+) -> tuple[list[PartHeader], list[str]]:
+    """The headers of the parts that are whole, oldest first, and a line for each other one."""
     headers, warnings = [], []
     for file in sorted(folder.iterdir()):
         if TEMPORARY_MARK in file.name:
@@ -105,7 +129,7 @@ def scan_parts(folder: Path, *, sweep: bool = True) -> Progress:
             continue
         headers.append(header)
     headers.sort(key=lambda header: (header.number, header.file.name))
-    return summarize(headers, warnings)
+    return headers, warnings
 
 
 class _Placed(NamedTuple):
@@ -120,14 +144,19 @@ class _Placed(NamedTuple):
 def summarize(headers: Iterable[PartHeader], warnings: Iterable[str] = ()) -> Progress:
     """The state of every video, from the headers of the parts, oldest first."""
     parts = tuple(headers)
-    placed: defaultdict[str, list[_Placed]] = defaultdict(list)
+    placed: dict[str, list[_Placed]] = {}
     failures: dict[str, tuple[int, VideoFailure]] = {}
     for order, part in enumerate(parts):
         row = 0
         for segment in part.segments:
-            placed[segment.path].append(_Placed(order, row, segment))
+            here = _Placed(order, row, segment)
+            if segment.path not in placed or (segment.complete and not segment.first_clip):
+                placed[segment.path] = [here]  # what was before is of no more consequence
+            else:
+                placed[segment.path].append(here)
             row += segment.count
-        failures |= {failure.path: (order, failure) for failure in part.failures}
+        for failure in part.failures:
+            failures[failure.path] = (order, failure)
 
     progress = Progress(parts=parts, warnings=tuple(warnings))
     for path, segments in placed.items():

@@ -158,7 +158,6 @@ def writing_store(
         writer = StoreWriter(handle, identity, records, counts, failures)
         yield writer
         writer.finish()
-        handle.flush()
 
 
 @contextmanager
