@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from vidfeat.clips import Clip, ClipStream
 from vidfeat.engines.base import PRECISIONS, Engine, Precision
-from vidfeat.errors import UsageError, VideoError, WeightsError
+from vidfeat.errors import FingerprintError, UsageError, VideoError, WeightsError
 from vidfeat.files import canonical_json
 from vidfeat.preprocess import FramePreprocessor, Preprocess
 from vidfeat.sampling import ClipPlan, Stretch, Timeline, plan_clips
@@ -100,12 +102,17 @@ class Encoder:
         dimension: int,
         precision: Precision,
         batch_size: int,
+        weights_file: str = "",
         class_names: Sequence[str] | None = None,
         notes: Sequence[str] = (),
+        flops_per_clip: float = 0.0,
+        flops_per_second: float = 1.0,
     ) -> None:
         self.engine = engine
         self.model_name = model_name
         self.weights_name = weights_name
+        self.weights_file = weights_file
+        """Where the weights came from, if it was a file; a hint for finding them again."""
         self.weights_sha256 = weights_sha256
         self.architecture = dict(architecture)
         self.plan = plan
@@ -118,6 +125,10 @@ class Encoder:
         self.class_names = None if class_names is None else list(class_names)
         self.notes = tuple(notes)
         """What a user should be told before a run, a sentence each."""
+        self.flops_per_clip = flops_per_clip
+        """Floating-point operations of one clip; 0 where they were not counted."""
+        self.flops_per_second = flops_per_second
+        """What the device does in a second, roughly."""
 
     def __repr__(self) -> str:
         return (
@@ -132,6 +143,7 @@ class Encoder:
         return {
             "model": self.model_name,
             "weights": self.weights_name,
+            "weights_file": self.weights_file,
             "weights_sha256": self.weights_sha256,
             "architecture": self.architecture,
             "layers": list(self.layers),
@@ -305,9 +317,9 @@ def load_encoder(
         WeightsError: weights that are not there, or of another network.
     """
     from vidfeat.engines import make_engine
+    from vidfeat.engines.cost import flops_per_clip, flops_per_second
     from vidfeat.engines.torch_engine import choose_device
-    from vidfeat.models import build_model
-    from vidfeat.models.base import check_pools
+    from vidfeat.models import check_pools
     from vidfeat.weights import load_weights
 
     if precision not in PRECISIONS:
@@ -315,26 +327,19 @@ def load_encoder(
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, not {batch_size}")
     chosen_device = choose_device(device)
-    loaded = load_weights(weights, model, seed=seed)
+    choice = PlanChoice() if plan is None else plan
+    loaded = load_weights(weights, model, seed=seed, clip_frames=choice.frames or 16)
     if loaded.in_channels != 3:
         raise WeightsError(
             f"{loaded.name} takes {loaded.in_channels} channels (optical flow), and clips here "
             "are RGB: choose other --weights"
         )
-    published = loaded.plan or ClipPlan()
-    final = plan if isinstance(plan, ClipPlan) else (plan or PlanChoice()).apply(published)
-    network = build_model(
-        model,
-        loaded.num_classes,
-        clip_frames=final.frames,
-        in_channels=loaded.in_channels,
-        midplanes=loaded.midplanes,
-        bn_eps=loaded.bn_eps,
-    )
-    network.load_state_dict(loaded.state_dict)
-    preprocess = loaded.preprocess or Preprocess()
+    final = plan if isinstance(plan, ClipPlan) else _plan(choice, loaded)
+    preprocess = loaded.preprocess or default_preprocess(model)
+    network = loaded.build()
     chosen_layers = network.check_layers(layers or ())
     chosen_pool = check_pools(pool)
+    clip_shape = (final.frames, *preprocess.crop, 3)
     return Encoder(
         make_engine(
             engine,
@@ -347,7 +352,8 @@ def load_encoder(
             compiled=compiled,
         ),
         model_name=model,
-        weights_name=loaded.name,
+        weights_name=loaded.name if loaded.entry or _is_random(weights) else Path(loaded.name).name,
+        weights_file=_file_of(weights, loaded),
         weights_sha256=loaded.backbone_sha256,
         architecture={
             "model": model,
@@ -364,13 +370,85 @@ def load_encoder(
         batch_size=batch_size or (_GPU_BATCH if chosen_device.type == "cuda" else _CPU_BATCH),
         class_names=loaded.class_names,
         notes=_notes(loaded, weights),
+        flops_per_clip=flops_per_clip(network, chosen_layers, clip_shape),
+        flops_per_second=flops_per_second(chosen_device),
     )
+
+
+def encoder_from_description(
+    description: Mapping[str, Any],
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    device: str = "auto",
+    plan: PlanChoice | None = None,
+) -> Encoder:
+    """The encoder that a feature file, an index or a head was made with, ready for new videos.
+
+    Args:
+        description: as :meth:`Encoder.describe` gives it.
+        weights: where the weights are, if not where they were.
+        device: where to run; the vectors stay comparable.
+        plan: another layout of the clips.
+
+    Raises:
+        WeightsError: the weights are not where they were: ``weights`` says where they are.
+        FingerprintError: what was found there are other tensors.
+    """
+    spec: str | os.PathLike[str] | None = weights
+    name = str(description["weights"])
+    seed = re.fullmatch(r"random \(seed (\d+)\)", name)
+    if spec is None:
+        spec = "random" if seed else (description.get("weights_file") or name)
+    published = ClipPlan.from_dict(dict(description["plan"]))
+    try:
+        encoder = load_encoder(
+            str(description["model"]),
+            spec,
+            seed=int(seed[1]) if seed else 0,
+            plan=published if plan is None else plan.apply(published),
+            layers=list(description["layers"]),
+            pool=list(description["pool"]),
+            device=device,
+        )
+    except UsageError as error:
+        raise WeightsError(f"{error} (or say where they are now with --weights FILE)") from None
+    if encoder.weights_sha256 != description["weights_sha256"]:
+        raise FingerprintError(
+            f"the weights {encoder.weights_name} are not those of {description['model']} "
+            f"{name}: their tensors differ; say where the right ones are with --weights FILE"
+        )
+    return encoder
+
+
+def default_preprocess(model: str) -> Preprocess:
+    """What a network is fed where its weights say nothing: what its published weights are fed."""
+    from vidfeat.pretrained import default_entry
+
+    entry = default_entry(model)
+    return entry.preprocess if entry is not None and entry.preprocess else Preprocess()
+
+
+def _plan(choice: ClipPlan | PlanChoice, loaded: LoadedWeights) -> ClipPlan:
+    assert isinstance(choice, PlanChoice)
+    published = loaded.plan or ClipPlan(frames=loaded.clip_frames or 16)
+    return choice.apply(published)
+
+
+def _is_random(weights: str | os.PathLike[str] | None) -> bool:
+    return weights is not None and os.fspath(weights) == "random"
+
+
+def _file_of(weights: str | os.PathLike[str] | None, loaded: LoadedWeights) -> str:
+    """The file that was given, absolute; nothing for entries of the registry and random ones."""
+    if weights is None or loaded.entry is not None or _is_random(weights):
+        return ""
+    return str(Path(weights).expanduser().resolve())
 
 
 def _notes(loaded: LoadedWeights, asked: str | os.PathLike[str] | None) -> list[str]:
     """What a user should be told about the weights before hours of work."""
     notes = []
-    if asked == "random":
+    if _is_random(asked):
         notes.append(
             "the network is UNTRAINED (--weights random): its vectors tell videos apart poorly"
         )
