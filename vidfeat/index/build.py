@@ -1,0 +1,219 @@
+"""Build the first part of an index: write normalised vectors, train FAISS on a sample, add, tune.
+
+Vectors stream through memory in blocks; FAISS reads them from the mapped file. What is random (the
+training sample, k-means) is seeded, so that equal features give equal indexes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.index.choose import POINTS_PER_LIST, IndexPlan
+from vidfeat.index.folder import FileEntry, entry_of, file_name
+from vidfeat.index.ondisk import add_on_disk
+from vidfeat.index.vectors import Normalisation
+from vidfeat.index.videos import CLIP, FACTS, Videos, make_videos
+from vidfeat.store import FeatureStore
+
+Report = Callable[[str], None]
+
+_BLOCK_ROWS = 16_384
+_SEED = 1234
+_CANDIDATES = 1000
+
+
+def quiet(_line: str) -> None:
+    """Report nothing."""
+
+
+@dataclass
+class Part:
+    """Rows written to a folder: the two files and their table of videos."""
+
+    vectors: Path
+    clips: Path
+    videos: Videos
+    num_rows: int
+    skipped: list[str] = field(default_factory=list)
+    """Clips left out because their vector cannot be compared, one line each."""
+
+
+def mean_of(store: FeatureStore) -> NDArray[np.float32]:
+    """Mean of all finite rows, (D,) float32, summed in float64."""
+    total = np.zeros(store.dimension)
+    count = 0
+    for _, block in store.iter_chunks(_BLOCK_ROWS):
+        good = block[np.isfinite(block).all(axis=1)]
+        total += good.sum(axis=0, dtype=np.float64)
+        count += len(good)
+    return (total / max(count, 1)).astype(np.float32)
+
+
+def write_part(
+    store: FeatureStore,
+    chosen: NDArray[np.int64],
+    normalisation: Normalisation,
+    vectors_path: Path,
+    clips_path: Path,
+    *,
+    first_row: int = 0,
+    first_video: int = 0,
+    skip_bad_rows: bool = False,
+) -> Part:
+    """Write the normalised vectors and the times of some videos of a feature file.
+
+    Args:
+        store: where they are.
+        chosen: rows of ``/videos``, rising; videos without clips are left out.
+        normalisation: what makes them vectors of the index.
+        vectors_path: npy file to write.
+        clips_path: npy file to write.
+        first_row: number that the first row gets in the index.
+        first_video: number that the first video gets in the index.
+        skip_bad_rows: leave out vectors that are not finite or zero, where they are an error else.
+
+    Raises:
+        DataError: such a vector, with its video and second.
+    """
+    offset, count = store.videos["offset"], store.videos["count"]
+    chosen = chosen[count[chosen] > 0]
+    total = int(count[chosen].sum())
+    dtype = np.dtype(store.dtype)
+    vectors = np.lib.format.open_memmap(
+        vectors_path, mode="w+", dtype=dtype, shape=(total, store.dimension)
+    )
+    clips = np.empty(total, dtype=CLIP)
+    kept = np.zeros(len(chosen), dtype=np.int64)
+    skipped: list[str] = []
+    written = 0
+    for first, last in _runs(offset[chosen], count[chosen]):
+        start = int(offset[chosen[first]])
+        stop = int(offset[chosen[last - 1]] + count[chosen[last - 1]])
+        for low in range(start, stop, _BLOCK_ROWS):
+            block = store.read_rows(slice(low, min(low + _BLOCK_ROWS, stop)))
+            rows = np.arange(low, low + len(block))
+            video = first + np.searchsorted(offset[chosen[first:last]], rows, side="right") - 1
+
+            def name(
+                row: int, video: NDArray[Any] = video, times: NDArray[Any] = block.start_seconds
+            ) -> str:
+                return f"{store.paths[chosen[video[row]]]}, clip at {times[row]:.2f} s"
+
+            if skip_bad_rows:
+                normal, bad = normalisation.apply_to_good(block.vectors)
+                skipped += [name(int(row)) for row in bad]
+                good = np.setdiff1d(np.arange(len(block)), bad, assume_unique=True)
+            else:
+                normal = normalisation.apply(block.vectors, name)
+                good = np.arange(len(block))
+            end = written + len(good)
+            vectors[written:end] = normal[good]
+            clips["video"][written:end] = first_video + video[good]
+            clips["start_seconds"][written:end] = block.start_seconds[good]
+            clips["end_seconds"][written:end] = block.end_seconds[good]
+            kept += np.bincount(video[good], minlength=len(chosen))
+            written = end
+    vectors.flush()
+    del vectors
+    if written < total:
+        _cut_short(vectors_path, written)
+    np.save(clips_path, clips[:written])
+    facts = {name: store.videos[name][chosen] for name in FACTS}
+    videos = make_videos([store.paths[row] for row in chosen], facts, kept, first_row)
+    return Part(vectors_path, clips_path, videos, written, skipped)
+
+
+def _runs(offset: NDArray[np.int64], count: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Stretches of neighbouring videos, so that they are read together."""
+    if not len(offset):
+        return
+    breaks = np.flatnonzero(offset[1:] != (offset + count)[:-1]) + 1
+    edges = [0, *breaks.tolist(), len(offset)]
+    yield from pairwise(edges)
+
+
+def _cut_short(path: Path, rows: int) -> None:
+    """Shorten an npy file to its first rows (its header keeps its length: it is padded)."""
+    old = np.load(path, mmap_mode="r")
+    kept = old[:rows]
+    other = path.with_name(f"{path.name}.short")
+    with other.open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file,
+            {"descr": old.dtype.str, "fortran_order": False, "shape": kept.shape},
+        )
+        for low in range(0, rows, _BLOCK_ROWS):
+            file.write(kept[low : low + _BLOCK_ROWS].tobytes())
+    other.replace(path)
+
+
+def train_and_add(
+    vectors: NDArray[Any],
+    plan: IndexPlan,
+    folder: Path,
+    generation: int,
+    *,
+    report: Report = quiet,
+) -> dict[str, FileEntry]:
+    """Train the FAISS index of a plan on mapped vectors, add them all, and write it.
+
+    Returns:
+        The entries of the files written: ``index``, and the lists where they stand apart.
+    """
+    import faiss
+
+    num, dimension = vectors.shape
+    index = faiss.index_factory(dimension, plan.factory, faiss.METRIC_INNER_PRODUCT)
+    if not index.is_trained:
+        sample = _training_sample(vectors, plan.num_lists)
+        report(f"training {plan.factory} on {len(sample)} of {num} clips")
+        ivf = faiss.extract_index_ivf(index)
+        ivf.cp.seed = _SEED
+        ivf.cp.niter = 10
+        ivf.cp.min_points_per_centroid = 1
+        ivf.cp.max_points_per_centroid = 256
+        # Candidates are compared exactly in the end: rounds that better the codes by a hair cost
+        # minutes and change no answer.
+        if hasattr(ivf, "pq"):
+            ivf.pq.cp.niter = 12
+        if plan.kind == "opq":
+            rotation = faiss.downcast_VectorTransform(index.chain.at(0))
+            rotation.niter, rotation.niter_pq, rotation.niter_pq_0 = 8, 3, 12
+        index.train(sample)
+        del sample
+    path = folder / file_name("index", generation)
+    entries: dict[str, FileEntry] = {}
+    if plan.lists_on_disk:
+        lists_path = folder / file_name("lists", generation)
+        table_path = folder / file_name("list_table", generation)
+        add_on_disk(index, vectors, lists_path, table_path, report)
+        entries["lists"], entries["list_table"] = entry_of(lists_path), entry_of(table_path)
+    else:
+        for low, block in _blocks(vectors):
+            index.add(block)
+            if low and low % (32 * _BLOCK_ROWS) == 0:
+                report(f"added {low + len(block)} of {num} clips")
+    faiss.write_index(index, str(path))
+    entries["index"] = entry_of(path)
+    return entries
+
+
+def _blocks(vectors: NDArray[Any]) -> Iterable[tuple[int, NDArray[np.float32]]]:
+    for low in range(0, len(vectors), _BLOCK_ROWS):
+        yield low, np.ascontiguousarray(vectors[low : low + _BLOCK_ROWS], dtype=np.float32)
+
+
+def _training_sample(vectors: NDArray[Any], lists: int) -> NDArray[np.float32]:
+    """Seeded sample in the order of the file: 40 to 64 points a list, enough for codebooks too."""
+    wanted = max((POINTS_PER_LIST + 1) * lists, min(64 * lists, 200_000), 40_000)
+    if wanted >= len(vectors):
+        return np.asarray(vectors, dtype=np.float32)
+    chosen = np.random.default_rng(_SEED).choice(len(vectors), wanted, replace=False)
+    return np.asarray(vectors[np.sort(chosen)], dtype=np.float32)

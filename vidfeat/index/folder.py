@@ -1,0 +1,329 @@
+"""An index on disk: a folder of files that never change, and ``index.json``, which names them.
+
+Whatever alters an index writes new files beside the old ones and then replaces ``index.json``, the
+one rename that counts: a reader, and whoever comes after a kill, finds the old state or the new
+one. Files that no ``index.json`` names any more are removed by the next writer.
+
+==============  =====================================================================
+role            holds
+==============  =====================================================================
+index           the FAISS index of the first part, ``index.faiss``; opened mapped
+lists           its inverted lists, where they are too large for memory; mapped
+list_table      where each of them stands in that file
+vectors         the vectors of the first part, ``vectors.npy``; mapped
+clips           video, start and end of each, ``clips.npy``; mapped
+videos          paths and facts of the videos, ``videos.npz``
+mean            what is subtracted from every vector, ``mean.npy``; only where centred
+tail_vectors    vectors added since; searched exactly
+tail_clips      video, start and end of each of them
+==============  =====================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vidfeat.errors import StoreError
+from vidfeat.files import TEMPORARY_MARK, sync_file, write_json
+from vidfeat.lock import OutputLock
+
+FORMAT = "vidfeat-index"
+FORMAT_VERSION = 1
+HEAD = "index.json"
+_MOST_HEAD_BYTES = 16 << 20
+_NAME = re.compile(r"[a-z_]+(-[0-9]+)?\.(faiss|npy|npz|lists)")
+_NAMES = {
+    "index": "index.faiss",
+    "lists": "lists.lists",
+    "list_table": "list_table.npy",
+    "vectors": "vectors.npy",
+    "clips": "clips.npy",
+    "videos": "videos.npz",
+    "mean": "mean.npy",
+    "tail_vectors": "tail_vectors.npy",
+    "tail_clips": "tail_clips.npy",
+}
+_NEEDED = ("index", "vectors", "clips", "videos")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of an index, as ``index.json`` names it."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """``index.json``: all that is said of an index, and which files are its own.
+
+    Attributes:
+        generation: counts the states of the index; part of the names of later files.
+        kind: what FAISS index it is, see `vidfeat.index.choose`.
+        requested_kind: what was asked for, ``auto`` for the choice by size.
+        factory: FAISS's description of it.
+        dimension: of the vectors.
+        num_base: rows of the first part, those of removed videos included.
+        num_tail: rows added since.
+        num_clips: rows of videos that are there.
+        num_videos: videos that are there.
+        centred: whether the mean is subtracted before vectors get length one.
+        search: what a search sets (``nprobe``, ``ef_search``, ``candidates``).
+        recall: recall@10 as measured when the first part was built.
+        files: role to file.
+        encoder: the description of what made the vectors.
+        space_fingerprint: what queries must come from.
+        run_fingerprint: what the indexed vectors came from.
+        source_root: where the videos were; a hint.
+        created: when this state was written, ISO 8601 in UTC.
+        vidfeat_version: what wrote it.
+    """
+
+    generation: int
+    kind: str
+    requested_kind: str
+    factory: str
+    dimension: int
+    num_base: int
+    num_tail: int
+    num_clips: int
+    num_videos: int
+    centred: bool
+    search: dict[str, int]
+    recall: dict[str, Any]
+    files: dict[str, FileEntry]
+    encoder: dict[str, Any]
+    space_fingerprint: str
+    run_fingerprint: str
+    source_root: str
+    created: str
+    vidfeat_version: str
+    max_memory_bytes: int | None = None
+    metric: str = "cosine"
+    normalisation: str = "l2"
+    format: str = FORMAT
+    format_version: int = field(default=FORMAT_VERSION)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The value of ``index.json``."""
+        return asdict(self)
+
+
+def file_name(role: str, generation: int) -> str:
+    """Name of a file: that of the contract at first, with the generation's number later."""
+    stem, suffix = _NAMES[role].split(".")
+    return f"{stem}.{suffix}" if generation <= 1 else f"{stem}-{generation}.{suffix}"
+
+
+def read_head(folder: Path) -> Head:
+    """Read and check ``index.json`` and the presence and size of the files it names.
+
+    Raises:
+        StoreError: no index, another format, a newer version, or files missing or cut short.
+    """
+    for _ in range(20):
+        head = _parse_head(folder)
+        problem = _missing(folder, head)
+        if not problem:
+            return head
+        if _parse_head(folder).generation == head.generation:
+            raise StoreError(problem)
+        # A writer was quicker between the two looks: the head is a newer one by now.
+    raise StoreError(f"{folder} is being rewritten all the time: try again")
+
+
+def _parse_head(folder: Path) -> Head:
+    path = folder / HEAD
+    try:
+        if path.stat().st_size > _MOST_HEAD_BYTES:
+            raise StoreError(f"{path} is too large to be the head of an index")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        what = "no index" if folder.exists() else "no such folder"
+        raise StoreError(
+            f"{folder}: {what}; make one with vidfeat index FEATURES -o INDEX"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path} is damaged: {error}; build the index anew") from None
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise StoreError(f"{path} is not the head of a vidfeat index")
+    version = value.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise StoreError(
+            f"{folder} has format version {version}, this vidfeat reads up to {FORMAT_VERSION}: "
+            "update vidfeat"
+        )
+    try:
+        known = {name: value[name] for name in Head.__dataclass_fields__ if name in value}
+        files = {role: FileEntry(**entry) for role, entry in value["files"].items()}
+        head = Head(**{**known, "files": files})
+        _check_head(head)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise StoreError(f"{path} is damaged ({error}): build the index anew") from None
+    return head
+
+
+def _check_head(head: Head) -> None:
+    for name in ("generation", "dimension", "num_base", "num_tail", "num_clips", "num_videos"):
+        number = getattr(head, name)
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 1 << 40:
+            raise ValueError(f"{name} is {number!r}")
+    if head.dimension < 1:
+        raise ValueError("dimension is 0")
+    for role in _NEEDED:
+        if role not in head.files:
+            raise ValueError(f"no file for {role}")
+    for role, entry in head.files.items():
+        if role not in _NAMES or not _NAME.fullmatch(entry.name):
+            raise ValueError(f"no file may be called {role}: {entry.name!r}")
+    if head.centred and "mean" not in head.files:
+        raise ValueError("no file for mean")
+    if "lists" in head.files and "list_table" not in head.files:
+        raise ValueError("no file for list_table")
+    if head.num_tail and not {"tail_vectors", "tail_clips"} <= set(head.files):
+        raise ValueError("no files for the added clips")
+    if head.metric != "cosine" or head.normalisation != "l2":
+        raise ValueError(f"metric {head.metric!r} of vectors normalised by {head.normalisation!r}")
+    for key, number in head.search.items():
+        if not isinstance(number, int) or not 0 < number < 1 << 31:
+            raise ValueError(f"{key} is {number!r}")
+
+
+def _missing(folder: Path, head: Head) -> str:
+    for entry in head.files.values():
+        path = folder / entry.name
+        if path.is_symlink() or not path.is_file():
+            return f"{path} is missing: copy the whole folder, or build the index anew"
+        size = path.stat().st_size
+        if size != entry.bytes:
+            return (
+                f"{path} has {size} bytes, its index.json says {entry.bytes}: the copy is not "
+                "whole, or the file was changed; build the index anew"
+            )
+    return ""
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def entry_of(path: Path) -> FileEntry:
+    """Flush a finished file and describe it."""
+    sync_file(path)
+    return FileEntry(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path))
+
+
+def write_head(folder: Path, head: Head) -> None:
+    """Make a state the current one: the files first, then the rename that counts."""
+    sync_file(folder)
+    write_json(folder / HEAD, head.to_dict())
+
+
+def remove_leftovers(folder: Path, head: Head) -> None:
+    """Remove files of older states and of killed writers; call it with the lock held."""
+    named = {entry.name for entry in head.files.values()}
+    for path in folder.iterdir():
+        ours = _NAME.fullmatch(path.name) and path.name not in named
+        if (ours or TEMPORARY_MARK in path.name) and not path.is_dir():
+            with suppress(OSError):
+                path.unlink()
+
+
+def writing(folder: Path) -> OutputLock:
+    """The lock of a folder's writers, to be held while a with block runs.
+
+    Raises:
+        LockedError: on entering, another process is writing.
+    """
+    return OutputLock(folder / HEAD)
+
+
+def verify_index(path: str | os.PathLike[str]) -> list[str]:
+    """Compare every file of an index with its recorded sha256.
+
+    Returns:
+        What is wrong, a line each; empty for a sound index.
+
+    Raises:
+        StoreError: no index, or one with files missing or of another size.
+    """
+    folder = Path(path)
+    head = read_head(folder)
+    return [
+        f"{folder / entry.name}: its sha256 is not the recorded one; build the index anew"
+        for entry in head.files.values()
+        if sha256_of(folder / entry.name) != entry.sha256
+    ]
+
+
+def copy_index(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copy an index and check the copy against the recorded hashes.
+
+    Raises:
+        StoreError: the source is no index, the target exists, or what was written is not the same.
+    """
+    import shutil
+
+    from vidfeat.files import atomic_folder
+
+    origin, goal = Path(source), Path(target)
+    head = read_head(origin)
+    if goal.exists():
+        raise StoreError(f"{goal} exists: copy an index to a new place")
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(goal, replace=False) as folder:
+        for entry in head.files.values():
+            shutil.copyfile(origin / entry.name, folder / entry.name)
+            if sha256_of(folder / entry.name) != entry.sha256:
+                raise StoreError(
+                    f"{origin / entry.name}: its sha256 is not the recorded one; build it anew"
+                )
+        write_json(folder / HEAD, head.to_dict())
+
+
+def describe_index(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What is in an index, for people: no vector is read.
+
+    Raises:
+        StoreError: as `read_head`.
+    """
+    head = read_head(Path(path))
+    return {
+        "format": FORMAT,
+        "format_version": head.format_version,
+        "kind": head.kind,
+        "factory": head.factory,
+        "metric": "cosine, minus the mean" if head.centred else "cosine",
+        "videos": head.num_videos,
+        "clips": head.num_clips,
+        "dimension": head.dimension,
+        "added_since_built": head.num_tail,
+        "removed_since_built": head.num_base + head.num_tail - head.num_clips,
+        "search": dict(head.search),
+        "recall": dict(head.recall),
+        "bytes": sum(entry.bytes for entry in head.files.values()),
+        "encoder": head.encoder,
+        "space_fingerprint": head.space_fingerprint,
+        "run_fingerprint": head.run_fingerprint,
+        "source_root": head.source_root,
+        "created": head.created,
+        "vidfeat_version": head.vidfeat_version,
+        "generation": head.generation,
+    }
+
+
+def with_files(head: Head, files: Mapping[str, FileEntry], **changes: Any) -> Head:
+    """A later state of an index."""
+    return replace(head, files=dict(files), **changes)

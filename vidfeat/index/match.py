@@ -1,0 +1,97 @@
+"""What a search is asked and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Match:
+    """A stretch of a video that answers a query.
+
+    Attributes:
+        video: path of the video, as in the index.
+        start_seconds: where the stretch starts.
+        end_seconds: where it ends.
+        score: cosine of its best clip with the query's (less the background's, if asked for).
+        query_start_seconds: where in the query the matching part starts.
+        query_end_seconds: where it ends.
+        query: number of the query that it answers best, where there are several.
+        video_id: row of the video in the index's table.
+    """
+
+    video: str
+    start_seconds: float
+    end_seconds: float
+    score: float
+    query_start_seconds: float = 0.0
+    query_end_seconds: float = 0.0
+    query: int = 0
+    video_id: int = -1
+
+    def to_dict(self) -> dict[str, str | float]:
+        """The four values of ``search --json``."""
+        return {
+            "video": self.video,
+            "start_seconds": round(self.start_seconds, 6),
+            "end_seconds": round(self.end_seconds, 6),
+            "score": round(self.score, 6),
+        }
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How to search.
+
+    Attributes:
+        k: answers wanted.
+        clips: answer with clips, every one that is near, and not with videos.
+        per_video: stretches of one video at most; overlapping ones are one.
+        exact: compare with every vector, whatever the kind of the index.
+        normalise_scores: subtract from each query clip's cosines their mean with a background
+            sample of the index, so that scores of different queries can be compared.
+        rank_by: ``best`` ranks videos by their best pair of clips, ``aligned`` by the mean along
+            the stretch that runs in step with the query.
+    """
+
+    k: int = 10
+    clips: bool = False
+    per_video: int = 1
+    exact: bool = False
+    normalise_scores: bool = False
+    rank_by: Literal["best", "aligned"] = "best"
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise UsageError(f"k is {self.k}: ask for at least one answer with -k")
+        if self.per_video < 1:
+            raise UsageError(f"per_video is {self.per_video}: --per-video takes 1 and more")
+        if self.rank_by not in ("best", "aligned"):
+            raise UsageError(f"rank_by is {self.rank_by!r}: --rank-by takes best or aligned")
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """The clips to search with.
+
+    Attributes:
+        vectors: (Q, D), as the encoder gave them, or normalised by the index.
+        start_seconds: (Q,)
+        end_seconds: (Q,)
+        name: what it is called in messages and answers.
+        normalised: the vectors are the index's own.
+        video_id: row of the stored video that they are of; -1 for others.
+    """
+
+    vectors: NDArray[np.float32]
+    start_seconds: NDArray[np.float64]
+    end_seconds: NDArray[np.float64]
+    name: str = "the query"
+    normalised: bool = False
+    video_id: int = -1

@@ -1,0 +1,182 @@
+"""From near clips to answers: the best clip a video, grown to the stretch that runs with the query.
+
+A video's score is the best cosine over all pairs of its clips with the query's. Where the query
+has several clips, the answer is the stretch of the video that runs in step with the query through
+that pair, as far as it stays nearer to it than halfway to what is just anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.index.align import Aligned, align
+from vidfeat.index.engine import Engine
+from vidfeat.index.match import Match, Query, SearchOptions
+from vidfeat.index.recall import sample_rows
+from vidfeat.index.videos import Videos
+
+_BACKGROUND_ROWS = 512
+_QUERY_BLOCK = 128
+
+
+@dataclass(eq=False)
+class Searcher:
+    """Searches over an open index.
+
+    Attributes:
+        engine: finds clips.
+        clips: (N,) video, start and end of every row.
+        videos: the table of videos.
+    """
+
+    engine: Engine
+    clips: NDArray[np.void]
+    videos: Videos
+
+    @cached_property
+    def alive_rows(self) -> NDArray[np.bool_] | None:
+        """Rows of videos that were not removed, None where that is all."""
+        alive = self.videos["alive"]
+        return None if alive.all() else alive[self.clips["video"]]
+
+    @cached_property
+    def background(self) -> NDArray[np.float32]:
+        """Vectors of a seeded sample of the index, (B, D)."""
+        return self.engine.take(sample_rows(self.engine.num_rows, _BACKGROUND_ROWS))
+
+    def rows_of(self, allowed: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+        """Rows that may be found: those of allowed videos that are alive."""
+        if allowed is None:
+            return self.alive_rows
+        rows: NDArray[np.bool_] = (allowed & self.videos["alive"])[self.clips["video"]]
+        return rows
+
+    def search(
+        self, query: Query, options: SearchOptions, allowed: NDArray[np.bool_] | None = None
+    ) -> list[Match]:
+        """Answers, best first.
+
+        Args:
+            query: with normalised vectors.
+            options: how.
+            allowed: (V,) videos that may be found; None for all.
+        """
+        keep = self.rows_of(allowed)
+        if keep is not None and not keep.any():
+            return []
+        if options.clips:
+            return self._clips(query, options, keep)
+        return self._videos(query, options, keep)
+
+    # ------------------------------------------------------------------ clips
+
+    def _clips(
+        self, query: Query, options: SearchOptions, keep: NDArray[np.bool_] | None
+    ) -> list[Match]:
+        scores, rows, who = self._hits(query, options, keep, options.k)
+        matches: list[Match] = []
+        seen: set[int] = set()
+        for score, row, clip in zip(scores.tolist(), rows.tolist(), who.tolist(), strict=True):
+            if row in seen:
+                continue
+            seen.add(row)
+            matches.append(self._match(query, Aligned(score, (clip,), (row,), score)))
+            if len(matches) == options.k:
+                break
+        return matches
+
+    def _hits(
+        self,
+        query: Query,
+        options: SearchOptions,
+        keep: NDArray[np.bool_] | None,
+        count: int,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+        """All hits of all query clips, best first: score, row, clip of the query."""
+        parts = []
+        for low in range(0, len(query.vectors), _QUERY_BLOCK):
+            block = query.vectors[low : low + _QUERY_BLOCK]
+            scores, rows = self.engine.nearest(block, count, keep=keep, exact=options.exact)
+            if options.normalise_scores:
+                scores = scores - self._levels(block)[:, None]
+            who = np.broadcast_to(np.arange(low, low + len(block))[:, None], rows.shape)
+            held = rows >= 0
+            parts.append((scores[held], rows[held], who[held]))
+        scores, rows, who = (
+            np.concatenate([part[column] for part in parts]) for column in range(3)
+        )
+        order = np.argsort(-scores, kind="stable")
+        return scores[order], rows[order], who[order]
+
+    def _levels(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Mean cosine of each query clip with the background, (Q,)."""
+        levels: NDArray[np.float32] = (vectors @ self.background.T).mean(axis=1)
+        return levels
+
+    # ------------------------------------------------------------------ videos
+
+    def _videos(
+        self, query: Query, options: SearchOptions, keep: NDArray[np.bool_] | None
+    ) -> list[Match]:
+        wanted = options.k if options.rank_by == "best" else 4 * options.k + 16
+        count = max(4 * wanted, 64)
+        total = self.engine.num_rows
+        before = -1
+        while True:
+            scores, rows, _ = self._hits(query, options, keep, min(count, total))
+            videos, first = np.unique(self.clips["video"][rows], return_index=True)
+            if len(videos) >= wanted or count >= total or len(rows) == before:
+                break
+            before = len(rows)
+            count *= 4  # some videos took most places: look further
+        order = np.argsort(first, kind="stable")[:wanted]
+        if len(query.vectors) == 1 and options.per_video == 1:
+            return [
+                self._match(query, Aligned(score, (0,), (row,), score))
+                for score, row in zip(
+                    scores[first[order]].tolist(), rows[first[order]].tolist(), strict=True
+                )
+            ]
+        levels = self._levels(query.vectors)
+        found: list[tuple[float, int, Aligned]] = []
+        for video in videos[order].tolist():
+            for aligned in self._stretches(query, options, int(video), levels):
+                rank = aligned.mean if options.rank_by == "aligned" else aligned.best
+                found.append((rank, int(video), aligned))
+        found.sort(key=lambda entry: -entry[0])
+        return [self._match(query, aligned, rank) for rank, _, aligned in found[: options.k]]
+
+    def _stretches(
+        self, query: Query, options: SearchOptions, video: int, levels: NDArray[np.float32]
+    ) -> list[Aligned]:
+        span = self.videos.rows(video)
+        scores = query.vectors @ self.engine.take_slice(span).T
+        if options.normalise_scores:
+            scores -= levels[:, None]
+            levels = np.zeros_like(levels)
+        return align(
+            scores,
+            query.start_seconds,
+            self.clips["start_seconds"][span],
+            self.clips["end_seconds"][span],
+            levels,
+            first_row=span.start,
+            most=options.per_video,
+        )
+
+    def _match(self, query: Query, aligned: Aligned, score: float | None = None) -> Match:
+        rows, clips = list(aligned.rows), list(aligned.clips)
+        video = int(self.clips["video"][rows[0]])
+        return Match(
+            video=self.videos.paths[video],
+            start_seconds=float(self.clips["start_seconds"][rows].min()),
+            end_seconds=float(self.clips["end_seconds"][rows].max()),
+            score=float(aligned.best if score is None else score),
+            query_start_seconds=float(query.start_seconds[clips].min()),
+            query_end_seconds=float(query.end_seconds[clips].max()),
+            video_id=video,
+        )

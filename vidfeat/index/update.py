@@ -1,0 +1,497 @@
+"""Make an index, add videos to it and remove them, as a whole or not at all.
+
+Added videos go to a *tail*, a second pair of files that is compared exactly, so that adding costs
+what is added and not what is there; removed videos are marked and passed over. When the tail or
+the marked ones have grown to a share of the whole, the first part is built anew from the stored
+vectors, which needs neither the feature files nor the encoder.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import DataError, StoreError, UsageError
+from vidfeat.files import TEMPORARY_MARK, atomic_folder
+from vidfeat.index.build import Report, mean_of, quiet, train_and_add, write_part
+from vidfeat.index.choose import IndexPlan, choose, parse_memory
+from vidfeat.index.engine import Engine, read_faiss
+from vidfeat.index.folder import (
+    FileEntry,
+    Head,
+    entry_of,
+    file_name,
+    read_head,
+    remove_leftovers,
+    write_head,
+    writing,
+)
+from vidfeat.index.recall import tune
+from vidfeat.index.vectors import Normalisation
+from vidfeat.index.video_index import VideoIndex
+from vidfeat.index.videos import CLIP, Videos
+from vidfeat.store import FeatureStore
+
+# The first part is built anew when a tail costs more than it saves, or when a share of its rows
+# is passed over at every search.
+TAIL_ROWS = 20_000
+TAIL_SHARE = 0.10
+REMOVED_SHARE = 0.30
+
+
+@dataclass
+class Change:
+    """What a change did.
+
+    Attributes:
+        added: videos that are new.
+        updated: videos whose clips were replaced.
+        unchanged: videos that were there already, with the same vectors.
+        removed: videos removed.
+        rebuilt: the first part was built anew.
+        skipped: clips left out because their vector cannot be compared.
+    """
+
+    added: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    rebuilt: bool = False
+    skipped: list[str] = field(default_factory=list)
+
+
+def build_index(
+    features: Path,
+    target: Path,
+    *,
+    kind: str = "auto",
+    max_memory: int | str | None = None,
+    center: bool = False,
+    skip_bad_rows: bool = False,
+    overwrite: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> Head:
+    """Build an index; see `VideoIndex.build`.
+
+    An index that is there is replaced by one rename of its head; a search that goes on meanwhile
+    keeps what it has opened.
+    """
+    tell = report or quiet
+    memory = parse_memory(max_memory) if isinstance(max_memory, str) else max_memory
+    there = target.exists() or target.is_symlink()
+    if there and not overwrite:
+        raise UsageError(f"{target} exists: give --overwrite to build it anew, or another -o")
+    generation = 1
+    if there:
+        try:
+            generation = read_head(target).generation + 1
+        except StoreError:
+            if not _looks_like_index(target):
+                raise UsageError(
+                    f"{target} exists and is no index: choose another place with -o"
+                ) from None
+            there = False  # a damaged one: replaced as a folder
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FeatureStore(features) as store:
+        if there:
+            with writing(target):
+                head = _build_into(
+                    store, target, generation, kind, memory, center, skip_bad_rows, tell
+                )
+                write_head(target, head)
+                remove_leftovers(target, head)
+        else:
+            with atomic_folder(target, replace=overwrite) as folder:
+                head = _build_into(
+                    store, folder, generation, kind, memory, center, skip_bad_rows, tell
+                )
+                write_head(folder, head)
+    return head
+
+
+def _looks_like_index(target: Path) -> bool:
+    return target.is_dir() and (target / "index.json").is_file()
+
+
+def _build_into(
+    store: FeatureStore,
+    folder: Path,
+    generation: int,
+    kind: str,
+    memory: int | None,
+    center: bool,
+    skip_bad_rows: bool,
+    tell: Report,
+) -> Head:
+    from vidfeat import __version__
+
+    mean = mean_of(store) if center else None
+    vectors_path = folder / file_name("vectors", generation)
+    clips_path = folder / file_name("clips", generation)
+    part = write_part(
+        store,
+        np.arange(store.num_videos),
+        Normalisation(mean),
+        vectors_path,
+        clips_path,
+        skip_bad_rows=skip_bad_rows,
+    )
+    for line in part.skipped[:20]:
+        tell(f"left out: {line}")
+    if not part.num_rows:
+        raise DataError(f"{store.path} has no clip to index: extract some videos first")
+    files: dict[str, FileEntry] = {}
+    if mean is not None:
+        files["mean"] = _save(folder / file_name("mean", generation), mean)
+    head = Head(
+        generation=generation,
+        kind="flat",
+        requested_kind=kind,
+        factory="Flat",
+        dimension=store.dimension,
+        num_base=0,
+        num_tail=0,
+        num_clips=0,
+        num_videos=0,
+        centred=center,
+        search={},
+        recall={},
+        files={},
+        encoder=store.encoder,
+        space_fingerprint=store.space_fingerprint,
+        run_fingerprint=store.run_fingerprint,
+        source_root=store.source_root,
+        created=_now(),
+        vidfeat_version=__version__,
+        max_memory_bytes=memory,
+    )
+    return _finish_base(folder, head, vectors_path, clips_path, part.videos, files, tell)
+
+
+def _finish_base(
+    folder: Path,
+    head: Head,
+    vectors_path: Path,
+    clips_path: Path,
+    videos: Videos,
+    files: dict[str, FileEntry],
+    tell: Report,
+) -> Head:
+    """Index written vectors: the FAISS file, its settings, the table of videos, the new head."""
+    vectors = np.asarray(np.load(vectors_path, mmap_mode="r"))
+    clips = np.load(clips_path)
+    plan = _plan(len(vectors), head)
+    tell(f"building {plan.kind} ({plan.factory}) of {len(vectors)} clips, {len(videos)} videos")
+    files = dict(files)
+    files |= train_and_add(vectors, plan, folder, head.generation, report=tell)
+    files["vectors"] = entry_of(vectors_path)
+    files["clips"] = entry_of(clips_path)
+    files["videos"] = _save_videos(folder, head.generation, videos)
+    head = replace(
+        head,
+        kind=plan.kind,
+        factory=plan.factory,
+        num_base=len(vectors),
+        num_tail=0,
+        num_clips=len(vectors),
+        num_videos=len(videos),
+        files=files,
+        created=_now(),
+    )
+    index = read_faiss(folder / files["index"].name, head)
+    engine = Engine(head, index, vectors, np.empty((0, head.dimension), dtype=np.float32))
+    tuned = tune(engine, clips["video"])
+    reached = tuned.recall["at_10"]
+    tell(f"recall@10 {reached:.3f} on {tuned.recall['queries']} clips, {tuned.search or 'exact'}")
+    return replace(head, search=tuned.search, recall=tuned.recall)
+
+
+def _plan(num_clips: int, head: Head) -> IndexPlan:
+    memory = head.max_memory_bytes
+    try:
+        return choose(num_clips, head.dimension, kind=head.requested_kind, max_memory_bytes=memory)
+    except UsageError:
+        if (
+            not head.files
+        ):  # at first the user can choose another kind, later a change must not fail
+            raise
+        return choose(num_clips, head.dimension, max_memory_bytes=memory)
+
+
+def change_index(
+    path: Path,
+    *,
+    add: Sequence[Path] = (),
+    remove: Sequence[str] = (),
+    skip_bad_rows: bool = False,
+    rebuild: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> Change:
+    """Remove videos and add those of feature files; the index has all of it or nothing.
+
+    Args:
+        path: the index.
+        add: feature files; a video whose path is there is replaced.
+        remove: paths, folders (a slash at the end) or patterns (``*``).
+        skip_bad_rows: leave out vectors that cannot be compared.
+        rebuild: build the first part anew in any case.
+        report: is told what goes on.
+
+    Raises:
+        FingerprintError: a feature file of another encoder.
+        StoreError: no index, or a video to remove that is not there.
+        LockedError: another run is changing the index.
+        DataError: vectors that cannot be compared, or nothing would be left.
+    """
+    tell = report or quiet
+    read_head(path)
+    with writing(path):
+        index = VideoIndex(path)
+        remove_leftovers(path, index.head)
+        writer = _Writer(index, tell)
+        if remove:
+            writer.remove(remove)
+        for features in add:
+            with FeatureStore(features) as store:
+                writer.add(store, skip_bad_rows=skip_bad_rows)
+        if writer.touched or rebuild:
+            writer.commit(rebuild=rebuild)
+        return writer.change
+
+
+class _Writer:
+    """Collects a change and writes it as the next state."""
+
+    def __init__(self, index: VideoIndex, tell: Report) -> None:
+        self.index = index
+        self.tell = tell
+        self.change = Change()
+        self.videos = index.videos
+        self.removed: set[int] = set()
+        self.parts: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self.new: list[Videos] = []
+        self.num_new = 0
+        self.touched = False
+
+    def remove(self, wanted: Sequence[str]) -> None:
+        """Mark videos as removed."""
+        row_of = self.videos.row_of
+        for text in wanted:
+            if text in row_of:
+                found = [text]
+            elif text.endswith("/"):
+                found = [path for path in row_of if path.startswith(text)]
+            elif any(sign in text for sign in "*?["):
+                found = [path for path in row_of if fnmatch.fnmatchcase(path, text)]
+            else:
+                self.index._row(text)  # raises, with the nearest name
+                found = []
+            if not found:
+                raise StoreError(f"{self.index.path} has no video that fits {text!r}")
+            for path in found:
+                if row_of[path] not in self.removed:
+                    self.removed.add(row_of[path])
+                    self.change.removed.append(path)
+        self.touched = self.touched or bool(self.removed)
+
+    def add(self, store: FeatureStore, *, skip_bad_rows: bool) -> None:
+        """Take the videos of a feature file that are new or have other vectors."""
+        head = self.index.head
+        self.index.require_space(store.space_fingerprint, str(store.path))
+        if store.dimension != head.dimension:
+            raise DataError(
+                f"{store.path} has vectors of {store.dimension} dimensions, {self.index.path} of "
+                f"{head.dimension}"
+            )
+        if store.run_fingerprint != head.run_fingerprint:
+            warnings.warn(
+                f"{store.path} was extracted with another hop, precision or engine than "
+                f"{self.index.path}: the vectors can be compared, their spacing may differ",
+                stacklevel=3,
+            )
+        taken: dict[str, int] = {}
+        for number, table in enumerate(self.new):
+            taken |= dict.fromkeys(table.row_of, number)
+        chosen: list[int] = []
+        for row, path in enumerate(store.paths):
+            if not store.videos["count"][row]:
+                continue
+            old = self.videos.row_of.get(path)
+            if path in taken:
+                raise UsageError(f"{path} is in two of the feature files to add: give it once")
+            if old is None or old in self.removed:
+                self.change.added.append(path)
+            elif self._same(store, row, old):
+                self.change.unchanged.append(path)
+                continue
+            else:
+                self.removed.add(old)
+                self.change.updated.append(path)
+            chosen.append(row)
+        if chosen:
+            self._take(store, np.array(chosen), skip_bad_rows=skip_bad_rows)
+
+    def _same(self, store: FeatureStore, row: int, old: int) -> bool:
+        rows = self.videos.rows(old)
+        if rows.stop - rows.start != int(store.videos["count"][row]):
+            return False
+        start = int(store.videos["offset"][row])
+        given = store.read_rows(slice(start, start + rows.stop - rows.start))
+        clips = self.index.searcher.clips[rows]
+        if not np.array_equal(clips["start_seconds"], given.start_seconds):
+            return False
+        normal, bad = self.index.normalisation.apply_to_good(given.vectors)
+        held = self.index.searcher.engine.take_slice(rows)
+        return not len(bad) and bool(np.allclose(normal, held, rtol=0, atol=1e-3))
+
+    def _take(self, store: FeatureStore, chosen: NDArray[np.int64], *, skip_bad_rows: bool) -> None:
+        import tempfile
+
+        head = self.index.head
+        with tempfile.TemporaryDirectory(prefix=f"add{TEMPORARY_MARK}") as scratch:
+            part = write_part(
+                store,
+                chosen,
+                self.index.normalisation,
+                Path(scratch) / "vectors.npy",
+                Path(scratch) / "clips.npy",
+                first_row=head.num_base + self.num_new,
+                first_video=len(self.videos) + sum(len(table) for table in self.new),
+                skip_bad_rows=skip_bad_rows,
+            )
+            self.parts.append((np.load(part.vectors), np.load(part.clips)))
+        self.num_new += part.num_rows
+        self.new.append(part.videos)
+        self.change.skipped += part.skipped
+        self.touched = True
+
+    # ------------------------------------------------------------------ the next state
+
+    def commit(self, *, rebuild: bool) -> None:
+        """Write the next state and make it the current one."""
+        videos, vectors, clips = self._gather()
+        head = self.index.head
+        alive = videos["alive"]
+        num_clips = int(videos["count"][alive].sum())
+        if not num_clips:
+            raise DataError(f"{self.index.path} would have no clip left: remove the folder instead")
+        base = head.num_base
+        base_alive = int(videos["count"][alive & (videos["offset"] < base)].sum())
+        grown = len(vectors) > max(TAIL_ROWS, TAIL_SHARE * base)
+        holed = base - base_alive > REMOVED_SHARE * base
+        generation = head.generation + 1
+        head = replace(head, generation=generation)
+        if rebuild or grown or holed:
+            self.change.rebuilt = True
+            head = self._rebuild(head, videos, vectors, clips)
+        else:
+            folder = self.index.path
+            files = {name: entry for name, entry in head.files.items() if "tail" not in name}
+            files["videos"] = _save_videos(folder, generation, videos)
+            if len(vectors):
+                for role, values in (("tail_vectors", vectors), ("tail_clips", clips)):
+                    files[role] = _save(folder / file_name(role, generation), values)
+            head = replace(
+                head,
+                num_tail=len(vectors),
+                num_clips=num_clips,
+                num_videos=int(alive.sum()),
+                files=files,
+                created=_now(),
+            )
+        write_head(self.index.path, head)
+        remove_leftovers(self.index.path, head)
+
+    def _gather(self) -> tuple[Videos, NDArray[Any], NDArray[Any]]:
+        """The next table of videos, and the next tail: what is left of the old one, and the new."""
+        head, searcher = self.index.head, self.index.searcher
+        videos = self.videos.without(sorted(self.removed))
+        vectors, clips = [], []
+        row = head.num_base
+        offset, count = videos["offset"].copy(), videos["count"].copy()
+        for video in np.flatnonzero(videos["offset"] >= head.num_base).tolist():
+            span = videos.rows(video)
+            if not videos["alive"][video]:
+                offset[video] = count[video] = 0
+                continue
+            vectors.append(np.asarray(searcher.engine.tail)[_shifted(span, -head.num_base)])
+            clips.append(searcher.clips[span])
+            offset[video] = row
+            row += int(count[video])
+        videos = Videos(videos.paths, {**videos.columns, "offset": offset, "count": count})
+        shift = row - head.num_base
+        for table, (new_vectors, new_clips) in zip(self.new, self.parts, strict=True):
+            columns = {**table.columns, "offset": table["offset"] + shift}
+            videos = videos.extended(Videos(table.paths, columns))
+            vectors.append(new_vectors)
+            clips.append(new_clips)
+        dtype = searcher.engine.vectors.dtype
+        empty = np.empty((0, head.dimension), dtype=dtype)
+        return (
+            videos,
+            np.concatenate([empty, *vectors]).astype(dtype),
+            np.concatenate([np.empty(0, dtype=CLIP), *clips]),
+        )
+
+    def _rebuild(
+        self, head: Head, videos: Videos, tail: NDArray[Any], tail_clips: NDArray[Any]
+    ) -> Head:
+        """Write a first part of all that is there, and index it."""
+        folder, base = self.index.path, head.num_base
+        engine, all_clips = self.index.searcher.engine, self.index.searcher.clips
+        alive = np.flatnonzero(videos["alive"])
+        counts = videos["count"][alive]
+        total = int(counts.sum())
+        self.tell(f"building the index anew: {len(alive)} videos, {total} clips")
+        vectors_path = folder / file_name("vectors", head.generation)
+        clips_path = folder / file_name("clips", head.generation)
+        out = np.lib.format.open_memmap(
+            vectors_path, mode="w+", dtype=engine.vectors.dtype, shape=(total, head.dimension)
+        )
+        clips = np.empty(total, dtype=CLIP)
+        row = 0
+        for number, video in enumerate(alive.tolist()):
+            span = videos.rows(video)
+            end = row + span.stop - span.start
+            late = span.start >= base
+            source, times = (tail, tail_clips) if late else (engine.vectors, all_clips)
+            taken = _shifted(span, -base) if late else span
+            out[row:end] = source[taken]
+            clips[row:end] = times[taken]
+            clips["video"][row:end] = number
+            row = end
+        out.flush()
+        del out
+        np.save(clips_path, clips)
+        columns = {name: column[alive] for name, column in videos.columns.items()}
+        columns["offset"] = np.cumsum(counts) - counts
+        table = Videos([videos.paths[video] for video in alive], columns)
+        kept = {"mean": head.files["mean"]} if head.centred else {}
+        return _finish_base(folder, head, vectors_path, clips_path, table, kept, self.tell)
+
+
+def _shifted(span: slice, by: int) -> slice:
+    return slice(span.start + by, span.stop + by)
+
+
+def _save(path: Path, values: NDArray[Any]) -> FileEntry:
+    np.save(path, values)
+    return entry_of(path)
+
+
+def _save_videos(folder: Path, generation: int, videos: Videos) -> FileEntry:
+    path = folder / file_name("videos", generation)
+    videos.save(path)
+    return entry_of(path)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

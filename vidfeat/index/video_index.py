@@ -1,0 +1,410 @@
+"""``VideoIndex``: an index opened for searching, and the ways to make and change one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import DataError, FingerprintError, StoreError, UsageError
+from vidfeat.index.engine import Engine, read_faiss
+from vidfeat.index.folder import Head, read_head
+from vidfeat.index.match import Match, Query, SearchOptions
+from vidfeat.index.search import Searcher
+from vidfeat.index.vectors import Normalisation
+from vidfeat.index.videos import CLIP, Videos, load_videos
+from vidfeat.paths import identity_to_path
+from vidfeat.store import Embeddings
+
+
+class VideoIndex:
+    """An index, open for searching.
+
+    ::
+
+        index = VideoIndex.build("features.h5", "INDEX")
+        for match in index.search("class/video.mp4", k=5):
+            print(match.video, match.start_seconds, match.score)
+
+    What was opened stays as it was, whatever a writer does to the folder meanwhile.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        StoreError: no index, a newer version, damaged, or not whole.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        for attempt in range(20):
+            head = read_head(self.path)
+            try:
+                self._open(head)
+                return
+            except FileNotFoundError as error:
+                # A writer replaced the state between our two looks.
+                if attempt == 19 or read_head(self.path).generation == head.generation:
+                    raise StoreError(f"{error.filename} is missing: build the index anew") from None
+
+    def _open(self, head: Head) -> None:
+        self.head = head
+        total = head.num_base + head.num_tail
+        vectors = self._array("vectors", (head.num_base, head.dimension))
+        clips = self._array("clips", (head.num_base,), CLIP)
+        tail = np.empty((0, head.dimension), dtype=np.float32)
+        if head.num_tail:
+            tail = self._array("tail_vectors", (head.num_tail, head.dimension))
+            late = self._array("tail_clips", (head.num_tail,), CLIP)
+            clips = np.concatenate([clips, late])
+        self.videos: Videos = load_videos(self.path / head.files["videos"].name, total)
+        if total and not 0 <= clips["video"].min() <= clips["video"].max() < len(self.videos):
+            raise StoreError(f"{self.path}: clips of videos that it does not have; build it anew")
+        mean = self._array("mean", (head.dimension,)) if head.centred else None
+        self.normalisation = Normalisation(mean)
+        faiss_index = read_faiss(self.path / head.files["index"].name, head)
+        engine = Engine(head, faiss_index, vectors, tail)
+        self.searcher = Searcher(engine, clips, self.videos)
+
+    def _array(
+        self, role: str, shape: tuple[int, ...], dtype: np.dtype[Any] | None = None
+    ) -> NDArray[Any]:
+        path = self.path / self.head.files[role].name
+        try:
+            # An empty array cannot be mapped.
+            array = np.load(path, mmap_mode="r" if shape[0] else None, allow_pickle=False)
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, EOFError) as error:
+            raise StoreError(f"{path} is damaged: {error}; build the index anew") from None
+        known = (np.float32, np.float16) if dtype is None else (dtype,)
+        if array.shape != shape or array.dtype not in known or not array.flags.c_contiguous:
+            raise StoreError(
+                f"{path} has shape {array.shape} of {array.dtype}, its index.json says {shape}: "
+                "build the index anew"
+            )
+        # A plain array over the same mapping: the subclass costs time at every access.
+        return np.asarray(array)
+
+    @classmethod
+    def build(
+        cls,
+        features: str | os.PathLike[str],
+        path: str | os.PathLike[str] | None = None,
+        *,
+        kind: str = "auto",
+        max_memory: int | str | None = None,
+        center: bool = False,
+        skip_bad_rows: bool = False,
+        overwrite: bool = False,
+        report: Callable[[str], None] | None = None,
+    ) -> VideoIndex:
+        """Build the index of a feature file, as a whole or not at all, and open it.
+
+        Args:
+            features: the feature file.
+            path: the folder to write; None for the name of the feature file with ``.index``.
+            kind: ``auto`` by size and memory, or flat, hnsw, ivfsq, ivfpq, opq.
+            max_memory: bytes, or text such as ``4GB``; None for half of what is free.
+            center: subtract the mean of the features from every vector and query.
+            skip_bad_rows: leave out vectors that cannot be compared, where they are an error else.
+            overwrite: build anew what is there.
+            report: is told what goes on, a line at a time.
+
+        Raises:
+            UsageError: a kind that cannot be, or something at ``path``.
+            DataError: vectors that cannot be compared, or none at all.
+            StoreError: the feature file cannot be read.
+        """
+        from vidfeat.index.update import build_index
+
+        target = Path(path) if path is not None else Path(features).with_suffix(".index")
+        build_index(
+            Path(features),
+            target,
+            kind=kind,
+            max_memory=max_memory,
+            center=center,
+            skip_bad_rows=skip_bad_rows,
+            overwrite=overwrite,
+            report=report,
+        )
+        return cls(target)
+
+    # ------------------------------------------------------------------ what is in it
+
+    @property
+    def paths(self) -> list[str]:
+        """Paths of the videos that are there."""
+        return list(self.videos.row_of)
+
+    def __len__(self) -> int:
+        """Clips."""
+        return self.head.num_clips
+
+    def __contains__(self, path: object) -> bool:
+        return path in self.videos.row_of
+
+    def __repr__(self) -> str:
+        return (
+            f"VideoIndex({str(self.path)!r}: {self.head.num_videos} videos, "
+            f"{self.head.num_clips} clips of {self.head.dimension} dimensions, {self.head.kind})"
+        )
+
+    @property
+    def space_fingerprint(self) -> str:
+        """What a query's vectors must come from."""
+        return self.head.space_fingerprint
+
+    @property
+    def source_root(self) -> Path:
+        """Where the videos were when they were read; a hint."""
+        return Path(identity_to_path(self.head.source_root))
+
+    def local_path(self, path: str, root: str | os.PathLike[str] | None = None) -> Path:
+        """Where the file of a video should be: below ``root``, or below the recorded root.
+
+        Raises:
+            StoreError: the path leads out of the root.
+        """
+        relative = Path(identity_to_path(path))
+        if relative.is_absolute() or ".." in relative.parts:
+            raise StoreError(f"{self.path}: the path {path!r} leads out of the root of its videos")
+        return (self.source_root if root is None else Path(root)) / relative
+
+    def times(self, path: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Start and end seconds of a video's clips."""
+        clips = self.searcher.clips[self.videos.rows(self._row(path))]
+        return clips["start_seconds"].copy(), clips["end_seconds"].copy()
+
+    def _row(self, path: str) -> int:
+        try:
+            return self.videos.row_of[path]
+        except KeyError:
+            import difflib
+
+            close = difflib.get_close_matches(path, list(self.videos.row_of)[:20_000], n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise StoreError(f"{self.path} has no video {path!r}{hint}") from None
+
+    # ------------------------------------------------------------------ queries
+
+    def query(
+        self,
+        video: str,
+        start_seconds: float | None = None,
+        end_seconds: float | None = None,
+    ) -> Query:
+        """The stored clips of a video, or of a stretch of it, as a query.
+
+        A stretch takes the clips that lie in it, by half a hop more or less; where it is shorter
+        than a clip, the one whose middle is nearest to its own.
+
+        Raises:
+            StoreError: no such video.
+            UsageError: an empty stretch, or one outside of the video.
+        """
+        row = self._row(video)
+        span = self.videos.rows(row)
+        clips = self.searcher.clips[span]
+        start, end = clips["start_seconds"], clips["end_seconds"]
+        chosen = clips_in_stretch(start, end, start_seconds, end_seconds, video)
+        return Query(
+            vectors=self.searcher.engine.take_slice(span)[chosen],
+            start_seconds=start[chosen].copy(),
+            end_seconds=end[chosen].copy(),
+            name=video,
+            normalised=True,
+            video_id=row,
+        )
+
+    def search(
+        self,
+        query: str | Embeddings | NDArray[Any] | Query | Sequence[str | Embeddings | Query],
+        k: int = 10,
+        *,
+        start_seconds: float | None = None,
+        end_seconds: float | None = None,
+        clips: bool = False,
+        per_video: int = 1,
+        exact: bool = False,
+        normalise_scores: bool = False,
+        rank_by: str = "best",
+        exclude_self: bool = False,
+        allowed: NDArray[np.bool_] | None = None,
+        space_fingerprint: str | None = None,
+    ) -> list[Match]:
+        """Stretches of videos that are like the query, best first.
+
+        Args:
+            query: the path of a video in the index; embeddings of the same encoder; an array
+                (D,) or (Q, D) of them; what `query` gave; or several of these, which are searched
+                together, each video answering the query it is nearest to.
+            k: answers wanted, k different videos.
+            start_seconds: with a path, where the stretch to search with starts.
+            end_seconds: with a path, where it ends.
+            clips: answer with every near clip, not with videos.
+            per_video: stretches of one video at most, which do not overlap.
+            exact: compare with every vector, whatever the index.
+            normalise_scores: subtract the mean cosine with a background sample.
+            rank_by: ``best`` pair of clips, or ``aligned`` (the mean along the stretch).
+            exclude_self: leave the videos out that the query is of.
+            allowed: (videos,) rows of the table that may be found.
+            space_fingerprint: where the query comes from; refused if it is another encoder.
+
+        Raises:
+            FingerprintError: the query is of another encoder.
+            StoreError: no such video.
+            DataError: vectors that cannot be compared with these.
+            UsageError: options that cannot be meant.
+        """
+        options = SearchOptions(
+            k=k,
+            clips=clips,
+            per_video=per_video,
+            exact=exact,
+            normalise_scores=normalise_scores,
+            rank_by=rank_by,  # type: ignore[arg-type]
+        )
+        if space_fingerprint is not None:
+            self.require_space(space_fingerprint, "the query")
+        queries: list[Query]
+        if isinstance(query, str):
+            queries = [self.query(query, start_seconds, end_seconds)]
+        elif start_seconds is not None or end_seconds is not None:
+            raise UsageError("start_seconds and end_seconds choose from a video given by its path")
+        elif isinstance(query, (Embeddings, Query, np.ndarray)):
+            queries = [self._prepared(_as_query(query))]
+        else:
+            queries = [
+                self.query(one) if isinstance(one, str) else self._prepared(_as_query(one))
+                for one in query
+            ]
+        if not queries:
+            raise UsageError("there is nothing to search with: give at least one query")
+        if exclude_self:
+            allowed = np.ones(len(self.videos), dtype=bool) if allowed is None else allowed.copy()
+            allowed[[one.video_id for one in queries if one.video_id >= 0]] = False
+        found = [self.searcher.search(one, options, allowed) for one in queries]
+        return found[0] if len(found) == 1 else _together(found, options)
+
+    def require_space(self, space_fingerprint: str, what: str) -> None:
+        """Check that vectors can be compared with these.
+
+        Raises:
+            FingerprintError: they are of another encoder.
+        """
+        if space_fingerprint != self.head.space_fingerprint:
+            raise FingerprintError(
+                f"{what} has vectors of another encoder (space {space_fingerprint[:12]}) than "
+                f"{self.path} (space {self.head.space_fingerprint[:12]}, "
+                f"{self.head.encoder.get('model', 'unknown model')}): extract both with the same "
+                "model, weights, clip length and rate"
+            )
+
+    def _prepared(self, query: Query) -> Query:
+        if query.normalised:
+            return query
+        if query.vectors.ndim != 2 or query.vectors.shape[1] != self.head.dimension:
+            raise DataError(
+                f"{query.name} has vectors of shape {query.vectors.shape}, this index needs "
+                f"(clips, {self.head.dimension}): extract it with the encoder of the index"
+            )
+        if not len(query.vectors):
+            raise DataError(f"{query.name} has no clips to search with")
+        times = query.start_seconds
+        vectors = self.normalisation.apply(
+            query.vectors, lambda row: f"{query.name}, clip at {times[row]:.2f} s"
+        )
+        order = np.argsort(times, kind="stable")
+        return Query(
+            vectors=vectors[order],
+            start_seconds=times[order],
+            end_seconds=query.end_seconds[order],
+            name=query.name,
+            normalised=True,
+            video_id=query.video_id,
+        )
+
+    # ------------------------------------------------------------------ changes
+
+    def add(self, features: str | os.PathLike[str], *, skip_bad_rows: bool = False) -> Any:
+        """Add the videos of a feature file, replacing those of the same path; see `update`."""
+        from vidfeat.index.update import change_index
+
+        change = change_index(self.path, add=[Path(features)], skip_bad_rows=skip_bad_rows)
+        self.__init__(self.path)  # type: ignore[misc]
+        return change
+
+    def remove(self, paths: Sequence[str]) -> Any:
+        """Remove videos by path, folder (with a slash at its end) or pattern; see `update`."""
+        from vidfeat.index.update import change_index
+
+        change = change_index(self.path, remove=list(paths))
+        self.__init__(self.path)  # type: ignore[misc]
+        return change
+
+
+def clips_in_stretch(
+    start: NDArray[np.float64],
+    end: NDArray[np.float64],
+    start_seconds: float | None,
+    end_seconds: float | None,
+    video: str,
+) -> NDArray[np.int64]:
+    """The clips of a video that a stretch of it stands for.
+
+    Raises:
+        UsageError: an empty stretch, or one outside of the video.
+    """
+    if start_seconds is None and end_seconds is None:
+        return np.arange(len(start))
+    low = 0.0 if start_seconds is None else start_seconds
+    high = np.inf if end_seconds is None else end_seconds
+    if not low < high or high <= 0:
+        raise UsageError(f"the stretch {low:g} to {high:g} s is empty: --start before --end")
+    if not len(start) or low >= end.max() or high <= start.min():
+        raise UsageError(
+            f"the stretch from {low:g} s lies outside of {video}, which has clips from "
+            f"{start.min(initial=0):g} to {end.max(initial=0):g} s"
+        )
+    slack = 0.51 * float(np.median(np.diff(start))) if len(start) > 1 else 0.0
+    inside = np.flatnonzero((start >= low - slack) & (end <= high + slack))
+    if len(inside):
+        return inside
+    middle = (low + min(high, float(end.max()))) / 2
+    return np.array([int(np.abs((start + end) / 2 - middle).argmin())])
+
+
+def _as_query(value: Embeddings | NDArray[Any] | Query) -> Query:
+    if isinstance(value, Query):
+        return value
+    if isinstance(value, Embeddings):
+        return Query(
+            np.asarray(value.vectors, dtype=np.float32), value.start_seconds, value.end_seconds
+        )
+    vectors = np.atleast_2d(np.asarray(value, dtype=np.float32))
+    zeros = np.zeros(len(vectors))
+    return Query(vectors, zeros, zeros)
+
+
+def _together(found: list[list[Match]], options: SearchOptions) -> list[Match]:
+    """Answers to several queries: each video, or clip, under the query it is nearest to."""
+    from dataclasses import replace
+
+    every = [
+        replace(match, query=number) for number, matches in enumerate(found) for match in matches
+    ]
+    every.sort(key=lambda match: -match.score)
+    taken: dict[object, int] = {}
+    chosen: list[Match] = []
+    for match in every:
+        key = (match.video, match.start_seconds) if options.clips else match.video
+        owner = taken.setdefault(key, match.query)
+        if owner == match.query:
+            chosen.append(match)
+    return chosen[: options.k]
