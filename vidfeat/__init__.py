@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vidfeat.encoder import load_encoder as load_encoder
     from vidfeat.errors import VidfeatError as VidfeatError
     from vidfeat.extract import extract as extract
+    from vidfeat.index import VideoIndex as VideoIndex
     from vidfeat.sampling import ClipPlan as ClipPlan
     from vidfeat.store import Embeddings as Embeddings
     from vidfeat.store import FeatureStore as FeatureStore
@@ -31,6 +32,7 @@ _HOME = {
     "Encoder": "encoder",
     "FeatureStore": "store",
     "VidfeatError": "errors",
+    "VideoIndex": "index",
     "extract": "extract",
     "load_encoder": "encoder",
     "probe": "video",
@@ -42,6 +44,7 @@ __all__ = [  # noqa: RUF022 (the order is that of a first program)
     "extract",
     "FeatureStore",
     "Embeddings",
+    "VideoIndex",
     "ClipPlan",
     "probe",
     "VidfeatError",
