@@ -15,7 +15,7 @@ from typing import Any
 
 import av
 import video_patches
-from video_assets import add_cover, add_sound, draw, render, write_sound, x264
+from video_assets import add_cover, add_sound, draw, reference_frames, render, write_sound, x264
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def ffconcat(folder: Path) -> Path:
     """A playlist of the ffconcat format that names a real video elsewhere."""
     outside(folder)
     return _write(
-        folder / "ffconcat.mp4", "ffconcat version 1.0\nfile 'outside.d/other.ts'\nduration 1\n"
+        folder / "ffconcat.mp4", "ffconcat version 1.0\nfile 'outside.d/other.bin'\nduration 1\n"
     )
 
 
@@ -113,7 +113,7 @@ def hls(folder: Path) -> Path:
     return _write(
         folder / "hls.mp4",
         "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\n"
-        "outside.d/other.ts\n#EXT-X-ENDLIST\n",
+        "outside.d/other.bin\n#EXT-X-ENDLIST\n",
     )
 
 
@@ -139,10 +139,10 @@ def session_description(folder: Path) -> Path:
 
 
 def outside(folder: Path) -> Path:
-    """The real video that the playlists name, in a folder that is no input."""
-    path = folder / "outside.d" / "other.ts"
+    """The real video that the playlists name; its own name is not that of a video."""
+    path = folder / "outside.d" / "other.bin"
     if not path.exists():
-        render(path, range(8), options=x264("bframes=0"))
+        render(path, range(8), options=x264("bframes=0"), container_format="mpegts")
     return path
 
 
@@ -395,7 +395,7 @@ NAMES = [
     b"UPPER.MP4",
 ]
 SAME_STEM = [b"a/same.mp4", b"b/same.mp4", b"b/same.mkv", b"b/same.avi"]
-INSIDE = b"folder.mp4/inside.mp4"
+INSIDE = b"filled.mp4/inside.mp4"  # a folder named as a video, and a video in it
 LONGER = 14  # frames of the second video of one stem, 10 of the others
 
 
@@ -407,12 +407,14 @@ class BadFolder:
         root: the folder to extract.
         good: relative path (bytes, as the file system has it) to the number of frames.
         bad: relative path to the kinds of error that fit.
+        damaged: relative path to the number of frames before the break.
         secrets: real videos outside that no reader may open.
     """
 
     root: Path
     good: dict[bytes, int] = field(default_factory=dict)
     bad: dict[bytes, frozenset[str]] = field(default_factory=dict)
+    damaged: dict[bytes, int] = field(default_factory=dict)
     secrets: list[Path] = field(default_factory=list)
 
 
@@ -435,22 +437,29 @@ def bad_folder(tmp_path: Path, *, names: list[bytes] | None = None) -> BadFolder
             source = longer
         shutil.copyfile(source, target)
         result.good[name] = LONGER if source is longer else 10
-    skipped = {"folder_named_video", "missing", "mp3_with_cover"}
+    skipped = {"missing", "mp3_with_cover"}
     for label, file in BAD.items():
         if label in skipped:
             continue
         made = file.make(work)
         target_path = root / made.name
-        if made.is_symlink() or made.is_fifo():
+        if not made.is_file():
             made.rename(target_path)
         else:
             shutil.copyfile(made, target_path)
         result.bad[os.fsencode(made.name)] = file.kinds
-    # the playlists' targets stand where their relative paths point to, but are no video by name
+    for damaged_file in DAMAGED.values():
+        if damaged_file.raises:
+            made = damaged_file.make(work)
+            shutil.copyfile(made, root / made.name)
+            result.damaged[os.fsencode(made.name)] = len(reference_frames(made).frames)
+    # the playlists' target stands where their relative paths point to
     (root / "outside.d").mkdir()
-    secret = root / "outside.d" / "other.ts"
-    (work / "outside.d" / "other.ts").rename(secret)
+    secret = root / "outside.d" / "other.bin"
+    (work / "outside.d" / "other.bin").rename(secret)
     result.secrets.append(secret)
+    shutil.copyfile(work / "text.mp4", root / "two\nlines.mp4")
+    result.bad[b"two\nlines.mp4"] = BAD["text"].kinds
     locked = forbidden(root)
     if os.access(locked, os.R_OK):
         locked.unlink()
