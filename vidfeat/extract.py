@@ -38,7 +38,7 @@ from vidfeat.video import Limits
 _PART_SECONDS = 30.0
 _PART_BYTES = 64 << 20
 # Of small frames; a constant, so that two runs of one command cut the same parts.
-_DECODED_FRAMES_PER_WORKER = 1000.0
+DECODED_FRAMES_PER_WORKER = 1000.0
 
 
 @dataclass(frozen=True)
@@ -336,7 +336,7 @@ def _failure_of(item: Todo, event: Finished) -> VideoFailure | None:
 
 def part_clips(encoder: Encoder, options: ExtractOptions) -> int:
     """Clips of a part: about half a minute of work, at most 64 MB, whole batches."""
-    per_second = _DECODED_FRAMES_PER_WORKER * max(1, options.num_workers) / encoder.plan.frames
+    per_second = DECODED_FRAMES_PER_WORKER * max(1, options.num_workers) / encoder.plan.frames
     if encoder.flops_per_clip:
         per_second = min(per_second, encoder.flops_per_second / encoder.flops_per_clip)
     width = encoder.dimension * (2 if options.dtype == "float16" else 4)

@@ -1,0 +1,118 @@
+"""``vidfeat extract``: a folder of videos to a feature file."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vidfeat.cli.options import (
+    HELP_NAMES,
+    OutputPath,
+    feature_options,
+    make_encoder,
+    network_options,
+    plan_options,
+)
+
+
+@click.command(
+    "extract",
+    context_settings=HELP_NAMES,
+    epilog="Example: vidfeat extract videos/ -o features.h5 --clips 10",
+)
+@click.argument("paths", nargs=-1, type=click.Path(path_type=str), metavar="PATH...")
+@click.option("-o", "--output", type=OutputPath(), required=True, help="The feature file (HDF5).")
+@click.option("--list", "list_file", metavar="FILE", help="Paths, one a line; - is standard input.")
+@click.option("--list0", "list0_file", metavar="FILE", help="The same with NUL between paths.")
+@click.option("--root", type=click.Path(), help="Folder that paths in the file are relative to.")
+@click.option(
+    "--segments",
+    type=click.Path(),
+    help="CSV (path,start_seconds,end_seconds): embed only these stretches.",
+)
+@network_options()
+@feature_options()
+@plan_options()
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of the vectors in the file.",
+)
+@click.option("--workers", type=int, help="Decode processes.  [default: one a processor]")
+@click.option("--buffer-mb", type=float, default=256.0, show_default=True, help="Decoded ahead.")
+@click.option(
+    "--video-timeout",
+    type=float,
+    default=120.0,
+    show_default=True,
+    help="Seconds without a sign of life after which a video is given up.",
+)
+@click.option("--shard", metavar="K/N", help="Only the K-th of N shares of the videos.")
+@click.option("--retry-errors", is_flag=True, help="Try unchanged files again that failed before.")
+@click.option("--overwrite", is_flag=True, help="Begin anew, whatever the output holds.")
+@click.option("--dry-run", is_flag=True, help="Say what there is to do and how long it may take.")
+@click.option("--stats", "stats_file", type=OutputPath(), help="Write figures of the run as JSON.")
+@click.pass_context
+def command(ctx: click.Context, **values: Any) -> int:
+    """Write the embeddings of all clips of videos to an HDF5 file.
+
+    PATH is a folder, searched through with all below it, or a file. The same command again goes
+    on with what is there: finished videos are not read twice.
+    """
+    from vidfeat.cli.extract_output import FailureLines, live, say_summary
+    from vidfeat.encoder import Encoder
+    from vidfeat.extract import ExtractOptions, extract
+    from vidfeat.listing import parse_shard, read_list
+
+    paths = list(values.pop("paths"))
+    for name, separator in (("list_file", b"\n"), ("list0_file", b"\0")):
+        source = values.pop(name)
+        if source is not None:
+            paths += read_list(source, separator)
+    if not paths and (values["segments"] is None or values["root"] is None):
+        raise click.UsageError("no videos were given: name folders or files, or --list FILE", ctx)
+    shard = values.pop("shard")
+    options = ExtractOptions(
+        workers=values.pop("workers"),
+        buffer_bytes=int(values.pop("buffer_mb") * (1 << 20)),
+        video_timeout=values.pop("video_timeout"),
+        dtype=values.pop("dtype"),
+        shard=None if shard is None else parse_shard(shard),
+        retry_errors=values.pop("retry_errors"),
+        overwrite=values.pop("overwrite"),
+    )
+    output: Path = values.pop("output")
+    root, segments = values.pop("root"), values.pop("segments")
+    dry_run, stats_file = values.pop("dry_run"), values.pop("stats_file")
+    encoder: Encoder = make_encoder(values)
+    for note in encoder.notes:
+        click.echo(f"note: {note}", err=True)
+    if dry_run:
+        from vidfeat.cli.extract_output import say_dry_run
+        from vidfeat.dry_run import dry_run as estimate
+
+        say_dry_run(estimate(paths, encoder, root=root, segments=segments, options=options))
+        return 0
+    with ExitStack() as stack:
+        show = stack.enter_context(live())
+        report = extract(
+            paths,
+            output,
+            encoder,
+            root=root,
+            segments=segments,
+            options=options,
+            progress=show,
+            on_failure=FailureLines(show),
+        )
+    if stats_file is not None:
+        from vidfeat.files import write_json
+
+        write_json(stats_file, report.to_dict())
+    say_summary(output, report, encoder)
+    return 1 if report.failures else 0

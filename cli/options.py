@@ -1,0 +1,148 @@
+"""Options that several commands share, and how their texts become values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from vidfeat.encoder import Encoder, PlanChoice
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+
+
+def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def network_options() -> Callable[[F], F]:
+    """Which network, with which weights, on what."""
+    return _together(
+        click.option("--model", default="r2plus1d_18", show_default=True, help="The network."),
+        click.option(
+            "--weights",
+            metavar="NAME|FILE|random",
+            help="Its weights: a published name, a file or run, or random. "
+            "[default: the published ones of the network]",
+        ),
+        click.option("--seed", default=0, show_default=True, help="Of random weights."),
+        click.option(
+            "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1."
+        ),
+        click.option("--batch-size", type=int, help="Clips at a time.  [default: by device]"),
+        click.option(
+            "--precision",
+            type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
+            default="fp32",
+            show_default=True,
+            help="Numbers to compute with.",
+        ),
+        click.option("--engine", default="torch", show_default=True, help="What runs the network."),
+        click.option(
+            "--compile", "compiled", is_flag=True, help="Run the network through torch.compile."
+        ),
+    )
+
+
+def feature_options() -> Callable[[F], F]:
+    """Which layers, pooled how."""
+    return _together(
+        click.option(
+            "--layer", metavar="NAME,...", help="Layers to embed with, joined.  [default: the last]"
+        ),
+        click.option(
+            "--pool",
+            metavar="mean,max",
+            default="mean",
+            show_default=True,
+            help="How a layer's map becomes a vector; several are joined.",
+        ),
+    )
+
+
+def plan_options() -> Callable[[F], F]:
+    """How clips are laid over a video."""
+    return _together(
+        click.option("--clip-frames", type=int, help="Frames of a clip.  [default: the weights']"),
+        click.option("--frame-stride", type=int, help="Steps from frame to frame of a clip."),
+        click.option(
+            "--fps", metavar="RATE|native", help="Frame rate to sample at.  [default: the weights']"
+        ),
+        click.option("--hop-frames", type=int, help="From the start of a clip to the next one's."),
+        click.option("--hop-seconds", type=float, help="The same in seconds."),
+        click.option("--clips", type=int, help="So many clips a video, evenly spread."),
+        click.option(
+            "--short",
+            type=click.Choice(["repeat_last", "loop", "error"]),
+            help="What a video shorter than a clip gets.  [default: repeat_last]",
+        ),
+        click.option(
+            "--tail",
+            type=click.Choice(["flush", "drop"]),
+            help="A rest shorter than a hop: one more clip that ends with the video, or nothing.  "
+            "[default: flush; drop with a hop]",
+        ),
+    )
+
+
+PLAN_NAMES = (
+    "clip_frames",
+    "frame_stride",
+    "fps",
+    "hop_frames",
+    "hop_seconds",
+    "clips",
+    "short",
+    "tail",
+)
+
+
+def plan_choice(values: dict[str, Any]) -> PlanChoice:
+    """Take the plan options out of a command's values."""
+    from vidfeat.encoder import PlanChoice
+
+    chosen = {name: values.pop(name) for name in PLAN_NAMES}
+    chosen["frames"] = chosen.pop("clip_frames")
+    chosen["stride"] = chosen.pop("frame_stride")
+    return PlanChoice(**chosen)
+
+
+def comma_list(text: str | None) -> list[str] | None:
+    """``a,b`` as a list; None stays None."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def make_encoder(values: dict[str, Any]) -> Encoder:
+    """Take the options of network, features and plan out of a command's values; load."""
+    from vidfeat.encoder import load_encoder
+
+    return load_encoder(
+        values.pop("model"),
+        values.pop("weights"),
+        seed=values.pop("seed"),
+        plan=plan_choice(values),
+        layers=comma_list(values.pop("layer", None)),
+        pool=comma_list(values.pop("pool", "mean")) or [],
+        precision=values.pop("precision"),
+        device=values.pop("device"),
+        engine=values.pop("engine"),
+        batch_size=values.pop("batch_size"),
+        compiled=values.pop("compiled"),
+    )
+
+
+class OutputPath(click.Path):
+    """A file to be written."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=True)
