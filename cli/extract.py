@@ -58,7 +58,7 @@ from vidfeat.cli.options import (
 @click.option("--dry-run", is_flag=True, help="Say what there is to do and how long it may take.")
 @click.option("--stats", "stats_file", type=OutputPath(), help="Write figures of the run as JSON.")
 @click.pass_context
-def command(ctx: click.Context, **values: Any) -> int:
+def command(ctx: click.Context, /, **values: Any) -> int:
     """Write the embeddings of all clips of videos to an HDF5 file.
 
     PATH is a folder, searched through with all below it, or a file. The same command again goes

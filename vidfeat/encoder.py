@@ -381,6 +381,8 @@ def encoder_from_description(
     *,
     device: str = "auto",
     plan: PlanChoice | None = None,
+    precision: Precision | None = None,
+    batch_size: int | None = None,
 ) -> Encoder:
     """The encoder that a feature file, an index or a head was made with, ready for new videos.
 
@@ -389,6 +391,8 @@ def encoder_from_description(
         weights: where the weights are, if not where they were.
         device: where to run; the vectors stay comparable.
         plan: another layout of the clips.
+        precision: None takes fp32, whatever the vectors were made with: they stay comparable.
+        batch_size: clips at a time; None chooses by device.
 
     Raises:
         WeightsError: the weights are not where they were: ``weights`` says where they are.
@@ -409,6 +413,8 @@ def encoder_from_description(
             layers=list(description["layers"]),
             pool=list(description["pool"]),
             device=device,
+            precision=precision or "fp32",
+            batch_size=batch_size,
         )
     except UsageError as error:
         raise WeightsError(f"{error} (or say where they are now with --weights FILE)") from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,7 +145,7 @@ def _index(pts: list[int], keys: list[tuple[int, int]]) -> PacketIndex | None:
     return PacketIndex(shown, positions, entries[:, 0].copy(), entries[:, 1].copy())
 
 
-def _entry_test(codec: str, extradata: bytes | None) -> Callable[[av.packet.Packet], bool]:
+def _entry_test(codec: str, extradata: bytes | None) -> Callable[[av.packet.Packet[Any]], bool]:
     """A test whether decoding may begin at a key packet with all later frames exact.
 
     For H.264 that is an instantaneous refresh (IDR). Other packets flagged as keys, the recovery
@@ -157,7 +157,7 @@ def _entry_test(codec: str, extradata: bytes | None) -> Callable[[av.packet.Pack
     if length_size == 0:
         return lambda packet: _ANNEX_B_IDR.search(bytes(packet)) is not None
 
-    def has_idr(packet: av.packet.Packet) -> bool:
+    def has_idr(packet: av.packet.Packet[Any]) -> bool:
         data = bytes(packet)
         at = 0
         while at + length_size < len(data):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,11 +120,14 @@ class FramePreprocessor:
             turns == 0 and gather.last_column < frame.width // _FAST_COLUMNS * _FAST_COLUMNS
         )
         if not fast:
-            rgb = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            converted = self._reformatter.reformat(frame, format="rgb24", threads=1)
+            rgb = cast(NDArray[np.uint8], converted.to_ndarray())
             return self.rgb(np.rot90(rgb, k=turns) if turns else rgb)
         converted = self._reformatter.reformat(frame, format="rgb0", threads=1)
         plane = converted.planes[0]
-        pixels = np.frombuffer(plane, np.uint32).reshape(plane.height, plane.line_size // 4)
+        pixels = np.frombuffer(memoryview(plane), np.uint32).reshape(
+            plane.height, plane.line_size // 4
+        )
         return gather.apply(pixels)
 
     def rgb(self, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -180,7 +183,8 @@ class _Gather:
         if ties.size:
             flat = corners.reshape(4, -1)[:, ties], self._weights.reshape(4, -1)[:, ties]
             rounded.reshape(-1)[ties] = np.rint(_weigh_as_torch(*flat))
-        return rounded.astype(np.uint8)[:, :, :3]
+        levels: NDArray[np.uint8] = rounded.astype(np.uint8)[:, :, :3]
+        return levels
 
 
 def _weigh_as_torch(
@@ -191,7 +195,7 @@ def _weigh_as_torch(
     A fused multiply-add rounds once; in float64 the product is exact, and one rounding remains.
     """
     exact = corners.astype(np.float64), weights.astype(np.float64)
-    total = (exact[0][1] * exact[1][1]).astype(np.float32)
+    total: NDArray[np.float32] = (exact[0][1] * exact[1][1]).astype(np.float32)
     for corner in (0, 2, 3):
         total = (exact[0][corner] * exact[1][corner] + total).astype(np.float32)
     return total

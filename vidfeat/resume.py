@@ -56,8 +56,8 @@ def plan_work(
         records = existing.records()
         done = {record.path: (record, n) for record, n in zip(records, counts, strict=True)}
         failed = {failure.path: failure for failure in existing.errors}
-    for path, video in progress.finished.items():
-        done[path] = (video.record, video.count)
+    for path, finished in progress.finished.items():
+        done[path] = (finished.record, finished.count)
         failed.pop(path, None)
     failed |= progress.failures
     todo: list[Todo] = []

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -269,12 +269,12 @@ class VideoReader:
             else:
                 raise Recounted
             for frame in found.decode():
-                if frame.pts is not None and frame.pts >= key_pts:  # type: ignore[union-attr]
-                    yield frame  # type: ignore[misc]
+                if frame.pts is not None and frame.pts >= key_pts:
+                    yield frame
             for packet in packets:
                 for frame in packet.decode():
-                    if frame.pts is not None and frame.pts >= key_pts:  # type: ignore[union-attr]
-                        yield frame  # type: ignore[misc]
+                    if frame.pts is not None and frame.pts >= key_pts:
+                        yield frame
         except (av.error.FFmpegError, EOFError):
             raise Recounted from None
 
@@ -330,14 +330,19 @@ class VideoReader:
                 raise self._limit(f"over {len(ticks) - 1} frames", str(self.limits.max_frames))
             if len(ticks) % 64 == 0:
                 self._progress()
+        broke = self._noted()
         if first is None:
-            why = f" ({self.damage.message})" if self.damage else ""
+            why = f" ({broke.message})" if broke else ""
             raise VideoError(f"not one frame can be decoded{why}", kind="no_frames", path=self.path)
         self._kept = kept
         self._frames, self._next = None, 0
         self._describe(first, self._clock(ticks, last_duration), "decoding")
-        if self.damage is not None:
-            self._set_damage(self.damage.message)
+        if broke is not None:
+            self._set_damage(broke.message)
+
+    def _noted(self) -> Damage | None:
+        """What the reading noted on its way (a method, so that the type is looked at anew)."""
+        return self.damage
 
     # -- frames --------------------------------------------------------------------------------
 
@@ -477,7 +482,7 @@ def to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
         _local = VideoReformatter()
     turned = frame.rotation % 360
     converted = _local.reformat(frame, format="rgb24", threads=1)
-    pixels: NDArray[np.uint8] = converted.to_ndarray()
+    pixels = cast(NDArray[np.uint8], converted.to_ndarray())
     if turned:
         pixels = np.rot90(pixels, k=turned // 90)
     return np.ascontiguousarray(pixels)

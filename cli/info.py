@@ -1,0 +1,32 @@
+"""``vidfeat info``: what is in a file, in words or as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vidfeat.cli.options import HELP_NAMES
+
+
+@click.command(
+    "info",
+    context_settings=HELP_NAMES,
+    epilog="Example: vidfeat info features.h5 --json",
+)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="An object, for programs.")
+@click.option("--verify", is_flag=True, help="Of an index: compare its files with their hashes.")
+def command(path: Path, as_json: bool, verify: bool) -> None:
+    """Say what is in PATH: a video, a feature file, weights, a head, an index, a training run."""
+    from vidfeat.describe import describe, in_words
+
+    described: dict[str, Any] = describe(path, verify=verify)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    for line in in_words(described):
+        click.echo(line)
