@@ -16,7 +16,16 @@ import click
 COMMANDS: dict[str, tuple[str, str]] = {
     "extract": ("extract", "Write the clip embeddings of videos to an HDF5 file."),
     "info": ("info", "Say what is in a video or a feature file."),
+    "index": ("index", "Build a search index of features, add to it, remove from it."),
+    "search": ("search", "Find the videos that are like a query, and where in them."),
+    "duplicates": ("duplicates", "List near copies among the videos of an index."),
+    "evaluate-retrieval": ("evaluate_retrieval", "Measure retrieval by the literature's protocol."),
+    "serve": ("serve", "Open an index as a page to search and play in the browser."),
     "models": ("models", "List the networks, their sizes and their embeddings."),
+    "weights": ("weights", "List, download and convert trained weights."),
+    "export": ("export", "Write a network as ONNX or OpenVINO, checked against torch."),
+    "finetune": ("finetune", "Train a classifier on a feature file and report on it."),
+    "classify": ("classify", "Say what is in videos: by the network's classes, or by a head."),
     "export-features": ("export_features", "Write features as npy files or as a parquet table."),
 }
 

@@ -1,0 +1,130 @@
+"""``vidfeat index``: build an index of features for search, add to it, remove from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(
+    "index",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Examples: vidfeat index features.h5 -o INDEX;  vidfeat index -o INDEX --add new.h5 "
+    "--remove old/clip.mp4",
+)
+@click.argument("features", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    "output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="INDEX",
+    help="The index: a folder.",
+)
+@click.option(
+    "--kind",
+    default="auto",
+    show_default=True,
+    metavar="auto|flat|hnsw|ivfsq|ivfpq|opq",
+    help="What FAISS index; auto chooses by size and memory.",
+)
+@click.option(
+    "--max-memory",
+    metavar="SIZE",
+    help="What it may take in memory, such as 4GB.  [default: half of what is free]",
+)
+@click.option("--center", is_flag=True, help="Subtract the mean of the features from all vectors.")
+@click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors that cannot be compared.")
+@click.option("--overwrite", is_flag=True, help="Build anew what is there.")
+@click.option(
+    "--add",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FEATURES",
+    help="Add the videos of a feature file to the index, or replace them; may be repeated.",
+)
+@click.option(
+    "--remove",
+    multiple=True,
+    metavar="VIDEO",
+    help="Remove a video, a folder (with / at its end) or a pattern (with *); may be repeated.",
+)
+@click.option("--rebuild", is_flag=True, help="With --add or --remove: build anew in any case.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+def command(
+    features: Path | None,
+    output: Path,
+    kind: str,
+    max_memory: str | None,
+    center: bool,
+    skip_bad_rows: bool,
+    overwrite: bool,
+    add: tuple[Path, ...],
+    remove: tuple[str, ...],
+    rebuild: bool,
+    quiet: bool,
+) -> None:
+    """Build the search index of a feature file, or change one that is there."""
+
+    def tell(line: str) -> None:
+        if not quiet:
+            click.echo(line, err=True)
+
+    if features is None:
+        if not add and not remove and not rebuild:
+            raise click.UsageError("give a feature file to index, or --add or --remove")
+        _change(output, add, remove, rebuild, skip_bad_rows, tell)
+        return
+    if add or remove or rebuild:
+        raise click.UsageError(
+            "--add, --remove and --rebuild change an index that is there: give no FEATURES to them"
+        )
+    from vidfeat.index import VideoIndex
+
+    index = VideoIndex.build(
+        features,
+        output,
+        kind=kind,
+        max_memory=max_memory,
+        center=center,
+        skip_bad_rows=skip_bad_rows,
+        overwrite=overwrite,
+        report=tell,
+    )
+    tell(f"{output}: {index.head.num_videos} videos, {len(index)} clips, {index.head.kind}")
+
+
+def _change(
+    output: Path,
+    add: tuple[Path, ...],
+    remove: tuple[str, ...],
+    rebuild: bool,
+    skip_bad_rows: bool,
+    tell: object,
+) -> None:
+    import warnings
+
+    from vidfeat.index import change_index
+
+    assert callable(tell)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        change = change_index(
+            output,
+            add=add,
+            remove=remove,
+            rebuild=rebuild,
+            skip_bad_rows=skip_bad_rows,
+            report=tell,
+        )
+    for warning in caught:
+        tell(f"warning: {warning.message}")
+    for line in change.skipped:
+        tell(f"left out: {line}")
+    tell(
+        f"{output}: {len(change.added)} added, {len(change.updated)} updated, "
+        f"{len(change.unchanged)} unchanged, {len(change.removed)} removed"
+        f"{', built anew' if change.rebuilt else ''}"
+    )

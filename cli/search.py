@@ -1,0 +1,133 @@
+"""``vidfeat search``: stretches of videos that are like a query."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from vidfeat.index import Match, Query
+
+
+@click.command(
+    "search",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: vidfeat search INDEX holiday.mp4 --start 12 --end 15 -k 5",
+)
+@click.argument("index", type=click.Path(path_type=Path))
+@click.argument("query", nargs=-1, required=True)
+@click.option("-k", "k", default=10, show_default=True, help="Answers wanted.")
+@click.option("--start", type=float, help="Second at which the part to search with starts.")
+@click.option("--end", type=float, help="Second at which it ends.")
+@click.option("--clips", is_flag=True, help="Answer with every near clip, not with videos.")
+@click.option("--per-video", default=1, show_default=True, help="Stretches of one video at most.")
+@click.option("--exclude-self", is_flag=True, help="Leave out the videos that the query is of.")
+@click.option("--exact", is_flag=True, help="Compare with every vector, whatever the index.")
+@click.option(
+    "--normalize-scores", is_flag=True, help="Subtract each query clip's mean with a sample."
+)
+@click.option(
+    "--rank-by",
+    type=click.Choice(["best", "aligned"]),
+    default="best",
+    show_default=True,
+    help="Rank videos by their best clip, or by the mean along the stretch that runs in step.",
+)
+@click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page with pictures.",
+)
+@click.option("--root", type=click.Path(path_type=Path), help="Where the videos are now.")
+@click.option("--weights", metavar="NAME|FILE", help="Where the encoder's weights are now.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
+def command(
+    index: Path,
+    query: tuple[str, ...],
+    k: int,
+    start: float | None,
+    end: float | None,
+    clips: bool,
+    per_video: int,
+    exclude_self: bool,
+    exact: bool,
+    normalize_scores: bool,
+    rank_by: str,
+    as_json: bool,
+    page: Path | None,
+    root: Path | None,
+    weights: str | None,
+    device: str,
+) -> None:
+    """Find the videos that are like QUERY, and where in them.
+
+    QUERY is the path of a video in the index, a video file, or a feature file; several are
+    searched together.
+    """
+    import warnings
+
+    from vidfeat.index import VideoIndex
+    from vidfeat.index.query import QuerySource, make_queries
+
+    opened = VideoIndex(index)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        source = QuerySource(opened, root=root, weights=weights, device=device)
+        queries = make_queries(source, query, start, end)
+    for warning in caught:
+        if warning.category is UserWarning:
+            click.echo(f"warning: {warning.message}", err=True)
+    matches = opened.search(
+        queries,
+        k,
+        clips=clips,
+        per_video=per_video,
+        exact=exact,
+        normalise_scores=normalize_scores,
+        rank_by=rank_by,
+        exclude_self=exclude_self,
+    )
+    if page is not None:
+        from vidfeat.index.report import write_report
+
+        missing = write_report(page, opened, queries, matches, root)
+        if missing:
+            click.echo(
+                f"warning: {missing} of {len(matches)} pictures could not be made; say where the "
+                "videos are now with --root",
+                err=True,
+            )
+    if as_json:
+        _print_json(matches, queries)
+    elif page is None:
+        _print_table(matches, queries)
+
+
+def _print_json(matches: list[Match], queries: list[Query]) -> None:
+    import json
+
+    rows = [match.to_dict() for match in matches]
+    if len(queries) > 1:
+        for row, match in zip(rows, matches, strict=True):
+            row["query"] = queries[match.query].name
+    click.echo(json.dumps(rows, indent=2))
+
+
+def _print_table(matches: list[Match], queries: list[Query]) -> None:
+    from vidfeat.index.report import clock
+
+    if not matches:
+        click.echo("nothing found", err=True)
+        return
+    several = len(queries) > 1
+    click.echo(f"  #   score  {'from':>9} {'to':>9}  video{'  (query)' if several else ''}")
+    for rank, match in enumerate(matches, start=1):
+        asked = f"  ({queries[match.query].name})" if several else ""
+        click.echo(
+            f"{rank:>3}  {match.score:>6.3f}  {clock(match.start_seconds):>9} "
+            f"{clock(match.end_seconds):>9}  {match.video}{asked}"
+        )

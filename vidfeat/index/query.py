@@ -1,0 +1,193 @@
+"""From what a user calls a query to its clips: a stored path, a file, or a file of features.
+
+Stored clips are taken wherever they are the file's own, since they cost nothing; else the file goes
+through the encoder that the index describes, which is loaded once.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vidfeat.errors import StoreError, UsageError
+from vidfeat.index.match import Query
+from vidfeat.index.video_index import VideoIndex
+from vidfeat.paths import path_to_identity
+
+if TYPE_CHECKING:
+    from vidfeat.encoder import Encoder
+
+FEATURE_SUFFIXES = (".h5", ".hdf5")
+
+
+class QuerySource:
+    """Makes queries for one index.
+
+    Args:
+        index: the index.
+        root: where the videos are now, if not where they were.
+        weights: where the weights are, if not where they were.
+        device: what runs the encoder.
+        encoder: one that is loaded already.
+    """
+
+    def __init__(
+        self,
+        index: VideoIndex,
+        *,
+        root: str | os.PathLike[str] | None = None,
+        weights: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        encoder: Encoder | None = None,
+    ) -> None:
+        self.index = index
+        self.root = None if root is None else Path(root)
+        self.weights = weights
+        self.device = device
+        self._encoder = encoder
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder of the index, loaded when it is first needed.
+
+        Raises:
+            WeightsError: its weights are not there.
+            FingerprintError: they are other weights.
+        """
+        if self._encoder is None:
+            from vidfeat.encoder import encoder_from_description
+
+            self._encoder = encoder_from_description(
+                self.index.head.encoder, self.weights, device=self.device
+            )
+        encoder = self._encoder
+        self.index.require_space(encoder.space_fingerprint, "the encoder of the query")
+        if encoder.run_fingerprint != self.index.head.run_fingerprint:
+            warnings.warn(
+                "the query is encoded with another hop, precision or engine than the index was: "
+                "scores may differ in the third digit",
+                stacklevel=3,
+            )
+        return encoder
+
+    def make(
+        self,
+        text: str,
+        start_seconds: float | None = None,
+        end_seconds: float | None = None,
+    ) -> list[Query]:
+        """The queries that a text stands for: one, or one for each video of a feature file.
+
+        Raises:
+            StoreError: neither a path of the index nor a file.
+            FingerprintError: features or weights of another encoder.
+            VideoError: the file cannot be read.
+            UsageError: a stretch that cannot be.
+        """
+        if text in self.index:
+            return [self.index.query(text, start_seconds, end_seconds)]
+        path = Path(text)
+        if not path.is_file():
+            raise StoreError(
+                f"{text!r} is neither a video of {self.index.path} nor a file; its videos have "
+                f"paths such as {next(iter(self.index.paths), '')!r}"
+            )
+        if path.suffix.lower() in FEATURE_SUFFIXES:
+            if start_seconds is not None or end_seconds is not None:
+                raise UsageError("--start and --end go with a video, not with a file of features")
+            return self.of_features(path)
+        stored = self._stored_path(path)
+        if stored is not None:
+            return [self.index.query(stored, start_seconds, end_seconds)]
+        return [self.of_file(path, start_seconds, end_seconds)]
+
+    def of_file(
+        self,
+        path: str | os.PathLike[str],
+        start_seconds: float | None = None,
+        end_seconds: float | None = None,
+        name: str | None = None,
+    ) -> Query:
+        """Encode a video, or a stretch of it."""
+        stretch = None
+        if start_seconds is not None or end_seconds is not None:
+            start = start_seconds or 0.0
+            if start < 0 or (end_seconds is not None and end_seconds <= start):
+                raise UsageError(
+                    f"the stretch {start:g} to {end_seconds or 0:g} s is empty: --start before "
+                    "--end"
+                )
+            stretch = (start, end_seconds)
+        embeddings = self.encoder.encode(path, stretch=stretch)
+        return Query(
+            vectors=np.asarray(embeddings.vectors, dtype=np.float32),
+            start_seconds=embeddings.start_seconds,
+            end_seconds=embeddings.end_seconds,
+            name=name or os.fspath(path),
+        )
+
+    def of_features(self, path: Path) -> list[Query]:
+        """The videos of a feature file, a query each."""
+        from vidfeat.store import FeatureStore
+
+        with FeatureStore(path) as store:
+            self.index.require_space(store.space_fingerprint, str(path))
+            if store.run_fingerprint != self.index.head.run_fingerprint:
+                warnings.warn(
+                    f"{path} was extracted with another hop, precision or engine than the index",
+                    stacklevel=3,
+                )
+            found = [
+                Query(
+                    vectors=np.asarray(held.vectors, dtype=np.float32),
+                    start_seconds=held.start_seconds,
+                    end_seconds=held.end_seconds,
+                    name=video,
+                )
+                for video, held in store
+                if len(held)
+            ]
+        if not found:
+            raise StoreError(f"{path} has no clip to search with")
+        return found
+
+    def _stored_path(self, path: Path) -> str | None:
+        """The index's own path of a file that has not changed since it was indexed."""
+        root = (self.root or self.index.source_root).resolve()
+        try:
+            relative = path.resolve().relative_to(root)
+        except ValueError:
+            return None
+        identity = path_to_identity(str(relative))
+        if identity not in self.index:
+            return None
+        row = self.index.videos.row_of[identity]
+        status = path.stat()
+        same = (
+            status.st_size == self.index.videos["size_bytes"][row]
+            and status.st_mtime_ns == self.index.videos["mtime_ns"][row]
+        )
+        return identity if same else None
+
+
+def make_queries(
+    source: QuerySource,
+    texts: Sequence[str],
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+) -> list[Query]:
+    """Queries of all the texts.
+
+    Raises:
+        UsageError: no text, or a stretch of several.
+    """
+    if not texts:
+        raise UsageError("there is nothing to search with: give a video or a path of the index")
+    if len(texts) > 1 and (start_seconds is not None or end_seconds is not None):
+        raise UsageError("--start and --end choose a stretch of one query: give one")
+    return [query for text in texts for query in source.make(text, start_seconds, end_seconds)]
