@@ -13,6 +13,7 @@
     │   ├── FingerprintError  made by another encoder
     │   └── LockedError       another run is writing it
     ├── DataError             labels or a dataset that do not fit their description
+    ├── TrainingError         a training run that cannot go on
     └── NothingDoneError      a run that ended without a single result
 
 A message says what was given, what was expected and what to try, in one line: the command line
@@ -113,6 +114,10 @@ class LockedError(StoreError):
 
 class DataError(VidfeatError):
     """Labels or a dataset that do not fit their description."""
+
+
+class TrainingError(VidfeatError):
+    """A training run that cannot go on; its last check-point stands."""
 
 
 class NothingDoneError(VidfeatError):

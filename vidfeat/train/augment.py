@@ -53,6 +53,7 @@ class Operation:
 class Drawn:
     """Everything drawn for one clip of a step."""
 
+    file: str
     request: ClipRequest
     label: int
     operations: tuple[Operation, ...] = ()
@@ -89,7 +90,6 @@ def draw_clip(
         mirrored=flip < augment.flip,
     )
     request = ClipRequest(
-        path=file,
         frames=data.frames,
         stride=data.stride,
         fps=data.fps,
@@ -101,7 +101,7 @@ def draw_clip(
     )
     label = sample.labels[int(which * len(sample.labels))]
     operations = _draw_operations(draw, epoch, seed, augment) if augment.randaugment else ()
-    return Drawn(request, label, operations)
+    return Drawn(file, request, label, operations)
 
 
 def _draw_operations(

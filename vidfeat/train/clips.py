@@ -6,22 +6,20 @@ process gives it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.preprocess import FramePreprocessor, Preprocess
 from vidfeat.sampling import ClipPlan, PlannedClip, Stretch, Timeline, plan_clips
-from vidfeat.video import Recounted, VideoReader, open_video, to_rgb
+from vidfeat.video import VideoReader, to_rgb
 
 if TYPE_CHECKING:
     import av
-
-Pixels = NDArray[Any]  # uint8 (T, H, W, 3), or float32 (T, H, W, 2) of flow
 
 
 @dataclass(frozen=True)
@@ -56,10 +54,8 @@ class Window:
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """One clip for training."""
+    """One clip for training: a ``Reading`` for a decode process."""
 
-    path: str
-    """The file."""
     frames: int
     stride: int
     fps: str
@@ -71,29 +67,23 @@ class ClipRequest:
     """The labelled stretch of the video."""
     end_seconds: float | None = None
 
-    def read(self, progress: Callable[[], None] | None = None) -> Pixels:
-        """Decode the clip.
-
-        Returns:
-            uint8 (T, crop, crop, 3), or float32 (T, crop, crop, 2) of flow.
+    def read(self, video: VideoReader) -> Iterator[NDArray[np.uint8]]:
+        """Yield the clip: uint8 (T, crop, crop, 3), or packed flow (T, crop, crop, 4).
 
         Raises:
-            VideoError: the file cannot be read, or the stretch lies behind its end.
+            VideoError: kind ``too_short``: the stretch lies behind the end of the video.
+            Recounted: see :meth:`VideoReader.frames`.
         """
         plan = _plan(self.frames + self.flow, self.stride, self.fps)
         stretches = _stretches(self.start_seconds, self.end_seconds)
-
-        def choose(timeline: Timeline) -> list[PlannedClip]:
-            return [jittered_clip(timeline, plan, self.start, stretches)]
-
-        return _read(self.path, choose, (self.window,), self.flow, progress)[0]
+        clip = jittered_clip(video.timeline, plan, self.start, stretches)
+        yield from _cut_clips(video, [clip], (self.window,), self.flow)
 
 
 @dataclass(frozen=True)
 class VideoRequest:
-    """The uniform clips of one video, for evaluation."""
+    """The uniform clips of one video, for evaluation: a ``Reading`` for a decode process."""
 
-    path: str
     frames: int
     stride: int
     fps: str
@@ -104,19 +94,27 @@ class VideoRequest:
     start_seconds: float | None = None
     end_seconds: float | None = None
 
-    def read(self, progress: Callable[[], None] | None = None) -> Pixels:
-        """Decode the clips: (clips x crops, T, crop, crop, C).
+    def read(self, video: VideoReader) -> Iterator[NDArray[np.uint8]]:
+        """Yield the clips as :meth:`ClipRequest.read` does: ``clips`` times ``windows`` of them.
 
         Raises:
-            VideoError: the file cannot be read, or the stretch lies behind its end.
+            VideoError: kind ``too_short``: the stretch lies behind the end of the video.
+            Recounted: see :meth:`VideoReader.frames`.
         """
         plan = _plan(self.frames + self.flow, self.stride, self.fps, self.clips)
         stretches = _stretches(self.start_seconds, self.end_seconds)
+        planned = plan_clips(video.timeline, plan, stretches)
+        yield from _cut_clips(video, planned, self.windows, self.flow)
 
-        def choose(timeline: Timeline) -> list[PlannedClip]:
-            return plan_clips(timeline, plan, stretches)
 
-        return np.stack(_read(self.path, choose, self.windows, self.flow, progress))
+def pack_flow(fields_THWC: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Flow (T, H, W, 2) as bytes (T, H, W, 4): half precision, finer than the flow is right."""
+    return np.ascontiguousarray(fields_THWC.astype(np.float16)).view(np.uint8)
+
+
+def unpack_flow(packed_THWC: NDArray[np.uint8]) -> NDArray[np.float16]:
+    """The inverse of :func:`pack_flow`."""
+    return packed_THWC.view(np.float16)
 
 
 def jittered_clip(
@@ -173,39 +171,25 @@ def _axis(
     return low, np.minimum(low + 1, size - 1), (source - low).astype(np.float32)
 
 
-def _read(
-    path: str,
-    choose: Callable[[Timeline], list[PlannedClip]],
-    windows: Sequence[Window],
-    flow: bool,
-    progress: Callable[[], None] | None,
-) -> list[Pixels]:
-    """The clips chosen, in order, each cut out by every window."""
-    with open_video(path, progress=progress) as video:
-        try:
-            clips = _read_clips(video, choose(video.timeline), windows)
-        except Recounted:  # other frames than the packets promised: plan anew, once
-            clips = _read_clips(video, choose(video.timeline), windows)
-    if not flow:
-        return list(clips)
-    from vidfeat.flow import clip_to_flow
-
-    return [clip_to_flow(clip) for clip in clips]
-
-
-def _read_clips(
-    video: VideoReader, clips: list[PlannedClip], windows: Sequence[Window]
-) -> list[NDArray[np.uint8]]:
-    wanted = {position for clip in clips for position in clip.positions}
+def _cut_clips(
+    video: VideoReader, clips: list[PlannedClip], windows: Sequence[Window], flow: bool
+) -> Iterator[NDArray[np.uint8]]:
+    """The clips in order, each cut out by every window; frames are dropped when done with."""
+    if flow:
+        from vidfeat.flow import clip_to_flow
     cutters = [_cutter(window) for window in windows]
-    pixels = {
-        position: [cutter(frame) for cutter in cutters] for position, frame in video.frames(wanted)
-    }
-    return [
-        np.stack([pixels[position][index] for position in clip.positions])
-        for clip in clips
-        for index in range(len(windows))
-    ]
+    decoded = video.frames({position for clip in clips for position in clip.positions})
+    ready: dict[int, list[NDArray[np.uint8]]] = {}
+    for place, clip in enumerate(clips):
+        while not all(position in ready for position in clip.positions):
+            position, frame = next(decoded)
+            ready[position] = [cutter(frame) for cutter in cutters]
+        for index in range(len(windows)):
+            frames = np.stack([ready[position][index] for position in clip.positions])
+            yield pack_flow(clip_to_flow(frames)) if flow else frames
+        lowest = min((min(later.positions) for later in clips[place + 1 :]), default=None)
+        for position in [p for p in ready if lowest is None or p < lowest]:
+            del ready[position]
 
 
 def _cutter(window: Window) -> Callable[[av.VideoFrame], NDArray[np.uint8]]:

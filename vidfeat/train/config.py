@@ -208,9 +208,16 @@ class RunConfig:
     """Steps from one check-point to the next; one more is written at the end of each epoch."""
     keep: int = 3
     """Check-points kept beside the best one."""
+    scan: bool = True
+    """Look through all videos before the first step (once: the result is cached) and leave out
+    those that cannot be read."""
+    tensorboard: bool = True
+    """Write for TensorBoard too, where it is installed."""
+    seconds_per_video: float = 120.0
+    """A decode process that says nothing for so long is given up, and its clip replaced."""
 
     def __post_init__(self) -> None:
-        _positive("run", self, "checkpoint_every", "keep")
+        _positive("run", self, "checkpoint_every", "keep", "seconds_per_video")
         _within("run.workers", self.workers, -1, 4096)
         _within("run.threads", self.threads, 0, 4096)
 

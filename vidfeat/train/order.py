@@ -24,6 +24,7 @@ class Stream(IntEnum):
     LABEL = 3
     MIXUP = 4
     WEIGHTS = 5
+    DROPOUT = 6
 
 
 def generator(seed: int, stream: Stream, *counters: int) -> np.random.Generator:

@@ -1,0 +1,120 @@
+"""The processes of a run: one alone, or those that torchrun started.
+
+Numbers are exchanged over gloo on the CPU, whatever carries the gradients: no step waits for the
+GPU because of a counter.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from vidfeat.errors import UsageError
+
+_TIMEOUT = timedelta(hours=2)  # a first scan of a large dataset keeps the others waiting
+
+
+@dataclass(frozen=True)
+class World:
+    """One process among those of a run."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    restarts: int = 0
+    """How often torchrun has restarted the processes."""
+    control: Any = None
+    """Process group for numbers and objects; None: one process alone."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the run's files."""
+        return self.rank == 0
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Sums over all processes, the same bits on each."""
+        if self.control is None:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(tensor, group=self.control)
+        result: list[float] = tensor.tolist()
+        return result
+
+    def broadcast(self, value: Any) -> Any:
+        """The first process's value, on all of them."""
+        if self.control is None:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.control)
+        return box[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes by rank, on all of them."""
+        if self.control is None:
+            return [value]
+        box: list[Any] = [None] * self.size
+        dist.all_gather_object(box, value, group=self.control)
+        return box
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.control is not None:
+            dist.barrier(group=self.control)
+
+
+@contextmanager
+def join(device: str = "auto") -> Iterator[World]:
+    """Join the processes that torchrun started, or be alone.
+
+    Args:
+        device: ``auto`` takes a GPU for each process where there are enough, ``cpu``, ``cuda``.
+
+    Raises:
+        UsageError: CUDA is asked for and not there, or has fewer GPUs than processes.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    chosen = _device(device, local_rank, local_size)
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    if size == 1 and "RANK" not in os.environ:
+        yield World(device=chosen, local_size=1)
+        return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    control = dist.new_group(backend="gloo", timeout=_TIMEOUT)
+    try:
+        yield World(dist.get_rank(), size, local_rank, local_size, chosen, restarts, control)
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(name: str, local_rank: int, local_size: int) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device is auto, cpu or cuda, not {name!r}")
+    gpus = torch.cuda.device_count() if name != "cpu" else 0
+    if name == "cuda" and gpus < local_size:
+        raise UsageError(
+            f"--device cuda: {gpus} GPUs for {local_size} processes on this machine; give "
+            f"torchrun as many processes as there are GPUs, or --device cpu"
+        )
+    return torch.device("cuda", local_rank) if gpus >= local_size else torch.device("cpu")
+
+
+def cores_per_process(local_size: int) -> int:
+    """CPU cores that this process may use, shared with the others of its machine."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # no such call on this system
+        cores = os.cpu_count() or 1
+    return max(1, cores // local_size)
