@@ -192,9 +192,7 @@ def _resolve(segments: list[_Placed]) -> tuple[int, FinishedVideo | None, Partia
             continue
         total = segment.first_clip + segment.count
         pieces, reached = _chain(segments, segment.attempt, total)
-        if reached < total:  # a part between has been lost
-            last = segment
-        else:
+        if reached == total:  # no part between has been lost
             ended = order
             finished = FinishedVideo(segment.attempt, segment.record, total, pieces)
         break
