@@ -16,14 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from vidfeat.errors import DataError
+from vidfeat.listing import VIDEO_SUFFIXES
 from vidfeat.paths import identity_to_path, path_to_identity
 
 Part = Literal["train", "val", "test", "unused"]
-
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
-    | {".ogv", ".ts", ".webm", ".wmv"}
-)
 
 
 @dataclass(frozen=True)

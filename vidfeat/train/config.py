@@ -45,6 +45,10 @@ class DataConfig:
     """Height and width that frames are scaled to; one number is the short side."""
     crop: int = 112
     """Side of the square that the network sees."""
+    mean: tuple[float, ...] = ()
+    """Of each channel, taken off before the network; empty: that of Kinetics, or of flow."""
+    std: tuple[float, ...] = ()
+    """Of each channel, divided by; empty: that of Kinetics, or of flow."""
 
     def __post_init__(self) -> None:
         _positive("data", self, "split", "frames", "stride", "crop")
@@ -54,6 +58,14 @@ class DataConfig:
                 f"data.scale is a short side or a height and a width of at least data.crop "
                 f"({self.crop}), not {list(self.scale)}"
             )
+        channels = 2 if self.modality == "flow" else 3
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) not in (0, channels):
+                raise UsageError(
+                    f"data.{name} has a number for each of {channels} channels, or none"
+                )
+        if min(self.std, default=1.0) <= 0:
+            raise UsageError(f"data.std must be above 0, not {list(self.std)}")
         try:
             sane = not self.fps or Fraction(self.fps) > 0
         except (ValueError, ZeroDivisionError):

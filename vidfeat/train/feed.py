@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -24,6 +24,7 @@ from vidfeat.errors import VideoError
 from vidfeat.preprocess import Preprocess
 from vidfeat.sampling import ClipPlan
 from vidfeat.train.config import Recipe
+from vidfeat.train.distributed import cores_per_process
 
 T = TypeVar("T")
 
@@ -103,6 +104,13 @@ def default_workers(cores: int) -> int:
     return max(1, min(MAX_WORKERS, cores - 1))
 
 
+def workers_of(recipe: Recipe, local_size: int = 1) -> int:
+    """Decode processes of each training process of a machine that runs ``local_size`` of them."""
+    if recipe.run.workers >= 0:
+        return recipe.run.workers
+    return default_workers(cores_per_process(local_size))
+
+
 class Ahead(Generic[T]):
     """Runs an iterator in a thread and holds some of its items ready.
 
@@ -154,7 +162,3 @@ class Ahead(Generic[T]):
     def __exit__(self, *exception: object) -> None:
         self._stopped.set()
         self._thread.join(timeout=60)
-
-
-Progress = Callable[[dict[str, Any]], None]
-"""Called with each line of a run's log."""

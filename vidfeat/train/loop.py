@@ -31,8 +31,8 @@ from vidfeat.train.augment import mix, mixup_weights, smoothed_targets
 from vidfeat.train.batches import Batch, augment_pixels, training_batches
 from vidfeat.train.checkpoint import Checkpoint
 from vidfeat.train.config import Recipe
-from vidfeat.train.distributed import World, cores_per_process
-from vidfeat.train.feed import Ahead, Feed, default_workers
+from vidfeat.train.distributed import World
+from vidfeat.train.feed import Ahead, Feed, workers_of
 from vidfeat.train.log import RunLog
 from vidfeat.train.network import (
     Average,
@@ -363,9 +363,7 @@ class Trainer:
         return result
 
     def _feed(self) -> Feed:
-        workers = self.recipe.run.workers
-        if workers < 0:
-            workers = default_workers(cores_per_process(self.world.local_size))
+        workers = workers_of(self.recipe, self.world.local_size)
         return Feed(self.recipe, workers, timeout_seconds=self.recipe.run.seconds_per_video)
 
     @contextlib.contextmanager

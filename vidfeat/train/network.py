@@ -166,8 +166,8 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
     return Preprocess(
         resize=(scale[0], scale[1]) if len(scale) == 2 else scale[0],
         crop=(recipe.data.crop, recipe.data.crop),
-        mean=FLOW_MEAN if flow else KINETICS_MEAN,
-        std=FLOW_STD if flow else KINETICS_STD,
+        mean=recipe.data.mean or (FLOW_MEAN if flow else KINETICS_MEAN),
+        std=recipe.data.std or (FLOW_STD if flow else KINETICS_STD),
     )
 
 

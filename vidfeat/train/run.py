@@ -33,6 +33,8 @@ class RunResult:
     """All steps are done and ``model.safetensors`` is written."""
     best: dict[str, Any]
     """Step and video@1 of the best evaluation; empty if there was none."""
+    is_main: bool = True
+    """Whether this is the process that writes the files."""
 
 
 def train(
@@ -149,7 +151,9 @@ def _train(
         log.write("end" if complete else "pause", step=trainer.step, best=trainer.best)
     finally:
         log.close()
-    return RunResult(folder, trainer.step, trainer.total_steps, complete, trainer.best)
+    return RunResult(
+        folder, trainer.step, trainer.total_steps, complete, trainer.best, world.is_main
+    )
 
 
 def _facts(trainer: Trainer, data: RunData, left: list[str]) -> dict[str, Any]:

@@ -1,0 +1,123 @@
+"""``vidfeat train``: a recipe and labelled videos to a trained network."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vidfeat.cli.options import HELP_NAMES, OutputPath
+
+if TYPE_CHECKING:
+    from vidfeat.datasets import VideoDataset
+    from vidfeat.train.config import Recipe
+
+STOPPED = 143  # as a process that SIGTERM ended: a scheduler starts it again with --resume
+
+
+@click.command(
+    "train",
+    context_settings=HELP_NAMES,
+    epilog="Example: vidfeat train tiny --data videos/ --out run/",
+)
+@click.argument("recipe", required=False)
+@click.option("--data", type=click.Path(path_type=Path), help="The dataset's folder, or a CSV.")
+@click.option("--out", type=OutputPath(), help="Folder of the run.")
+@click.option(
+    "--splits", type=click.Path(path_type=Path), help="Folder of the dataset's lists, if another."
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Change a setting of the recipe; may be given again.",
+)
+@click.option("--init", metavar="NAME|FILE|RUN", help="Weights to start from.")
+@click.option("--resume", is_flag=True, help="Go on from the newest check-point of --out.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--print", "show", is_flag=True, help="Print the recipe as TOML and stop.")
+@click.option("--list", "list_all", is_flag=True, help="List the recipes and stop.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    recipe: str | None,
+    data: Path | None,
+    out: Path | None,
+    splits: Path | None,
+    settings: tuple[str, ...],
+    init: str | None,
+    resume: bool,
+    device: str,
+    show: bool,
+    list_all: bool,
+) -> int:
+    """Train a network by a recipe: a name (--list shows them) or a TOML file.
+
+    On several GPUs: torchrun --nproc-per-node 8 -m vidfeat.train RECIPE --data DIR --out RUN
+    """
+    if list_all:
+        from vidfeat.train.recipes import RECIPES, get_recipe
+
+        for name in RECIPES:
+            click.echo(f"{name:<46} {get_recipe(name).about}")
+        return 0
+    if recipe is None:
+        raise click.UsageError("name a recipe, or see them with --list", ctx)
+    chosen = _recipe(recipe, settings, init)
+    if show:
+        from vidfeat.train.toml import recipe_to_toml
+
+        click.echo(recipe_to_toml(chosen), nl=False)
+        return 0
+    if data is None or out is None:
+        raise click.UsageError("--data and --out are needed to train", ctx)
+    from vidfeat.train.console import Console
+    from vidfeat.train.run import train
+
+    console = Console()
+
+    def find_broken(dataset: VideoDataset) -> list[str]:
+        from vidfeat.scan import find_broken
+        from vidfeat.train.feed import workers_of
+
+        def told(done: int, total: int) -> None:
+            if done == total or done % 1000 == 0:
+                console.say(f"looked through {done:,} of {total:,} videos")
+
+        return find_broken(dataset, workers=workers_of(chosen), told=told)
+
+    result = train(
+        chosen,
+        data,
+        out,
+        lists=splits,
+        resume=resume,
+        device=device,
+        listener=console,
+        find_broken=find_broken if chosen.run.scan else None,
+    )
+    if not result.complete:
+        return STOPPED
+    if result.is_main:
+        best = f"; best video@1 {result.best['video@1']:.1%}" if result.best else ""
+        click.echo(f"{result.folder}/model.safetensors after {result.step:,} steps{best}")
+        click.echo(f"next: vidfeat evaluate {result.folder} --data {data}", err=True)
+    sys.stdout.flush()
+    return 0
+
+
+def _recipe(name: str, settings: tuple[str, ...], init: str | None) -> Recipe:
+    from dataclasses import replace
+
+    from vidfeat.train.config import change
+    from vidfeat.train.recipes import get_recipe
+    from vidfeat.train.toml import read_recipe
+
+    is_file = name.endswith(".toml")
+    chosen = change(read_recipe(Path(name)) if is_file else get_recipe(name), settings)
+    if init is not None:
+        chosen = replace(chosen, model=replace(chosen.model, init=init))
+    return chosen

@@ -1,0 +1,92 @@
+"""What a run tells the user while it goes on: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from typing import IO, Any
+
+_PLAIN_SECONDS = 20.0
+_LIVE_SECONDS = 0.2
+
+
+class Console:
+    """A listener of a run's log that writes to a stream, standard error by default."""
+
+    def __init__(self, stream: IO[str] | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
+        self._said = time.monotonic()
+        self._recent: deque[tuple[float, float, float]] = deque(maxlen=50)
+        self._shown = 0
+
+    def __call__(self, line: dict[str, Any]) -> None:
+        """Take one line of the log."""
+        event = line["event"]
+        if event == "step":
+            self._step(line)
+        elif event == "start":
+            self.say(
+                f"{line['data']}\n{line['model']}, {line['parameters'] / 1e6:.1f} M parameters; "
+                f"{line['steps']:,} steps of {line['batch']} clips, {line['steps_per_epoch']:,} an "
+                f"epoch; {line['processes']} process(es) on {line['device']}, "
+                f"{line['threads']} thread(s)"
+            )
+        elif event == "evaluation":
+            self.say(
+                f"step {line['step']:,}: clip@1 {line['clip@1']:.1%}, video@1 "
+                f"{line['video@1']:.1%}, video@5 {line['video@5']:.1%} of {line['videos']:,} videos"
+                + (f", {line['failed']} could not be read" if line["failed"] else "")
+            )
+        elif event == "resume":
+            self.say(f"resumed at step {line['step']:,}; {line['repeated_steps']} are done again")
+            for reason in line.get("passed_over", ()):
+                self.say(f"passed over: {reason}")
+        elif event == "stop":
+            self.say(f"stopped at step {line['step']:,} by {line['reason']}: --resume goes on")
+        elif event == "unreadable":
+            self.say(f"{line['path']}: {line['reason']}; another clip took its place")
+
+    def say(self, text: str) -> None:
+        """Print lines that stay."""
+        self._clear()
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def _step(self, line: dict[str, Any]) -> None:
+        self._recent.append((line["clips_per_second"], line["wait_share"], line["seconds"]))
+        now = time.monotonic()
+        last = line["step"] >= line["steps"]
+        if now - self._said < (_LIVE_SECONDS if self._live else _PLAIN_SECONDS) and not last:
+            return
+        self._said = now
+        count = len(self._recent)
+        speed, wait, seconds = (sum(values) / count for values in zip(*self._recent, strict=True))
+        left = _duration(seconds * (line["steps"] - line["step"]))
+        text = (
+            f"epoch {line['epoch'] + 1}, step {line['step']:,}/{line['steps']:,}: "
+            f"loss {line['loss'] if line['loss'] is not None else float('nan'):.3f}, "
+            f"accuracy {line['accuracy']:.0%}, {speed:.1f} clips/s, data wait {wait:.0%}, "
+            f"{left} left"
+        )
+        if self._live:
+            self._clear()
+            self._stream.write(text)
+            self._shown = len(text)
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def _clear(self) -> None:
+        if self._live and self._shown:
+            self._stream.write("\r" + " " * self._shown + "\r")
+            self._shown = 0
+
+
+def _duration(seconds: float) -> str:
+    """``42 s``, ``7 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
