@@ -26,6 +26,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export", "Write a network as ONNX or OpenVINO, checked against torch."),
     "finetune": ("finetune", "Train a classifier on a feature file and report on it."),
     "classify": ("classify", "Say what is in videos: by the network's classes, or by a head."),
+    "train": ("train", "Train a network by a recipe, or fine-tune one."),
+    "evaluate": ("evaluate", "Measure a network by the paper's protocol; fuse two streams."),
+    "prepare": ("prepare", "Re-encode a dataset's videos once for training."),
+    "plot": ("plot", "Draw the curves of a training run."),
     "export-features": ("export_features", "Write features as npy files or as a parquet table."),
 }
 

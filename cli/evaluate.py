@@ -1,0 +1,131 @@
+"""``vidfeat evaluate``: a network's accuracy by the paper's protocol, and the fusion of two."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vidfeat.cli.options import HELP_NAMES, OutputPath
+
+if TYPE_CHECKING:
+    from vidfeat.scores import Scores
+
+
+@click.command(
+    "evaluate",
+    context_settings=HELP_NAMES,
+    epilog="Examples: vidfeat evaluate run/ --data videos/ -o report/; "
+    "vidfeat evaluate --fuse rgb.h5 flow.h5 --weight 0.6",
+)
+@click.argument("source", required=False, metavar="RUN_OR_WEIGHTS")
+@click.option("--data", type=click.Path(path_type=Path), help="The dataset's folder, or a CSV.")
+@click.option("--model", help="The network, where weights are given and not a run.")
+@click.option("--dataset", help="Its name.  [default: the run's, or auto]")
+@click.option("--splits", type=click.Path(path_type=Path), help="Folder of the dataset's lists.")
+@click.option("--split", type=int, help="Official split: 1, 2 or 3.")
+@click.option("--part", type=click.Choice(["val", "test", "train"]), help="[default: val or test]")
+@click.option("--clips", type=int, help="Uniform clips of a video.  [default: the run's, 10]")
+@click.option("--crops", type=click.Choice(["1", "3"]), help="Crops of a clip.  [default: 1]")
+@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--workers", type=int, help="Decode processes.")
+@click.option("--scores", type=OutputPath(), help="Write the scores of each video (HDF5).")
+@click.option(
+    "-o",
+    "--output",
+    type=OutputPath(),
+    help="Folder for summary, accuracy by class, confusion matrix (picture and CSV) and scores.",
+)
+@click.option(
+    "--fuse", nargs=2, type=click.Path(path_type=Path), help="Two score files to average instead."
+)
+@click.option("--weight", default=0.5, show_default=True, help="Share of the first of them.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.pass_context
+def command(ctx: click.Context, /, **values: Any) -> int:
+    """Accuracy of a network on videos: clip@1, video@1, video@5.
+
+    RUN_OR_WEIGHTS is the folder of a training run, a weights file, or the name of published
+    weights (the latter two with --model).
+    """
+    if values["fuse"] is not None:
+        if values["source"] is not None or values["data"] is not None:
+            raise click.UsageError("--fuse takes two score files, and nothing to evaluate", ctx)
+        return _fuse(values)
+    if values["source"] is None or values["data"] is None:
+        raise click.UsageError("give a run or weights, and --data DIR", ctx)
+    return _evaluate(values)
+
+
+def _evaluate(values: dict[str, Any]) -> int:
+    from vidfeat.evaluate_run import evaluate_subject, open_subject
+
+    settings = list(values["settings"])
+    for key, option in (
+        ("evaluate.clips", "clips"),
+        ("evaluate.crops", "crops"),
+        ("data.split", "split"),
+        ("run.workers", "workers"),
+    ):
+        if values[option] is not None:
+            settings.append(f"{key}={values[option]}")
+    subject = open_subject(values["source"], values["model"])
+    result, world = evaluate_subject(
+        subject,
+        values["data"],
+        lists=values["splits"],
+        dataset=values["dataset"],
+        part=values["part"],
+        settings=tuple(settings),
+        device=values["device"],
+        told=_told,
+        before=lambda dataset: click.echo(dataset.summary(), err=True),
+    )
+    if not world.is_main:
+        return 0
+    for failure in result.failures:
+        click.echo(f"vidfeat: {failure}", err=True)
+    _write(values, result.scores, result.to_dict())
+    return 1 if result.failures else 0
+
+
+def _told(done: int, total: int) -> None:
+    step = max(1, total // 20)
+    if done % step == 0 or done == total:
+        click.echo(f"evaluate: {done}/{total} videos", err=True)
+
+
+def _fuse(values: dict[str, Any]) -> int:
+    from vidfeat.evaluate_run import summary_of
+    from vidfeat.scores import fuse_scores, read_scores
+
+    first, second = (read_scores(path) for path in values["fuse"])
+    fused = fuse_scores(first, second, values["weight"])
+    if not values["as_json"]:
+        for path, scores in zip(values["fuse"], (first, second), strict=True):
+            click.echo(f"{path}: {_line(summary_of(scores))}")
+    _write(values, fused, {**summary_of(fused), **fused.source})
+    return 0
+
+
+def _write(values: dict[str, Any], scores: Scores, summary: dict[str, Any]) -> None:
+    from vidfeat.evaluate_run import write_report
+    from vidfeat.scores import write_scores
+
+    click.echo(json.dumps(summary) if values["as_json"] else _line(summary))
+    if values["scores"] is not None:
+        write_scores(values["scores"], scores)
+        click.echo(f"scores in {values['scores']}", err=True)
+    if values["output"] is not None:
+        for path in write_report(values["output"], scores, summary):
+            click.echo(f"wrote {path}", err=True)
+
+
+def _line(summary: dict[str, Any]) -> str:
+    names = [name for name in ("clip@1", "video@1", "video@5") if name in summary]
+    parts = ", ".join(f"{name} {summary[name]:.1%}" for name in names)
+    failed = f", {summary['failed']} could not be read" if summary.get("failed") else ""
+    return f"{parts} of {summary['videos']:,} videos{failed}"

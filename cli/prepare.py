@@ -1,0 +1,74 @@
+"""``vidfeat prepare``: a dataset's videos re-encoded once for training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vidfeat.cli.options import HELP_NAMES, OutputPath
+
+
+@click.command(
+    "prepare",
+    context_settings=HELP_NAMES,
+    epilog="Example: vidfeat prepare videos/ -o prepared/ --short-side 128",
+)
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=OutputPath(), required=True, help="Folder to write to.")
+@click.option(
+    "--size", metavar="HxW", default="128x171", show_default=True, help="Height and width."
+)
+@click.option("--short-side", type=int, help="Keep the shape, with this short side, instead.")
+@click.option(
+    "--key-every", default=12, show_default=True, help="Frames from one key frame to the next."
+)
+@click.option("--quality", default=18, show_default=True, help="x264's crf: lower is better.")
+@click.option("--workers", type=int, help="Processes.  [default: one a processor]")
+def command(
+    dataset: Path,
+    output: Path,
+    size: str,
+    short_side: int | None,
+    key_every: int,
+    quality: int,
+    workers: int | None,
+) -> int:
+    """Re-encode all videos of a folder for training: small, without sound, quick to seek in.
+
+    Names and lists stay, so that the result is laid out as the dataset is. The same command again
+    goes on where it was interrupted.
+    """
+    from vidfeat.cli.extract_output import megabytes
+    from vidfeat.errors import UsageError
+    from vidfeat.prepare import prepare
+    from vidfeat.reencode import Encoding
+    from vidfeat.train.distributed import cores_per_process
+
+    if short_side is not None:
+        numbers = (short_side,)
+    else:
+        texts = size.lower().split("x")
+        if len(texts) != 2 or not all(text.isdigit() for text in texts):
+            raise UsageError(f"--size is a height and a width, such as 128x171, not {size!r}")
+        numbers = (int(texts[0]), int(texts[1]))
+
+    def told(done: int, total: int, failure: str) -> None:
+        if failure:
+            click.echo(f"vidfeat: {failure}", err=True)
+        if done == total or done % max(1, total // 20) == 0:
+            click.echo(f"prepare: {done}/{total} videos", err=True)
+
+    report = prepare(
+        dataset,
+        output,
+        Encoding(numbers, key_every, quality),
+        workers=workers or cores_per_process(1),
+        told=told,
+    )
+    click.echo(
+        f"{report.written:,} videos written, {report.already_there:,} were there, "
+        f"{len(report.failures):,} could not be read; {megabytes(report.bytes_before)} became "
+        f"{megabytes(report.bytes_after)}; {len(report.lists)} lists copied"
+    )
+    return 1 if report.failures else 0
