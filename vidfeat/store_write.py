@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +17,7 @@ from vidfeat import __version__
 from vidfeat.embeddings import Embeddings, FloatVectors
 from vidfeat.errors import DataError
 from vidfeat.files import atomic_write, canonical_json
+from vidfeat.hdf5_file import PatientFile, new_hdf5
 from vidfeat.records import RunIdentity, VideoFailure, VideoRecord
 from vidfeat.store import FORMAT, FORMAT_VERSION
 
@@ -34,6 +32,7 @@ class StoreWriter:
     def __init__(
         self,
         handle: h5py.File,
+        target: PatientFile,
         identity: RunIdentity,
         records: Sequence[VideoRecord],
         counts: Sequence[int],
@@ -41,7 +40,7 @@ class StoreWriter:
     ) -> None:
         self._rows = int(sum(counts))
         self._next = 0
-        self._file = handle
+        self._target = target
         _write_attributes(handle, identity)
         _write_videos(handle.create_group("videos"), records, counts)
         _write_errors(handle.create_group("errors"), failures)
@@ -58,7 +57,13 @@ class StoreWriter:
         self._waiting: NDArray[Any] = np.zeros(shape, dtype=identity.dtype)
 
     def append(self, vectors: FloatVectors, start: NDArray[Any], end: NDArray[Any]) -> None:
-        """Add rows: vectors (n, D), seconds (n,)."""
+        """Add rows: vectors (n, D), seconds (n,).
+
+        Raises:
+            DataError: the videos have fewer rows.
+            OSError: a write was refused.
+        """
+        self._target.check()
         count = len(vectors)
         if self._next + count > self._rows:
             raise DataError(f"more rows than the {self._rows} that the videos have")
@@ -154,29 +159,10 @@ def writing_store(
     for before, after in pairwise(paths):
         if before >= after:
             raise DataError(f"videos must be sorted by path, each once: {after!r} after {before!r}")
-    with atomic_write(path) as temporary, _new_file(temporary) as handle:
-        writer = StoreWriter(handle, identity, records, counts, failures)
+    with atomic_write(path) as temporary, new_hdf5(temporary) as (handle, target):
+        writer = StoreWriter(handle, target, identity, records, counts, failures)
         yield writer
         writer.finish()
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[h5py.File]:
-    """A new HDF5 file; a write that the system refuses is an OSError, however HDF5 tells it."""
-    handle = None
-    try:
-        handle = h5py.File(path, "w", locking="best-effort")
-        yield handle
-        handle.close()
-    except BaseException as error:
-        if handle is not None:
-            with suppress(Exception):  # the first error is the one that tells
-                handle.close()
-        if isinstance(error, RuntimeError):
-            found = re.search(r"errno = (\d+)", str(error))
-            number = int(found[1]) if found else errno.EIO
-            raise OSError(number, os.strerror(number), str(path)) from error
-        raise
 
 
 def write_store(

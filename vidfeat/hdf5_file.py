@@ -1,0 +1,132 @@
+"""Writing HDF5 so that a full disk is an error and not a crash.
+
+HDF5 cannot close a file whose last writes were refused: it leaves objects behind that bring the
+process down later, often at its end. So it never learns of a refusal here. It writes through a
+file object that remembers the first error, keeps what comes after it in memory, and lets the file
+be closed in peace; then the error is raised.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+
+class PatientFile:
+    """What h5py asks of a file object, without an error at writing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("w+b", buffering=0)
+        self._at = 0
+        self._end = 0
+        self._kept: list[tuple[int, bytes]] = []
+        self.error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the first error of the writes until now.
+
+        Raises:
+            OSError: the one that the system gave.
+        """
+        if self.error is not None:
+            number = self.error.errno or 0
+            raise OSError(number, os.strerror(number), str(self._path)) from self.error
+
+    def close(self) -> None:
+        """Close the file; what HDF5 still does with it then goes nowhere."""
+        self.error = self.error or OSError(errno.EBADF, os.strerror(errno.EBADF))
+        self._file.close()
+
+    # ------------------------------------------------------------------ what h5py calls
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Only from the start and from the end: h5py asks for no other."""
+        self._at = offset + (self._end if whence == io.SEEK_END else 0)
+        return self._at
+
+    def tell(self) -> int:
+        """Where the next read or write begins."""
+        return self._at
+
+    def write(self, data: Any) -> int:
+        """Write all of it, or keep it."""
+        view = memoryview(data).cast("B")
+        at = self._at
+        self._at += len(view)
+        self._end = max(self._end, self._at)
+        if self.error is None:
+            try:
+                done = 0
+                self._file.seek(at)
+                while done < len(view):
+                    done += self._file.write(view[done:])
+            except OSError as error:
+                self.error = error
+        if self.error is not None:
+            self._kept.append((at, bytes(view)))
+        return len(view)
+
+    def readinto(self, target: Any) -> int:
+        """Read what was written; what lies between is zeros."""
+        view = memoryview(target).cast("B")
+        at, size = self._at, max(0, min(len(view), self._end - self._at))
+        self._at += size
+        got = 0
+        if not self._file.closed:
+            self._file.seek(at)
+            while got < size and (more := self._file.readinto(view[got:size])):
+                got += more
+        view[got:size] = bytes(size - got)
+        for start, data in self._kept:
+            low, high = max(start, at), min(start + len(data), at + size)
+            if low < high:
+                view[low - at : high - at] = data[low - start : high - start]
+        return size
+
+    def read(self, size: int) -> bytes:
+        """The same as bytes; h5py takes nothing for a file that has no such method."""
+        data = bytearray(size)
+        return bytes(data[: self.readinto(data)])
+
+    def truncate(self, size: int) -> int:
+        """Make the file so long."""
+        self._end = size
+        if self.error is None:
+            try:
+                self._file.truncate(size)
+            except OSError as error:
+                self.error = error
+        return size
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+
+@contextmanager
+def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, PatientFile]]:
+    """A new HDF5 file and what it is written through: ``check()`` of that tells of errors early.
+
+    Raises:
+        OSError: a write was refused, at the latest when the file is closed.
+    """
+    target = PatientFile(path)
+    try:
+        handle = h5py.File(target, "w")
+        try:
+            yield handle, target
+            handle.close()
+        except BaseException:
+            with suppress(Exception):  # the first error is the one that tells
+                handle.close()
+            raise
+        target.check()
+    finally:
+        target.close()
