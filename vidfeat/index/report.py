@@ -77,12 +77,12 @@ def write_report(
 def _picture(
     index: VideoIndex, match: Match, root: str | os.PathLike[str] | None
 ) -> tuple[str, str]:
-    from vidfeat.index.pictures import frame_jpeg
+    from vidfeat.thumbnails import clip_frames, jpeg
 
     try:
         file = index.local_path(match.video, root)
-        middle = (match.start_seconds + match.end_seconds) / 2
-        return base64.b64encode(frame_jpeg(file, middle)).decode(), file.resolve().as_uri()
+        frame = clip_frames(file, match.start_seconds, match.end_seconds, 1)[0]
+        return base64.b64encode(jpeg(frame, 320)).decode(), file.resolve().as_uri()
     except (VideoError, StoreError, OSError):
         return "", ""
 
