@@ -27,7 +27,7 @@ class Interval:
         value: the estimate.
         low: lower end of the interval.
         high: upper end.
-        method: how the interval was made: ``wilson``, ``bootstrap over groups`` or ``t``.
+        method: how it was made: ``Wilson``, ``bootstrap over groups`` or ``videos``, ``t``.
         confidence: share of such intervals that hold the true value.
     """
 
@@ -70,7 +70,7 @@ def wilson_interval(correct: int, total: int, *, confidence: float = CONFIDENCE)
     half = z / (1 + z * z / total) * np.sqrt(share * (1 - share) / total + (z / total / 2) ** 2)
     # Rounding may leave the share itself a hair outside at 0 and 1.
     low, high = min(middle - half, share), max(middle + half, share)
-    return Interval(share, max(0.0, low), min(1.0, high), "wilson", confidence)
+    return Interval(share, max(0.0, low), min(1.0, high), "Wilson", confidence)
 
 
 def bootstrap_interval(
@@ -80,6 +80,7 @@ def bootstrap_interval(
     confidence: float = CONFIDENCE,
     repeats: int = 2000,
     seed: int = 0,
+    method: str = "bootstrap over groups",
 ) -> Interval:
     """Interval of the mean of ``values`` (S,) that draws whole groups again, with replacement.
 
@@ -99,9 +100,7 @@ def bootstrap_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     value = float(np.mean(values))
-    return Interval(
-        value, min(float(low), value), max(float(high), value), "bootstrap over groups", confidence
-    )
+    return Interval(value, min(float(low), value), max(float(high), value), method, confidence)
 
 
 def accuracy_interval(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -219,8 +219,12 @@ class Head:
         )
 
 
-def check_target(folder: Path) -> None:
+def check_target(folder: Path, *, also: Sequence[str] = ()) -> None:
     """Refuse to replace what is no head: an output named by mistake must not be deleted.
+
+    Args:
+        folder: where a head is to be written.
+        also: names of files and folders that may stand there beside a head's own.
 
     Raises:
         StoreError: a file, or a folder that holds something else.
@@ -229,7 +233,7 @@ def check_target(folder: Path) -> None:
         raise StoreError(f"{folder}: its parent folder does not exist: make it first")
     if not folder.exists():
         return
-    known = {"head.json", "head.safetensors", "report.html", "predictions.csv", "results.json"}
+    known = {"head.json", "head.safetensors", "report.html", "predictions.csv", *also}
     if not folder.is_dir() or any(entry.name not in known for entry in folder.iterdir()):
         raise StoreError(
             f"{folder} exists and is no head of vidfeat: choose another output with -o"

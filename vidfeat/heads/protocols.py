@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import DataError
-from vidfeat.evaluate import Evaluation, Interval, accuracy_interval, mean_interval
+from vidfeat.evaluate import (
+    Evaluation,
+    Interval,
+    accuracy_interval,
+    bootstrap_interval,
+    mean_interval,
+)
 from vidfeat.heads.head import Head
 from vidfeat.heads.scorers import Scorer
 from vidfeat.heads.selection import Choice, HeadOptions, fit, make_folds
@@ -298,12 +304,11 @@ def cross_validate(
 def _interval_of_shares(
     share: NDArray[np.float64], samples: Samples, seen: NDArray[np.bool_]
 ) -> Interval:
-    from vidfeat.evaluate import bootstrap_interval
-
     groups = samples.groups if samples.has_groups else np.arange(len(samples))
     if np.ptp(share) == 0:
         return accuracy_interval(share > 0.5, groups[seen])
-    return bootstrap_interval(share, groups[seen])
+    method = f"bootstrap over {'groups' if samples.has_groups else 'videos'}"
+    return bootstrap_interval(share, groups[seen], method=method)
 
 
 @dataclass(frozen=True)

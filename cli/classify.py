@@ -1,0 +1,190 @@
+"""``vidfeat classify``: what is in videos."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vidfeat.cli.options import (
+    HELP_NAMES,
+    OutputPath,
+    make_encoder,
+    network_options,
+    plan_choice,
+    plan_options,
+)
+
+if TYPE_CHECKING:
+    from vidfeat.classify import HeadJudge, Judge, NetworkJudge, VideoPrediction
+
+MOST_PICTURES = 12
+# What a head says itself, so that saying otherwise can only be a mistake.
+OF_THE_HEAD = ("model", "seed", "engine", "compiled")
+
+
+@click.command(
+    "classify",
+    context_settings=HELP_NAMES,
+    epilog="Example: vidfeat classify match.mp4 --head head/ --every-seconds 5",
+)
+@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
+@click.option("--head", "head_folder", metavar="DIR", help="By a head of vidfeat finetune.")
+@click.option("-k", "--top", default=5, show_default=True, help="Classes to name.")
+@click.option("--every-seconds", type=float, help="Name them for each stretch of so many seconds.")
+@click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
+@click.option("--plot", type=OutputPath(), metavar="FILE", help="Draw them: .png, .svg or .pdf.")
+@click.option("--scores", type=OutputPath(), metavar="FILE", help="Write all scores as HDF5.")
+@network_options()
+@plan_options()
+@click.pass_context
+def command(ctx: click.Context, **values: Any) -> int:
+    """Say what is in videos: by the network's own classes, or by a head.
+
+    VIDEO is a file, a folder that is searched through, or (with --head) a feature file.
+    """
+    from vidfeat.classify import classify_clips
+    from vidfeat.errors import VideoError
+
+    videos: tuple[str, ...] = values.pop("videos")
+    plot, scores_file = values.pop("plot"), values.pop("scores")
+    as_json, top, every = values.pop("as_json"), values.pop("top"), values.pop("every_seconds")
+    if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise click.UsageError(f"--plot writes .png, .svg or .pdf, not {plot.name!r}")
+    judge = _judge(ctx, values, every, needs_encoder=not all(map(_is_features, videos)))
+    found: list[VideoPrediction] = []
+    failures = 0
+    for path, read in _clips(judge, videos):
+        try:
+            clips = read()
+        except VideoError as error:
+            click.echo(f"{path}: {error}", err=True)
+            failures += 1
+            continue
+        found.append(classify_clips(judge, path, clips, top=top, every_seconds=every))
+        if not as_json:
+            _show(found[-1])
+    if as_json:
+        import json
+
+        click.echo(json.dumps([video.to_dict() for video in found], indent=2, ensure_ascii=False))
+    if found and scores_file is not None:
+        _write_scores(scores_file, judge, found)
+    if found and plot is not None:
+        _draw(plot, found)
+    if not found:
+        click.echo("not one video could be classified", err=True)
+        return 2
+    return 1 if failures else 0
+
+
+def _judge(
+    ctx: click.Context, values: dict[str, Any], every: float | None, *, needs_encoder: bool
+) -> HeadJudge | NetworkJudge:
+    from vidfeat.classify import HeadJudge, NetworkJudge, time_line_plan
+
+    folder = values.pop("head_folder")
+    if folder is None:
+        choice = time_line_plan(plan_choice(dict(values)), every)
+        values |= {"hop_seconds": choice.hop_seconds, "tail": choice.tail}
+        encoder = make_encoder(values)
+        for note in encoder.notes:
+            click.echo(f"note: {note}", err=True)
+        return NetworkJudge(encoder)
+    from vidfeat.encoder import encoder_from_description
+    from vidfeat.heads.head import Head
+
+    for name in OF_THE_HEAD:
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = "compile" if name == "compiled" else name
+            raise click.UsageError(f"--{option} and --head exclude each other: the head says it")
+    head = Head.load(folder)
+    if not needs_encoder:
+        return HeadJudge(head)
+    precision = ctx.get_parameter_source("precision")
+    given = precision is not None and precision.name == "COMMANDLINE"
+    judge = HeadJudge(
+        head,
+        encoder_from_description(
+            head.encoder,
+            values["weights"],
+            device=values["device"],
+            plan=time_line_plan(plan_choice(values), every),
+            precision=values["precision"] if given else None,
+            batch_size=values["batch_size"],
+        ),
+    )
+    if judge.warning:
+        click.echo(f"warning: {judge.warning}", err=True)
+    return judge
+
+
+def _is_features(path: str) -> bool:
+    with open(path, "rb") if Path(path).is_file() else open(os.devnull, "rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n"
+
+
+def _clips(judge: HeadJudge | NetworkJudge, videos: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """Name and reader of each video: of files, of folders, of feature files."""
+    from vidfeat.classify import NetworkJudge
+    from vidfeat.listing import list_videos
+    from vidfeat.paths import identity_to_path, path_to_identity
+    from vidfeat.store import FeatureStore
+
+    for given in videos:
+        if _is_features(given):
+            if isinstance(judge, NetworkJudge):
+                raise click.UsageError(f"{given} is a feature file: give a --head for it")
+            with FeatureStore(given) as store:
+                warning = judge.check_store(store)
+                if warning:
+                    click.echo(f"warning: {warning}", err=True)
+                for path, clips in store:
+                    yield path, lambda clips=clips: clips
+        elif Path(given).is_dir():
+            for video in list_videos([given]).videos:
+                path = str(Path(given) / identity_to_path(video.identity))
+                yield path_to_identity(path), lambda path=path: judge.read(path)
+        else:
+            yield path_to_identity(given), lambda given=given: judge.read(given)
+
+
+def _show(video: VideoPrediction) -> None:
+    click.echo(click.style(video.path, bold=True))
+    for prediction in video.predictions:
+        click.echo(f"  {prediction.score:7.1%}  {prediction.label}")
+    for segment in video.segments:
+        best = segment.predictions[0]
+        when = f"{segment.start_seconds:8.1f} to {segment.end_seconds:.1f} s"
+        click.echo(f"  {when:<22}  {best.score:6.1%}  {best.label}")
+
+
+def _write_scores(path: Path, judge: Judge, found: list[VideoPrediction]) -> None:
+    import numpy as np
+
+    from vidfeat.scores import Scores, write_scores
+
+    write_scores(
+        path,
+        Scores(
+            paths=tuple(video.path for video in found),
+            scores=np.stack([video.scores for video in found]).astype(np.float32),
+            classes=tuple(judge.classes),
+            labels=np.full(len(found), -1, dtype=np.int64),
+            source={"command": "classify"},
+        ),
+    )
+
+
+def _draw(path: Path, found: list[VideoPrediction]) -> None:
+    from vidfeat.files import atomic_write
+    from vidfeat.plots import classified
+
+    if len(found) > MOST_PICTURES:
+        click.echo(f"--plot draws the first {MOST_PICTURES} of {len(found)} videos", err=True)
+    with classified(found[:MOST_PICTURES]) as made, atomic_write(path) as temporary:
+        made.savefig(temporary, format=path.suffix[1:].lower())

@@ -1,0 +1,289 @@
+"""What is in a video: by a trained head, or by the network's own classes; along its time too.
+
+::
+
+    judge = HeadJudge(Head.load("head/"))
+    found = classify_video(judge, "video.mp4", every_seconds=2.0)
+    found.predictions[0].label, found.segments[3].predictions[0].label
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.embeddings import Embeddings
+from vidfeat.errors import UsageError, VideoError
+from vidfeat.heads.head import Head
+from vidfeat.heads.scorers import softmax
+
+if TYPE_CHECKING:
+    from vidfeat.encoder import Encoder, PlanChoice
+    from vidfeat.store import FeatureStore
+
+CLIPS_PER_SECOND_OF_TIME_LINE = 1.0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class and its score, 0 to 1."""
+
+    label: str
+    score: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"label": self.label, "score": self.score}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a video and what is in it, best first."""
+
+    start_seconds: float
+    end_seconds: float
+    predictions: tuple[Prediction, ...]
+
+
+@dataclass(frozen=True)
+class VideoPrediction:
+    """What is in a video.
+
+    Attributes:
+        path: the video.
+        predictions: the best classes, best first.
+        segments: along the time line; empty where none was asked for.
+        scores: (C,) of all classes.
+    """
+
+    path: str
+    predictions: tuple[Prediction, ...]
+    segments: tuple[Segment, ...] = ()
+    scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; ``segments`` only along a time line."""
+        values: dict[str, Any] = {
+            "path": self.path,
+            "predictions": [prediction.to_dict() for prediction in self.predictions],
+        }
+        if self.segments:
+            values["segments"] = [
+                {
+                    "start_seconds": segment.start_seconds,
+                    "end_seconds": segment.end_seconds,
+                    "predictions": [prediction.to_dict() for prediction in segment.predictions],
+                }
+                for segment in self.segments
+            ]
+        return values
+
+
+class Judge(Protocol):
+    """What turns a video's clips into class scores."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names, in the order of the scores."""
+
+    def read(self, path: str | os.PathLike[str]) -> Embeddings:
+        """One row a clip of a video file, with its seconds."""
+
+    def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """Class scores (C,) of some clips of one video together."""
+
+
+class HeadJudge:
+    """A trained head and, for video files, the encoder whose vectors it takes.
+
+    Args:
+        head: the head.
+        encoder: for video files; None where only stored features are judged.
+
+    Raises:
+        FingerprintError: the encoder's vectors are of another space.
+    """
+
+    def __init__(self, head: Head, encoder: Encoder | None = None) -> None:
+        self.head = head
+        self.encoder = encoder
+        self.warning: str | None = None
+        if encoder is not None:
+            self.warning = head.check_encoder(
+                encoder.describe(),
+                encoder.space_fingerprint,
+                encoder.run_fingerprint,
+                name="the encoder",
+            )
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The head's classes."""
+        return self.head.classes
+
+    def check_store(self, store: FeatureStore) -> str | None:
+        """Whether stored features can be judged; a warning where plan or precision differ.
+
+        Raises:
+            FingerprintError: they are of another space.
+        """
+        return self.head.check_encoder(
+            store.encoder,
+            store.space_fingerprint,
+            store.run_fingerprint,
+            name=os.fspath(store.path),
+        )
+
+    def read(self, path: str | os.PathLike[str]) -> Embeddings:
+        """The vectors of a video file's clips.
+
+        Raises:
+            VideoError: it cannot be read.
+            UsageError: there is no encoder.
+        """
+        if self.encoder is None:
+            raise UsageError("video files need an encoder: give one to HeadJudge")
+        return self.encoder.encode(path)
+
+    def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """Class scores (C,) of clip vectors (N, D)."""
+        return self.head.scores(rows)
+
+
+class NetworkJudge:
+    """The network's own classes: the mean over clips of the softmax of its logits."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self._classes = tuple(encoder.class_names or ())
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Class names of the weights; numbers where these say none."""
+        return self._classes
+
+    def read(self, path: str | os.PathLike[str]) -> Embeddings:
+        """The logits of a video file's clips.
+
+        Raises:
+            VideoError: it cannot be read.
+        """
+        from vidfeat.clips import Clip, ClipStream
+
+        encoder = self.encoder
+        stream = ClipStream(path, encoder.plan, encoder.preprocess)
+        restarts, logits, seconds = 0, list[NDArray[np.float32]](), list[tuple[float, float]]()
+        batch: list[Clip] = []
+        for clip in stream:
+            if stream.restarts != restarts:  # the video was counted anew: all before is void
+                restarts, logits, seconds, batch = stream.restarts, [], [], []
+            batch.append(clip)
+            seconds.append((clip.start_seconds, clip.end_seconds))
+            if len(batch) == encoder.batch_size:
+                logits.append(encoder.predict_clips(np.stack([c.frames_THWC for c in batch])))
+                batch = []
+        if batch:
+            logits.append(encoder.predict_clips(np.stack([c.frames_THWC for c in batch])))
+        start, end = np.array(seconds).T
+        rows = np.concatenate(logits)
+        if not self._classes:
+            self._classes = tuple(f"class {i}" for i in range(rows.shape[1]))
+        return Embeddings(rows, start, end)
+
+    def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """Class scores (C,) of clip logits (N, C)."""
+        return np.asarray(softmax(np.asarray(rows, dtype=np.float64)).mean(axis=0))
+
+
+def time_line_plan(plan: PlanChoice, every_seconds: float | None) -> PlanChoice:
+    """Lay about a clip a second, where a time line is asked for and no layout of clips is.
+
+    Raises:
+        UsageError: ``every_seconds`` is not above 0.
+    """
+    from dataclasses import replace
+
+    if every_seconds is None:
+        return plan
+    if not (every_seconds > 0 and math.isfinite(every_seconds)):
+        raise UsageError(f"--every-seconds must be above 0, not {every_seconds:g}")
+    if plan.hop_frames or plan.hop_seconds or plan.clips:
+        return plan
+    clips = math.ceil(every_seconds * CLIPS_PER_SECOND_OF_TIME_LINE)
+    return replace(plan, hop_seconds=every_seconds / clips, tail=plan.tail or "flush")
+
+
+def classify_video(
+    judge: Judge,
+    path: str | os.PathLike[str],
+    *,
+    top: int = 5,
+    every_seconds: float | None = None,
+) -> VideoPrediction:
+    """Judge one video file.
+
+    Args:
+        judge: a head or a network.
+        path: the file.
+        top: how many classes to name.
+        every_seconds: also name them for each stretch of so many seconds.
+
+    Raises:
+        VideoError: the file cannot be read.
+    """
+    clips = judge.read(path)
+    if not len(clips):
+        raise VideoError("no clip could be read", kind="no_frames", path=os.fspath(path))
+    return classify_clips(judge, os.fspath(path), clips, top=top, every_seconds=every_seconds)
+
+
+def classify_clips(
+    judge: Judge,
+    path: str,
+    clips: Embeddings,
+    *,
+    top: int = 5,
+    every_seconds: float | None = None,
+) -> VideoPrediction:
+    """Judge a video whose clips are there already; see `classify_video`."""
+    if top < 1:
+        raise UsageError(f"--top must be 1 or more, not {top}")
+    scores = judge.scores(clips.vectors)
+    segments: list[Segment] = []
+    if every_seconds is not None:
+        segments = _segments(judge, clips, top, every_seconds)
+    return VideoPrediction(path, _best(judge, scores, top), tuple(segments), scores)
+
+
+def _segments(judge: Judge, clips: Embeddings, top: int, every_seconds: float) -> list[Segment]:
+    """Stretches of equal length from 0 to the last clip's end.
+
+    A clip belongs to the stretch that its middle lies in; a stretch without one takes the clip
+    whose middle is nearest to its own.
+    """
+    middle = (clips.start_seconds + clips.end_seconds) / 2
+    end = float(clips.end_seconds.max())
+    # A rest of a hundredth (60 s at 29.97 frames per second are 60.06 s) is no stretch of its own.
+    count = max(1, math.ceil(end / every_seconds - 0.01))
+    place = np.minimum((middle / every_seconds).astype(np.int64), count - 1)
+    segments = []
+    for number in range(count):
+        start = number * every_seconds
+        stop = end if number == count - 1 else start + every_seconds
+        inside = np.flatnonzero(place == number)
+        if not len(inside):
+            inside = np.array([np.abs(middle - (start + stop) / 2).argmin()])
+        scores = judge.scores(clips.vectors[inside])
+        segments.append(Segment(start, stop, _best(judge, scores, top)))
+    return segments
+
+
+def _best(judge: Judge, scores: NDArray[np.float64], top: int) -> tuple[Prediction, ...]:
+    order = np.argsort(-scores, kind="stable")[:top]
+    return tuple(Prediction(judge.classes[int(i)], float(scores[i])) for i in order)
