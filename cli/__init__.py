@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "Measure a network by the paper's protocol; fuse two streams."),
     "prepare": ("prepare", "Re-encode a dataset's videos once for training."),
     "plot": ("plot", "Draw the curves of a training run."),
+    "merge": ("merge", "Put the feature files of shards into one."),
     "export-features": ("export_features", "Write features as npy files or as a parquet table."),
 }
 

@@ -164,7 +164,7 @@ def require_same_run(
 
 
 def _difference(found: RunIdentity, wanted: RunIdentity) -> str:
-    before, now = _flat("", dict(found.encoder)), _flat("", dict(wanted.encoder))
+    before, now = flat_settings(found.encoder), flat_settings(wanted.encoder)
     before |= {"dtype": found.dtype, "dimension": found.dimension}
     now |= {"dtype": wanted.dtype, "dimension": wanted.dimension}
     absent = object()
@@ -180,13 +180,14 @@ def _difference(found: RunIdentity, wanted: RunIdentity) -> str:
     return "; ".join(told[:6]) + more
 
 
-def _flat(prefix: str, value: Any) -> dict[str, Any]:
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings by dotted names: ``{"plan": {"frames": 16}}`` is ``{"plan.frames": 16}``."""
-    if not isinstance(value, Mapping):
-        return {prefix: list(value) if isinstance(value, tuple) else value}
     flat: dict[str, Any] = {}
-    for key, part in value.items():
-        flat |= _flat(f"{prefix}.{key}" if prefix else str(key), part)
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": part for inner, part in flat_settings(value).items()}
+        else:
+            flat[name] = list(value) if isinstance(value, tuple) else value
     return flat
 
 

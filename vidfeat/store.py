@@ -313,6 +313,11 @@ class FeatureStore:
             lambda: Embeddings(self._vectors[rows], self._start[rows], self._end[rows])
         )
 
+    def read_videos(self, rows: slice) -> NDArray[np.int64]:
+        """The row of ``/videos`` of some consecutive rows of ``/vectors``."""
+        self._here()
+        return self._read(lambda: np.asarray(self._handle["video"][rows], dtype=np.int64))
+
     def __iter__(self) -> Iterator[tuple[str, Embeddings]]:
         """Every video with its embeddings, in the order of the file."""
         block = Embeddings(np.empty((0, self.dimension), np.float32), np.empty(0), np.empty(0))

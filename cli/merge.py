@@ -1,0 +1,32 @@
+"""``vidfeat merge``: the feature files of shards into one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vidfeat.cli.options import HELP_NAMES
+
+
+@click.command(
+    "merge",
+    context_settings=HELP_NAMES,
+    epilog="Example: vidfeat merge shard-*.h5 -o features.h5",
+)
+@click.argument(
+    "parts", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PART..."
+)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The one feature file."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
+def command(parts: tuple[Path, ...], output: Path, overwrite: bool) -> None:
+    """Put the feature files of all shards of one run (extract --shard K/N) into one."""
+    from vidfeat.merge import merge_stores
+
+    report = merge_stores(parts, output, overwrite=overwrite)
+    click.echo(
+        f"{output}: {report.videos:,} videos, {report.clips:,} clips and {report.failures:,} "
+        f"errors of {len(parts)} shards"
+    )
