@@ -255,33 +255,37 @@ class Recipe:
 
 
 def change(recipe: Recipe, settings: Iterable[str]) -> Recipe:
-    """Apply ``section.key=value`` settings, in order; values are written as in TOML.
+    """Apply ``section.key=value`` settings; values are written as in TOML, the last one counts.
 
     Text needs no quotes: ``model.name=r3d_18`` and ``train.milestones=[2,4]`` both work.
 
     Raises:
         UsageError: no such key, a value of another type, or one that the section refuses.
     """
+    gathered: dict[str, dict[str, Any]] = {}  # settings of a section may need each other
     for setting in settings:
-        key, equals, text = setting.partition("=")
-        key = key.strip()
+        key, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
             raise UsageError(
                 f"--set takes section.key=value, such as train.lr=0.02, not {setting!r}"
             )
         section, _, name = key.partition(".")
-        part = name.partition(".")
-        if section not in _sections(recipe) or not name:
+        if section not in _sections(recipe):
             raise UsageError(f"--set {key}: no such setting{_near(key, recipe)}")
         config = getattr(recipe, section)
-        if part[0] == "layer_lr" and part[2]:
-            value: Any = {**config.layer_lr, part[2]: float(_literal(text))}
-            name = part[0]
-        else:
-            value = _literal(text)
-        changed = _with_value(config, section, name, value, key, recipe)
-        recipe = replace(recipe, **{section: changed})
-    return recipe
+        values = gathered.setdefault(section, {})
+        value = _literal(text)
+        if name.startswith("layer_lr."):
+            value = {**values.get("layer_lr", config.layer_lr), name.partition(".")[2]: value}
+            name = "layer_lr"
+        hints = get_type_hints(type(config))
+        if name not in hints:
+            raise UsageError(f"--set {key}: no such setting{_near(key, recipe)}")
+        values[name] = _as_type(value, hints[name], key)
+    changed = {
+        section: replace(getattr(recipe, section), **values) for section, values in gathered.items()
+    }
+    return replace(recipe, **changed)
 
 
 def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
@@ -334,13 +338,6 @@ def differences(first: Recipe, second: Recipe, *, but: Iterable[str] = ()) -> li
             if section not in skipped and key not in skipped and b[section][name] != value:
                 found.append(key)
     return found
-
-
-def _with_value(config: Any, section: str, name: str, value: Any, key: str, recipe: Recipe) -> Any:
-    hints = get_type_hints(type(config))
-    if name not in hints:
-        raise UsageError(f"--set {key}: no such setting{_near(key, recipe)}")
-    return replace(config, **{name: _as_type(value, hints[name], f"{section}.{name}")})
 
 
 def _literal(text: str) -> Any:

@@ -124,13 +124,13 @@ def layerwise(dataset: str, *, name: str, about: str) -> Recipe:
 
 
 def tiny() -> Recipe:
-    """A small labelled folder, on a CPU, in minutes: small frames, few of them, ten layers."""
+    """A small labelled folder, on a CPU, in minutes: few small frames, ten narrow layers."""
     return Recipe(
         name="tiny",
         about="any small labelled folder, on a CPU, in minutes",
         data=DataConfig(dataset="auto", frames=8, scale=(64, 86), crop=56),
         augment=AugmentConfig(flip=0.5),
-        model=ModelConfig(name="r2plus1d_10"),
+        model=ModelConfig(name="r2plus1d_10_w16"),
         train=TrainConfig(
             epochs=12,
             epoch_clips=0,
