@@ -38,7 +38,7 @@ slow: $(VENV)/.ready-test
 	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/.ready-test
-	$(BIN)/python -m tests.bench
+	$(BIN)/python tests/bench
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"vidfeat needs Python 3.11 or newer, and $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.12")'

@@ -66,8 +66,8 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     """
     from vidfeat.cli.extract_output import FailureLines, live, say_summary
     from vidfeat.encoder import Encoder
-    from vidfeat.extract import ExtractOptions, extract
-    from vidfeat.listing import parse_shard, read_list
+    from vidfeat.extract import ExtractOptions, check_output, extract
+    from vidfeat.listing import list_videos, parse_shard, read_list
 
     paths = list(values.pop("paths"))
     for name, separator in (("list_file", b"\n"), ("list0_file", b"\0")):
@@ -89,6 +89,9 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     output: Path = values.pop("output")
     root, segments = values.pop("root"), values.pop("segments")
     dry_run, stats_file = values.pop("dry_run"), values.pop("stats_file")
+    # All that can be wrong with the command is said before the network is loaded.
+    listing = list_videos(paths, root, segments)
+    check_output(output)
     encoder: Encoder = make_encoder(values)
     for note in encoder.notes:
         click.echo(f"note: {note}", err=True)
@@ -96,15 +99,14 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         from vidfeat.cli.extract_output import say_dry_run
         from vidfeat.dry_run import dry_run as estimate
 
-        say_dry_run(estimate(paths, encoder, root=root, segments=segments, options=options))
+        say_dry_run(estimate(listing, encoder, options=options))
         return 0
     with ExitStack() as stack:
         show = stack.enter_context(live())
         report = extract(
-            paths,
+            listing,
             output,
             encoder,
-            root=root,
             segments=segments,
             options=options,
             progress=show,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -15,7 +13,7 @@ from vidfeat.decode.pool import DecodePool
 from vidfeat.decode.tasks import ClipSource, Finished, Started, VideoTask
 from vidfeat.encoder import Encoder
 from vidfeat.extract import DECODED_FRAMES_PER_WORKER, ExtractOptions
-from vidfeat.listing import list_videos, total_bytes
+from vidfeat.listing import Listing, total_bytes
 
 
 @dataclass(frozen=True)
@@ -36,20 +34,13 @@ class DryRun:
 
 
 def dry_run(
-    inputs: Sequence[str | os.PathLike[str]],
+    listing: Listing,
     encoder: Encoder,
     *,
-    root: str | os.PathLike[str] | None = None,
-    segments: str | os.PathLike[str] | None = None,
     options: ExtractOptions | None = None,
 ) -> DryRun:
-    """Measure all videos (packets only, where they suffice) and one batch of the network.
-
-    Raises:
-        UsageError: inputs that cannot be meant, or hold no video.
-    """
+    """Measure all videos (packets only, where they suffice) and one batch of the network."""
     options = options or ExtractOptions()
-    listing = list_videos(inputs, root, segments)
     if options.shard is not None:
         listing = listing.shard(*options.shard)
     source = ClipSource(encoder.plan, encoder.preprocess, options.limits)

@@ -83,7 +83,7 @@ def default_workers() -> int:
 
 
 def extract(
-    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    inputs: Listing | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],
     encoder: Encoder,
     *,
@@ -99,7 +99,7 @@ def extract(
     again. Videos that have disappeared from below the root are dropped from it.
 
     Args:
-        inputs: folders (searched through) and files.
+        inputs: folders (searched through) and files, or what :func:`list_videos` made of them.
         output: the feature file.
         encoder: what turns clips into vectors, with the plan of the clips.
         root: what the paths in the file are relative to.
@@ -116,14 +116,15 @@ def extract(
         StoreError: the output is no feature file, was made otherwise, or another run writes it.
         NothingDoneError: every video failed.
     """
+    options = options or ExtractOptions()
     if isinstance(inputs, (str, os.PathLike)):
         inputs = [inputs]
-    options = options or ExtractOptions()
-    listing = list_videos(inputs, root, segments)
+    listing = inputs if isinstance(inputs, Listing) else list_videos(inputs, root, segments)
     if options.shard is not None:
         listing = listing.shard(*options.shard)
     target = Path(output)
-    _prepare_output(target)
+    check_output(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
     identity = _identity(encoder, options, listing, segments)
     with ExitStack() as stack:
         stack.enter_context(OutputLock(target))
@@ -161,10 +162,16 @@ def extract(
     return run.report
 
 
-def _prepare_output(target: Path) -> None:
+def check_output(target: Path) -> None:
+    """Refuse an output that would have to be destroyed; quick, and before any work.
+
+    Raises:
+        StoreError: a folder, or a file that is no feature file: not touched, --overwrite or not.
+    """
     if target.is_dir():
         raise StoreError(f"{target} is a folder: name a file, as {target / 'features.h5'}")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        FeatureStore(target).close()
 
 
 def _identity(

@@ -22,7 +22,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
@@ -69,6 +68,32 @@ class _Unit:
     answers: deque[tuple[Any, ...]] = field(default_factory=deque)
     over: bool = False
     last_of_video: bool = True
+
+
+class _Held:
+    """A decoded clip that waits for its turn: in a slot, or moved out of it."""
+
+    def __init__(self, child: _Child, index: int, slot: int, start: float, end: float) -> None:
+        self._child: _Child | None = child
+        self._slot = slot
+        self.index = index
+        self.seconds = (start, end)
+        self.frames_THWC: NDArray[np.uint8] = child.slots[slot]
+
+    def release(self) -> None:
+        """Give the slot back, once."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.release(self._slot)
+
+    def move_out(self) -> None:
+        """Copy the frames, so that the slot serves something more urgent."""
+        self.frames_THWC = self.frames_THWC.copy()
+        self.release()
+
+    def is_of(self, child: _Child) -> bool:
+        """Whether it fills a slot of this process."""
+        return self._child is child
 
 
 class _Child:
@@ -210,10 +235,11 @@ class DecodePool:
         if kind == "started":
             yield unit.task, Started(*answer[1:])
         elif kind == "clip":
-            child, index, slot, start, end = answer[1:]
-            release = partial(child.release, slot)
-            frames = child.slots[slot]
-            yield unit.task, ClipReady(index, frames, start, end, release)
+            held: _Held = answer[1]
+            yield (
+                unit.task,
+                ClipReady(held.index, held.frames_THWC, *held.seconds, held.release),
+            )
         elif kind == "split":
             pass  # its pieces have taken its place
         elif kind == "recounted":
@@ -239,7 +265,7 @@ class DecodePool:
         """Forget a unit: give back its slots, and end the process that is still at it."""
         for answer in unit.answers:
             if answer[0] == "clip":
-                answer[1].release(answer[3])
+                answer[1].release()
         unit.answers.clear()
         child = unit.worker
         if child is not None and child.unit is unit and not unit.over:
@@ -258,7 +284,40 @@ class DecodePool:
                     return
                 unit = _Unit(task)
                 self._units.append(unit)
+            self._make_room(child, unit)
             child.give(unit)
+        head = self._units[0] if self._units else None
+        if head is not None and head.worker is None and not head.over:
+            self._preempt(head)
+
+    def _make_room(self, child: _Child, unit: _Unit) -> None:
+        """See that a process has slots for a unit, though clips of later ones may fill them.
+
+        Those are taken out of their slots; else the two would wait for each other for ever.
+        """
+        for later in reversed(self._units):
+            if later is unit:
+                return
+            for answer in later.answers:
+                if answer[0] == "clip" and answer[1].is_of(child):
+                    if len(child.held) <= len(child.slots) // 2:
+                        return
+                    answer[1].move_out()
+
+    def _preempt(self, head: _Unit) -> None:
+        """Take the process that works farthest ahead for the head of the order.
+
+        Rare: a video had to be started over while all processes stand in later, long ones, which
+        they cannot leave before the head is through. The one taken is started again, later.
+        """
+        for later in reversed(self._units):
+            child = later.worker
+            if child is not None and child.unit is later and not later.over:
+                later.answers.clear()
+                later.worker = None
+                self._replace(child)
+                self._children[-1].give(head)
+                return
 
     # -- what the processes say ----------------------------------------------------------------
 
@@ -296,7 +355,7 @@ class DecodePool:
             return
         if message[0] == "clip":
             child.held.add(message[2])
-            unit.answers.append(("clip", child, *message[1:]))
+            unit.answers.append(("clip", _Held(child, *message[1:])))
             return
         if message[0] == "split":
             pieces = cut_at_keys(*message[1:], size=self._piece_clips)
@@ -317,16 +376,18 @@ class DecodePool:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.process.wait(timeout=5)
             error = _death(child.process.returncode)
+        self.stats.processes_lost += 1
         self._replace(child)
         if unit is not None and not unit.over:
             unit.over = True
             unit.answers.append(("done", error, None))
 
     def _replace(self, child: _Child) -> None:
+        """End a process and start another, which stands last in the list."""
         child.kill()
         child.unit = None
-        self.stats.processes_lost += 1
-        self._children[self._children.index(child)] = self._new_child()
+        self._children.remove(child)
+        self._children.append(self._new_child())
 
 
 def _death(status: int | None) -> VideoError:
