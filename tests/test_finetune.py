@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from heads_fixtures import identity, names_of, three_classes, write_features
+from sklearn.model_selection import GridSearchCV, GroupKFold
 from video_assets import render
 
 from vidfeat import plots
@@ -16,9 +17,12 @@ from vidfeat.cli.finetune import command, parse_params
 from vidfeat.errors import DataError, StoreError, UsageError
 from vidfeat.evaluate import calibration
 from vidfeat.finetune import FinetuneOptions, finetune
+from vidfeat.heads.estimators import KNNHead
 from vidfeat.heads.head import Head
 from vidfeat.heads.selection import HeadOptions
+from vidfeat.labels import labels_from_folders
 from vidfeat.projection import project
+from vidfeat.store import FeatureStore
 from vidfeat.thumbnails import clip_frames, jpeg
 
 QUICK = HeadOptions(params={"C": 0.1})
@@ -315,6 +319,13 @@ def test_the_command_prints_json(tmp_path):
 )
 def test_parameters_from_texts(texts, expected):
     assert parse_params(texts) == expected
+
+
+def test_anyones_grid_search_runs_on_the_arrays(tmp_path):
+    with FeatureStore(three_classes(tmp_path)) as store:
+        X, y, groups = store.to_arrays(labels_from_folders(store.paths))
+    search = GridSearchCV(KNNHead(), {"n_neighbors": [1, 5]}, cv=GroupKFold(3))
+    assert search.fit(X, y, groups=groups).best_score_ > 0.8
 
 
 # ---------------------------------------------------------------- official splits

@@ -103,7 +103,7 @@ def test_vectors_of_the_test_part_change_no_choice_either():
 def test_folds_keep_groups_together_and_classes_apart():
     groups = np.arange(60) // 3
     samples = make_samples(EASY, groups=groups)
-    folds = make_folds(samples, 5, 0, purpose="a test")
+    folds = make_folds(samples, 5, 0, purpose="a test", remedy="wait")
     assert len(folds) == 5
     assert sorted(np.concatenate([test for _, test in folds])) == list(range(60))
     for train, test in folds:
@@ -130,13 +130,15 @@ def test_grouped_choice_is_not_fooled_by_copies():
 
 def test_fewer_folds_where_a_class_is_small():
     samples = make_samples([0] * 20 + [1] * 3)
-    assert len(make_folds(samples, 5, 0, purpose="a test")) == 3
+    assert len(make_folds(samples, 5, 0, purpose="a test", remedy="wait")) == 3
 
 
 def test_a_class_of_one_video_is_told_with_the_remedy():
     samples = make_samples([0] * 20 + [1] * 20 + [2])
-    with pytest.raises(DataError, match=r"'class2' has one video.*--min-per-class 2"):
+    with pytest.raises(DataError, match=r"'class2' has one video.*--min-per-class 2.*--param"):
         choose(samples, HeadOptions())
+    with pytest.raises(DataError, match=r"'class2' has one video.*--test-share 0"):
+        split_parts(samples)
     smaller, notes = leave_out_small_classes(samples, 2)
     assert smaller.classes == ("class0", "class1")
     assert "class2" in notes[0]

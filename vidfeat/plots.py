@@ -344,7 +344,9 @@ def classified(videos: Sequence[VideoPrediction]) -> Iterator[Figure]:
         lanes = len({segment.predictions[0].label for segment in video.segments})
         heights.append(0.55 + 0.28 * (min(lanes, 8) if video.segments else len(video.predictions)))
     with figure(7.0, sum(heights) + 0.45 * len(videos), rows=len(videos)) as (made, axes):
-        axes[0].get_gridspec().set_height_ratios(heights)
+        grid = axes[0].get_gridspec()
+        assert grid is not None  # axes made by add_subplot have one
+        grid.set_height_ratios(heights)
         for one, video in zip(axes, videos, strict=True):
             one.set_title(shorten(video.path, 70).replace("$", r"\$"))
             if video.segments:

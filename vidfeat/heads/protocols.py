@@ -125,7 +125,13 @@ def hold_out(
         DataError: a class has only one sample, or lies in one group alone.
     """
     folds = max(2, round(1 / share))
-    return make_folds(samples, folds, seed, purpose="a held-out test part")[0]
+    return make_folds(
+        samples,
+        folds,
+        seed,
+        purpose="a held-out test part",
+        remedy="train without a test part by --test-share 0",
+    )[0]
 
 
 def leave_out_small_classes(samples: Samples, least: int) -> tuple[Samples, list[str]]:
@@ -283,7 +289,13 @@ def cross_validate(
     judged = np.zeros(len(samples))
     chosen = []
     for repeat in range(repeats):
-        parts = make_folds(samples, folds, options.seed + repeat, purpose="cross-validation")
+        parts = make_folds(
+            samples,
+            folds,
+            options.seed + repeat,
+            purpose="cross-validation",
+            remedy="judge on one test part, without --cross-validate",
+        )
         for fold, (train, test) in enumerate(parts):
             outcome = train_and_test(samples, train, test, options)
             assert outcome.evaluation is not None

@@ -123,10 +123,19 @@ class Choice:
     folds: int = 0
 
 
-def make_folds(samples: Samples, folds: int, seed: int, *, purpose: str) -> list[Split]:
+def make_folds(
+    samples: Samples, folds: int, seed: int, *, purpose: str, remedy: str
+) -> list[Split]:
     """Stratified folds that keep groups together.
 
     Fewer folds than asked where a class has fewer samples (or groups).
+
+    Args:
+        samples: what is parted.
+        folds: how many.
+        seed: of the shuffling.
+        purpose: what the folds are for, for the message.
+        remedy: what else would help, for the message.
 
     Raises:
         DataError: a class has only one sample, or lies in one group alone.
@@ -139,8 +148,7 @@ def make_folds(samples: Samples, folds: int, seed: int, *, purpose: str) -> list
         what = "group" if samples.has_groups else "video"
         raise DataError(
             f"the class {smallest!r} has one {what} to train on, and {purpose} needs two: label "
-            f"more videos of it, leave the class out with --min-per-class 2, or fix the "
-            "hyper-parameters with --param"
+            f"more of them, leave the class out with --min-per-class 2, or {remedy}"
         )
     count = min(folds, fewest)
     kind = StratifiedGroupKFold if samples.has_groups else StratifiedKFold
@@ -180,7 +188,11 @@ def choose(samples: Samples, options: HeadOptions) -> Choice:
         return Choice(grid[0])
     try:
         folds = make_folds(
-            samples, options.folds, options.seed, purpose="choosing by cross-validation"
+            samples,
+            options.folds,
+            options.seed,
+            purpose="choosing by cross-validation",
+            remedy="fix the hyper-parameters with --param",
         )
     except DataError:
         if len(grid) > 1:
