@@ -25,7 +25,7 @@ from tests.index_fixtures import (
 )
 from vidfeat.errors import DataError, FingerprintError, StoreError, UsageError
 from vidfeat.index import VideoIndex, change_index, copy_index, describe_index, verify_index
-from vidfeat.index.choose import KINDS, choose, count_lists, parse_memory
+from vidfeat.index.choose import KINDS, choose, count_lists, parse_size
 from vidfeat.store import Embeddings, FeatureStore
 from vidfeat.store_write import write_store
 
@@ -308,13 +308,13 @@ def test_kinds_that_cannot_be(features, tmp_path, kind, memory, message):
     [("4GB", 4 * 10**9), ("2GiB", 2 << 30), ("500m", 5 * 10**8), ("1024", 1024), ("1.5k", 1500)],
 )
 def test_memory(text, value):
-    assert parse_memory(text) == value
+    assert parse_size(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "many", "-1GB", "4XB", "nan", "inf"])
 def test_memory_that_is_none(text):
     with pytest.raises(UsageError, match="--max-memory"):
-        parse_memory(text)
+        parse_size(text)
 
 
 # ---------------------------------------------------------------------- refusals

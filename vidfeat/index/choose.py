@@ -160,8 +160,8 @@ def free_memory() -> int:
     return free
 
 
-def parse_memory(text: str) -> int:
-    """Bytes of ``4GB``, ``500M`` or ``2GiB``.
+def parse_size(text: str, option: str = "--max-memory") -> int:
+    """Bytes of ``4GB``, ``500M`` or ``2GiB``; ``option`` is named in the message.
 
     Raises:
         UsageError: not such a size.
@@ -176,5 +176,5 @@ def parse_memory(text: str) -> int:
     except ValueError:
         value = -1.0
     if unit not in units or not 0 < value < 1e18:
-        raise UsageError(f"--max-memory {text!r} is no size: give one such as 500MB, 4GB or 2GiB")
+        raise UsageError(f"{option} {text!r} is no size: give one such as 500MB, 4GB or 2GiB")
     return int(value * units[unit])

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from vidfeat.errors import DataError, StoreError, UsageError
 from vidfeat.files import TEMPORARY_MARK, atomic_folder
 from vidfeat.index.build import Report, mean_of, quiet, train_and_add, write_part
-from vidfeat.index.choose import IndexPlan, choose, parse_memory
+from vidfeat.index.choose import IndexPlan, choose, parse_size
 from vidfeat.index.engine import Engine, read_faiss
 from vidfeat.index.folder import (
     FileEntry,
@@ -85,7 +85,7 @@ def build_index(
     keeps what it has opened.
     """
     tell = report or quiet
-    memory = parse_memory(max_memory) if isinstance(max_memory, str) else max_memory
+    memory = parse_size(max_memory) if isinstance(max_memory, str) else max_memory
     there = target.exists() or target.is_symlink()
     if there and not overwrite:
         raise UsageError(f"{target} exists: give --overwrite to build it anew, or another -o")

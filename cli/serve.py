@@ -1,0 +1,73 @@
+"""``vidfeat serve``: an index as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(
+    "serve",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: vidfeat serve INDEX --labels labels.csv",
+)
+@click.argument("index", type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8765, show_default=True, help="Port; 0 takes a free one.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where the videos are now.")
+@click.option(
+    "--labels", type=click.Path(path_type=Path), metavar="CSV", help="Labels to filter by."
+)
+@click.option("--weights", metavar="NAME|FILE", help="Where the encoder's weights are now.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for pictures and stretches.  [default: the user's cache folder]",
+)
+@click.option("--max-cache", default="2GiB", show_default=True, help="What it may take.")
+@click.option("--max-upload", default="512MiB", show_default=True, help="Largest dropped file.")
+@click.option("--follow-links", is_flag=True, help="Serve videos that links lead out of the root.")
+@click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
+def command(
+    index: Path,
+    host: str,
+    port: int,
+    root: Path | None,
+    labels: Path | None,
+    weights: str | None,
+    device: str,
+    cache: Path | None,
+    max_cache: str,
+    max_upload: str,
+    follow_links: bool,
+    open_page: bool,
+) -> None:
+    """Open INDEX as a page: look through the videos, search by click, drop a file, see the map."""
+    from vidfeat.index.choose import parse_size
+    from vidfeat.web.server import ServeOptions, serve
+
+    def ready(address: str) -> None:
+        click.echo(f"{address}  (Ctrl+C ends it)")
+        if open_page:
+            import webbrowser
+
+            webbrowser.open(address)
+
+    serve(
+        index,
+        ServeOptions(
+            host=host,
+            port=port,
+            root=root,
+            labels=labels,
+            weights=weights,
+            device=device,
+            cache=cache,
+            most_cache_bytes=parse_size(max_cache, "--max-cache"),
+            most_upload_bytes=parse_size(max_upload, "--max-upload"),
+            follow_links=follow_links,
+        ),
+        ready=ready,
+    )

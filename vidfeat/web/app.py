@@ -1,0 +1,438 @@
+"""The server of the search page: answers about one index, its pictures and its videos.
+
+=============================  ==================================================================
+``GET /``                      the page; ``/static/NAME`` its parts
+``GET /api/index``             sizes, folders, labels
+``GET /api/videos``            a page of the videos that pass the filters
+``GET /api/videos/ID``         one video, and whether the browser can play its file
+``GET /api/search``            answers to a video or upload, or a stretch of it
+``POST /api/upload``           embed the video in the body, and answer to it
+``GET /api/map``               points of the map (202 while it is made)
+``GET /thumb/ID``              a picture at second ``t``
+``GET /media/ID``              the file, with ranges
+``GET /clip/ID``               a stretch as MP4, for files that browsers do not play
+=============================  ==================================================================
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import numpy as np
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from vidfeat.errors import (
+    FingerprintError,
+    StoreError,
+    UsageError,
+    VideoError,
+    VidfeatError,
+    WeightsError,
+)
+from vidfeat.index import Match, Query, VideoIndex
+from vidfeat.web.atlas import MapMaker
+from vidfeat.web.cache import Cache
+from vidfeat.web.catalog import Catalog, MediaFile
+from vidfeat.web.guard import Guard
+from vidfeat.web.transcode import MOST_SECONDS, browser_type, transcode
+from vidfeat.web.uploads import TooLargeError, Upload, Uploads
+
+STATIC = {
+    "page.html": "text/html; charset=utf-8",
+    "style.css": "text/css; charset=utf-8",
+    "app.js": "text/javascript; charset=utf-8",
+    "grid.js": "text/javascript; charset=utf-8",
+    "player.js": "text/javascript; charset=utf-8",
+    "map.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+MOST_RESULTS = 200
+MOST_LISTED = 500
+MOST_CLIPS = 2000
+THUMBNAIL_WIDTH = 320
+_KEEP = {"cache-control": "private, max-age=86400"}
+_FRESH = {"cache-control": "no-store"}
+
+
+@dataclass
+class Site:
+    """What the handlers work with."""
+
+    index: VideoIndex
+    catalog: Catalog
+    cache: Cache
+    uploads: Uploads
+    work: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(2))
+    """Decoding and transcoding at a time."""
+    types: dict[str, str | None] = field(default_factory=dict)
+    """Media types of files that were looked at, by their keys."""
+
+    def __post_init__(self) -> None:
+        self.map = MapMaker(self.index, self.cache)
+
+    def media_type(self, file: MediaFile) -> str | None:
+        """The type of a file that browsers play, None for others."""
+        if file.key not in self.types:
+            if len(self.types) > 100_000:
+                self.types.clear()
+            self.types[file.key] = browser_type(file.path)
+        return self.types[file.key]
+
+
+def create_app(
+    index: VideoIndex,
+    catalog: Catalog,
+    cache: Cache,
+    uploads: Uploads,
+    hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "::1"),
+) -> Starlette:
+    """The application, guarded."""
+    site = Site(index, catalog, cache, uploads)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        uploads.close()
+
+    def route(path: str, handler: Callable[..., Response], *names: str) -> Route:
+        def endpoint(request: Request) -> Response:
+            try:
+                return handler(site, request)
+            except VidfeatError as error:
+                return failure(error)
+
+        endpoint.__name__ = handler.__name__
+        return Route(path, endpoint, methods=list(names) or ["GET"])
+
+    async def upload(request: Request) -> Response:
+        return await _upload(site, request)
+
+    app = Starlette(
+        routes=[
+            route("/", _page),
+            route("/static/{name}", _static),
+            route("/api/index", _index),
+            route("/api/videos", _videos),
+            route("/api/videos/{video}", _video),
+            route("/api/search", _search),
+            Route("/api/upload", upload, methods=["POST"]),
+            route("/api/map", _map),
+            route("/thumb/{video}", _thumb),
+            route("/media/{video}", _media),
+            route("/clip/{video}", _clip),
+        ],
+        middleware=[Middleware(Guard, hosts=hosts)],
+        exception_handlers={HTTPException: _http_error},
+        lifespan=lifespan,
+    )
+    app.state.site = site
+    return app
+
+
+# ---------------------------------------------------------------------- errors and parameters
+
+
+def failure(error: VidfeatError) -> JSONResponse:
+    """An error of the library as an answer; none of them is the server's fault."""
+    status = 400
+    if isinstance(error, (FingerprintError, WeightsError)):
+        status = 409
+    elif isinstance(error, StoreError):
+        status = 404
+    elif isinstance(error, VideoError):
+        status = 422
+    return JSONResponse({"error": str(error)}, status_code=status, headers=_FRESH)
+
+
+def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    headers = {**(error.headers or {}), **_FRESH}
+    return JSONResponse({"error": error.detail}, status_code=error.status_code, headers=headers)
+
+
+def _integer(request: Request, name: str, default: int, low: int, high: int) -> int:
+    text = request.query_params.get(name)
+    if text is None or text == "":
+        return default
+    if not text.isascii() or not text.lstrip("-").isdigit() or len(text) > 12:
+        raise UsageError(f"{name} is {text[:40]!r}, expected a whole number")
+    number = int(text)
+    if not low <= number <= high:
+        raise UsageError(f"{name} is {number}, expected {low} to {high}")
+    return number
+
+
+def _seconds(request: Request, name: str) -> float | None:
+    text = request.query_params.get(name)
+    if text is None or text == "":
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1e7:
+        raise UsageError(f"{name} is {text[:40]!r}, expected seconds")
+    return number
+
+
+def _video_number(request: Request) -> int:
+    text = request.path_params["video"]
+    if not text.isascii() or not text.isdigit() or len(text) > 12:
+        raise StoreError("there is no such video")
+    return int(text)
+
+
+def _known_video(site: Site, number: int) -> int:
+    if not site.catalog.has(number):
+        raise StoreError("there is no such video")
+    return number
+
+
+def _source(site: Site, request: Request) -> MediaFile:
+    """The file of a video or of an upload."""
+    text = request.path_params["video"]
+    if text.startswith("u"):
+        upload = site.uploads.get(text[1:])
+        if upload is None:
+            raise StoreError("there is no such upload any more: drop the file again")
+        return MediaFile(upload.path, upload.path.stat())
+    file = site.catalog.file(_known_video(site, _video_number(request)))
+    if file is None:
+        raise StoreError("the file of this video is missing: say where it is with --root")
+    return file
+
+
+def _filters(request: Request) -> dict[str, str]:
+    return {name: request.query_params.get(name, "")[:500] for name in ("folder", "label")}
+
+
+# ---------------------------------------------------------------------- the page
+
+
+def _page(_site: Site, _request: Request) -> Response:
+    return _file_of_page("page.html")
+
+
+def _static(_site: Site, request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in STATIC:
+        raise HTTPException(404, "there is no such file")
+    return _file_of_page(name)
+
+
+def _file_of_page(name: str) -> Response:
+    body = (files("vidfeat.web") / "static" / name).read_bytes()
+    return Response(body, media_type=STATIC[name], headers={"cache-control": "no-cache"})
+
+
+# ---------------------------------------------------------------------- the videos
+
+
+def _index(site: Site, _request: Request) -> Response:
+    head = site.index.head
+    return JSONResponse(
+        {
+            "name": site.index.path.resolve().name,
+            "videos": head.num_videos,
+            "clips": head.num_clips,
+            "dimension": head.dimension,
+            "kind": head.kind,
+            "model": head.encoder.get("model", ""),
+            "version": f"{head.space_fingerprint[:8]}-{head.generation}-{head.created}",
+            "folders": site.catalog.counts("folder")[:2000],
+            "labels": site.catalog.counts("label")[:2000],
+            "most_upload_bytes": site.uploads.most_bytes,
+            "most_clip_seconds": MOST_SECONDS,
+        },
+        headers=_FRESH,
+    )
+
+
+def _videos(site: Site, request: Request) -> Response:
+    first = _integer(request, "first", 0, 0, 1 << 31)
+    count = _integer(request, "count", 60, 1, MOST_LISTED)
+    text = request.query_params.get("text", "")[:500]
+    allowed = site.catalog.allowed(**_filters(request), text=text)
+    total, rows = site.catalog.page(first, count, allowed)
+    return JSONResponse(
+        {"total": total, "videos": [site.catalog.describe(row) for row in rows]}, headers=_FRESH
+    )
+
+
+def _video(site: Site, request: Request) -> Response:
+    video = _known_video(site, _video_number(request))
+    file = site.catalog.file(video)
+    start, end = site.index.times(site.catalog.path(video))
+    clips = np.stack([start, end], axis=1)[:MOST_CLIPS].round(3).tolist()
+    return JSONResponse(
+        {
+            **site.catalog.describe(video),
+            "missing": file is None,
+            "playable": file is not None and site.media_type(file) is not None,
+            "clips": clips,
+        },
+        headers=_FRESH,
+    )
+
+
+# ---------------------------------------------------------------------- searching
+
+
+def _search(site: Site, request: Request) -> Response:
+    start, end = _seconds(request, "start"), _seconds(request, "end")
+    token = request.query_params.get("upload", "")
+    if token:
+        upload = site.uploads.get(token)
+        if upload is None:
+            raise StoreError("there is no such upload any more: drop the file again")
+        query = _embedded(site.uploads, upload, start, end)
+    else:
+        if "video" not in request.query_params:
+            raise UsageError("what to search with: video=ID or upload=TOKEN")
+        number = _known_video(site, _integer(request, "video", 0, 0, 1 << 40))
+        query = site.index.query(site.catalog.path(number), start, end)
+    return _answers(site, request, query, token)
+
+
+def _embedded(uploads: Uploads, upload: Upload, start: float | None, end: float | None) -> Query:
+    try:
+        return uploads.stretch(upload, start, end)
+    except VideoError as error:
+        raise _without_path(error, upload.path, upload.name) from None
+
+
+def _without_path(error: VideoError, path: Path, name: str) -> VideoError:
+    """The error under the name that the user knows the file by."""
+    text = str(error).replace(str(path), name).replace(path.name, name)
+    return VideoError(text, kind=error.kind, path=name, at_seconds=error.at_seconds)
+
+
+def _answers(site: Site, request: Request, query: Query, token: str) -> Response:
+    allowed = site.catalog.allowed(**_filters(request))
+    matches = site.index.search(
+        query,
+        _integer(request, "k", 48, 1, MOST_RESULTS),
+        per_video=_integer(request, "per_video", 1, 1, 20),
+        exclude_self=True,
+        allowed=allowed,
+    )
+    return JSONResponse(
+        {
+            "query": {
+                "id": query.video_id if query.video_id >= 0 else None,
+                "upload": token or None,
+                "name": query.name,
+                "start": round(float(query.start_seconds.min()), 3),
+                "end": round(float(query.end_seconds.max()), 3),
+                "clips": len(query.vectors),
+            },
+            "results": [_described(site, match) for match in matches],
+        },
+        headers=_FRESH,
+    )
+
+
+def _described(site: Site, match: Match) -> dict[str, Any]:
+    return {
+        **site.catalog.describe(match.video_id),
+        "start": round(match.start_seconds, 3),
+        "end": round(match.end_seconds, 3),
+        "score": round(match.score, 4),
+    }
+
+
+async def _upload(site: Site, request: Request) -> Response:
+    name = "".join(
+        sign for sign in request.query_params.get("name", "")[:200] if sign.isprintable()
+    )
+    name = name.replace("/", "_").replace("\\", "_") or "the dropped file"
+    length = request.headers.get("content-length", "")
+    announced = int(length) if length.isdigit() and len(length) < 19 else None
+    try:
+        path = await site.uploads.receive(request.stream(), announced)
+    except TooLargeError:
+        most = site.uploads.most_bytes / 1e6
+        message = f"the file is larger than the {most:.0f} MB allowed: raise --max-upload"
+        return JSONResponse({"error": message}, 413, headers={**_FRESH, "connection": "close"})
+    except ClientDisconnect:
+        return JSONResponse({"error": "the upload broke off"}, 400, headers=_FRESH)
+    try:
+        upload = await anyio.to_thread.run_sync(partial(site.uploads.embed, path, name))
+        return await anyio.to_thread.run_sync(
+            partial(_answers, site, request, upload.query, upload.token)
+        )
+    except VideoError as error:
+        return failure(_without_path(error, path, name))
+    except VidfeatError as error:
+        return failure(error)
+
+
+# ---------------------------------------------------------------------- pictures and videos
+
+
+def _thumb(site: Site, request: Request) -> Response:
+    file = _source(site, request)
+    second = round(_seconds(request, "t") or 0.0, 1)
+
+    def make(path: Path) -> None:
+        from vidfeat.thumbnails import clip_frames, jpeg
+
+        with site.work:
+            frame = clip_frames(file.path, second, second, 1)[0]
+            path.write_bytes(jpeg(frame, THUMBNAIL_WIDTH))
+
+    path = site.cache.get(f"thumb\0{file.key}\0{second}\0{THUMBNAIL_WIDTH}", ".jpg", make)
+    return _file(path, "image/jpeg")
+
+
+def _media(site: Site, request: Request) -> Response:
+    file = _source(site, request)
+    media_type = site.media_type(file)
+    if media_type is None:
+        raise HTTPException(415, "browsers do not play this file: ask for a clip of it")
+    return _file(file.path, media_type)
+
+
+def _clip(site: Site, request: Request) -> Response:
+    file = _source(site, request)
+    start = _seconds(request, "start") or 0.0
+    end = _seconds(request, "end")
+    end = start + MOST_SECONDS if end is None else min(end, start + MOST_SECONDS)
+    if end <= start:
+        raise UsageError(f"the stretch {start:g} to {end:g} s is empty")
+
+    def make(path: Path) -> None:
+        with site.work:
+            transcode(file.path, path, start, end)
+
+    path = site.cache.get(f"clip\0{file.key}\0{start:.3f}\0{end:.3f}", ".mp4", make)
+    return _file(path, "video/mp4")
+
+
+def _file(path: Path, media_type: str) -> Response:
+    try:
+        status = path.stat()
+    except OSError:
+        raise StoreError("the file is gone: ask again") from None
+    return FileResponse(path, media_type=media_type, stat_result=status, headers=_KEEP)
+
+
+def _map(site: Site, _request: Request) -> Response:
+    path = site.map.path(wait_seconds=0.2)
+    if path is None:
+        return JSONResponse({"state": "being made"}, status_code=202, headers=_FRESH)
+    return _file(path, "application/octet-stream")

@@ -1,0 +1,144 @@
+"""The map: every clip as a point on a plane, near clips near each other.
+
+A sample of the clips is laid out by t-SNE; every other clip takes its place among its nearest ones
+of the sample. Some 50,000 points tell as much as a screen can show.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import StoreError
+from vidfeat.index import VideoIndex
+from vidfeat.projection import project
+from vidfeat.web.cache import Cache
+
+MOST_POINTS = 50_000
+_LANDMARKS = 1000
+_NEAREST = 4
+_SEED = 11
+
+
+def map_points(
+    index: VideoIndex, most: int = MOST_POINTS
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Rows of the index and their places, (P, 2) within -1 to 1.
+
+    Args:
+        index: the index.
+        most: points; more clips are sampled, seeded.
+    """
+    searcher = index.searcher
+    rows = np.arange(searcher.engine.num_rows)
+    if searcher.alive_rows is not None:
+        rows = rows[searcher.alive_rows]
+    rng = np.random.default_rng(_SEED)
+    if len(rows) > most:
+        rows = np.sort(rng.choice(rows, most, replace=False))
+    marks = rows
+    if len(rows) > _LANDMARKS:
+        marks = np.sort(rng.choice(rows, _LANDMARKS, replace=False))
+    vectors = searcher.engine.take(marks)
+    places = _spread(project(vectors, method="tsne", seed=_SEED))
+    if len(marks) == len(rows):
+        return rows, places
+    found = np.empty((len(rows), 2), dtype=np.float32)
+    gap = 0.6 / np.sqrt(len(marks))
+    for low in range(0, len(rows), 8192):
+        block = searcher.engine.take(rows[low : low + 8192])
+        found[low : low + len(block)] = _among(block, vectors, places)
+    # Clips of one place would hide each other: each stands a little aside, most in dense places.
+    jitter = rng.standard_normal(found.shape).astype(np.float32) * gap * 0.5
+    at = np.searchsorted(marks, rows).clip(max=len(marks) - 1)
+    is_mark = marks[at] == rows
+    found += jitter
+    found[is_mark] = places[at[is_mark]]
+    return rows, _spread(found)
+
+
+def _among(
+    vectors: NDArray[np.float32], marks: NDArray[np.float32], places: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Means of the places of the nearest of the sample, nearer ones counting more."""
+    scores = vectors @ marks.T
+    count = min(_NEAREST, len(marks))
+    near = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    distance = np.sqrt(np.maximum(2 - 2 * np.take_along_axis(scores, near, axis=1), 1e-9))
+    weight = 1 / (distance**2 + 1e-6)
+    weight /= weight.sum(axis=1, keepdims=True)
+    found: NDArray[np.float32] = (weight[..., None] * places[near]).sum(axis=1)
+    return found.astype(np.float32)
+
+
+def _spread(places: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Within -1 to 1 with the same scale on both axes; what lies far out is drawn nearer."""
+    if not len(places):
+        return places
+    low, high = np.percentile(places, [4, 96], axis=0)
+    scale = float((high - low).max()) or float(np.ptp(places, axis=0).max()) or 1.0
+    moved = (places - (low + high) / 2) * (1.3 / scale)
+    far = np.abs(moved)
+    bent = np.where(far > 0.65, 0.65 + 0.35 * np.tanh((far - 0.65) / 0.35), far)
+    return (np.sign(moved) * bent).astype(np.float32)
+
+
+class MapMaker:
+    """The map of an index, made in the background when it is first asked for, and kept."""
+
+    def __init__(self, index: VideoIndex, cache: Cache) -> None:
+        self.index = index
+        self.cache = cache
+        head = index.head
+        hashes = [head.files[role].sha256 for role in ("vectors", "videos")]
+        self._key = "\0".join(["map", str(head.generation), *hashes])
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._path: Path | None = None
+        self._error: Exception | None = None
+
+    def path(self, wait_seconds: float) -> Path | None:
+        """The map's file, None while it is being made.
+
+        Raises:
+            StoreError: it could not be made.
+        """
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, daemon=True, name="map")
+                self._thread.start()
+        self._thread.join(wait_seconds)
+        if self._error is not None:
+            raise StoreError(f"the map could not be made: {self._error}")
+        return self._path
+
+    def _work(self) -> None:
+        try:
+            self._path = self.cache.get(self._key, ".map", lambda path: write_map(self.index, path))
+        except Exception as error:  # told to who asks: nobody waits for this thread
+            self._error = error
+
+
+def write_map(index: VideoIndex, path: Path, most: int = MOST_POINTS) -> None:
+    """Write the map as the page reads it: a count, then columns, all little-endian.
+
+    uint32 count; float32 x, y; uint32 video; float32 start and end seconds.
+    """
+    rows, places = map_points(index, most)
+    clips: NDArray[Any] = index.searcher.clips[rows]
+    out = io.BytesIO()
+    out.write(np.uint32(len(rows)).tobytes())
+    for column in (
+        places[:, 0].astype("<f4"),
+        places[:, 1].astype("<f4"),
+        clips["video"].astype("<u4"),
+        clips["start_seconds"].astype("<f4"),
+        clips["end_seconds"].astype("<f4"),
+    ):
+        out.write(np.ascontiguousarray(column).tobytes())
+    path.write_bytes(out.getvalue())

@@ -1,0 +1,104 @@
+"""Files that are made once and kept: thumbnails, transcoded stretches, the map.
+
+A key is the hash of all that decides what is in the file. Files are written whole; the oldest in
+use go when the folder grows over its cap. Two requests for the same file make it once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from vidfeat.files import TEMPORARY_MARK, temporary_name
+
+# Between two looks at the size of the folder, as many bytes may be written.
+_LOOK_BYTES = 32 << 20
+
+
+class Cache:
+    """A folder with a cap.
+
+    Args:
+        folder: where the files are.
+        most_bytes: what all of them may take together.
+    """
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self.folder = folder
+        self.most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._making: dict[str, threading.Lock] = {}
+        self._since_look = _LOOK_BYTES
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, key: str, suffix: str, make: Callable[[Path], None]) -> Path:
+        """The file of a key, made by ``make(path)`` where it is not there yet.
+
+        Whatever ``make`` raises is raised, and leaves nothing behind.
+        """
+        name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+        path = self.folder / name[:2] / f"{name}{suffix}"
+        if self._touch(path):
+            return path
+        with self._lock:
+            lock = self._making.setdefault(name, threading.Lock())
+        with lock:
+            try:
+                if not self._touch(path):
+                    self._make(path, make)
+            finally:
+                with self._lock:
+                    self._making.pop(name, None)
+        return path
+
+    def _touch(self, path: Path) -> bool:
+        try:
+            os.utime(path)  # what was used last goes last
+        except OSError:
+            return False
+        return True
+
+    def _make(self, path: Path, make: Callable[[Path], None]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_name(path).with_suffix(path.suffix)
+        try:
+            make(temporary)
+            size = temporary.stat().st_size
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        with self._lock:
+            self._since_look += size
+            look = self._since_look >= min(_LOOK_BYTES, self.most_bytes // 4)
+            if look:
+                self._since_look = 0
+        if look:
+            self.shrink(keep=path)
+
+    def shrink(self, keep: Path | None = None) -> None:
+        """Remove the longest unused files until the rest fits the cap."""
+        files = []
+        for path in self.folder.glob("*/*"):
+            with suppress(OSError):
+                status = path.stat()
+                files.append((status.st_mtime_ns, status.st_size, path))
+        total = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files):
+            if total <= self.most_bytes:
+                break
+            if path == keep or TEMPORARY_MARK in path.name:
+                continue
+            with suppress(OSError):
+                path.unlink()
+                total -= size
+
+
+def default_folder() -> Path:
+    """The user's cache folder for pictures and stretches."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("vidfeat")) / "web"

@@ -1,0 +1,165 @@
+"""What the page may show: the videos of the index, where their files are, folders and labels.
+
+Files are reached by number only. A file is served when it lies below the root after all links are
+followed: a link that leads out of the root is as good as a missing file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import StoreError
+from vidfeat.index import VideoIndex
+
+TOP_FOLDER = "."
+
+
+@dataclass(frozen=True)
+class MediaFile:
+    """A file that may be served.
+
+    Attributes:
+        path: with all links followed.
+        status: as it was when it was looked at.
+    """
+
+    path: Path
+    status: os.stat_result
+
+    @property
+    def key(self) -> str:
+        """Another file, or another state of it, has another one."""
+        return f"{self.path}\0{self.status.st_size}\0{self.status.st_mtime_ns}"
+
+
+class Catalog:
+    """The videos of an index as the page sees them.
+
+    Args:
+        index: the index.
+        root: where the videos are, if not where they were.
+        labels: path to label, for the filter.
+        follow_links: serve what links in the root lead to, wherever that is.
+    """
+
+    def __init__(
+        self,
+        index: VideoIndex,
+        *,
+        root: Path | None = None,
+        labels: Mapping[str, str] | None = None,
+        follow_links: bool = False,
+    ) -> None:
+        self.index = index
+        self.videos = index.videos
+        self.root = Path(os.path.realpath(root or index.source_root))
+        self.labels = dict(labels or {})
+        self.follow_links = follow_links
+        self.shown = np.flatnonzero(self.videos["alive"])
+        self._order = sorted(self.shown.tolist(), key=lambda row: self.videos.paths[row])
+
+    def has(self, video: int) -> bool:
+        """Whether there is such a video."""
+        return 0 <= video < len(self.videos) and bool(self.videos["alive"][video])
+
+    def path(self, video: int) -> str:
+        """Path of a video in the index."""
+        return self.videos.paths[video]
+
+    def folder(self, video: int) -> str:
+        """The folder of a video, ``.`` for the root itself."""
+        head, _, _ = self.videos.paths[video].rpartition("/")
+        return head or TOP_FOLDER
+
+    def label(self, video: int) -> str:
+        """The label of a video, empty for none."""
+        return self.labels.get(self.videos.paths[video], "")
+
+    @cached_property
+    def _folders(self) -> NDArray[np.object_]:
+        found = np.empty(len(self.videos), dtype=object)
+        found[:] = [self.folder(row) for row in range(len(self.videos))]
+        return found
+
+    @cached_property
+    def _labels(self) -> NDArray[np.object_]:
+        found = np.empty(len(self.videos), dtype=object)
+        found[:] = [self.label(row) for row in range(len(self.videos))]
+        return found
+
+    def counts(self, what: str) -> list[tuple[str, int]]:
+        """Folders or labels with their numbers of videos, by name."""
+        column = self._folders if what == "folder" else self._labels
+        counted = Counter(column[self.shown].tolist())
+        counted.pop("", None)
+        return sorted(counted.items())
+
+    def allowed(self, folder: str, label: str, text: str = "") -> NDArray[np.bool_] | None:
+        """Which videos pass the filters; None for all. A folder stands for all below it."""
+        if not folder and not label and not text:
+            return None
+        mask = np.array(self.videos["alive"], dtype=bool)
+        if folder:
+            below = f"{folder}/"
+            mask &= np.fromiter(
+                (name == folder or name.startswith(below) for name in self._folders),
+                dtype=bool,
+                count=len(mask),
+            )
+        if label:
+            mask &= self._labels == label
+        if text:
+            wanted = text.casefold()
+            mask &= np.fromiter(
+                (wanted in path.casefold() for path in self.videos.paths),
+                dtype=bool,
+                count=len(mask),
+            )
+        return mask
+
+    def page(
+        self, first: int, count: int, allowed: NDArray[np.bool_] | None
+    ) -> tuple[int, list[int]]:
+        """How many videos pass, and some of them in the order of their paths."""
+        rows = self._order
+        if allowed is not None:
+            rows = [row for row in rows if allowed[row]]
+        return len(rows), rows[first : first + count]
+
+    def describe(self, video: int) -> dict[str, Any]:
+        """What the page is told of a video."""
+        path = self.videos.paths[video]
+        return {
+            "id": video,
+            "path": path,
+            "name": path.rpartition("/")[2],
+            "folder": self.folder(video),
+            "label": self.label(video),
+            "duration": round(float(self.videos["duration_seconds"][video]), 3),
+            "width": int(self.videos["width"][video]),
+            "height": int(self.videos["height"][video]),
+        }
+
+    def file(self, video: int) -> MediaFile | None:
+        """The file of a video, None where it is missing, no file, or out of the root."""
+        if not self.has(video):
+            return None
+        try:
+            wanted = self.index.local_path(self.videos.paths[video], self.root)
+            found = Path(os.path.realpath(wanted))
+            if not self.follow_links and not found.is_relative_to(self.root):
+                return None
+            status = found.stat()
+        except (StoreError, OSError, ValueError):
+            return None
+        return MediaFile(found, status) if stat.S_ISREG(status.st_mode) else None

@@ -1,0 +1,144 @@
+"""Open an index as a page on this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidfeat.errors import MissingExtraError, UsageError
+from vidfeat.index import VideoIndex
+from vidfeat.index.query import QuerySource
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How to serve.
+
+    Attributes:
+        host: address to listen on; others than this machine's own open the videos to a network.
+        port: 0 takes any that is free.
+        root: where the videos are, if not where they were.
+        labels: a labels.csv, for the filter.
+        weights: where the encoder's weights are, if not where they were.
+        device: what runs the encoder.
+        cache: folder of pictures and stretches; None for the user's own.
+        most_cache_bytes: what it may take.
+        most_upload_bytes: of a video dropped on the page.
+        follow_links: serve what links below the root lead to.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    root: Path | None = None
+    labels: Path | None = None
+    weights: str | None = None
+    device: str = "auto"
+    cache: Path | None = None
+    most_cache_bytes: int = 2 << 30
+    most_upload_bytes: int = 512 << 20
+    follow_links: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 65_536:
+            raise UsageError(f"port {self.port}: --port takes 0 to 65535")
+        if self.most_upload_bytes < 1 or self.most_cache_bytes < 1:
+            raise UsageError("--max-upload and --max-cache take sizes above 0")
+
+
+def make_app(index: VideoIndex, options: ServeOptions) -> object:
+    """The application of an index; see `vidfeat.web.app`.
+
+    Raises:
+        MissingExtraError: the web framework is not installed.
+    """
+    try:
+        from vidfeat.web.app import create_app
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("starlette", "anyio"):
+            raise
+        raise MissingExtraError("web", "starlette", "the search page") from None
+    from vidfeat.web.cache import Cache, default_folder
+    from vidfeat.web.catalog import Catalog
+    from vidfeat.web.uploads import Uploads
+
+    labels: dict[str, str] = {}
+    if options.labels is not None:
+        from vidfeat.labels import read_labels
+
+        labels = {row.path: row.label for row in read_labels(options.labels).rows}
+    catalog = Catalog(index, root=options.root, labels=labels, follow_links=options.follow_links)
+    source = QuerySource(index, root=options.root, weights=options.weights, device=options.device)
+    return create_app(
+        index,
+        catalog,
+        Cache(options.cache or default_folder(), options.most_cache_bytes),
+        Uploads(source, options.most_upload_bytes),
+        hosts=_names(options.host),
+    )
+
+
+def _names(host: str) -> tuple[str, ...]:
+    own = ("127.0.0.1", "localhost", "::1")
+    if host in own:
+        return own
+    if host in ("0.0.0.0", "::", ""):
+        return (*own, socket.gethostname().lower())
+    return (*own, host.lower())
+
+
+def serve(
+    path: Path,
+    options: ServeOptions,
+    *,
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve an index until the process is interrupted.
+
+    Args:
+        path: the index.
+        options: how.
+        ready: told the address when the page can be opened.
+
+    Raises:
+        StoreError: no index.
+        UsageError: the port is taken.
+        MissingExtraError: the web server is not installed.
+    """
+    index = VideoIndex(path)
+    app = make_app(index, options)
+    try:
+        import uvicorn
+    except ModuleNotFoundError:
+        raise MissingExtraError("web", "uvicorn", "the search page") from None
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((options.host, options.port))
+    except OSError as error:
+        listener.close()
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise UsageError(
+            f"cannot listen on {options.host} port {options.port} ({reason}): give another --port"
+        ) from None
+    port = listener.getsockname()[1]
+    shown = f"[{options.host}]" if ":" in options.host else options.host
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        limit_concurrency=256,
+        timeout_keep_alive=20,
+        timeout_graceful_shutdown=2,
+    )
+    with listener:
+        if ready is not None:
+            listener.listen(128)
+            ready(f"http://{shown}:{port}/")
+        uvicorn.Server(config).run(sockets=[listener])

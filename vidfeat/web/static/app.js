@@ -1,0 +1,454 @@
+// The page: what is shown stands in the address after #, so that back and forward work.
+//   #            all videos            #v=12            search with video 12
+//   #v=12&s=3.2&e=5                    with a stretch   #u=TOKEN  with an upload   #map
+
+import { ClipMap } from "./map.js";
+import { moveFocus, setVersion, stopAll, tile } from "./grid.js";
+import { at, clock, info, load, seekTo, stop } from "./player.js";
+
+const $ = (id) => document.getElementById(id);
+const PAGE = 60;
+let site = null;
+let listing = { first: 0, total: Infinity, token: 0, loading: false };
+let query = null;        // { id | upload, name, duration, start, end, playable, url }
+let stretch = null;      // [start, end] chosen on the track
+const dropped = new Map();  // token -> { url, name, duration }
+let map = null;
+let turn = 0;            // answers of an older turn are not shown
+
+// ---------------------------------------------------------------- asking
+
+async function ask(path, options) {
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch {
+    throw new Error("The server does not answer.");
+  }
+  const value = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(value.error ?? `The server answers ${answer.status}.`);
+  return value;
+}
+
+const filters = () => {
+  const wanted = new URLSearchParams();
+  if ($("folder").value) wanted.set("folder", $("folder").value);
+  if ($("label").value) wanted.set("label", $("label").value);
+  return wanted;
+};
+
+function say(text, isError = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("error", isError);
+}
+
+function busy(text) {
+  $("busy").hidden = !text;
+  $("busy").querySelector("span").textContent = text ?? "";
+}
+
+const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
+
+// ---------------------------------------------------------------- where we are
+
+function go(parts) {
+  const hash = new URLSearchParams(parts).toString();
+  if (`#${hash}` === location.hash) route();
+  else location.hash = hash;
+}
+
+const searchWith = (video) => {
+  const parts = { v: video.id };
+  if (video.start !== undefined && video.end !== undefined) {
+    parts.s = Number(video.start).toFixed(2);
+    parts.e = Number(video.end).toFixed(2);
+  }
+  go(parts);
+};
+
+async function route() {
+  const place = new URLSearchParams(location.hash.slice(1));
+  const mine = ++turn;
+  stopAll();
+  const onMap = place.has("map");
+  $("map").hidden = !onMap;
+  $("found").hidden = onMap;
+  $("show-map").setAttribute("aria-pressed", String(onMap));
+  document.title = `${site.name} · vidfeat`;
+  if (onMap) {
+    closeQuery();
+    map ??= new ClipMap($("map"), searchWith);
+    window.clipMap = map;
+    await map.open(groups);
+    return;
+  }
+  if (!place.has("v") && !place.has("u")) {
+    closeQuery();
+    restart();
+    return;
+  }
+  const start = place.has("s") ? Number(place.get("s")) : null;
+  const end = place.has("e") ? Number(place.get("e")) : null;
+  try {
+    await openQuery(place.get("v"), place.get("u"), start, end, mine);
+    if (mine === turn) await search(mine, start, end);
+  } catch (error) {
+    if (mine === turn) { $("grid").replaceChildren(); say(error.message, true); }
+  }
+}
+
+// ---------------------------------------------------------------- all videos
+
+function restart() {
+  listing = { first: 0, total: Infinity, token: listing.token + 1, loading: false };
+  $("grid").replaceChildren();
+  say("");
+  more();
+}
+
+async function more() {
+  if (listing.loading || query || !$("map").hidden || listing.first >= listing.total) return;
+  const { token } = listing;
+  listing.loading = true;
+  const wanted = filters();
+  if ($("text").value) wanted.set("text", $("text").value);
+  wanted.set("first", listing.first);
+  wanted.set("count", PAGE);
+  try {
+    const { total, videos } = await ask(`/api/videos?${wanted}`);
+    if (token !== listing.token || query) return;
+    listing.total = total;
+    listing.first += videos.length;
+    $("grid").append(...videos.map((video) => tile(video, 0, null, { search: (one) => go({ v: one.id }) })));
+    say(`${plural(total, "video")}${total < site.videos ? ` of ${site.videos.toLocaleString("en")}` : `, ${plural(site.clips, "clip")}`}`);
+    if (!total) $("grid").innerHTML = '<p class="empty">No video passes these filters.</p>';
+  } catch (error) {
+    say(error.message, true);
+  } finally {
+    if (token === listing.token) {
+      listing.loading = false;
+      if (listing.first < listing.total && near()) more();
+    }
+  }
+}
+
+const near = () => $("more").getBoundingClientRect().top < innerHeight + 900;
+
+// ---------------------------------------------------------------- the query
+
+async function openQuery(id, upload, start, end, mine) {
+  let next;
+  if (upload) {
+    const kept = dropped.get(upload);
+    next = {
+      upload, id: `u${upload}`, name: kept?.name ?? "dropped video", path: kept?.name ?? "",
+      duration: kept?.duration ?? 0, playable: kept?.playable ?? false, url: kept?.url,
+    };
+  } else {
+    next = await info(Number(id));
+  }
+  if (mine !== turn) return;
+  const same = query && String(query.id) === String(next.id);
+  query = next;
+  $("query").hidden = false;
+  $("about-name").textContent = next.name;
+  $("about-more").textContent = [next.folder && next.folder !== "." ? next.folder : "", next.label, next.duration ? clock(next.duration) : "", next.width ? `${next.width} × ${next.height}` : ""].filter(Boolean).join(" · ");
+  document.title = `${next.name} · vidfeat`;
+  choose(start !== null || end !== null ? [start ?? 0, end ?? next.duration] : null);
+  if (same) { if (start !== null) seekTo($("player"), start); return; }
+  $("stage-note").hidden = !next.missing;
+  $("stage-note").textContent = next.missing ? "The file of this video is missing." : "";
+  if (next.missing) { stop($("player")); return; }
+  const from = start ?? 0;
+  if (next.playable) load($("player"), next, from, next.duration);
+  else load($("player"), next, Math.max(0, from > 50 ? from - 5 : 0), Math.min(next.duration || 60, Math.max(0, from > 50 ? from - 5 : 0) + 60));
+  $("player").play().catch(() => {});
+  marks();
+}
+
+function closeQuery() {
+  if (!query) return;
+  query = null;
+  stop($("player"));
+  $("query").hidden = true;
+  choose(null);
+}
+
+const span = () => query?.duration || $("player").duration || 1;
+
+function marks() {
+  const clips = query?.clips ?? [];
+  const step = clips.length > 1 ? (100 * (clips[1][0] - clips[0][0])) / span() : 100;
+  $("track-clips").style.background = step > 0.7 && step < 100
+    ? `repeating-linear-gradient(90deg, var(--dim) 0 1px, var(--line) 1px ${step}%)` : "";
+}
+
+function choose(part) {
+  stretch = part;
+  $("chosen").hidden = !part;
+  $("search-stretch").disabled = !part;
+  const whole = !new URLSearchParams(location.hash.slice(1)).has("s");
+  $("whole").hidden = whole;
+  if (document.activeElement !== $("from")) $("from").value = part ? part[0].toFixed(1) : "";
+  if (document.activeElement !== $("to")) $("to").value = part ? part[1].toFixed(1) : "";
+  if (part) {
+    $("chosen").style.left = `${100 * part[0] / span()}%`;
+    $("chosen").style.width = `${100 * (part[1] - part[0]) / span()}%`;
+  }
+}
+
+function searchStretch() {
+  if (!stretch || !query) return;
+  const parts = query.upload ? { u: query.upload } : { v: query.id };
+  go({ ...parts, s: stretch[0].toFixed(2), e: stretch[1].toFixed(2) });
+}
+
+async function search(mine, start, end) {
+  const wanted = filters();
+  if (query.upload) wanted.set("upload", query.upload);
+  else wanted.set("video", query.id);
+  if (start !== null) wanted.set("start", start);
+  if (end !== null) wanted.set("end", end);
+  say("Searching …");
+  const began = performance.now();
+  if (query.upload && start !== null) busy("Embedding the stretch …");
+  try {
+    const found = await ask(`/api/search?${wanted}`);
+    if (mine !== turn) return;
+    show(found, performance.now() - began);
+  } finally {
+    busy(null);
+  }
+}
+
+function show(found, took) {
+  const { results } = found;
+  const scores = results.map((result) => result.score);
+  const best = { high: Math.max(...scores), low: Math.min(...scores) };
+  best.low -= 0.25 * (best.high - best.low || 1);
+  $("grid").replaceChildren(...results.map((result, i) => tile(result, i + 1, best, { search: searchWith })));
+  window.scrollTo({ top: 0 });
+  const part = found.query.clips === 1 ? "one clip" : `${found.query.clips} clips`;
+  say(results.length
+    ? `${plural(results.length, "video")} like ${clock(found.query.start)} – ${clock(found.query.end)} of ${found.query.name} (${part}), ${Math.max(1, Math.round(took))} ms`
+    : "Nothing passes these filters.");
+}
+
+// ---------------------------------------------------------------- choosing a stretch
+
+function listenTrack() {
+  const track = $("track");
+  const second = (event) => {
+    const box = track.getBoundingClientRect();
+    return Math.min(1, Math.max(0, (event.clientX - box.left) / box.width)) * span();
+  };
+  let anchor = null;
+  let began = 0;
+  track.addEventListener("pointerdown", (event) => {
+    if (!query) return;
+    track.setPointerCapture(event.pointerId);
+    began = event.clientX;
+    const grip = event.target.classList;
+    anchor = grip.contains("left") ? stretch[1] : grip.contains("right") ? stretch[0] : second(event);
+  });
+  track.addEventListener("pointermove", (event) => {
+    if (anchor === null || Math.abs(event.clientX - began) < 4) return;
+    const now = second(event);
+    choose([Math.min(anchor, now), Math.max(anchor, now)]);
+    seekTo($("player"), now);
+  });
+  const up = (event) => {
+    if (anchor === null) return;
+    if (Math.abs(event.clientX - began) < 4) seekTo($("player"), second(event));
+    else if (stretch && stretch[1] - stretch[0] < 0.04) choose(null);
+    anchor = null;
+  };
+  track.addEventListener("pointerup", up);
+  track.addEventListener("pointercancel", () => { anchor = null; });
+  track.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -0.5, ArrowRight: 0.5 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (event.shiftKey && stretch) choose([stretch[0], Math.min(span(), Math.max(stretch[0] + 0.1, stretch[1] + step))]);
+    else seekTo($("player"), Math.max(0, at($("player")) + step));
+  });
+  const typed = () => {
+    const from = $("from").value === "" ? 0 : Number($("from").value);
+    const to = $("to").value === "" ? span() : Number($("to").value);
+    if (from >= 0 && to > from) choose([from, Math.min(to, span())]);
+  };
+  $("from").oninput = $("to").oninput = typed;
+  $("from").onkeydown = $("to").onkeydown = (event) => { if (event.key === "Enter") searchStretch(); };
+  const follow = () => {
+    if (query) $("cursor").style.left = `${100 * Math.min(1, at($("player")) / span())}%`;
+    requestAnimationFrame(follow);
+  };
+  requestAnimationFrame(follow);
+}
+
+function edge(which) {
+  if (!query) return;
+  const now = at($("player"));
+  const [start, end] = stretch ?? [0, span()];
+  if (which === 0) choose([now, end > now ? end : span()]);
+  else choose([start < now ? start : 0, now]);
+}
+
+// ---------------------------------------------------------------- dropping a file
+
+async function upload(file) {
+  if (!file) return;
+  if (file.size > site.most_upload_bytes) {
+    say(`${file.name} is larger than the ${Math.round(site.most_upload_bytes / 1e6)} MB allowed.`, true);
+    return;
+  }
+  const mine = ++turn;
+  busy(`Reading ${file.name} …`);
+  const url = URL.createObjectURL(file);
+  try {
+    const wanted = filters();
+    wanted.set("name", file.name);
+    const [found, shown] = await Promise.all([
+      ask(`/api/upload?${wanted}`, { method: "POST", body: file, headers: { "content-type": "application/octet-stream" } }),
+      look(url),
+    ]);
+    const { upload: token } = found.query;
+    dropped.set(token, { url, name: file.name, playable: shown > 0, duration: shown || found.query.end });
+    if (mine !== turn) return;
+    go({ u: token });
+  } catch (error) {
+    URL.revokeObjectURL(url);
+    if (mine === turn) say(error.message, true);
+  } finally {
+    busy(null);
+  }
+}
+
+// Seconds of a local file that this browser plays, 0 of one that it does not.
+function look(url) {
+  return new Promise((done) => {
+    const probe = document.createElement("video");
+    probe.preload = "metadata";
+    probe.muted = true;
+    probe.onloadedmetadata = () => done(probe.videoWidth && Number.isFinite(probe.duration) ? probe.duration : 0);
+    probe.onerror = () => done(0);
+    setTimeout(() => done(0), 8000);
+    probe.src = url;
+  });
+}
+
+function listenDrop() {
+  let depth = 0;
+  const files = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  addEventListener("dragenter", (event) => {
+    if (!files(event)) return;
+    event.preventDefault();
+    depth++;
+    $("drop").hidden = false;
+  });
+  addEventListener("dragleave", () => { if (--depth <= 0) { depth = 0; $("drop").hidden = true; } });
+  addEventListener("dragover", (event) => { if (files(event)) event.preventDefault(); });
+  addEventListener("drop", (event) => {
+    depth = 0;
+    $("drop").hidden = true;
+    if (!files(event)) return;
+    event.preventDefault();
+    upload(event.dataTransfer.files[0]);
+  });
+  $("choose-file").onclick = () => $("file").click();
+  $("file").onchange = () => { upload($("file").files[0]); $("file").value = ""; };
+}
+
+// ---------------------------------------------------------------- the map's groups
+
+let grouping = null;
+
+async function groups() {
+  if (grouping) return grouping;
+  const byLabel = site.labels.length > 0;
+  const list = byLabel ? site.labels : site.folders;
+  const names = list.map(([name]) => name);
+  const of = new Map();
+  for (let first = 0; ; first += 500) {
+    const { total, videos } = await ask(`/api/videos?first=${first}&count=500`);
+    for (const video of videos) of.set(video.id, names.indexOf(byLabel ? video.label : video.folder));
+    if (first + 500 >= total) break;
+  }
+  if ([...of.values()].includes(-1)) names.push(byLabel ? "no label" : "other");
+  grouping = { names, of: (id) => { const group = of.get(id) ?? -1; return group < 0 ? names.length - 1 : group; } };
+  return grouping;
+}
+
+// ---------------------------------------------------------------- keys, and the start
+
+function listenKeys() {
+  addEventListener("keydown", (event) => {
+    const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
+    if (event.key === "Escape") {
+      if (typing) { event.target.blur(); return; }
+      if (document.querySelector(".tile.plays")) stopAll();
+      else if (location.hash.length > 1) go({});
+      return;
+    }
+    if (typing || event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
+    const key = event.key.toLowerCase();
+    if (!$("map").hidden && /^(Arrow|[-+=0]$|Enter$)/.test(event.key) && document.activeElement === document.body) {
+      $("canvas").focus({ preventScroll: true });
+      $("canvas").dispatchEvent(new KeyboardEvent("keydown", { key: event.key }));
+      event.preventDefault();
+    } else if (event.key.startsWith("Arrow") && event.target.tagName !== "VIDEO" && $("map").hidden) {
+      if (moveFocus($("grid"), event.key)) event.preventDefault();
+    } else if (key === "/") { event.preventDefault(); $("text").focus(); }
+    else if (key === "m") go($("map").hidden ? { map: "" } : {});
+    else if (key === "i") edge(0);
+    else if (key === "o") { if (query) edge(1); else $("file").click(); }
+    else if (event.key === "?") $("help").showModal();
+  });
+}
+
+function theme() {
+  const now = getComputedStyle(document.documentElement).colorScheme === "dark" ? "light" : "dark";
+  document.documentElement.dataset.theme = now;
+  localStorage.setItem("theme", now);
+  map?.repaint();
+}
+
+async function begin() {
+  const kept = localStorage.getItem("theme");
+  if (kept === "dark" || kept === "light") document.documentElement.dataset.theme = kept;
+  try {
+    site = await ask("/api/index");
+  } catch (error) {
+    say(error.message, true);
+    return;
+  }
+  setVersion(site.version);
+  $("name").textContent = site.name;
+  const options = (select, list) => select.append(...list.map(([name, count]) => new Option(`${name} (${count})`, name)));
+  options($("folder"), site.folders);
+  options($("label"), site.labels);
+  $("label-field").hidden = !site.labels.length;
+  let typing = 0;
+  $("text").oninput = () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => { if (query || !$("map").hidden) go({}); else restart(); }, 150);
+  };
+  $("folder").onchange = $("label").onchange = route;
+  $("home").onclick = (event) => { event.preventDefault(); $("text").value = ""; go({}); };
+  $("close").onclick = () => go({});
+  $("show-map").onclick = () => go($("map").hidden ? { map: "" } : {});
+  $("search-stretch").onclick = searchStretch;
+  $("whole").onclick = () => go(query.upload ? { u: query.upload } : { v: query.id });
+  $("theme").onclick = theme;
+  $("keys").onclick = () => $("help").showModal();
+  $("player").addEventListener("loadedmetadata", () => { if (stretch) choose(stretch); marks(); });
+  new IntersectionObserver(more, { rootMargin: "900px" }).observe($("more"));
+  listenTrack();
+  listenDrop();
+  listenKeys();
+  addEventListener("hashchange", route);
+  route();
+}
+
+begin();

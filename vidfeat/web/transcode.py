@@ -1,0 +1,136 @@
+"""A stretch of any video as an MP4 that every browser plays: H.264, small, no sound.
+
+What a browser plays by itself is told by container and codec; everything else (the AVI files of
+UCF101 and HMDB51, MPEG-2, HEVC) comes this way, a stretch at a time.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidfeat.containers import open_container
+from vidfeat.errors import VideoError
+from vidfeat.sampling import Timeline
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.video.reformatter import VideoReformatter
+
+MOST_SECONDS = 60.0
+MOST_HEIGHT = 480
+_MOST_RATE = 30
+
+_PLAYED: dict[str, tuple[str, set[str]]] = {
+    "mov": ("video/mp4", {"h264", "av1", "vp9"}),
+    "matroska": ("video/webm", {"vp8", "vp9", "av1"}),
+}
+_MP4_SUFFIXES = {".mp4", ".m4v", ".mov"}
+_WEBM_SUFFIXES = {".webm"}
+
+
+def browser_type(path: Path) -> str | None:
+    """The media type of a file that browsers play as it is; None for what must be transcoded."""
+    suffix = path.suffix.lower()
+    if suffix not in _MP4_SUFFIXES | _WEBM_SUFFIXES:
+        return None
+    try:
+        container, stream = open_container(str(path))
+    except (VideoError, OSError, ValueError):
+        return None
+    with container:
+        family = container.format.name.split(",")[0]
+        codec = stream.codec_context.codec.canonical_name
+        pixels = stream.codec_context.pix_fmt
+    media_type, codecs = _PLAYED.get(family, ("", set()))
+    if codec not in codecs or (codec == "h264" and pixels not in ("yuv420p", "yuvj420p")):
+        return None
+    return media_type
+
+
+def transcode(source: Path, target: Path, start_seconds: float, end_seconds: float) -> None:
+    """Write a stretch as MP4; the first frame is the one shown at its start.
+
+    Args:
+        source: the video.
+        target: the file to write.
+        start_seconds: from the first shown frame.
+        end_seconds: at most ``MOST_SECONDS`` later, or that is where it ends.
+
+    Raises:
+        VideoError: the video cannot be read there.
+    """
+    import av
+    from av.video.reformatter import VideoReformatter
+
+    from vidfeat.video import Recounted, open_video
+
+    end_seconds = min(end_seconds, start_seconds + MOST_SECONDS)
+    with open_video(source) as video:
+        for attempt in range(2):
+            positions, rate = _positions(video.timeline, start_seconds, end_seconds)
+            width, height = _size(video.info.width, video.info.height)
+            turned = video.info.rotation
+            with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as out:
+                stream = out.add_stream(
+                    "libx264",
+                    rate=rate,
+                    options={"preset": "veryfast", "crf": "23", "profile": "main", "g": "30"},
+                )
+                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                stream.codec_context.thread_count = 1
+                scaler = VideoReformatter()
+                number = 0
+                try:
+                    for _, frame in video.frames(positions):
+                        shown = _upright(frame, turned, scaler, width, height)
+                        shown.pts, shown.time_base = number, 1 / rate
+                        number += 1
+                        for packet in stream.encode(shown):
+                            out.mux(packet)
+                except Recounted:
+                    if attempt:
+                        raise VideoError(
+                            "its frames are not what it announces", kind="damaged"
+                        ) from None
+                    continue
+                for packet in stream.encode(None):
+                    out.mux(packet)
+            if not number:
+                raise VideoError(
+                    f"no frame from {start_seconds:g} s on can be read", kind="damaged"
+                )
+            return
+
+
+def _positions(
+    timeline: Timeline, start_seconds: float, end_seconds: float
+) -> tuple[list[int], Fraction]:
+    """Frames to show and their constant rate: every frame, or every n-th of a very fast video."""
+    longest = timeline.duration_seconds
+    first = timeline.slot_at(min(max(start_seconds, 0.0), longest), None)
+    last = timeline.slot_at(min(max(end_seconds - 1e-3, 0.0), longest), None)
+    last = max(last + 1, first + 1)
+    step = max(1, round(float(timeline.rate) / _MOST_RATE))
+    rate: Fraction = max((timeline.rate / step).limit_denominator(1001), Fraction(1))
+    most = int(MOST_SECONDS * rate) + 1
+    return list(range(first, last, step))[:most], rate
+
+
+def _size(width: int, height: int) -> tuple[int, int]:
+    scale = min(1.0, MOST_HEIGHT / height, 1280 / width)
+    return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
+
+
+def _upright(
+    frame: VideoFrame, turned: int, scaler: VideoReformatter, width: int, height: int
+) -> VideoFrame:
+    """The frame at the wanted size, upright."""
+    import av
+
+    from vidfeat.video import to_rgb
+
+    if turned:
+        frame = av.VideoFrame.from_ndarray(to_rgb(frame), format="rgb24")
+    return scaler.reformat(frame, width=width, height=height, format="yuv420p")

@@ -1,0 +1,196 @@
+"""Videos that were dropped on the page: written to a folder of their own, embedded, forgotten.
+
+They are strangers' files. They are decoded in a process of their own, which may die of them, and
+reached under a random name, which only the page that sent them knows.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.embeddings import Embeddings
+from vidfeat.errors import UsageError, VideoError
+from vidfeat.index.match import Query
+from vidfeat.index.query import QuerySource
+from vidfeat.sampling import Stretch
+
+if TYPE_CHECKING:
+    from vidfeat.encoder import Encoder
+
+MOST_KEPT = 16
+_DECODE_TIMEOUT_SECONDS = 60.0
+_MOST_CLIPS = 4000
+
+
+class TooLargeError(Exception):
+    """An upload is larger than it may be."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A video that was dropped on the page.
+
+    Attributes:
+        token: its random name.
+        path: its file.
+        name: what it was called, for messages only.
+        query: its clips.
+    """
+
+    token: str
+    path: Path
+    name: str
+    query: Query
+
+
+class Uploads:
+    """The newest uploads of this server.
+
+    Args:
+        source: makes queries; its encoder is loaded at the first upload.
+        most_bytes: of one upload.
+    """
+
+    def __init__(self, source: QuerySource, most_bytes: int) -> None:
+        self.source = source
+        self.most_bytes = most_bytes
+        self._folder = Path(tempfile.mkdtemp(prefix="vidfeat-uploads-"))
+        self._kept: OrderedDict[str, Upload] = OrderedDict()
+        self._lock = threading.Lock()
+        self._encoding = threading.Lock()
+
+    def close(self) -> None:
+        """Remove all of them."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def get(self, token: str) -> Upload | None:
+        """An upload by its name, None where it is unknown or forgotten."""
+        with self._lock:
+            return self._kept.get(token)
+
+    async def receive(self, body: AsyncIterator[bytes], announced: int | None) -> Path:
+        """Write a request's body to a file.
+
+        Raises:
+            TooLargeError: more bytes than allowed, announced or sent.
+        """
+        if announced is not None and announced > self.most_bytes:
+            raise TooLargeError
+        path = self._folder / f"{secrets.token_urlsafe(16)}.upload"
+        size = 0
+        try:
+            with path.open("wb") as file:
+                async for part in body:
+                    size += len(part)
+                    if size > self.most_bytes:
+                        raise TooLargeError
+                    file.write(part)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return path
+
+    def embed(self, path: Path, name: str) -> Upload:
+        """Embed a received file and keep it; on an error it is removed.
+
+        Raises:
+            VideoError: it is no video.
+            WeightsError: the encoder's weights are not there.
+        """
+        try:
+            query = self._encode(path, name, None)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        upload = Upload(path.stem, path, name, query)
+        with self._lock:
+            self._kept[upload.token] = upload
+            while len(self._kept) > MOST_KEPT:
+                _, oldest = self._kept.popitem(last=False)
+                oldest.path.unlink(missing_ok=True)
+        return upload
+
+    def stretch(
+        self, upload: Upload, start_seconds: float | None, end_seconds: float | None
+    ) -> Query:
+        """The clips of a stretch of an upload.
+
+        Raises:
+            UsageError: an empty stretch.
+            VideoError: the file cannot be read there.
+        """
+        if start_seconds is None and end_seconds is None:
+            return upload.query
+        return self._encode(upload.path, upload.name, Stretch(start_seconds or 0.0, end_seconds))
+
+    def _encode(self, path: Path, name: str, stretch: Stretch | None) -> Query:
+
+        with self._encoding:  # one at a time: each takes all that the machine has
+            held = self._decode_and_embed(path, name, stretch)
+        if not len(held):
+            raise VideoError(f"{name} has no clip", kind="no_frames", path=name)
+        vectors = np.asarray(held.vectors, dtype=np.float32)
+        return Query(vectors, held.start_seconds, held.end_seconds, name=name)
+
+    def _decode_and_embed(self, path: Path, name: str, stretch: Stretch | None) -> Embeddings:
+        from vidfeat.decode.pool import DecodePool
+        from vidfeat.decode.tasks import ClipReady, ClipSource, Finished, Started, VideoTask
+
+        encoder = self.source.encoder
+        task = VideoTask(str(path), () if stretch is None else (stretch,))
+        batch = _Batch(encoder)
+        source = ClipSource(encoder.plan, encoder.preprocess)
+        with DecodePool(source, 1, timeout_seconds=_DECODE_TIMEOUT_SECONDS) as pool:
+            for _, event in pool.run([task]):
+                if isinstance(event, Started):
+                    batch = _Batch(encoder)  # a second start makes the first void
+                    if event.num_clips > _MOST_CLIPS:
+                        raise UsageError(
+                            f"{name} has {event.num_clips} clips, more than {_MOST_CLIPS}: search "
+                            "with a shorter video"
+                        )
+                elif isinstance(event, ClipReady):
+                    frames = event.frames_THWC.copy()
+                    event.release()
+                    batch.add(frames, event.start_seconds, event.end_seconds)
+                elif isinstance(event, Finished) and event.error is not None:
+                    raise event.error
+        return batch.finish()
+
+
+class _Batch:
+    """Clips as they come, embedded some at a time."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self.frames: list[NDArray[np.uint8]] = []
+        self.vectors: list[NDArray[np.float32]] = []
+        self.seconds: list[tuple[float, float]] = []
+
+    def add(self, frames_THWC: NDArray[np.uint8], start: float, end: float) -> None:
+        self.frames.append(frames_THWC)
+        self.seconds.append((start, end))
+        if len(self.frames) == self.encoder.batch_size:
+            self._embed()
+
+    def _embed(self) -> None:
+        self.vectors.append(self.encoder.encode_clips(np.stack(self.frames)))
+        self.frames = []
+
+    def finish(self) -> Embeddings:
+        if self.frames:
+            self._embed()
+        empty = np.empty((0, self.encoder.dimension), dtype=np.float32)
+        times = np.array(self.seconds, dtype=np.float64).reshape(-1, 2)
+        return Embeddings(np.concatenate([empty, *self.vectors]), times[:, 0], times[:, 1])
