@@ -15,12 +15,13 @@ import click
 # name -> (module, the line that `vidfeat --help` shows), in the order of a first visit
 COMMANDS: dict[str, tuple[str, str]] = {
     "extract": ("extract", "Write the clip embeddings of videos to an HDF5 file."),
-    "info": ("info", "Say what is in a video or a feature file."),
+    "info": ("info", "Say what is in a file: a video, features, weights, an index."),
     "index": ("index", "Build a search index of features, add to it, remove from it."),
     "search": ("search", "Find the videos that are like a query, and where in them."),
     "duplicates": ("duplicates", "List near copies among the videos of an index."),
     "evaluate-retrieval": ("evaluate_retrieval", "Measure retrieval by the literature's protocol."),
     "serve": ("serve", "Open an index as a page to search and play in the browser."),
+    "demo": ("demo", "Render a few videos and run the whole tour on them."),
     "models": ("models", "List the networks, their sizes and their embeddings."),
     "weights": ("weights", "List, download and convert trained weights."),
     "export": ("export", "Write a network as ONNX or OpenVINO, checked against torch."),

@@ -1,0 +1,81 @@
+"""``vidfeat demo``: the tour, from a folder of videos to answers, with the real commands."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from vidfeat.cli.options import HELP_NAMES
+
+# A narrow network that needs no download and no patience. It is untrained, and says so.
+_NETWORK = ["--model", "r2plus1d_10_w16", "--weights", "random"]
+_FEATURES = ["--layer", "layer3,layer4", "--pool", "mean,max", "--clip-frames", "8"]
+
+
+@click.command("demo", context_settings=HELP_NAMES, epilog="Example: vidfeat demo demo/")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default="demo")
+def command(folder: Path) -> int:
+    """Render a few videos into FOLDER and run the whole tour on them."""
+    from vidfeat.demo import render_demo
+
+    videos, features = folder / "videos", folder / "features.h5"
+    click.echo(f"Rendering videos of moving things into {videos} ...")
+    made = render_demo(videos)
+    click.echo(f"{len(made)} videos: 8 classes of motion, and 2 longer ones\n")
+    query = videos / "rise" / "rise-1.mp4"
+    steps: list[tuple[str, list[str]]] = [
+        (
+            "Every clip of every video becomes a vector:",
+            ["extract", str(videos), "-o", str(features), *_NETWORK, *_FEATURES],
+        ),
+        ("What is in the file:", ["info", str(features)]),
+        (
+            "A classifier on the vectors, with a report:",
+            [
+                *("finetune", str(features), "--labels", str(videos / "labels.csv")),
+                *("--head", "linear", "-o", str(folder / "head")),
+            ],
+        ),
+        (
+            "It labels a video along its time line:",
+            [
+                *("classify", str(videos / "long" / "long-1.mp4"), "--head", str(folder / "head")),
+                *("--every-seconds", "2", "--plot", str(folder / "timeline.png")),
+            ],
+        ),
+        ("An index for search:", ["index", str(features), "-o", str(folder / "index")]),
+        (
+            "Show me videos like this one:",
+            [
+                *("search", str(folder / "index"), str(query), "-k", "5"),
+                *("--html", str(folder / "search.html")),
+            ],
+        ),
+    ]
+    for title, arguments in steps:
+        click.secho(title, bold=True)
+        click.echo(f"$ vidfeat {shlex.join(arguments)}")
+        status = _run(arguments)
+        click.echo()
+        if status != 0:
+            raise click.ClickException(f"this step ended with status {status}")
+    click.secho("Open these:", bold=True)
+    for file in (folder / "head" / "report.html", folder / "timeline.png", folder / "search.html"):
+        if file.exists():
+            click.echo(f"  {file}")
+    click.echo(f"  or the search page: vidfeat serve {shlex.quote(str(folder / 'index'))}")
+    click.echo("      (needs the web extra: pip install 'vidfeat[web]')")
+    return 0
+
+
+def _run(arguments: list[str]) -> int:
+    """One command in a process of its own, as a user runs it."""
+    sys.stdout.flush()
+    return subprocess.run(
+        [sys.executable, "-m", "vidfeat", *arguments], env={**os.environ}, check=False
+    ).returncode
