@@ -28,6 +28,7 @@ from vidfeat.parts import (
     open_parts,
     parts_folder,
     read_header,
+    segments_to_columns,
     write_part,
 )
 from vidfeat.progress import scan_parts, summarize
@@ -197,7 +198,7 @@ def headers_of(*parts: Part) -> list[PartHeader]:
     return [
         PartHeader(
             Path(f"{number}.part"), number, len(part.embeddings), DIMENSION, "float32", 64,
-            tuple(part.segments), tuple(part.failures),
+            segments_to_columns(part.segments), tuple(part.failures),
         )
         for number, part in enumerate(parts)
     ]  # fmt: skip

@@ -12,11 +12,14 @@ import errno
 import io
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
+
+_SYNC_BYTES = 128 << 20
 
 
 class PatientFile:
@@ -29,6 +32,9 @@ class PatientFile:
         self._end = 0
         self._kept: list[tuple[int, bytes]] = []
         self.error: OSError | None = None
+        self._disk = ThreadPoolExecutor(1, "vidfeat-sync")
+        self._syncing: Future[None] | None = None
+        self._unsynced = 0
 
     def check(self) -> None:
         """Raise the first error of the writes until now.
@@ -40,10 +46,38 @@ class PatientFile:
             number = self.error.errno or 0
             raise OSError(number, os.strerror(number), str(self._path)) from self.error
 
+    def finish(self) -> None:
+        """Wait for the disk, and raise the first error there was.
+
+        Raises:
+            OSError: the one that the system gave.
+        """
+        if self._syncing is not None:
+            wait([self._syncing])
+        self._note_sync()
+        self.check()
+
     def close(self) -> None:
         """Close the file; what HDF5 still does with it then goes nowhere."""
+        self._disk.shutdown()
+        self._note_sync()
         self.error = self.error or OSError(errno.EBADF, os.strerror(errno.EBADF))
         self._file.close()
+
+    def _sync_beside(self) -> None:
+        """Send what was written to the disk while more is read and written."""
+        if self._unsynced < _SYNC_BYTES or (self._syncing and not self._syncing.done()):
+            return
+        self._note_sync()
+        self._unsynced = 0
+        self._syncing = self._disk.submit(os.fsync, self._file.fileno())
+
+    def _note_sync(self) -> None:
+        """An error of the disk is told once, to whoever asked first: keep it."""
+        if self._syncing is not None and self._syncing.done():
+            error = self._syncing.exception()
+            if self.error is None and isinstance(error, OSError):
+                self.error = error
 
     # ------------------------------------------------------------------ what h5py calls
 
@@ -68,6 +102,8 @@ class PatientFile:
                 self._file.seek(at)
                 while done < len(view):
                     done += self._file.write(view[done:])
+                self._unsynced += done
+                self._sync_beside()
             except OSError as error:
                 self.error = error
         if self.error is not None:
@@ -127,6 +163,6 @@ def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, PatientFile]]:
             with suppress(Exception):  # the first error is the one that tells
                 handle.close()
             raise
-        target.check()
+        target.finish()
     finally:
         target.close()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vidfeat.embeddings import Embeddings
 from vidfeat.errors import StoreError, UsageError
 from vidfeat.lock import OutputLock
-from vidfeat.parts import PartHeader, PartReader, read_run, remove_parts, sweep_leftovers
+from vidfeat.parts import ABOUT, PartHeader, PartReader, read_run, remove_parts, sweep_leftovers
 from vidfeat.progress import Piece, Progress, collector_paused, scan_parts
 from vidfeat.records import RunIdentity, VideoFailure, VideoRecord, require_same_run
 from vidfeat.store import FeatureStore
@@ -38,7 +38,8 @@ class MergeReport:
 class _Video(NamedTuple):
     """A video of the new file; its pieces are of a part, or of a store that is merged."""
 
-    record: VideoRecord
+    about: tuple[Any, ...]
+    """Its record but the path, in the order of `ABOUT`."""
     pieces: tuple[Piece, ...]
 
 
@@ -104,7 +105,7 @@ def merge_parts(
         videos, failures = _newest(existing, progress)
         known = {*videos, *failures}
         wanted = known if keep is None else {path for path in known if keep(path)}
-        chosen = [videos[path] for path in sorted(wanted & videos.keys())]
+        chosen = {path: videos[path] for path in sorted(wanted & videos.keys())}
         failed = [failures[path] for path in sorted(wanted & failures.keys())]
         rows = Rows(progress.parts, [] if existing is None else [existing])
         with closing(rows):
@@ -125,39 +126,44 @@ def _newest(
     for path, failure in progress.failures.items():
         failures[path] = failure
         old = videos.get(path)
-        if old is not None and not old.record.same_file(failure.size_bytes, failure.mtime_ns):
+        if old is not None and not VideoRecord(path, *old.about).same_file(
+            failure.size_bytes, failure.mtime_ns
+        ):
             del videos[path]  # the file changed since, and what it is now cannot be read
     for path, video in progress.finished.items():
-        videos[path] = _Video(video.record, video.pieces)
+        videos[path] = _Video(video.header.about(video.index), video.pieces)
         if path not in progress.failures:
             failures.pop(path, None)
     return videos, failures
 
 
 def _videos_of(store: FeatureStore, source: int) -> dict[str, _Video]:
+    columns = [store.videos[name].tolist() for name in ABOUT]
     offsets, counts = (store.videos[name].tolist() for name in ("offset", "count"))
     return {
-        record.path: _Video(record, (Piece(source, offset, count),) if count else ())
-        for record, offset, count in zip(store.records(), offsets, counts, strict=True)
+        path: _Video(tuple(about), (Piece(source, offset, count),) if count else ())
+        for path, offset, count, *about in zip(store.paths, offsets, counts, *columns, strict=True)
     }
 
 
 def _write(
     output: Path,
     identity: RunIdentity,
-    videos: Sequence[_Video],
+    videos: Mapping[str, _Video],
     failures: Sequence[VideoFailure],
     rows: Rows,
 ) -> int:
-    counts = [sum([piece.num_rows for piece in video.pieces]) for video in videos]
-    records = [video.record for video in videos]
+    counts = [sum([piece.num_rows for piece in video.pieces]) for video in videos.values()]
+    about = [list(column) for column in zip(*[v.about for v in videos.values()], strict=True)]
+    table: dict[str, Sequence[Any]] = {name: [] for name in ABOUT}
+    table |= dict(zip(ABOUT, about, strict=False)) | {"path": list(videos)}
     step = max(1, _BLOCK_BYTES // (identity.dimension * 4))
     wanted = (
         (source, at, min(step, stop - at))
-        for source, first, stop in _runs(videos)
+        for source, first, stop in _runs(videos.values())
         for at in range(first, stop, step)
     )
-    with writing_store(output, identity, records, counts, failures) as writer:
+    with writing_store(output, identity, table, counts, failures) as writer:
         for block in _read_ahead(rows, wanted):
             writer.append(block.vectors, block.start_seconds, block.end_seconds)
     return sum(counts)
@@ -244,7 +250,7 @@ def merge_stores(
         for source, store in enumerate(stores):
             videos |= _videos_of(store, source)
             failures += store.errors
-        chosen = [videos[path] for path in sorted(videos)]
+        chosen = {path: videos[path] for path in sorted(videos)}
         clips = _write(output, identity, chosen, failures, Rows((), stores))
         return MergeReport(len(chosen), clips, len(failures), 0)
 

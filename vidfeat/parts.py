@@ -38,7 +38,9 @@ _ALIGNMENT = 64
 _SUFFIX = ".part"
 _RUN = "run.json"
 
-_RECORD_FIELDS = tuple(field.name for field in fields(VideoRecord) if field.name != "path")
+ABOUT = tuple(field.name for field in fields(VideoRecord) if field.name != "path")
+"""Fields of a `VideoRecord` but its path."""
+_SEGMENT_FIELDS = ("path", "attempt", "first_clip", "count", "complete")
 _FAILURE_FIELDS = tuple(field.name for field in fields(VideoFailure))
 
 
@@ -99,7 +101,8 @@ class PartHeader:
     dtype: str
     vectors_at: int
     """Byte of the file at which the vectors begin."""
-    segments: tuple[Segment, ...]
+    columns: Mapping[str, Sequence[Any]]
+    """The segments, a list a field: of a million videos most are never looked at singly."""
     failures: tuple[VideoFailure, ...]
 
     @property
@@ -111,6 +114,24 @@ class PartHeader:
     def size_bytes(self) -> int:
         """Size that the whole file has."""
         return self.seconds_at + self.rows * 16
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments, in the order of their rows."""
+        return tuple(self.segment(index) for index in range(len(self.columns["path"])))
+
+    def segment(self, index: int) -> Segment:
+        """One of the segments."""
+        own = {name: self.columns[name][index] for name in _SEGMENT_FIELDS}
+        return Segment(**own, record=self.record(index))
+
+    def record(self, index: int) -> VideoRecord:
+        """The video of one of the segments."""
+        return VideoRecord(self.columns["path"][index], *self.about(index))
+
+    def about(self, index: int) -> tuple[Any, ...]:
+        """The same without its path, in the order of `ABOUT`."""
+        return tuple([self.columns[name][index] for name in ABOUT])
 
 
 class DamagedPartError(StoreError):
@@ -227,7 +248,7 @@ def write_part(folder: Path, part: Part, number: int, name: str | None = None) -
             "rows": len(vectors),
             "dimension": vectors.shape[1],
             "dtype": vectors.dtype.name,
-            "segments": _segments_to_columns(part.segments),
+            "segments": segments_to_columns(part.segments),
             "failures": _to_columns(part.failures, _FAILURE_FIELDS),
         },
         separators=(",", ":"),
@@ -300,10 +321,10 @@ def read_header(file: Path) -> PartHeader:
             dimension=int(values["dimension"]),
             dtype=str(values["dtype"]),
             vectors_at=_vectors_at(length),
-            segments=tuple(_segments_from_columns(values["segments"])),
+            columns=_checked_columns(values["segments"]),
             failures=tuple(VideoFailure(**row) for row in _rows_of(values["failures"])),
         )
-        counted = sum(segment.count for segment in header.segments)
+        counted = sum(header.columns["count"])
         whole = header.dtype in ("float32", "float16") and counted == header.rows
     except (ValueError, KeyError, TypeError, DataError) as error:
         raise DamagedPartError(f"{file} is damaged in its header: {error}") from error
@@ -324,23 +345,20 @@ def _rows_of(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-_SEGMENT_FIELDS = ("path", "attempt", "first_clip", "count", "complete")
-
-
-def _segments_to_columns(segments: Sequence[Segment]) -> dict[str, list[Any]]:
+def segments_to_columns(segments: Sequence[Segment]) -> dict[str, list[Any]]:
+    """Segments as `PartHeader` holds them."""
     records = [segment.record for segment in segments]
-    return _to_columns(segments, _SEGMENT_FIELDS) | _to_columns(records, _RECORD_FIELDS)
+    return _to_columns(segments, _SEGMENT_FIELDS) | _to_columns(records, ABOUT)
 
 
-def _segments_from_columns(columns: Mapping[str, Sequence[Any]]) -> list[Segment]:
-    own = [columns[name] for name in _SEGMENT_FIELDS]
-    record = [columns[name] for name in _RECORD_FIELDS]
-    return [
-        Segment(path, attempt, first, count, complete, VideoRecord(path, *about))
-        for (path, attempt, first, count, complete), about in zip(
-            zip(*own, strict=True), zip(*record, strict=True), strict=True
-        )
-    ]
+def _checked_columns(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """The columns that are known, all of one length, with numbers that can be meant."""
+    known = {name: columns[name] for name in (*_SEGMENT_FIELDS, *ABOUT)}
+    if len({len(column) for column in known.values()}) != 1:
+        raise ValueError("columns of unequal length")
+    if min(known["count"], default=0) < 0 or min(known["first_clip"], default=0) < 0:
+        raise ValueError("a negative number of clips")
+    return known
 
 
 class PartReader:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from vidfeat.files import TEMPORARY_MARK
-from vidfeat.parts import DamagedPartError, PartHeader, Segment, read_header, read_run
+from vidfeat.parts import DamagedPartError, PartHeader, read_header, read_run
 from vidfeat.records import RunIdentity, VideoFailure, VideoRecord
 
 
@@ -23,16 +23,24 @@ class Piece(NamedTuple):
     num_rows: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes three times as long to make, a million times
 class FinishedVideo:
     """A video all of whose clips are in parts."""
 
     attempt: str
-    record: VideoRecord
     count: int
     """Clips."""
     pieces: tuple[Piece, ...]
     """Its rows, in the order of time."""
+    header: PartHeader
+    """The part that ends it."""
+    index: int
+    """Its segment there."""
+
+    @property
+    def record(self) -> VideoRecord:
+        """The video, as it was read."""
+        return self.header.record(self.index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,36 +146,32 @@ class _Placed(NamedTuple):
     order: int
     """Index of its part: newer parts have higher ones."""
     row: int
-    segment: Segment
+    """Its first row there."""
+    number: int
+    """Its number among the segments there."""
+    attempt: str
+    first_clip: int
+    clips: int
+    complete: bool
 
 
 def summarize(headers: Iterable[PartHeader], warnings: Iterable[str] = ()) -> Progress:
     """The state of every video, from the headers of the parts, oldest first."""
-    parts = tuple(headers)
-    placed: dict[str, list[_Placed]] = {}
+    progress = Progress(parts=tuple(headers), warnings=tuple(warnings))
     failures: dict[str, tuple[int, VideoFailure]] = {}
-    for order, part in enumerate(parts):
-        row = 0
-        for segment in part.segments:
-            here = _Placed(order, row, segment)
-            if segment.path not in placed or (segment.complete and not segment.first_clip):
-                placed[segment.path] = [here]  # what was before is of no more consequence
-            else:
-                placed[segment.path].append(here)
-            row += segment.count
+    for order, part in enumerate(progress.parts):
         for failure in part.failures:
             failures[failure.path] = (order, failure)
 
-    progress = Progress(parts=parts, warnings=tuple(warnings))
-    for path, segments in placed.items():
-        ended, finished, partial = _resolve(segments)
+    for path, segments in _by_path(progress.parts).items():
+        ended, finished, partial = _resolve(progress.parts, segments)
         if finished is not None and path in failures:
             failed, failure = failures[path]
-            record = finished.record
-            same = record.same_file(failure.size_bytes, failure.mtime_ns)
             if failed < ended:
                 del failures[path]  # read since
-            elif failed > ended and not same:
+            elif failed > ended and not finished.record.same_file(
+                failure.size_bytes, failure.mtime_ns
+            ):
                 finished = None  # the file changed since, and what it is now cannot be read
         if finished is not None:
             progress.finished[path] = finished
@@ -177,29 +181,46 @@ def summarize(headers: Iterable[PartHeader], warnings: Iterable[str] = ()) -> Pr
     return progress
 
 
-def _resolve(segments: list[_Placed]) -> tuple[int, FinishedVideo | None, PartialVideo | None]:
+def _by_path(parts: Iterable[PartHeader]) -> dict[str, list[_Placed]]:
+    """The segments of each video, oldest first."""
+    placed: dict[str, list[_Placed]] = {}
+    for order, part in enumerate(parts):
+        row = 0
+        columns = [part.columns[name] for name in ("path", "attempt", "first_clip", "count")]
+        rows = zip(*columns, part.columns["complete"], strict=True)
+        for index, (path, attempt, first, clips, complete) in enumerate(rows):
+            here = _Placed(order, row, index, attempt, first, clips, complete)
+            if path not in placed or (complete and not first):
+                placed[path] = [here]  # what was before is of no more consequence
+            else:
+                placed[path].append(here)
+            row += clips
+    return placed
+
+
+def _resolve(
+    parts: Sequence[PartHeader], segments: list[_Placed]
+) -> tuple[int, FinishedVideo | None, PartialVideo | None]:
     """The part that finished a video, its rows, and what a newer attempt has of it."""
-    if len(segments) == 1 and segments[0].segment.first_clip == 0:  # nearly every video
-        order, row, only = segments[0]
-        if only.complete:
-            whole = (Piece(order, row, only.count),) if only.count else ()
-            return order, FinishedVideo(only.attempt, only.record, only.count, whole), None
+    last = segments[-1]
+    if len(segments) == 1 and last.complete and not last.first_clip:  # nearly every video
+        whole = (Piece(last.order, last.row, last.clips),) if last.clips else ()
+        header = parts[last.order]
+        return last.order, FinishedVideo(last.attempt, last.clips, whole, header, last.number), None
     finished = None
     ended = -1
-    last = segments[-1].segment
-    for order, _, segment in reversed(segments):
-        if not segment.complete:
-            continue
-        total = segment.first_clip + segment.count
-        pieces, reached = _chain(segments, segment.attempt, total)
+    newest = next((placed for placed in reversed(segments) if placed.complete), None)
+    if newest is not None:
+        total = newest.first_clip + newest.clips
+        pieces, reached = _chain(segments, newest.attempt, total)
         if reached == total:  # no part between has been lost
-            ended = order
-            finished = FinishedVideo(segment.attempt, segment.record, total, pieces)
-        break
-    if finished is not None and last.attempt == finished.attempt:
-        return ended, finished, None
+            ended = newest.order
+            finished = FinishedVideo(newest.attempt, total, pieces, parts[ended], newest.number)
+            if last.attempt == newest.attempt:
+                return ended, finished, None
     _, reached = _chain(segments, last.attempt, None)
-    return ended, finished, PartialVideo(last.attempt, last.record, reached)
+    record = parts[last.order].record(last.number)
+    return ended, finished, PartialVideo(last.attempt, record, reached)
 
 
 def _chain(
@@ -209,21 +230,20 @@ def _chain(
 
     Where segments overlap (work that was done twice), the newest one that has the clip counts.
     """
-    own = [placed for placed in segments if placed.segment.attempt == attempt]
+    own = [placed for placed in segments if placed.attempt == attempt]
     pieces: list[Piece] = []
     reached = 0
     while total is None or reached < total:
         best: _Placed | None = None
         for placed in own:
-            first, count = placed.segment.first_clip, placed.segment.count
-            if first <= reached < first + count:
+            if placed.first_clip <= reached < placed.first_clip + placed.clips:
                 best = placed  # the last is the newest
         if best is None:
             break
-        skip = reached - best.segment.first_clip
-        count = best.segment.count - skip
+        skip = reached - best.first_clip
+        clips = best.clips - skip
         if total is not None:
-            count = min(count, total - reached)
-        pieces.append(Piece(best.order, best.row + skip, count))
-        reached += count
+            clips = min(clips, total - reached)
+        pieces.append(Piece(best.order, best.row + skip, clips))
+        reached += clips
     return tuple(pieces), reached

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +26,9 @@ from vidfeat.store import FORMAT, FORMAT_VERSION
 CHUNK_BYTES = 256 << 10
 _TEXT = h5py.string_dtype("utf-8")
 
+VideoTable = Mapping[str, Sequence[Any]]
+"""A list for each field of `VideoRecord`."""
+
 
 class StoreWriter:
     """An open feature file that takes rows until it has as many as its videos say."""
@@ -34,7 +38,7 @@ class StoreWriter:
         handle: h5py.File,
         target: PatientFile,
         identity: RunIdentity,
-        records: Sequence[VideoRecord],
+        videos: VideoTable,
         counts: Sequence[int],
         failures: Sequence[VideoFailure],
     ) -> None:
@@ -42,7 +46,7 @@ class StoreWriter:
         self._next = 0
         self._target = target
         _write_attributes(handle, identity)
-        _write_videos(handle.create_group("videos"), records, counts)
+        _write_videos(handle.create_group("videos"), videos, counts)
         _write_errors(handle.create_group("errors"), failures)
         per_row = np.repeat(np.arange(len(counts), dtype=np.int64), np.asarray(counts, np.int64))
         handle.create_dataset("video", data=per_row)
@@ -138,7 +142,7 @@ class _Seconds:
 def writing_store(
     path: Path,
     identity: RunIdentity,
-    records: Sequence[VideoRecord],
+    videos: Sequence[VideoRecord] | VideoTable,
     counts: Sequence[int],
     failures: Sequence[VideoFailure] = (),
 ) -> Iterator[StoreWriter]:
@@ -147,7 +151,7 @@ def writing_store(
     Args:
         path: the feature file.
         identity: what all its rows share.
-        records: the videos, sorted by path, each once.
+        videos: sorted by path, each once; as records or, where they are many, as columns.
         counts: rows of each video, in the same order.
         failures: for ``/errors``.
 
@@ -155,12 +159,13 @@ def writing_store(
         DataError: the videos are not sorted, or rows are missing at the end.
         OSError: as writing does, a full disk among them; ``path`` is then as it was.
     """
-    paths = [record.path for record in records]
+    table = videos if isinstance(videos, Mapping) else _table_of(videos)
+    paths = table["path"]
     for before, after in pairwise(paths):
         if before >= after:
             raise DataError(f"videos must be sorted by path, each once: {after!r} after {before!r}")
     with atomic_write(path) as temporary, new_hdf5(temporary) as (handle, target):
-        writer = StoreWriter(handle, target, identity, records, counts, failures)
+        writer = StoreWriter(handle, target, identity, table, counts, failures)
         yield writer
         writer.finish()
 
@@ -211,19 +216,22 @@ def _write_attributes(handle: h5py.File, identity: RunIdentity) -> None:
     handle.attrs["created"] = datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _write_videos(group: h5py.Group, records: Sequence[VideoRecord], counts: Sequence[int]) -> None:
+def _table_of(records: Sequence[VideoRecord]) -> VideoTable:
+    names = [field.name for field in fields(VideoRecord)]
+    return {name: [getattr(record, name) for record in records] for name in names}
+
+
+def _write_videos(group: h5py.Group, videos: VideoTable, counts: Sequence[int]) -> None:
     count = np.asarray(counts, dtype=np.int64)
-    group.create_dataset("path", data=[record.path for record in records], dtype=_TEXT)
+    group.create_dataset("path", data=videos["path"], dtype=_TEXT)
     group.create_dataset("offset", data=np.cumsum(count) - count)
     group.create_dataset("count", data=count)
     for name in ("duration_seconds", "fps"):
-        values = [getattr(record, name) for record in records]
-        group.create_dataset(name, data=np.array(values, dtype=np.float64))
+        group.create_dataset(name, data=np.array(videos[name], dtype=np.float64))
     for name in ("width", "height", "num_frames", "size_bytes", "mtime_ns"):
-        values = [getattr(record, name) for record in records]
-        group.create_dataset(name, data=np.array(values, dtype=np.int64))
+        group.create_dataset(name, data=np.array(videos[name], dtype=np.int64))
     # Two short words: of fixed length they take no place in the heap of long strings.
-    sources = np.array([record.num_frames_source.encode() for record in records], dtype="S8")
+    sources = np.array(videos["num_frames_source"], dtype="S8")
     group.create_dataset("num_frames_source", data=sources)
 
 
