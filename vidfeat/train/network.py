@@ -225,7 +225,8 @@ def save_network(
     data = recipe.data
     save_weights(
         path,
-        network_state,
+        # safetensors takes no other memory format than the plain one
+        {name: value.contiguous() for name, value in network_state.items()},
         model=recipe.model.name,
         class_names=classes,
         bn_eps=recipe.model.bn_eps or None,
