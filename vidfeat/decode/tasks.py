@@ -135,7 +135,8 @@ def cut_at_keys(known: Known, clips: Sequence[PlannedClip], first: int, size: in
     lost = starts - index.keys[key_of]  # frames decoded in vain by a piece that begins here
     cuts = [0]
     while len(clips) - cuts[-1] > size + size // 2:
-        low, high = cuts[-1] + size // 2, cuts[-1] + size + size // 2
+        low = cuts[-1] + max(1, size // 2)
+        high = max(low + 1, cuts[-1] + size + size // 2)
         cuts.append(low + int(np.argmin(lost[low:high])))
     cuts.append(len(clips))
     return [Piece(known, clips[low:high], first + low) for low, high in pairwise(cuts)]

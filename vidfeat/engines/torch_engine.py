@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidfeat.engines.base import Precision
+from vidfeat.engines.memory import keep_large_blocks
 from vidfeat.errors import UsageError, VidfeatError
 from vidfeat.models.base import VideoNetwork, pool_features
 from vidfeat.preprocess import Preprocess
@@ -99,6 +100,8 @@ class TorchEngine:
         self._network = self._network.to(self.device)
         if self._channels_last:
             self._network = self._network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        if self.device.type == "cpu":
+            keep_large_blocks()
         self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self._embed: Callable[[Tensor], Tensor] = self._embed_eagerly
         if compiled:
