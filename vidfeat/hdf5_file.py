@@ -23,10 +23,15 @@ _SYNC_BYTES = 128 << 20
 
 
 class PatientFile:
-    """What h5py asks of a file object, without an error at writing."""
+    """What h5py asks of a file object, without an error at writing.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        path: the file.
+        name: what errors call it.
+    """
+
+    def __init__(self, path: Path, name: Path | None = None) -> None:
+        self._name = name or path
         self._file = path.open("w+b", buffering=0)
         self._at = 0
         self._end = 0
@@ -44,7 +49,7 @@ class PatientFile:
         """
         if self.error is not None:
             number = self.error.errno or 0
-            raise OSError(number, os.strerror(number), str(self._path)) from self.error
+            raise OSError(number, os.strerror(number), str(self._name)) from self.error
 
     def finish(self) -> None:
         """Wait for the disk, and raise the first error there was.
@@ -147,13 +152,17 @@ class PatientFile:
 
 
 @contextmanager
-def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, PatientFile]]:
+def new_hdf5(path: Path, name: Path | None = None) -> Iterator[tuple[h5py.File, PatientFile]]:
     """A new HDF5 file and what it is written through: ``check()`` of that tells of errors early.
+
+    Args:
+        path: the file.
+        name: what errors call it: the file whose place it will take.
 
     Raises:
         OSError: a write was refused, at the latest when the file is closed.
     """
-    target = PatientFile(path)
+    target = PatientFile(path, name)
     try:
         handle = h5py.File(target, "w")
         try:

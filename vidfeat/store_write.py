@@ -164,7 +164,7 @@ def writing_store(
     for before, after in pairwise(paths):
         if before >= after:
             raise DataError(f"videos must be sorted by path, each once: {after!r} after {before!r}")
-    with atomic_write(path) as temporary, new_hdf5(temporary) as (handle, target):
+    with atomic_write(path) as temporary, new_hdf5(temporary, path) as (handle, target):
         writer = StoreWriter(handle, target, identity, table, counts, failures)
         yield writer
         writer.finish()
