@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from vidfeat.models import build_model
+
 
 def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
     """Fill every tensor by a seeded rule that keeps activations in range; returns the network.
@@ -20,11 +22,22 @@ def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
                 module.running_mean.uniform_(-0.5, 0.5, generator=generator)
                 module.running_var.uniform_(0.5, 2.0, generator=generator)
             elif isinstance(module, nn.Conv3d | nn.Linear):
-                fan_in = module.weight[0].numel()
-                module.weight.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
+                bound = (6 / module.weight[0].numel()) ** 0.5
+                module.weight.uniform_(-bound, bound, generator=generator)
                 if module.bias is not None:
                     module.bias.uniform_(-0.5, 0.5, generator=generator)
     return network.eval()
+
+
+def make_network(name: str, seed: int = 0, **options) -> nn.Module:
+    """A network with such weights, without the time that its own initialisation takes."""
+    with torch.device("meta"):
+        network = build_model(name, **options)
+    network.to_empty(device="cpu")
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.num_batches_tracked.zero_()
+    return randomise(network, seed)
 
 
 def clips(*shape: int, seed: int = 1) -> torch.Tensor:

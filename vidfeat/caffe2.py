@@ -28,7 +28,7 @@ from torch import Tensor
 from vidfeat import safe_pickle
 from vidfeat.errors import WeightsError
 from vidfeat.models.catalog import CAFFE2_EPS, DESIGNS, build_model, check_name
-from vidfeat.models.resnet3d import BLOCKS, BOTTLENECK_EXPANSION, WIDTHS
+from vidfeat.models.resnet3d import BLOCKS, BOTTLENECK_EXPANSION, WIDTHS, Design
 
 Blobs = dict[str, NDArray[Any]]
 
@@ -139,7 +139,7 @@ def _mixed(blobs: Mapping[str, NDArray[Any]], depth: int, groups: list[int]) -> 
     found = [length == 3 for length in lengths]
     for name, design in DESIGNS.items():
         kinds = [kind == "3d" for kind in design.kinds]
-        same = design.depth == depth and not design.stem_pool and kinds[1:] == found
+        same = design == Design(design.kinds, depth) and kinds[1:] == found
         if same and design.kinds[0] != "2+1d":
             length = {"3d": 3, "2d": 1}.get(design.kinds[0])
             if stem == length or (length is None and stem not in (1, 3)):

@@ -152,11 +152,10 @@ def _failure(source: Source, reason: str) -> DownloadError:
 def _download(source: Source, target: Path, progress: Progress) -> None:
     """Fill the part file, attempt by attempt, check it and give it its name."""
     part = _part(target)
-    reason = "nothing came"
+    reason, mismatches = "nothing came", 0
     for attempt in range(source.attempts):
         if attempt:
             time.sleep(source.pause_seconds * 2 ** (attempt - 1))
-        resumed = part.exists()
         try:
             complete = _receive(source, part, progress)
         except _RetryError as error:
@@ -174,7 +173,8 @@ def _download(source: Source, target: Path, progress: Progress) -> None:
             return
         part.unlink()
         reason = f"what came has the sha256 {digest}, not {source.sha256}"
-        if not resumed:  # all of it from one answer: another one would not be better
+        mismatches += 1
+        if mismatches == 2:  # the first may have been patched together from two files
             break
     raise _failure(source, reason)
 

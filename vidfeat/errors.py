@@ -14,6 +14,7 @@
     │   └── LockedError       another run is writing it
     ├── DataError             labels or a dataset that do not fit their description
     ├── TrainingError         a training run that cannot go on
+    ├── ExportError           an exported network that does not compute what torch computes
     └── NothingDoneError      a run that ended without a single result
 
 A message says what was given, what was expected and what to try, in one line: the command line
@@ -118,6 +119,10 @@ class DataError(VidfeatError):
 
 class TrainingError(VidfeatError):
     """A training run that cannot go on; its last check-point stands."""
+
+
+class ExportError(VidfeatError):
+    """An exported network could not be written, or does not compute what torch computes."""
 
 
 class NothingDoneError(VidfeatError):

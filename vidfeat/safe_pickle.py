@@ -97,6 +97,13 @@ def _encode(text: object = "", encoding: object = "") -> bytes:
     return text.encode("latin-1")
 
 
+def _no_bytes(*arguments: object) -> bytes:
+    """Python 3 writes empty bytes for Python 2 as a call of ``bytes`` without arguments."""
+    if arguments:
+        raise _RefusedError("__builtin__.bytes with arguments")
+    return b""
+
+
 def _dictionary(*arguments: object) -> dict[Any, Any]:
     if arguments:
         raise _RefusedError("a collections.OrderedDict with arguments")
@@ -108,6 +115,7 @@ _GLOBALS: dict[str, Callable[..., Any]] = {
     "numpy.dtype": _Dtype,
     "collections.OrderedDict": _dictionary,
     "_codecs.encode": _encode,
+    "__builtin__.bytes": _no_bytes,
 }
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
     _GLOBALS[f"{_module}._reconstruct"] = _Array

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vidfeat.errors import StateDictError
 from vidfeat.models.catalog import DESIGNS, MODEL_NAMES, build_model
+from vidfeat.models.resnet3d import BLOCKS
 
 CLASSIFIERS = ("fc.", "head.", "classifier.")  # the last layer's tensors, network by network
 _UNCOUNTED = "num_batches_tracked"  # a counter of training steps that no output depends on
@@ -160,7 +161,7 @@ def recognise(state_dict: Mapping[str, Any]) -> Layout | None:
     if any(name.startswith("backbone.") for name in names):
         return Layout("a checkpoint of mmaction2, whose networks are built differently")
     shapes = {name: tuple(t.shape) for name, t in tensors.items() if _is_body(name)}
-    for network, rule in _variants():
+    for network, rule in _variants(shapes):
         expected = _body_shapes(network, rule)
         if shapes.keys() == expected.keys() and all(
             _same(shapes[name], expected[name], name) for name in expected
@@ -191,12 +192,15 @@ def _same(given: tuple[int, ...], expected: tuple[int, ...], name: str) -> bool:
     return given == expected
 
 
-def _variants() -> list[tuple[str, Literal["block", "conv"] | None]]:
-    """Each network by its own midplane rule, then by the other one."""
+def _variants(names: Iterable[str]) -> list[tuple[str, Literal["block", "conv"] | None]]:
+    """The networks of that many blocks, each by its own midplane rule, then by the other one."""
+    found = {name.rpartition(".conv1.")[0] for name in names if name.startswith("layer")} - {""}
     own: list[tuple[str, Literal["block", "conv"] | None]] = []
     other: list[tuple[str, Literal["block", "conv"] | None]] = []
     for name in MODEL_NAMES:
         design = DESIGNS.get(name)
+        if len(found) != (0 if design is None else sum(BLOCKS[design.depth])):
+            continue
         if design is None or design.kinds[0] != "2+1d":
             own.append((name, None))
             continue

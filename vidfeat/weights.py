@@ -31,6 +31,7 @@ from vidfeat.statedict import CLASSIFIERS, check_fit, read_facts, shapes_of, ten
 
 __all__ = ["LoadedWeights", "load_weights", "read_tensors", "save_weights", "tensor_hash"]
 
+DEFAULT_FRAMES = 16  # of clips, where nobody says
 RUN_FILE = "model.safetensors"  # in the folder of a training run
 METADATA_KEY = "vidfeat"
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # how torch files began before 1.6
@@ -66,13 +67,25 @@ class LoadedWeights:
         """Hash of the tensors that embeddings depend on: all but the last layer's."""
         return tensor_hash(self.state_dict, CLASSIFIERS)
 
-    def build(self) -> VideoNetwork:
-        """The network with copies of these tensors in float32, in evaluation mode."""
+    def build(self, clip_frames: int | None = None) -> VideoNetwork:
+        """The network with copies of these tensors in float32, in evaluation mode.
+
+        Args:
+            clip_frames: T of the clips it will see; only R2D and MViT care.
+
+        Raises:
+            UsageError: the network takes clips of another length.
+        """
+        if None not in (clip_frames, self.clip_frames) and clip_frames != self.clip_frames:
+            raise UsageError(
+                f"{self.name} takes clips of {self.clip_frames} frames, not {clip_frames}: leave "
+                "--clip-frames out"
+            )
         with torch.device("meta"):
             network = build_model(
                 self.model,
                 self.num_classes,
-                clip_frames=self.clip_frames or 16,
+                clip_frames=clip_frames or self.clip_frames or DEFAULT_FRAMES,
                 in_channels=self.in_channels,
                 midplanes=self.midplanes,
                 bn_eps=self.bn_eps,
@@ -94,7 +107,7 @@ def load_weights(
     *,
     num_classes: int = 400,
     in_channels: int = 3,
-    clip_frames: int = 16,
+    clip_frames: int | None = None,
     progress: Progress | None = None,
 ) -> LoadedWeights:
     """Weights for a network.
@@ -106,7 +119,7 @@ def load_weights(
         seed: of random weights.
         num_classes: of random weights.
         in_channels: of random weights.
-        clip_frames: of random weights; only R2D depends on it.
+        clip_frames: of random weights, else 16; only R2D depends on it.
         progress: told how far a download is; None shows it on stderr.
 
     Raises:
@@ -126,7 +139,7 @@ def load_weights(
         return _load_entry(entry, model, progress)
     text = os.fspath(spec)
     if text == "random":
-        return _random(model, seed, num_classes, in_channels, clip_frames)
+        return _random(model, seed, num_classes, in_channels, clip_frames or DEFAULT_FRAMES)
     if any(text in (entry.name, entry.full_name) for entry in entries_of(model)):
         return _load_entry(find_entry(text, model), model, progress)
     path = Path(text).expanduser()
@@ -148,7 +161,7 @@ def _random(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_model(model, num_classes, clip_frames=clip_frames, in_channels=in_channels)
-    return _with_facts(
+    return with_facts(
         LoadedWeights(model, network.state_dict(), f"random (seed {seed})", num_classes), {}
     )
 
@@ -156,7 +169,7 @@ def _random(
 def _load_entry(entry: WeightsEntry, model: str, progress: Progress | None) -> LoadedWeights:
     path = fetch(source_of(entry), progress)
     tensors, _ = read_tensors(path, entry.model)
-    return _of_entry(_fitted(tensors, model, str(path)), entry)
+    return _of_entry(fit_tensors(tensors, model, str(path)), entry)
 
 
 def source_of(entry: WeightsEntry) -> Source:
@@ -183,12 +196,12 @@ def _load_file(path: Path, model: str) -> LoadedWeights:
     for entry in entries_of(model):
         named_so = entry.sha256 and entry.filename == path.name
         if named_so and file_sha256(path).startswith(entry.sha256):
-            return _of_entry(_fitted(read_tensors(path)[0], model, str(path)), entry)
+            return _of_entry(fit_tensors(read_tensors(path)[0], model, str(path)), entry)
     tensors, metadata = read_tensors(path, model)
     named = metadata.get("model")
     if isinstance(named, str) and _plain(named) != _plain(model):
         raise StateDictError(f"{path} holds weights of {named}: give --model {named}")
-    return _with_facts(_fitted(tensors, model, str(path)), metadata)
+    return with_facts(fit_tensors(tensors, model, str(path)), metadata)
 
 
 def _plain(model: str) -> str:
@@ -196,7 +209,7 @@ def _plain(model: str) -> str:
     return model.removesuffix("_pool").removesuffix("_paper")
 
 
-def _fitted(tensors: Mapping[str, Tensor], model: str, origin: str) -> LoadedWeights:
+def fit_tensors(tensors: Mapping[str, Tensor], model: str, origin: str) -> LoadedWeights:
     """Check the tensors against the network, and read off them what they tell."""
     odd = [name for name, value in tensors.items() if _is_odd(value)]
     if odd:
@@ -240,7 +253,7 @@ def _is_odd(value: object) -> bool:
     return value.layout is not torch.strided or value.is_quantized or value.is_complex()
 
 
-def _with_facts(loaded: LoadedWeights, metadata: Mapping[str, Any]) -> LoadedWeights:
+def with_facts(loaded: LoadedWeights, metadata: Mapping[str, Any]) -> LoadedWeights:
     """Complete weights by what their file says of them, or else by the tensors."""
     facts = read_facts(loaded.state_dict, loaded.model)
     names = metadata.get("class_names") or ()
@@ -287,11 +300,23 @@ def read_tensors(path: Path, model: str | None = None) -> tuple[dict[str, Tensor
     if begin.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
         return _read_torch(path), {}
     if begin.startswith(b"\x80") or path.suffix == ".pkl":
-        state, facts = caffe2.convert(caffe2.read_blobs(path), model)
+        state, facts = _convert(caffe2.read_blobs(path), model)
         return state, {"model": facts.model, "bn_eps": facts.bn_eps}
     raise WeightsError(
         f"{path} is no weights file: safetensors, torch files and Caffe2 pickles are"
     )
+
+
+def _convert(
+    blobs: caffe2.Blobs, model: str | None
+) -> tuple[dict[str, Tensor], caffe2.Caffe2Facts]:
+    """As the network named, if the shapes leave that open, else as the one they tell."""
+    if model in DESIGNS:
+        try:
+            return caffe2.convert(blobs, model)
+        except WeightsError:  # said again below, or by whoever compares the names
+            pass
+    return caffe2.convert(blobs)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -28,6 +28,10 @@ class VideoNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores (N, classes) before the softmax, of normalised clips (N, C, T, H, W)."""
+        return self.classify(pool_features(self.features(x)))
+
+    def classify(self, vectors: Tensor) -> Tensor:
+        """Class scores (N, classes) of the default layer's vectors (N, D), pooled by the mean."""
         raise NotImplementedError
 
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vidfeat.errors import UsageError
-from vidfeat.models.base import VideoNetwork, pool_features
+from vidfeat.models.base import VideoNetwork
 
 Kind = Literal["2d", "3d", "2+1d", "whole"]  # whole: one kernel as long as the clip (R2D's stem)
 MidplaneRule = Literal["block", "conv"]
@@ -43,12 +42,15 @@ class Design:
             once a block, as torchvision does, ``conv`` for each convolution, as the paper does.
         stem_pool: a max-pool over space after the stem, as in one published form of the
             152-layer networks; it has no weights, so the tensors cannot tell.
+        width: channels of the stem and of layer1, doubled in each layer after; 64 in the paper,
+            less for networks that are trained on a CPU.
     """
 
     kinds: tuple[Kind, Kind, Kind, Kind, Kind]
     depth: int = 18
     midplanes: MidplaneRule = "conv"
     stem_pool: bool = False
+    width: int = STEM_WIDTH
 
     def __post_init__(self) -> None:
         if self.depth not in BLOCKS:
@@ -56,6 +58,16 @@ class Design:
             raise UsageError(f"no network with {self.depth} layers: the depths are {known}")
         if self.midplanes not in ("block", "conv"):
             raise UsageError(f"no midplane rule {self.midplanes!r}: there are block and conv")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of layer1 .. layer4."""
+        return tuple(width * self.width // STEM_WIDTH for width in WIDTHS)
+
+    @property
+    def stem_midplanes(self) -> int:
+        """Channels between the two parts of a (2+1)D stem."""
+        return round(STEM_MIDPLANES * self.width / STEM_WIDTH)
 
     @property
     def bottleneck(self) -> bool:
@@ -154,22 +166,21 @@ class Bottleneck(nn.Module):
         return self.relu(y)  # type: ignore[no-any-return]
 
 
-def stem(kind: Kind, channels: int, clip_frames: int, *, pool: bool) -> nn.Sequential:
+def stem(design: Design, channels: int, clip_frames: int) -> nn.Sequential:
     """The first layer: 7 x 7 in space with stride 2; in time 1, 3 or the whole clip."""
+    kind, width, middle = design.kinds[0], design.width, design.stem_midplanes
     if kind == "2+1d":
         parts: list[nn.Module] = [
-            nn.Conv3d(channels, STEM_MIDPLANES, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False),
-            nn.BatchNorm3d(STEM_MIDPLANES),
+            nn.Conv3d(channels, middle, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False),
+            nn.BatchNorm3d(middle),
             nn.ReLU(inplace=True),
-            nn.Conv3d(STEM_MIDPLANES, STEM_WIDTH, (3, 1, 1), 1, (1, 0, 0), bias=False),
+            nn.Conv3d(middle, width, (3, 1, 1), 1, (1, 0, 0), bias=False),
         ]
     else:
         length, padding = {"2d": (1, 0), "3d": (3, 1), "whole": (clip_frames, 0)}[kind]
-        parts = [
-            nn.Conv3d(channels, STEM_WIDTH, (length, 7, 7), (1, 2, 2), (padding, 3, 3), bias=False)
-        ]
-    parts += [nn.BatchNorm3d(STEM_WIDTH), nn.ReLU(inplace=True)]
-    if pool:
+        parts = [nn.Conv3d(channels, width, (length, 7, 7), (1, 2, 2), (padding, 3, 3), bias=False)]
+    parts += [nn.BatchNorm3d(width), nn.ReLU(inplace=True)]
+    if design.stem_pool:
         parts.append(nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)))
     return nn.Sequential(*parts)
 
@@ -199,10 +210,10 @@ class VideoResNet(VideoNetwork):
         self.clip_frames = clip_frames
         block = Bottleneck if design.bottleneck else BasicBlock
         expansion = BOTTLENECK_EXPANSION if design.bottleneck else 1
-        self.stem = stem(design.kinds[0], in_channels, clip_frames, pool=design.stem_pool)
-        inputs = STEM_WIDTH
-        widths = OrderedDict(stem=STEM_WIDTH)
-        for group, width in enumerate(WIDTHS):
+        self.stem = stem(design, in_channels, clip_frames)
+        inputs = design.width
+        widths = OrderedDict(stem=design.width)
+        for group, width in enumerate(design.widths):
             kind, count = design.kinds[group + 1], BLOCKS[design.depth][group]
             blocks = []
             for index in range(count):
@@ -244,6 +255,6 @@ class VideoResNet(VideoNetwork):
                 break
         return {name: maps[name] for name in chosen}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores (N, classes) before the softmax, of normalised clips (N, C, T, H, W)."""
-        return F.linear(pool_features(self.features(x)), self.fc.weight, self.fc.bias)
+    def classify(self, vectors: Tensor) -> Tensor:
+        """Class scores (N, classes) of vectors of layer4 (N, D)."""
+        return self.fc(vectors)  # type: ignore[no-any-return]

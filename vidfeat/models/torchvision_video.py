@@ -8,15 +8,14 @@ Shapes: N clips, C channels, T frames, H rows, W columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 from torch import Tensor, nn
-from torchvision.models import video
 
 from vidfeat.errors import UsageError
-from vidfeat.models.base import VideoNetwork, pool_features
+from vidfeat.models.base import VideoNetwork
 
 MVIT_INPUT = (16, 224, 224)  # frames, rows, columns: fixed by its position encoding
 _HELD = "net."
@@ -49,10 +48,6 @@ class _Wrapped(VideoNetwork):
         values = {name: value for name, value in walked if name in chosen}
         return {name: values[name] for name in chosen}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores (N, classes) before the softmax, of normalised clips (N, C, T, H, W)."""
-        return self.classify(pool_features(self.features(x)))
-
 
 def _drop_prefix(
     _module: nn.Module, state_dict: dict[str, Any], prefix: str, _metadata: dict[str, Any]
@@ -77,7 +72,7 @@ class S3D(_Wrapped):
 
     STAGES = ((0, 1), (1, 4), (4, 7), (7, 13), (13, 16))  # all but the first begin with a max-pool
 
-    def __init__(self, net: video.S3D) -> None:
+    def __init__(self, net: nn.Module) -> None:
         names = ("stage1", "stage2", "stage3", "stage4", "stage5", "avgpool")
         super().__init__(net, names, (64, 192, 480, 832, 1024, 1024))
 
@@ -140,18 +135,13 @@ class Swin3D(_Wrapped):
         yield net.norm(x).permute(0, 4, 1, 2, 3)
 
 
-BUILDERS: dict[str, Callable[..., VideoNetwork]] = {
-    "s3d": lambda **options: S3D(video.s3d(**options)),
-    "mvit_v1_b": lambda **options: MViT(video.mvit_v1_b(**options), (192, 384, 768, 768)),
-    "mvit_v2_s": lambda **options: MViT(video.mvit_v2_s(**options), (96, 192, 384, 768)),
-    "swin3d_t": lambda **options: Swin3D(video.swin3d_t(**options), 96),
-    "swin3d_s": lambda **options: Swin3D(video.swin3d_s(**options), 96),
-    "swin3d_b": lambda **options: Swin3D(video.swin3d_b(**options), 128),
-}
+NAMES = ("s3d", "mvit_v1_b", "mvit_v2_s", "swin3d_t", "swin3d_s", "swin3d_b")
+_MVIT_WIDTHS = {"mvit_v1_b": (192, 384, 768, 768), "mvit_v2_s": (96, 192, 384, 768)}
+_SWIN_WIDTHS = {"swin3d_t": 96, "swin3d_s": 96, "swin3d_b": 128}
 
 
 def build(name: str, *, num_classes: int, clip_frames: int, in_channels: int) -> VideoNetwork:
-    """Build one of ``BUILDERS`` with random weights.
+    """Build one of ``NAMES`` with random weights.
 
     Raises:
         UsageError: channels or a clip length that torchvision's code does not offer.
@@ -161,6 +151,11 @@ def build(name: str, *, num_classes: int, clip_frames: int, in_channels: int) ->
             f"{name} takes 3 channels, not {in_channels}: the networks of the R(2+1)D paper "
             "take any number"
         )
-    if name.startswith("mvit") and clip_frames != MVIT_INPUT[0]:
+    if name in _MVIT_WIDTHS and clip_frames != MVIT_INPUT[0]:
         raise UsageError(f"{name} takes clips of 16 frames, not {clip_frames}: use another network")
-    return BUILDERS[name](num_classes=num_classes)
+    from torchvision.models import video  # takes seconds, which the other networks need not spend
+
+    net = getattr(video, name)(num_classes=num_classes)
+    if name in _MVIT_WIDTHS:
+        return MViT(net, _MVIT_WIDTHS[name])
+    return Swin3D(net, _SWIN_WIDTHS[name]) if name in _SWIN_WIDTHS else S3D(net)
