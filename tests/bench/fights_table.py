@@ -29,6 +29,7 @@ from vidfeat.store import FeatureStore
 from vidfeat.video import open_video, to_rgb
 
 GRID = 8
+SMALL_HEIGHT = 120  # large frames are thinned to about so many lines
 FOLDS = 5
 REPEATS = 5
 INNER_FOLDS = 4
@@ -42,7 +43,9 @@ def frame_differences(path: Path) -> NDArray[np.float32]:
     before: NDArray[np.float32] | None = None
     with open_video(path) as video:
         for _, frame in video.frames(range(video.info.num_frames)):
-            grey = to_rgb(frame).mean(axis=2, dtype=np.float32)
+            picture = to_rgb(frame)
+            step = max(1, picture.shape[0] // SMALL_HEIGHT)
+            grey = picture[::step, ::step].mean(axis=2, dtype=np.float32)
             height, width = (side // GRID * GRID for side in grey.shape)
             grey = grey[:height, :width]
             if before is not None:
@@ -80,10 +83,11 @@ def judge(samples: Samples, kind: HeadKind) -> CrossValidation:
 def main(folder: Path, features: dict[str, Path]) -> None:
     """Print the table."""
     labels = read_labels(folder / "labels.csv")
-    rows = {"frame differences, 8 x 8": difference_samples(folder, labels)}
+    rows: dict[str, Samples] = {}
     for name, file in features.items():
         with FeatureStore(file) as store:
             rows[name] = collect(store, labels)
+    rows["frame differences, 8 x 8"] = difference_samples(folder, labels)
     print(f"{'features':28s}" + "".join(f"{kind:>26s}" for kind in HEAD_KINDS))
     for name, samples in rows.items():
         begun = time.perf_counter()
@@ -92,7 +96,8 @@ def main(folder: Path, features: dict[str, Path]) -> None:
             found = judge(samples, kind)
             cells.append(f"{found.interval} ±{100 * found.spread:.1f}")
         took = time.perf_counter() - begun
-        print(f"{name:28s}" + "".join(f"{cell:>26s}" for cell in cells) + f"  {took:.0f} s")
+        line = "".join(f"{cell:>26s}" for cell in cells)
+        print(f"{name:28s}{line}  {took:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
