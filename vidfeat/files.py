@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 TEMPORARY_MARK = ".writing-"
 
@@ -88,6 +88,25 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
         else:
             aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def append_lines(path: Path) -> Iterator[TextIO]:
+    """Open a file of lines to add to it, each line written at once.
+
+    A last line that a kill cut off is closed first, so that it spoils no other; readers pass over
+    it.
+    """
+    with path.open("a+", encoding="utf-8", buffering=1) as file:
+        if file.tell() and not _ends_with_newline(path):
+            file.write("\n")
+        yield file
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 
 from vidfeat.datasets.base import find_videos
 from vidfeat.errors import NothingDoneError, UsageError
-from vidfeat.files import atomic_write, sync_file, write_json
+from vidfeat.files import append_lines, atomic_write, sync_file, write_json
 from vidfeat.paths import identity_to_path, path_to_identity
 from vidfeat.reencode import Encoding
 
@@ -102,7 +102,7 @@ def prepare(
         if not (there and done.get(path) == stamp):
             todo.append((path, stamp))
     failures: list[tuple[str, str]] = []
-    with (out / DONE_FILE).open("a", encoding="utf-8", buffering=1) as lines:
+    with append_lines(out / DONE_FILE) as lines:
         runner = _Runner(root, out, names, encoding, timeout_seconds)
         answers = runner.run([path for path, _ in todo], workers)
         stamps = dict(todo)
@@ -182,8 +182,10 @@ class _Runner:
                     path = self._todo.get_nowait()
                 except queue.Empty:
                     return
-                if process is None or process.poll() is not None:
-                    process = self._start()
+                if process is not None and process.poll() is not None:
+                    _end(process)
+                    process = None
+                process = process or self._start()
                 self._answers.put((path, self._one(process, path)))
         except BaseException as error:
             self._answers.put(error)
@@ -234,7 +236,7 @@ class _Runner:
 def _end(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None and process.stdout is not None
     process.kill()
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         process.stdin.close()
     process.stdout.close()
     process.wait()

@@ -19,6 +19,7 @@ from vidfeat.decode.inline import decode_inline
 from vidfeat.decode.pool import DecodePool
 from vidfeat.decode.tasks import ClipSource, Finished, Started, VideoTask
 from vidfeat.download import cache_folder
+from vidfeat.files import append_lines
 from vidfeat.paths import identity_to_path
 from vidfeat.preprocess import Preprocess
 from vidfeat.sampling import ClipPlan
@@ -87,7 +88,7 @@ def scan_videos(
         told(total - len(todo), total)
     if todo:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        with cache.open("a", encoding="utf-8", buffering=1) as lines:
+        with append_lines(cache) as lines:
             scanned = _scan(root, todo, stamps, workers, timeout_seconds)
             for number, entry in enumerate(scanned, total - len(todo) + 1):
                 found[entry.path] = entry
