@@ -6,6 +6,7 @@ command is called, and the library when its work begins.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -117,7 +118,8 @@ def main() -> None:
         sys.exit(0)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", 2)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        _fail(f"{where}{error.strerror or error}{': make room and try again' if full else ''}", 2)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -261,7 +261,8 @@ def killed_again_and_again(videos: Path, folder: Path, kills: int) -> None:
 
     began = time.monotonic()
     calm = run(folder / "calm.h5")
-    assert calm.wait() == 0
+    calm.communicate()
+    assert calm.returncode == 0
     whole = time.monotonic() - began
     chance = random.Random(5)
     disturbed = folder / "disturbed.h5"
