@@ -41,7 +41,7 @@ OF_THE_HEAD = ("model", "seed", "engine", "compiled")
 @network_options()
 @plan_options()
 @click.pass_context
-def command(ctx: click.Context, **values: Any) -> int:
+def command(ctx: click.Context, /, **values: Any) -> int:
     """Say what is in videos: by the network's own classes, or by a head.
 
     VIDEO is a file, a folder that is searched through, or (with --head) a feature file.

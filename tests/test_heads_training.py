@@ -332,12 +332,28 @@ def test_more_shots_are_better_and_draws_repeat():
         ({"kind": "forest"}, "--head is one of linear, svm, knn, mlp"),
         ({"unit": "frames"}, "--train-on"),
         ({"folds": 1}, "--folds"),
+        ({"seed": -1}, "--seed"),
         ({"params": {"gamma": 1}}, "'gamma': --param takes C, class_weight"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         HeadOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "params"),
+    [
+        ("linear", {"C": -1}),
+        ("svm", {"C": "much"}),
+        ("knn", {"n_neighbors": 0}),
+        ("mlp", {"hidden": (0,), "alpha": 1}),
+    ],
+)
+def test_parameters_that_cannot_be_meant_are_one_line(kind, params):
+    with pytest.raises(UsageError, match="--param: ") as error:
+        train_head(make_samples(EASY), HeadOptions(kind, params=params))
+    assert "\n" not in str(error.value)
 
 
 def test_a_class_that_only_the_test_part_has_is_wrong_not_fatal():

@@ -57,6 +57,12 @@ def test_what_cannot_be_meant_is_one_line_with_the_remedy(tmp_path, text, messag
     assert "\n" not in str(error.value)
 
 
+def test_what_is_no_text_is_told(tmp_path):
+    (tmp_path / "labels.csv").write_bytes(b"path,label\ncaf\xe9.mp4,run\n")
+    with pytest.raises(DataError, match="save it as UTF-8"):
+        read_labels(tmp_path / "labels.csv")
+
+
 def test_the_commoner_spelling_wins_when_case_is_ignored(tmp_path):
     file = write_csv(tmp_path, "path,label\na.mp4,Run\nb.mp4,run\nc.mp4,run\nd.mp4,jump\n")
     assert read_labels(file, ignore_case=True).classes == ("jump", "run")

@@ -107,7 +107,7 @@ def read_labels(path: str | os.PathLike[str], *, ignore_case: bool = False) -> L
     name = os.fspath(path)
     rows: list[LabelRow] = []
     try:
-        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             columns = [column.strip() for column in reader.fieldnames or []]
             for needed in ("path", "label"):
@@ -119,6 +119,11 @@ def read_labels(path: str | os.PathLike[str], *, ignore_case: bool = False) -> L
                     )
             reader.fieldnames = columns
             rows.extend(_parse(name, reader.line_num, values) for values in reader)
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{name} is not UTF-8 text: save it as UTF-8; odd bytes of file names are written as "
+            "in the feature file, %E9 and the like"
+        ) from None
     except csv.Error as error:
         raise DataError(f"{name}: not a CSV file: {error}") from None
     labels = Labels(rows=tuple(rows), source=name, ignore_case=ignore_case)

@@ -57,6 +57,8 @@ class HeadOptions:
             raise UsageError(f"--train-on is videos or clips, not {self.unit!r}")
         if self.folds < 2:
             raise UsageError(f"--folds must be 2 or more, not {self.folds}")
+        if not 0 <= self.seed < 2**32 - 1000:
+            raise UsageError(f"--seed is a whole number from 0 to some 4 billion, not {self.seed}")
         known = set(ESTIMATORS[self.kind]().get_params()) - {"temperature", "random_state"}
         for name in self.params:
             if name not in known:
@@ -230,7 +232,15 @@ def fit(samples: Samples, options: HeadOptions) -> tuple[Any, Choice]:
     choice = choose(samples, options)
     estimator = options.estimator(choice.params, choice.temperature)
     vectors, y = training_arrays(samples, options.unit)
-    return estimator.fit(vectors, y), choice
+    return _fitted(estimator, vectors, y), choice
+
+
+def _fitted(estimator: Any, vectors: NDArray[np.float32], y: NDArray[np.int64]) -> Any:
+    """Fit; the vectors are checked before, so what scikit-learn refuses is a parameter."""
+    try:
+        return estimator.fit(vectors, y)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"--param: {' '.join(str(error).split())}") from error
 
 
 def training_arrays(samples: Samples, unit: Unit) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -253,7 +263,7 @@ def _held_out_logits(
             rows = samples.clips_of(train)
             known, y = samples.vectors[rows], samples.y[samples.sample_of_clip[rows]]
             asked = samples.vectors[samples.clips_of(test)]
-        estimator = options.estimator(params).fit(known, y)
+        estimator = _fitted(options.estimator(params), known, y)
         logits = np.full((len(asked), len(samples.classes)), -np.inf)
         logits[:, estimator.classes_] = estimator.scorer_.logits(asked)
         result.append(logits)
