@@ -49,6 +49,9 @@ class PlanChoice:
     short: str | None = None
     tail: str | None = None
 
+    def __post_init__(self) -> None:
+        self.apply(ClipPlan())  # what cannot be meant is said before any weights are loaded
+
     def apply(self, published: ClipPlan) -> ClipPlan:
         """The plan of a run.
 
