@@ -326,11 +326,10 @@ class DecodePool:
         channels: dict[Any, _Child] = {child.channel: child for child in self._children}
         ready = wait(list(channels), timeout=0.5)
         self.stats.waited_seconds += time.monotonic() - began
-        for channel in ready:
-            child = channels[channel]
+        for child in [channels[channel] for channel in ready]:
             try:
-                while channel.poll():  # type: ignore[union-attr]
-                    self._hear(child, channel.recv())  # type: ignore[union-attr]
+                while child.channel.poll():
+                    self._hear(child, child.channel.recv())
             except (EOFError, OSError):
                 self._lost(child, None)
         now = time.monotonic()
@@ -358,7 +357,7 @@ class DecodePool:
             unit.answers.append(("clip", _Held(child, *message[1:])))
             return
         if message[0] == "split":
-            pieces = cut_at_keys(*message[1:], size=self._piece_clips)
+            pieces = cut_at_keys(*message[1:4], self._piece_clips)
             place = self._units.index(unit)
             units = [_Unit(unit.task, piece, last_of_video=False) for piece in pieces]
             units[-1].last_of_video = True

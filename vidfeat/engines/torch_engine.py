@@ -99,10 +99,14 @@ class TorchEngine:
         self._channels_last = self.device.type == "cuda"
         self._network = self._network.to(self.device)
         if self._channels_last:
-            self._network = self._network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            self._network = self._network.to(memory_format=torch.channels_last_3d)
         if self.device.type == "cpu":
             keep_large_blocks()
-        self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._copies = (
+            torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+            if self.device.type == "cuda"
+            else None
+        )
         self._embed: Callable[[Tensor], Tensor] = self._embed_eagerly
         if compiled:
             self._embed = torch.compile(self._embed_eagerly)
