@@ -1,15 +1,9 @@
-"""Weights by name, file, training run or seed: tensors that fit a network, and what they are.
-
-Nothing that a file says is executed: safetensors, torch files with ``weights_only``, and Caffe2
-pickles through `vidfeat.safe_pickle`.
-"""
+"""Weights by name, file, training run or seed: tensors that fit a network, and what they are."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,23 +12,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from vidfeat import caffe2
 from vidfeat.download import Progress, Source, fetch, file_sha256
 from vidfeat.errors import StateDictError, UsageError, WeightsError
-from vidfeat.files import atomic_write
 from vidfeat.models import VideoNetwork, build_model, check_name
 from vidfeat.models.catalog import CAFFE2_EPS, DESIGNS, TORCHVISION_EPS, default_bn_eps
 from vidfeat.preprocess import Preprocess
 from vidfeat.pretrained import ENTRIES, WeightsEntry, default_entry, entries_of, find_entry
 from vidfeat.sampling import ClipPlan
 from vidfeat.statedict import CLASSIFIERS, check_fit, read_facts, shapes_of, tensor_hash
+from vidfeat.weights_files import read_tensors, save_weights
 
 __all__ = ["LoadedWeights", "load_weights", "read_tensors", "save_weights", "tensor_hash"]
 
 DEFAULT_FRAMES = 16  # of clips, where nobody says
 RUN_FILE = "model.safetensors"  # in the folder of a training run
-METADATA_KEY = "vidfeat"
-_LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # how torch files began before 1.6
 
 
 @dataclass(frozen=True)
@@ -238,8 +229,15 @@ def fit_tensors(tensors: Mapping[str, Tensor], model: str, origin: str) -> Loade
         midplanes=facts.midplanes,
         bn_eps=eps,
         clip_frames=facts.clip_frames,
+        preprocess=_preset_of(model),
         plan=_plan_of(facts.clip_frames),
     )
+
+
+def _preset_of(model: str) -> Preprocess | None:
+    """The published input of networks that are made for one size; the paper's take any."""
+    entry = default_entry(model)
+    return entry.preprocess if entry is not None and model not in DESIGNS else None
 
 
 def _plan_of(clip_frames: int | None) -> ClipPlan | None:
@@ -269,7 +267,9 @@ def with_facts(loaded: LoadedWeights, metadata: Mapping[str, Any]) -> LoadedWeig
         bn_eps=metadata.get("bn_eps") or eps,
         class_names=tuple(names) if len(names) == loaded.num_classes else None,
         plan=ClipPlan.from_dict(plan) if plan else loaded.plan or _plan_of(facts.clip_frames),
-        preprocess=Preprocess.from_dict(preprocess) if preprocess else loaded.preprocess,
+        preprocess=Preprocess.from_dict(preprocess)
+        if preprocess
+        else loaded.preprocess or _preset_of(loaded.model),
     )
 
 
@@ -280,120 +280,3 @@ def class_names(class_list: str) -> tuple[str, ...] | None:
     from torchvision.models.video import R2Plus1D_18_Weights
 
     return tuple(R2Plus1D_18_Weights.KINETICS400_V1.meta["categories"])
-
-
-def read_tensors(path: Path, model: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a file by name, and what it says about them.
-
-    Args:
-        path: safetensors, a torch file, or one of the authors' Caffe2 pickles.
-        model: for a Caffe2 pickle, where its shapes leave the network open.
-
-    Raises:
-        WeightsError: no such format, a damaged file, or one that asks to run code.
-        OSError: the file cannot be read.
-    """
-    with path.open("rb") as file:
-        begin = file.read(16)
-    if begin[8:9] == b"{":
-        return _read_safetensors(path)
-    if begin.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
-        return _read_torch(path), {}
-    if begin.startswith(b"\x80") or path.suffix == ".pkl":
-        state, facts = _convert(caffe2.read_blobs(path), model)
-        return state, {"model": facts.model, "bn_eps": facts.bn_eps}
-    raise WeightsError(
-        f"{path} is no weights file: safetensors, torch files and Caffe2 pickles are"
-    )
-
-
-def _convert(
-    blobs: caffe2.Blobs, model: str | None
-) -> tuple[dict[str, Tensor], caffe2.Caffe2Facts]:
-    """As the network named, if the shapes leave that open, else as the one they tell."""
-    if model in DESIGNS:
-        try:
-            return caffe2.convert(blobs, model)
-        except WeightsError:  # said again below, or by whoever compares the names
-            pass
-    return caffe2.convert(blobs)
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is damaged: {' '.join(str(error).split())}") from None
-    try:
-        facts = json.loads(metadata.get(METADATA_KEY, "{}"))
-    except ValueError:
-        facts = {}
-    return tensors, facts if isinstance(facts, dict) else {}
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises all sorts for damaged and hostile files
-        found = re.search(
-            r"(?:Unsupported global: GLOBAL|Trying to \w+ .*?GLOBAL) (\S+)", str(error)
-        )
-        if found:
-            wanted = found[1].rstrip(",")
-            raise WeightsError(f"{path}: refused: it asks for {wanted}, not for tensors") from None
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise WeightsError(f"{path} cannot be read as a torch file: {reason}") from None
-    if not isinstance(content, Mapping):
-        raise WeightsError(f"{path} holds a {type(content).__name__}, not tensors by name")
-    return dict(content)
-
-
-def save_weights(
-    path: Path,
-    state_dict: Mapping[str, Tensor],
-    *,
-    model: str,
-    class_names: Sequence[str] = (),
-    bn_eps: float | None = None,
-    preprocess: Preprocess | None = None,
-    plan: ClipPlan | None = None,
-    source: str = "",
-    licence: str = "",
-    **more: Any,
-) -> None:
-    """Write tensors as safetensors with what is known of them, so that the file needs nothing else.
-
-    Args:
-        path: the file; it is whole or absent.
-        state_dict: the network's tensors.
-        model: its name.
-        class_names: of its last layer, in order.
-        bn_eps: where it is not the network's own.
-        preprocess: of its input.
-        plan: of its clips.
-        source: where the weights came from.
-        licence: of the weights.
-        more: further facts, as JSON holds them.
-    """
-    from safetensors.torch import save_file
-
-    facts = {
-        **more,
-        "model": model,
-        "class_names": list(class_names),
-        "bn_eps": bn_eps,
-        "preprocess": None if preprocess is None else preprocess.to_dict(),
-        "plan": None if plan is None else plan.to_dict(),
-        "source": source,
-        "licence": licence,
-    }
-    known = {name: value for name, value in facts.items() if value not in (None, "", [])}
-    # Tensors that share memory are refused by safetensors: each gets its own.
-    tensors = {name: tensor.detach().cpu().clone() for name, tensor in state_dict.items()}
-    metadata = {METADATA_KEY: json.dumps(known, sort_keys=True, ensure_ascii=False)}
-    with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
