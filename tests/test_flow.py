@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from train_fixtures import micro, render_motion
+import torch
+from train_fixtures import micro, render_motion, render_video
 
 from vidfeat import flow
 from vidfeat.datasets.textures import noise_texture, shifted
@@ -72,3 +73,28 @@ def test_a_network_of_two_channels_trains_on_it(tmp_path: Path) -> None:
     rgb, _ = evaluate_subject(open_subject(str(tmp_path / "rgb")), data)
     fused = fuse_scores(rgb.scores, result.scores, 0.6)
     assert np.allclose(fused.scores, 0.6 * rgb.scores.scores + 0.4 * result.scores.scores)
+
+
+def test_features_are_extracted_with_it(tmp_path: Path) -> None:
+    from vidfeat.encoder import load_encoder
+    from vidfeat.errors import UsageError
+    from vidfeat.train.config import Recipe
+    from vidfeat.train.network import build_network, normalize, save_network
+    from vidfeat.video import read_frames
+
+    recipe: Recipe = micro("data.modality=flow")
+    network = build_network(recipe, 3).eval()
+    weights = tmp_path / "flow.safetensors"
+    save_network(weights, network.state_dict(), recipe, ("a", "b", "c"), {})
+    video = tmp_path / "v.mp4"
+    render_video(video, frames=12, size=(16, 22))
+    encoder = load_encoder("r2plus1d_10_w16", weights, device="cpu")
+    assert encoder.plan.frames == 5  # four fields lie between five frames
+    found = encoder.encode(video)
+    frames = read_frames(video, range(5))[:, :, 3:19]
+    fields = torch.from_numpy(flow.clip_to_flow(frames))[None]
+    expected = network.features(normalize(fields, recipe))["layer4"].mean(dim=(2, 3, 4))
+    assert np.allclose(found.vectors[0], expected.detach().numpy()[0], atol=1e-4)
+    assert encoder.predict_clips(frames[None]).shape == (1, 3)
+    with pytest.raises(UsageError, match="too coarse"):
+        load_encoder("r2plus1d_10_w16", weights, device="cpu", precision="bf16")

@@ -28,6 +28,7 @@ from vidfeat.sampling import ClipPlan, Stretch, Timeline, plan_clips
 from vidfeat.store import Embeddings
 
 if TYPE_CHECKING:
+    from vidfeat.models.base import VideoNetwork
     from vidfeat.weights import LoadedWeights
 
 DEFAULT_MODEL = "r2plus1d_18"
@@ -332,14 +333,11 @@ def load_encoder(
     chosen_device = choose_device(device)
     choice = PlanChoice() if plan is None else plan
     loaded = load_weights(weights, model, seed=seed, clip_frames=choice.frames or 16)
-    if loaded.in_channels != 3:
-        raise WeightsError(
-            f"{loaded.name} takes {loaded.in_channels} channels (optical flow), and clips here "
-            "are RGB: choose other --weights"
-        )
     final = plan if isinstance(plan, ClipPlan) else _plan(choice, loaded)
     preprocess = loaded.preprocess or default_preprocess(model)
     network = loaded.build()
+    if loaded.in_channels != 3:
+        network, preprocess = _of_flow(network, loaded, precision)
     chosen_layers = network.check_layers(layers or ())
     chosen_pool = check_pools(pool)
     clip_shape = (final.frames, *preprocess.crop, 3)
@@ -363,6 +361,7 @@ def load_encoder(
             "midplanes": loaded.midplanes,
             "bn_eps": loaded.bn_eps,
             "in_channels": loaded.in_channels,
+            **_flow_facts(loaded),
         },
         plan=final,
         preprocess=preprocess,
@@ -440,7 +439,32 @@ def default_preprocess(model: str) -> Preprocess:
 def _plan(choice: ClipPlan | PlanChoice, loaded: LoadedWeights) -> ClipPlan:
     assert isinstance(choice, PlanChoice)
     published = loaded.plan or ClipPlan(frames=loaded.clip_frames or 16)
+    if loaded.in_channels == 2:  # a field of flow lies between two frames
+        published = replace(published, frames=published.frames + 1)
     return choice.apply(published)
+
+
+def _of_flow(
+    network: VideoNetwork, loaded: LoadedWeights, precision: Precision
+) -> tuple[VideoNetwork, Preprocess]:
+    """A network of optical flow, wrapped so that it takes RGB clips of one frame more."""
+    from vidfeat.flow_network import FlowNetwork, frames_preprocess
+
+    if loaded.in_channels != 2 or loaded.preprocess is None:
+        raise WeightsError(
+            f"{loaded.name} takes {loaded.in_channels} channels, and does not say how they are "
+            "made: networks of optical flow trained by vidfeat do"
+        )
+    if precision == "bf16":
+        raise UsageError("--precision bf16 is too coarse for pixels that flow is made of: fp16")
+    return FlowNetwork(network, loaded.preprocess), frames_preprocess(loaded.preprocess)
+
+
+def _flow_facts(loaded: LoadedWeights) -> dict[str, Any]:
+    """What the vectors of a network of optical flow depend on besides."""
+    if loaded.in_channels != 2 or loaded.preprocess is None:
+        return {}
+    return {"flow_mean": list(loaded.preprocess.mean), "flow_std": list(loaded.preprocess.std)}
 
 
 def _is_random(weights: str | os.PathLike[str] | None) -> bool:
