@@ -1,0 +1,390 @@
+"""The extraction engine against the usual script, against its own network, and against itself.
+
+    python tests/bench/bench_extract.py [--only NAME] [--folder DIR]
+
+"The usual script" reads a whole video with PyAV, puts every frame through torchvision's preset and
+runs torchvision's ``r2plus1d_18`` one clip at a time. All figures are ratios of one run; rounds
+take turns, and medians are compared. Videos come from ../shared/data; long ones are rendered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+ROUNDS = 3
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    figure: float
+    target: str
+
+
+def videos() -> list[Path]:
+    """The real files."""
+    return sorted(p for p in (DATA / "videos").iterdir() if p.suffix in {".mp4", ".avi"})
+
+
+def kinetics() -> list[Path]:
+    """Those of Kinetics."""
+    return [path for path in videos() if path.suffix == ".mp4"]
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def take_turns(works: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, float]:
+    """Run the works in turn, some rounds; the median of what each returns."""
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            found[name].append(work())
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+# -- decoding and preprocessing --------------------------------------------------------------------
+
+
+def per_frame(read: Callable[[Path], int]) -> Callable[[], float]:
+    """CPU seconds a frame over the Kinetics files."""
+
+    def work() -> float:
+        began = cpu_seconds()
+        frames = sum(read(path) for path in kinetics())
+        return (cpu_seconds() - began) / frames
+
+    return work
+
+
+def ours(path: Path) -> int:
+    """Every frame, decoded and preprocessed exactly, by vidfeat."""
+    from vidfeat.preprocess import FramePreprocessor, Preprocess
+    from vidfeat.video import open_video
+
+    preprocessor = FramePreprocessor(Preprocess())
+    count = 0
+    with open_video(path) as video:
+        for _, frame in video.frames(range(video.info.num_frames)):
+            preprocessor.frame(frame)
+            count += 1
+    return count
+
+
+def script(path: Path) -> int:
+    """Every frame by PyAV and torchvision's preset, as scripts do it."""
+    import av
+    import torch
+    from torchvision.models.video import R2Plus1D_18_Weights
+
+    preset = R2Plus1D_18_Weights.KINETICS400_V1.transforms()
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    preset(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
+    return len(frames)
+
+
+def alone(path: Path) -> int:
+    """Decoding, and nothing else."""
+    import av
+
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "NONE"
+        return sum(1 for _ in container.decode(video=0))
+
+
+def with_decord(path: Path) -> int:
+    """decord with its own resize, which is not the preset's."""
+    import decord
+
+    reader = decord.VideoReader(str(path), width=171, height=128, num_threads=1)
+    return len(reader.get_batch(range(len(reader))).asnumpy())
+
+
+def with_torchcodec(path: Path) -> int:
+    """torchcodec with its own resize, which is not the preset's."""
+    from torchcodec.decoders import VideoDecoder
+    from torchcodec.transforms import Resize
+
+    decoder = VideoDecoder(str(path), transforms=[Resize((128, 171))], num_ffmpeg_threads=1)
+    return len(decoder[:])
+
+
+def decoding() -> list[Row]:
+    """Frames a CPU second."""
+    works = {"ours": per_frame(ours), "script": per_frame(script), "decode": per_frame(alone)}
+    rows: list[Row] = []
+    for name, read in (("decord", with_decord), ("torchcodec", with_torchcodec)):
+        try:
+            read(kinetics()[0])
+        except Exception as error:  # not installed, or no library of FFmpeg that it takes
+            rows.append(Row(f"{name}: not measured ({type(error).__name__})", float("nan"), ""))
+        else:
+            works[name] = per_frame(read)
+    took = take_turns(works, 5)
+    rows = [
+        Row("decode + exact preprocess, frames/CPU s: vidfeat", 1 / took["ours"], ""),
+        Row("the same: decoding alone", 1 / took["decode"], ""),
+        Row("against to_ndarray + preset, x", took["script"] / took["ours"], ">= 2.5"),
+        *rows,
+    ]
+    for name in ("decord", "torchcodec"):
+        if name in took:
+            target = ">= 1.0"
+            rows.append(Row(f"against {name}, x", took[name] / took["ours"], target))
+    return rows
+
+
+# -- folder to features ----------------------------------------------------------------------------
+
+
+def reference_network() -> object:
+    """torchvision's r2plus1d_18 with seeded weights, its classifier replaced by nothing."""
+    import torch
+    from torchvision.models.video import r2plus1d_18
+
+    torch.manual_seed(0)
+    network = r2plus1d_18().eval()
+    network.fc = torch.nn.Identity()
+    return network
+
+
+def by_script(paths: list[Path], plan: Callable[[int], list[int]], network: object) -> int:
+    """The usual script over a list of videos; the number of clips."""
+    import av
+    import torch
+    from torchvision.models.video import R2Plus1D_18_Weights
+
+    preset = R2Plus1D_18_Weights.KINETICS400_V1.transforms()
+    clips = 0
+    with torch.inference_mode():
+        for path in paths:
+            with av.open(str(path), metadata_errors="replace") as container:
+                frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+            video = preset(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
+            for start in plan(len(frames)):
+                index = [min(start + i, len(frames) - 1) for i in range(16)]
+                network(video[:, index].unsqueeze(0))  # type: ignore[operator]
+                clips += 1
+    return clips
+
+
+def dense(frames: int) -> list[int]:
+    """Windows side by side, and one that ends with the video."""
+    starts = list(range(0, max(1, frames - 15), 16))
+    return starts if frames <= 16 or starts[-1] == frames - 16 else [*starts, frames - 16]
+
+
+def middle(frames: int) -> list[int]:
+    """One clip from the middle."""
+    return [max(0, frames - 16) // 2]
+
+
+def by_vidfeat(paths: list[Path], folder: Path, **plan: object) -> tuple[float, int, object]:
+    """Wall seconds of extract() over a list of videos, without loading the network."""
+    from vidfeat.encoder import PlanChoice, load_encoder
+    from vidfeat.extract import ExtractOptions, extract
+
+    encoder = load_encoder("r2plus1d_18", "random", plan=PlanChoice(fps="native", **plan))  # type: ignore[arg-type]
+    began = time.monotonic()
+    report = extract(paths, folder / "f.h5", encoder, options=ExtractOptions(overwrite=True))
+    return time.monotonic() - began, report.clips, encoder
+
+
+def network_alone(encoder: object, clips: int) -> float:
+    """Wall seconds of the network over so many clips in the same batches."""
+    size = encoder.batch_size  # type: ignore[attr-defined]
+    batch = np.random.default_rng(0).integers(0, 256, (size, 16, 112, 112, 3), np.uint8)
+    encoder.engine.embed(batch)  # type: ignore[attr-defined]
+    began = time.monotonic()
+    for _ in range(-(-clips // size)):
+        encoder.engine.embed(batch)  # type: ignore[attr-defined]
+    return time.monotonic() - began
+
+
+def folder_to_features(folder: Path) -> list[Row]:
+    """Dense clips over the real files, and one clip a video over the fights."""
+    network = reference_network()
+
+    def timed(paths: list[Path], plan: Callable[[int], list[int]]) -> float:
+        began = time.monotonic()
+        by_script(paths, plan, network)
+        return time.monotonic() - began
+
+    encoders: list[object] = []
+    counts: list[int] = []
+
+    def ours_dense() -> float:
+        seconds, clips, encoder = by_vidfeat(videos(), folder)
+        encoders.append(encoder)
+        counts.append(clips)
+        return seconds
+
+    took = take_turns(
+        {
+            "script": lambda: timed(videos(), dense),
+            "vidfeat": ours_dense,
+            "network": lambda: network_alone(encoders[-1], counts[-1]),
+        }
+    )
+    rows = [
+        Row("clips/s, dense, fp32", counts[-1] / took["vidfeat"], ""),
+        Row(
+            "folder to features / network alone, wall", took["vidfeat"] / took["network"], "<= 1.10"
+        ),
+        Row("against the usual script, dense, x", took["script"] / took["vidfeat"], ">= 1.2"),
+    ]
+    fights = sorted((DATA / "fights").glob("*/*.mp4"))[::6]
+    took = take_turns(
+        {
+            "script": lambda: timed(fights, middle),
+            "vidfeat": lambda: by_vidfeat(fights, folder, clips=1)[0],
+        },
+        1,
+    )
+    rows.append(
+        Row(
+            "one clip a video (50 fights) against the script, x",
+            took["script"] / took["vidfeat"],
+            ">= 2",
+        )
+    )
+    return rows
+
+
+# -- long videos -----------------------------------------------------------------------------------
+
+
+def render_long(path: Path, seconds: int, rate: int = 30) -> Path:
+    """A drifting texture, x264 with its default key frames, 320 x 240."""
+    import av
+
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    wall = np.kron(noise, np.ones((16, 16, 1), np.uint8))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for i in range(seconds * rate):
+            x, y = i * 3 % 320, i % 240
+            frame = av.VideoFrame.from_ndarray(
+                np.ascontiguousarray(wall[y : y + 240, x : x + 320]), format="rgb24"
+            )
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def decode_seconds(path: Path, plan: object, workers: int) -> float:
+    """Wall seconds of decoding and preprocessing all clips of a plan."""
+    from vidfeat.decode.pool import DecodePool
+    from vidfeat.decode.tasks import ClipReady, ClipSource, VideoTask
+    from vidfeat.preprocess import Preprocess
+
+    with DecodePool(ClipSource(plan, Preprocess()), workers) as pool:  # type: ignore[arg-type]
+        for _ in pool.run([VideoTask(str(path), probe_only=True)] * workers):
+            pass  # the processes are up
+        began = time.monotonic()
+        for _, event in pool.run([VideoTask(str(path))]):
+            if isinstance(event, ClipReady):
+                event.release()
+        return time.monotonic() - began
+
+
+MEMORY = """
+import sys
+from vidfeat.cli import main
+sys.argv = ["vidfeat", "extract", sys.argv[1], "-o", sys.argv[2], "--model", "r2plus1d_10_w16",
+            "--weights", "random", "--fps", "4", "--overwrite"]
+try:
+    main()
+except SystemExit:
+    pass
+import resource
+own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(own, children)
+"""
+
+
+def peak_memory(path: Path, output: Path) -> float:
+    """Largest resident set of the main process plus that of the largest decode process, MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(path), str(output)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return sum(map(int, done.stdout.split()[-2:])) / 1024
+
+
+def long_videos(folder: Path) -> list[Row]:
+    """Seeking, several processes on one film, memory."""
+    from vidfeat.sampling import ClipPlan
+
+    short = render_long(folder / "3.mp4", 180)
+    film = render_long(folder / "30.mp4", 1800)
+    twenty = render_long(folder / "20.mp4", 1200)
+    sparse = take_turns(
+        {
+            "all": lambda: decode_seconds(twenty, ClipPlan(), 1),
+            "ten": lambda: decode_seconds(twenty, ClipPlan(clips=10), 1),
+        },
+        1,
+    )
+    shared = take_turns(
+        {
+            "one": lambda: decode_seconds(film, ClipPlan(), 1),
+            "two": lambda: decode_seconds(film, ClipPlan(), 2),
+        },
+        2,
+    )
+    memory = [peak_memory(path, folder / "m.h5") for path in (short, film)]
+    return [
+        Row(
+            "10 uniform clips of 20 minutes against all of it, x",
+            sparse["all"] / sparse["ten"],
+            ">= 5",
+        ),
+        Row("a 30-minute video on 2 workers against 1, x", shared["one"] / shared["two"], ">= 1.7"),
+        Row("peak memory, 3-minute video, MB", memory[0], ""),
+        Row("peak memory, 30 minutes / 3 minutes", memory[1] / memory[0], "<= 1.1"),
+    ]
+
+
+def main(arguments: list[str] | None = None) -> list[Row]:
+    """Run all and return the rows of the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=["decoding", "features", "long"])
+    parser.add_argument("--folder", type=Path, help="for rendered videos and outputs")
+    given = parser.parse_args(arguments)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        folder = Path(name)
+        if given.only in (None, "decoding"):
+            rows += decoding()
+        if given.only in (None, "features"):
+            rows += folder_to_features(folder)
+        if given.only in (None, "long"):
+            rows += long_videos(folder)
+    return rows
+
+
+if __name__ == "__main__":
+    for row in main(sys.argv[1:]):
+        print(f"{row.name:60} {row.figure:10.3f}   {row.target}")
