@@ -111,6 +111,7 @@ class Encoder:
         notes: Sequence[str] = (),
         flops_per_clip: float = 0.0,
         flops_per_second: float = 1.0,
+        recipe: Mapping[str, Any] | None = None,
     ) -> None:
         self.engine = engine
         self.model_name = model_name
@@ -133,6 +134,8 @@ class Encoder:
         """Floating-point operations of one clip; 0 where they were not counted."""
         self.flops_per_second = flops_per_second
         """What the device does in a second, roughly."""
+        self.recipe = dict(recipe or {})
+        """Arguments of :func:`load_encoder` that make the same encoder in another process."""
 
     def __repr__(self) -> str:
         return (
@@ -374,6 +377,18 @@ def load_encoder(
         notes=_notes(loaded, weights),
         flops_per_clip=flops_per_clip(network, chosen_layers, clip_shape),
         flops_per_second=flops_per_second(chosen_device),
+        recipe={
+            "model": model,
+            "weights": None if weights is None else os.fspath(weights),
+            "seed": seed,
+            "plan": final,
+            "layers": chosen_layers,
+            "pool": chosen_pool,
+            "precision": precision,
+            "engine": engine,
+            "batch_size": batch_size,
+            "compiled": compiled,
+        },
     )
 
 
