@@ -36,6 +36,11 @@ import click
     help="What it may take in memory, such as 4GB.  [default: half of what is free]",
 )
 @click.option("--center", is_flag=True, help="Subtract the mean of the features from all vectors.")
+@click.option(
+    "--whiten",
+    is_flag=True,
+    help="Even out their spread too: finds scenes again by features of little training.",
+)
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors that cannot be compared.")
 @click.option("--overwrite", is_flag=True, help="Build anew what is there.")
 @click.option(
@@ -59,6 +64,7 @@ def command(
     kind: str,
     max_memory: str | None,
     center: bool,
+    whiten: bool,
     skip_bad_rows: bool,
     overwrite: bool,
     add: tuple[Path, ...],
@@ -89,6 +95,7 @@ def command(
         kind=kind,
         max_memory=max_memory,
         center=center,
+        whiten=whiten,
         skip_bad_rows=skip_bad_rows,
         overwrite=overwrite,
         report=tell,

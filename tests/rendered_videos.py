@@ -1,7 +1,7 @@
 """Videos that are drawn by formulas: kinds of moving scenes, each seed another one of its kind.
 
-They stand in for real recordings where a test needs many different videos, long ones, or pictures
-that may be shown. ``render_folder`` makes a folder a kind, as in the datasets of action recognition.
+They stand in for real recordings where a test needs many different videos, long ones, or
+pictures that may be shown. ``render_folder`` makes a folder a kind, as datasets do.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def stars(rng: np.random.Generator, width: int, height: int) -> Scene:
                 for right in range(big + 1):
                     r, c = row[chosen] + down, column[chosen] + right
                     held = (r >= 0) & (r < height) & (c >= 0) & (c < width)
-                    picture[r[held], c[held]] = (
-                        bright[chosen][held, None] * (0.4 * colours[2] + 0.6)
+                    picture[r[held], c[held]] = bright[chosen][held, None] * (
+                        0.4 * colours[2] + 0.6
                     )
         return picture
 
@@ -186,6 +186,22 @@ def frames(
         yield (np.clip(picture, 0, 1) ** 0.8 * 255).astype(np.uint8)
 
 
+def film(
+    seed: int, seconds: float, *, width: int = 256, height: int = 144, fps: int = 25
+) -> Iterator[NDArray[np.uint8]]:
+    """Pictures of a film: scenes of every kind, one to three seconds each, none of them twice."""
+    rng = np.random.default_rng([seed, 77])
+    until, number, scene = 0, 0, None
+    while number < round(seconds * fps):
+        if number >= until:
+            kind = str(rng.choice(list(KINDS)))
+            scene = KINDS[kind](np.random.default_rng(int(rng.integers(1 << 40))), width, height)
+            until = number + int(rng.uniform(1.0, 3.0) * fps)
+        assert scene is not None
+        yield (np.clip(scene(number / fps), 0, 1) ** 0.8 * 255).astype(np.uint8)
+        number += 1
+
+
 def render(
     path: Path,
     kind: str,
@@ -198,7 +214,7 @@ def render(
     codec: str = "libx264",
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Write one video."""
+    """Write one video; the kind ``film`` is a row of scenes of every kind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if codec == "libx264" and options is None:
         options = {"crf": "20", "preset": "veryfast", "g": str(2 * fps)}
@@ -207,7 +223,11 @@ def render(
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         if codec == "mpeg4":
             stream.bit_rate = 900_000
-        for pixels in frames(kind, seed, seconds, width=width, height=height, fps=fps):
+        size = {"width": width, "height": height, "fps": fps}
+        pictures = (
+            film(seed, seconds, **size) if kind == "film" else frames(kind, seed, seconds, **size)
+        )
+        for pixels in pictures:
             for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():

@@ -193,6 +193,36 @@ def test_centred_index_centres_its_queries(features, tmp_path):
     assert describe_index(tmp_path / "I")["metric"] == "cosine, minus the mean"
 
 
+def test_whitening_finds_what_a_common_change_hides(tmp_path):
+    """Brightness moves every vector along one direction, further than scenes are apart."""
+    rng = np.random.default_rng(0)
+    light = rng.standard_normal(32)
+    scenes = rng.standard_normal((200, 6, 32)) * 0.2
+    moved = scenes + light * rng.standard_normal((200, 1, 1)) * 3
+    rows = [
+        (record(f"v{n:03d}.mp4", 6), embeddings(moved[n].astype(np.float32))) for n in range(200)
+    ]
+    write_store(tmp_path / "f.h5", identity(32), rows)
+    index = VideoIndex.build(tmp_path / "f.h5", tmp_path / "I", whiten=True)
+    assert describe_index(tmp_path / "I")["metric"] == "cosine, whitened"
+    plain = VideoIndex.build(tmp_path / "f.h5", tmp_path / "J")
+    found = {"whitened": 0, "plain": 0}
+    for n in range(0, 200, 10):
+        query = embeddings((moved[n][:2] + light * rng.standard_normal() * 2).astype(np.float32))
+        found["whitened"] += index.search(query, k=1)[0].video == f"v{n:03d}.mp4"
+        found["plain"] += plain.search(query, k=1)[0].video == f"v{n:03d}.mp4"
+    assert found["whitened"] >= 18
+    assert found["whitened"] > found["plain"]
+    index.add(write_part_of(tmp_path, moved))
+    assert index.search("w000.mp4", k=1)[0].score == pytest.approx(1, abs=1e-5)
+
+
+def write_part_of(tmp_path: Path, moved: np.ndarray) -> Path:
+    rows = [(record("w000.mp4", 6), embeddings((moved[0] + 1).astype(np.float32)))]
+    write_store(tmp_path / "w.h5", identity(32), rows)
+    return tmp_path / "w.h5"
+
+
 def _times(held: Embeddings):
     return held.start_seconds, held.end_seconds
 

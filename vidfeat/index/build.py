@@ -26,6 +26,7 @@ Report = Callable[[str], None]
 
 _BLOCK_ROWS = 16_384
 _SEED = 1234
+_LEARN_ROWS = 500_000
 _CANDIDATES = 1000
 
 
@@ -45,15 +46,12 @@ class Part:
     """Clips left out because their vector cannot be compared, one line each."""
 
 
-def mean_of(store: FeatureStore) -> NDArray[np.float32]:
-    """Mean of all finite rows, (D,) float32, summed in float64."""
-    total = np.zeros(store.dimension)
-    count = 0
-    for _, block in store.iter_chunks(_BLOCK_ROWS):
-        good = block[np.isfinite(block).all(axis=1)]
-        total += good.sum(axis=0, dtype=np.float64)
-        count += len(good)
-    return (total / max(count, 1)).astype(np.float32)
+def sampled_blocks(store: FeatureStore) -> Iterator[NDArray[Any]]:
+    """Vectors of a feature file to learn from: all of them, or every n-th block of a large one."""
+    step = max(1, store.num_clips // _LEARN_ROWS)
+    for number, (_, block) in enumerate(store.iter_chunks(_BLOCK_ROWS)):
+        if number % step == 0:
+            yield block
 
 
 def write_part(

@@ -13,7 +13,8 @@ list_table      where each of them stands in that file
 vectors         the vectors of the first part, ``vectors.npy``; mapped
 clips           video, start and end of each, ``clips.npy``; mapped
 videos          paths and facts of the videos, ``videos.npz``
-mean            what is subtracted from every vector, ``mean.npy``; only where centred
+mean            what is subtracted from every vector; only where centred or whitened
+whitening       what they are then multiplied by; only where whitened
 tail_vectors    vectors added since; searched exactly
 tail_clips      video, start and end of each of them
 ==============  =====================================================================
@@ -25,9 +26,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ _NAMES = {
     "clips": "clips.npy",
     "videos": "videos.npz",
     "mean": "mean.npy",
+    "whitening": "whitening.npy",
     "tail_vectors": "tail_vectors.npy",
     "tail_clips": "tail_clips.npy",
 }
@@ -78,6 +79,7 @@ class Head:
         num_clips: rows of videos that are there.
         num_videos: videos that are there.
         centred: whether the mean is subtracted before vectors get length one.
+        whitened: whether the spread is evened out too.
         search: what a search sets (``nprobe``, ``ef_search``, ``candidates``).
         recall: recall@10 as measured when the first part was built.
         files: role to file.
@@ -108,6 +110,7 @@ class Head:
     source_root: str
     created: str
     vidfeat_version: str
+    whitened: bool = False
     max_memory_bytes: int | None = None
     metric: str = "cosine"
     normalisation: str = "l2"
@@ -188,6 +191,8 @@ def _check_head(head: Head) -> None:
             raise ValueError(f"no file may be called {role}: {entry.name!r}")
     if head.centred and "mean" not in head.files:
         raise ValueError("no file for mean")
+    if head.whitened and not (head.centred and "whitening" in head.files):
+        raise ValueError("no file for whitening")
     if "lists" in head.files and "list_table" not in head.files:
         raise ValueError("no file for list_table")
     if head.num_tail and not {"tail_vectors", "tail_clips"} <= set(head.files):
@@ -305,7 +310,7 @@ def describe_index(path: str | os.PathLike[str]) -> dict[str, Any]:
         "format_version": head.format_version,
         "kind": head.kind,
         "factory": head.factory,
-        "metric": "cosine, minus the mean" if head.centred else "cosine",
+        "metric": _metric(head),
         "videos": head.num_videos,
         "clips": head.num_clips,
         "dimension": head.dimension,
@@ -324,6 +329,7 @@ def describe_index(path: str | os.PathLike[str]) -> dict[str, Any]:
     }
 
 
-def with_files(head: Head, files: Mapping[str, FileEntry], **changes: Any) -> Head:
-    """A later state of an index."""
-    return replace(head, files=dict(files), **changes)
+def _metric(head: Head) -> str:
+    if head.whitened:
+        return "cosine, whitened"
+    return "cosine, minus the mean" if head.centred else "cosine"

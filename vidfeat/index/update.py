@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, StoreError, UsageError
 from vidfeat.files import TEMPORARY_MARK, atomic_folder
-from vidfeat.index.build import Report, mean_of, quiet, train_and_add, write_part
+from vidfeat.index.build import Report, quiet, sampled_blocks, train_and_add, write_part
 from vidfeat.index.choose import IndexPlan, choose, parse_size
 from vidfeat.index.engine import Engine, read_faiss
 from vidfeat.index.folder import (
@@ -35,7 +35,7 @@ from vidfeat.index.folder import (
     writing,
 )
 from vidfeat.index.recall import tune
-from vidfeat.index.vectors import Normalisation
+from vidfeat.index.vectors import Normalisation, learn
 from vidfeat.index.video_index import VideoIndex
 from vidfeat.index.videos import CLIP, Videos
 from vidfeat.store import FeatureStore
@@ -75,6 +75,7 @@ def build_index(
     kind: str = "auto",
     max_memory: int | str | None = None,
     center: bool = False,
+    whiten: bool = False,
     skip_bad_rows: bool = False,
     overwrite: bool = False,
     report: Callable[[str], None] | None = None,
@@ -100,21 +101,27 @@ def build_index(
                 ) from None
             there = False  # a damaged one: replaced as a folder
     target.parent.mkdir(parents=True, exist_ok=True)
+    asked = _Vectors(center or whiten, whiten, skip_bad_rows)
     with FeatureStore(features) as store:
         if there:
             with writing(target):
-                head = _build_into(
-                    store, target, generation, kind, memory, center, skip_bad_rows, tell
-                )
+                head = _build_into(store, target, generation, kind, memory, asked, tell)
                 write_head(target, head)
                 remove_leftovers(target, head)
         else:
             with atomic_folder(target, replace=overwrite) as folder:
-                head = _build_into(
-                    store, folder, generation, kind, memory, center, skip_bad_rows, tell
-                )
+                head = _build_into(store, folder, generation, kind, memory, asked, tell)
                 write_head(folder, head)
     return head
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    """What is done to vectors on their way into an index."""
+
+    center: bool
+    whiten: bool
+    skip_bad_rows: bool
 
 
 def _looks_like_index(target: Path) -> bool:
@@ -127,30 +134,33 @@ def _build_into(
     generation: int,
     kind: str,
     memory: int | None,
-    center: bool,
-    skip_bad_rows: bool,
+    asked: _Vectors,
     tell: Report,
 ) -> Head:
     from vidfeat import __version__
 
-    mean = mean_of(store) if center else None
+    normalisation = Normalisation()
+    if asked.center:
+        normalisation = learn(sampled_blocks(store), store.dimension, whiten=asked.whiten)
     vectors_path = folder / file_name("vectors", generation)
     clips_path = folder / file_name("clips", generation)
     part = write_part(
         store,
         np.arange(store.num_videos),
-        Normalisation(mean),
+        normalisation,
         vectors_path,
         clips_path,
-        skip_bad_rows=skip_bad_rows,
+        skip_bad_rows=asked.skip_bad_rows,
     )
     for line in part.skipped[:20]:
         tell(f"left out: {line}")
     if not part.num_rows:
         raise DataError(f"{store.path} has no clip to index: extract some videos first")
     files: dict[str, FileEntry] = {}
-    if mean is not None:
-        files["mean"] = _save(folder / file_name("mean", generation), mean)
+    for role in ("mean", "whitening"):
+        values = getattr(normalisation, role)
+        if values is not None:
+            files[role] = _save(folder / file_name(role, generation), values)
     head = Head(
         generation=generation,
         kind="flat",
@@ -161,7 +171,8 @@ def _build_into(
         num_tail=0,
         num_clips=0,
         num_videos=0,
-        centred=center,
+        centred=asked.center,
+        whitened=asked.whiten,
         search={},
         recall={},
         files={},
@@ -474,7 +485,9 @@ class _Writer:
         columns = {name: column[alive] for name, column in videos.columns.items()}
         columns["offset"] = np.cumsum(counts) - counts
         table = Videos([videos.paths[video] for video in alive], columns)
-        kept = {"mean": head.files["mean"]} if head.centred else {}
+        kept: dict[str, FileEntry] = {
+            role: head.files[role] for role in ("mean", "whitening") if role in head.files
+        }
         return _finish_base(folder, head, vectors_path, clips_path, table, kept, self.tell)
 
 

@@ -1,8 +1,13 @@
-"""Vectors as an index holds them: centred if asked, of length one, and none without a direction."""
+"""Vectors as an index holds them: of length one, none without a direction; centred or whitened.
+
+Features of one network share a direction (their mean) and vary most along a few others (how bright
+a scene is, how much it moves). Centring takes the first away. Whitening also evens out the others,
+so that what is rare counts: retrieval by features of little training gains most from it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +18,7 @@ from vidfeat.errors import DataError
 
 # Rounding leaves about 1e-7 of a vector's length when it is its own mean.
 _NO_LENGTH = 1e-6
+_SHRINK = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +28,11 @@ class Normalisation:
     Attributes:
         mean: (D,) float32, the mean of what was indexed first, or None where it is not subtracted.
             Queries are centred by the index's mean, never by their own.
+        whitening: (D, D) float32 that centred vectors are multiplied by, or None.
     """
 
     mean: NDArray[np.float32] | None = None
+    whitening: NDArray[np.float32] | None = None
 
     def apply(self, vectors: NDArray[Any], name: Callable[[int], str]) -> NDArray[np.float32]:
         """Normalised vectors, (N, D) float32.
@@ -56,9 +64,45 @@ class Normalisation:
             before = np.sqrt(np.einsum("nd,nd->n", work, work, dtype=np.float64))
             if self.mean is not None:
                 work -= self.mean
+                if self.whitening is not None:
+                    work = work @ self.whitening
                 length = np.sqrt(np.einsum("nd,nd->n", work, work, dtype=np.float64))
             else:
                 length = before
-            good = np.isfinite(length) & (length > _NO_LENGTH * before) & (before > 0)
+            least = 0 if self.whitening is not None else _NO_LENGTH * before
+            good = np.isfinite(length) & (length > least) & (before > 0)
             work /= np.where(good, length, 1.0)[:, None].astype(np.float32)
         return work, np.flatnonzero(~good)
+
+
+def learn(blocks: Iterable[NDArray[Any]], dimension: int, *, whiten: bool) -> Normalisation:
+    """The mean of some vectors, and what evens out their spread; only finite rows count.
+
+    A direction of variance v is divided by sqrt(v + v_max / 1000): below a thousandth of the
+    largest it is noise, which is not to be made large. (PCA whitening with shrinkage, as Jegou and
+    Chum use it for retrieval, ECCV 2012.)
+
+    Args:
+        blocks: (n, D) each; read once.
+        dimension: D.
+        whiten: the spread too, not the mean alone.
+    """
+    total = np.zeros(dimension)
+    square = np.zeros((dimension, dimension)) if whiten else None
+    count = 0
+    for block in blocks:
+        good = np.asarray(block[np.isfinite(block).all(axis=1)], dtype=np.float64)
+        total += good.sum(axis=0)
+        count += len(good)
+        if square is not None:
+            square += good.T @ good
+    mean = total / max(count, 1)
+    if square is None:
+        return Normalisation(mean.astype(np.float32))
+    covariance = square / max(count, 1) - np.outer(mean, mean)
+    variance, directions = np.linalg.eigh(covariance)
+    variance = variance.clip(min=0)
+    scale = 1 / np.sqrt(variance + _SHRINK * max(float(variance.max(initial=0)), 1e-30))
+    # Of a size that keeps the usual lengths: only directions matter afterwards.
+    scale /= scale.min()
+    return Normalisation(mean.astype(np.float32), (directions * scale).astype(np.float32))

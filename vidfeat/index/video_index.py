@@ -65,7 +65,9 @@ class VideoIndex:
         if total and not 0 <= clips["video"].min() <= clips["video"].max() < len(self.videos):
             raise StoreError(f"{self.path}: clips of videos that it does not have; build it anew")
         mean = self._array("mean", (head.dimension,)) if head.centred else None
-        self.normalisation = Normalisation(mean)
+        square = (head.dimension, head.dimension)
+        whitening = self._array("whitening", square) if head.whitened else None
+        self.normalisation = Normalisation(mean, whitening)
         faiss_index = read_faiss(self.path / head.files["index"].name, head)
         engine = Engine(head, faiss_index, vectors, tail)
         self.searcher = Searcher(engine, clips, self.videos)
@@ -99,6 +101,7 @@ class VideoIndex:
         kind: str = "auto",
         max_memory: int | str | None = None,
         center: bool = False,
+        whiten: bool = False,
         skip_bad_rows: bool = False,
         overwrite: bool = False,
         report: Callable[[str], None] | None = None,
@@ -111,6 +114,7 @@ class VideoIndex:
             kind: ``auto`` by size and memory, or flat, hnsw, ivfsq, ivfpq, opq.
             max_memory: bytes, or text such as ``4GB``; None for half of what is free.
             center: subtract the mean of the features from every vector and query.
+            whiten: even out their spread too; see `vidfeat.index.vectors`.
             skip_bad_rows: leave out vectors that cannot be compared, where they are an error else.
             overwrite: build anew what is there.
             report: is told what goes on, a line at a time.
@@ -129,6 +133,7 @@ class VideoIndex:
             kind=kind,
             max_memory=max_memory,
             center=center,
+            whiten=whiten,
             skip_bad_rows=skip_bad_rows,
             overwrite=overwrite,
             report=report,

@@ -72,8 +72,8 @@ def _among(
     distance = np.sqrt(np.maximum(2 - 2 * np.take_along_axis(scores, near, axis=1), 1e-9))
     weight = 1 / (distance**2 + 1e-6)
     weight /= weight.sum(axis=1, keepdims=True)
-    found: NDArray[np.float32] = (weight[..., None] * places[near]).sum(axis=1)
-    return found.astype(np.float32)
+    found = np.sum(weight[..., None] * places[near], axis=1)
+    return np.asarray(found, dtype=np.float32)
 
 
 def _spread(places: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -85,7 +85,7 @@ def _spread(places: NDArray[np.float32]) -> NDArray[np.float32]:
     moved = (places - (low + high) / 2) * (1.3 / scale)
     far = np.abs(moved)
     bent = np.where(far > 0.65, 0.65 + 0.35 * np.tanh((far - 0.65) / 0.35), far)
-    return (np.sign(moved) * bent).astype(np.float32)
+    return np.asarray(np.sign(moved) * bent, dtype=np.float32)
 
 
 class MapMaker:
