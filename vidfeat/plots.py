@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -302,8 +302,12 @@ def time_line(
     end_seconds: Sequence[float],
     names: Sequence[str],
     scores: Sequence[float],
+    colours: Mapping[str, str] | None = None,
 ) -> None:
-    """One video along its time: a lane for each class that is said, stronger where it is surer."""
+    """One video along its time: a lane for each class that is said, stronger where it is surer.
+
+    ``colours`` by class keep one colour a class over several videos.
+    """
     lanes = list(dict.fromkeys(names))
     # Eight lanes can be told apart: the classes that hold longest, the others in one lane.
     length = dict.fromkeys(lanes, 0.0)
@@ -314,7 +318,8 @@ def time_line(
         lanes = [*(name for name in lanes if name in kept), "others"]
     for name, start, end, score in zip(names, start_seconds, end_seconds, scores, strict=True):
         lane = lanes.index(name) if name in lanes else len(lanes) - 1
-        colour = PALETTE[lane % len(PALETTE)] if name in lanes else MUTED
+        colour = (colours or {}).get(name, PALETTE[lane % len(PALETTE)])
+        colour = colour if name in lanes else MUTED
         axes.broken_barh(
             [(start, end - start)], (lane - 0.36, 0.72), facecolor=colour, alpha=0.25 + 0.75 * score
         )
@@ -339,6 +344,8 @@ def _percent(axes: Axes, which: str) -> None:
 @contextmanager
 def classified(videos: Sequence[VideoPrediction]) -> Iterator[Figure]:
     """A figure of what is in videos: bars of the best classes, or time lines, one a row."""
+    said = {segment.predictions[0].label for video in videos for segment in video.segments}
+    colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(sorted(said))}
     heights = []
     for video in videos:
         lanes = len({segment.predictions[0].label for segment in video.segments})
@@ -356,6 +363,7 @@ def classified(videos: Sequence[VideoPrediction]) -> Iterator[Figure]:
                     [segment.end_seconds for segment in video.segments],
                     [segment.predictions[0].label for segment in video.segments],
                     [segment.predictions[0].score for segment in video.segments],
+                    colours,
                 )
             else:
                 label_bars(

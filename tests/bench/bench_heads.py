@@ -70,16 +70,9 @@ def measure(folder: Path, videos: int) -> list[Row]:
         samples = collect(store, labels_from_folders(store.paths))
     samples.pooled()
     rows = [Row("read and pool (s)", time.perf_counter() - begun, "")]
-    searches = {
-        "linear": "about 60 on two cores",
-        "svm": "",
-        "knn": "",
-    }
-    for kind, target in searches.items():
-        options = HeadOptions(kind)
-        rows.append(
-            Row(f"{kind}, pooled, 5 folds x 5 values (s)", seconds_of(samples, options), target)
-        )
+    for kind, target in (("linear", "about 60 on two cores"), ("knn", "")):
+        taken = seconds_of(samples, HeadOptions(kind))
+        rows.append(Row(f"{kind}, pooled, 5 folds x 5 values (s)", taken, target))
     one = {"params": {"C": 0.001}, "calibrate": False}
     rows.append(Row("linear, pooled, one fit (s)", seconds_of(samples, HeadOptions(**one)), ""))
     clips = HeadOptions(unit="clips", **one)
