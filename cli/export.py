@@ -40,9 +40,12 @@ def command(
 
     Input: normalised clips (N, 3, T, H, W). Outputs: the embedding, and the class scores.
     """
-    from vidfeat.export import export_network
+    from vidfeat.export import check_target, export_network
     from vidfeat.weights import load_weights
 
+    check_target(output, overwrite=overwrite)
+    if weights == "random":
+        click.echo("the network is UNTRAINED (--weights random)", err=True)
     loaded = load_weights(weights, model, seed, clip_frames=clip_frames)
     report = export_network(
         loaded,

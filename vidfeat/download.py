@@ -28,6 +28,7 @@ from vidfeat.lock import OutputLock
 CACHE_VARIABLE = "VIDFEAT_CACHE"
 CHUNK = 1 << 16
 ATTEMPTS = 8
+WAIT_UNSAID_SECONDS = 3.0
 
 Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all where the server says
 
@@ -114,11 +115,15 @@ def fetch(source: Source, progress: Progress | None = None) -> Path:
 def _wait_for_lock(target: Path, progress: Progress | None) -> OutputLock:
     """Hold the lock of a target; while another process has it, show how far that one has come."""
     part = _part(target)
+    said, began = False, time.monotonic()
     while True:
         lock = OutputLock(target)
         try:
             return lock.__enter__()
-        except LockedError:
+        except LockedError as error:
+            if not said and time.monotonic() - began > WAIT_UNSAID_SECONDS:
+                sys.stderr.write(f"waiting: {error}\n")
+                said = True
             if progress is not None and part.exists():
                 progress(part.stat().st_size, None)
             time.sleep(0.1)

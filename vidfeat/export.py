@@ -90,12 +90,7 @@ def export_network(
         MissingExtraError: the packages for this format are not installed.
         ExportError: the export failed, or computes something else than torch.
     """
-    writers = {".onnx": _write_onnx, ".xml": _write_openvino}
-    if target.suffix not in writers:
-        raise UsageError(f"{target} names no format: end it in .onnx, or in .xml for OpenVINO")
-    if target.exists() and not overwrite:
-        raise UsageError(f"{target} exists: give --overwrite, or another name")
-    _need_packages(target.suffix)
+    check_target(target, overwrite=overwrite)
     plan = loaded.plan or ClipPlan()
     crop = size or (loaded.preprocess.crop if loaded.preprocess is not None else (112, 112))
     shape = (2, loaded.in_channels, clip_frames or loaded.clip_frames or plan.frames, *crop)
@@ -105,7 +100,8 @@ def export_network(
         expected = [output.numpy() for output in module(clips)]
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as folder:
         written = Path(folder) / target.name
-        outputs = writers[target.suffix](module, clips, written, _facts(loaded, module))
+        write = _write_onnx if target.suffix == ".onnx" else _write_openvino
+        outputs = write(module, clips, written, _facts(loaded, module))
         error = max(_difference(*pair) for pair in zip(outputs, expected, strict=True))
         if not error <= TOLERANCE:
             raise ExportError(
@@ -116,6 +112,22 @@ def export_network(
             sync_file(file)
             file.replace(target.parent / file.name)
     return ExportReport(target, shape, expected[0].shape[1], error)
+
+
+def check_target(target: Path, *, overwrite: bool = False) -> None:
+    """Refuse a target before the work, as `export_network` does.
+
+    Raises:
+        UsageError: another suffix, no such folder, or a target that exists.
+        MissingExtraError: the packages for this format are not installed.
+    """
+    if target.suffix not in (".onnx", ".xml"):
+        raise UsageError(f"{target} names no format: end it in .onnx, or in .xml for OpenVINO")
+    if not target.parent.is_dir():
+        raise UsageError(f"no folder {target.parent} to write {target.name} into: make it first")
+    if target.exists() and not overwrite:
+        raise UsageError(f"{target} exists: give --overwrite, or another name")
+    _need_packages(target.suffix)
 
 
 def _need_packages(suffix: str) -> None:
