@@ -318,6 +318,8 @@ def _embedded(uploads: Uploads, upload: Upload, start: float | None, end: float 
 def _without_path(error: VideoError, path: Path, name: str) -> VideoError:
     """The error under the name that the user knows the file by."""
     text = str(error).replace(str(path), name).replace(path.name, name)
+    if name not in text:
+        text = f"{name}: {text}"
     return VideoError(text, kind=error.kind, path=name, at_seconds=error.at_seconds)
 
 
