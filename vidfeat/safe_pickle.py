@@ -29,7 +29,7 @@ _MARK = object()
 
 
 class _RefusedError(Exception):
-    """The pickle asks for something that arrays and plain containers do not need."""
+    """The pickle wants something that arrays and plain containers do not need."""
 
 
 class _Dtype:
@@ -256,7 +256,7 @@ def load(path: Path) -> Any:
         return machine.pop()
     except _RefusedError as error:
         raise WeightsError(
-            f"{path}: refused: the pickle asks for {error}; only arrays and plain containers "
+            f"{path}: refused: the pickle wants {error}; only arrays and plain containers "
             "are read"
         ) from None
     except (ValueError, UnicodeError, OverflowError, MemoryError) as error:
