@@ -256,8 +256,7 @@ def load(path: Path) -> Any:
         return machine.pop()
     except _RefusedError as error:
         raise WeightsError(
-            f"{path}: refused: the pickle wants {error}; only arrays and plain containers "
-            "are read"
+            f"{path}: refused: the pickle wants {error}; only arrays and plain containers are read"
         ) from None
     except (ValueError, UnicodeError, OverflowError, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
