@@ -108,7 +108,8 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except VidfeatError as error:
-        _fail(str(error), 2)
+        path = getattr(error, "path", "")
+        _fail(f"{path}: {error}" if path and path not in str(error) else str(error), 2)
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except BrokenPipeError:

@@ -43,6 +43,9 @@ from vidfeat.cli.options import (
     show_default=True,
     help="Of the vectors in the file.",
 )
+@click.option(
+    "--devices", metavar="0,1", help="Several GPUs: one process with the network on each."
+)
 @click.option("--workers", type=int, help="Decode processes.  [default: one a processor]")
 @click.option("--buffer-mb", type=float, default=256.0, show_default=True, help="Decoded ahead.")
 @click.option(
@@ -92,6 +95,13 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     # All that can be wrong with the command is said before the network is loaded.
     listing = list_videos(paths, root, segments)
     check_output(output)
+    devices = values.pop("devices")
+    if devices is not None:
+        from vidfeat.engines.replicas import parse_devices
+
+        devices = parse_devices(devices, values["device"])
+        values["device"] = "cpu"  # this process decodes and writes; the replicas compute
+        values["batch_size"] = values["batch_size"] or (4 if "cpu" in devices else 32)
     encoder: Encoder = make_encoder(values)
     for note in encoder.notes:
         click.echo(f"note: {note}", err=True)
@@ -102,6 +112,9 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         say_dry_run(estimate(listing, encoder, options=options))
         return 0
     with ExitStack() as stack:
+        if devices is not None:
+            encoder.spread(devices)
+            stack.callback(encoder.close)
         show = stack.enter_context(live())
         report = extract(
             listing,

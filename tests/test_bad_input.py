@@ -314,3 +314,12 @@ def _fill(videos: Path, folder: Path, session: Session, limit_bytes: int | None 
     with h5py.File(output) as file:
         check_whole(file)
         assert identities(file, "videos") == ["one.mp4", "two.mp4"]
+
+
+# --- the other commands --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["truncated", "text", "broken_link", "missing", "pipe"])
+def test_info_of_a_bad_file(name: str, session: Session, tmp_path: Path) -> None:
+    path = BAD[name].make(tmp_path)
+    session("info", path).one_line(path.name)

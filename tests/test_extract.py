@@ -18,6 +18,7 @@ import pytest
 from video_assets import render, x264
 
 from vidfeat.encoder import Encoder, PlanChoice, load_encoder
+from vidfeat.engines.replicas import ReplicaError, parse_devices
 from vidfeat.errors import FingerprintError, LockedError, NothingDoneError, StoreError, UsageError
 from vidfeat.extract import ExtractOptions, extract, part_clips
 from vidfeat.lock import OutputLock
@@ -225,6 +226,33 @@ def test_a_stored_vector_is_what_encode_gives(
     fresh = encoder.encode(videos / "a" / "v4.mp4")
     assert np.allclose(stored.vectors, fresh.vectors, rtol=1e-5, atol=1e-6)
     assert np.array_equal(stored.start_seconds, fresh.start_seconds)
+
+
+def test_replicas_give_the_same_file(encoder: Encoder, videos: Path, tmp_path: Path) -> None:
+    """What several GPUs do, with processes on the CPU: order and rows do not depend on them."""
+    extract(videos, tmp_path / "one.h5", encoder)
+    spread = load_encoder(MODEL, "random", plan=PLAN, batch_size=4)
+    spread.spread(["cpu", "cpu"])
+    try:
+        extract(videos, tmp_path / "two.h5", spread)
+        assert_equal(tmp_path / "one.h5", tmp_path / "two.h5")
+        spread.engines[0]._process.kill()
+        (videos / "new.mp4").write_bytes((videos / "a" / "v0.mp4").read_bytes())
+        with pytest.raises(ReplicaError, match="device cpu"):
+            extract(videos, tmp_path / "two.h5", spread)
+    finally:
+        spread.close()
+    assert extract(videos, tmp_path / "two.h5", encoder).videos == 6
+
+
+def test_devices_are_parsed() -> None:
+    assert parse_devices("0,1", "auto") == ["cuda:0", "cuda:1"]
+    assert parse_devices("cuda:1, cuda:0", "cuda") == ["cuda:1", "cuda:0"]
+    for text in ("", "0,0", ","):
+        with pytest.raises(UsageError, match="--devices"):
+            parse_devices(text, "cuda")
+    with pytest.raises(UsageError, match="CUDA"):
+        load_encoder(MODEL, "random", plan=PLAN).spread(["cuda:7"])
 
 
 def test_part_sizes_follow_from_the_work_alone(encoder: Encoder) -> None:

@@ -1,8 +1,8 @@
 """From events to parts: batches of clips through the network, rows and their owners to the disk.
 
-Three threads share the work. The caller's copies decoded clips into batches; the second runs the
-network; the third writes. Queues of two between them let decoding, network and writing overlap,
-and hold back whoever is ahead.
+Threads share the work. The caller's copies decoded clips into batches; one for each replica of
+the network runs it; the last puts results back into order and writes. Short queues between them
+let decoding, network and writing overlap, and hold back whoever is ahead.
 
 Which clips make a batch, and which batches make a part, follows from the order of the clips alone:
 a part is ``part_clips`` consecutive clips, wherever one video ends and the next begins, and only
@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import os
 import queue
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,7 @@ from vidfeat.parts import Part, Segment, write_part
 from vidfeat.records import VectorType, VideoFailure, VideoRecord
 from vidfeat.video import VideoInfo
 
-JOURNAL = "encoded.log"
+_JOURNAL = "encoded.log"
 
 
 @dataclass
@@ -75,7 +78,8 @@ class Assembly:
     """Takes the events of a run in order and writes its parts.
 
     Args:
-        embed: uint8 clips (B, T, H, W, 3) to float32 vectors (B, D); called from one thread.
+        embeds: uint8 clips (B, T, H, W, 3) to float32 vectors (B, D), one for each replica of the
+            network; each is called from a thread of its own.
         folder: of the parts.
         clip_shape: (T, H, W, 3).
         dimension: D.
@@ -83,12 +87,12 @@ class Assembly:
         batch_size: B; the last batch of a part is padded to it.
         part_clips: clips of a part, a multiple of ``batch_size``.
         first_number: of the first part to write.
-        durable: called with the number of clips whenever a part is safe on the disk.
+        name: of the parts' files, with the place of each in this run; None takes their numbers.
     """
 
     def __init__(
         self,
-        embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+        embeds: Sequence[Callable[[NDArray[np.uint8]], NDArray[np.float32]]],
         folder: Path,
         *,
         clip_shape: tuple[int, int, int, int],
@@ -97,28 +101,37 @@ class Assembly:
         batch_size: int,
         part_clips: int,
         first_number: int,
+        name: str | None = None,
     ) -> None:
         assert part_clips % batch_size == 0
         self.stats = AssemblyStats()
-        self._embed = embed
+        self._embeds = list(embeds)
+        self._sequence = 0  # of batches and part ends, in the order of the run
+        self._lock = threading.Lock()
         self._folder = folder
         self._dimension = dimension
         self._dtype = np.dtype(dtype)
         self._batch_shape = (batch_size, *clip_shape)
         self._part_clips = part_clips
         self._number = first_number
+        self._name = name
         self._part = _OpenPart()
         self._owner: _Owner | None = None
         self._batch: NDArray[np.uint8] | None = None
         self._filled = 0
         self._spare: queue.SimpleQueue[NDArray[np.uint8]] = queue.SimpleQueue()
         self._to_network: queue.Queue[Any] = queue.Queue(maxsize=2)
-        self._to_disk: queue.Queue[Any] = queue.Queue(maxsize=2)
+        self._to_disk: queue.Queue[Any] = queue.Queue(maxsize=2 * len(self._embeds))
         self._failure: BaseException | None = None
-        self._journal = os.open(folder / JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        journal = folder / _journal(name)
+        self._journal = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        works: list[tuple[str, Callable[[], None]]] = [
+            (f"network-{i}", partial(self._run_network, embed))
+            for i, embed in enumerate(self._embeds)
+        ]
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
-            for name, work in (("network", self._run_network), ("disk", self._run_disk))
+            for name, work in [*works, ("disk", self._run_disk)]
         ]
         for thread in self._threads:
             thread.start()
@@ -177,7 +190,8 @@ class Assembly:
         self._end_segment(complete=False)
         if self._part:
             self._close_part()
-        self._put(self._to_network, None)
+        for _ in self._embeds:
+            self._put(self._to_network, None)
         for thread in self._threads:
             thread.join()
         self._release()
@@ -211,7 +225,7 @@ class Assembly:
         if self._batch is None:
             return
         began = time.monotonic()
-        self._put(self._to_network, (self._batch, self._filled))
+        self._put(self._to_network, (self._next(), self._batch, self._filled))
         self.stats.blocked_seconds += time.monotonic() - began
         self._batch, self._filled = None, 0
 
@@ -221,8 +235,12 @@ class Assembly:
             self._batch[self._filled :] = 0
             self.stats.clips_padded += len(self._batch) - self._filled
         self._send_batch()
-        self._put(self._to_network, self._part)
+        self._put(self._to_disk, (self._next(), self._part))
         self._part = _OpenPart()
+
+    def _next(self) -> int:
+        self._sequence += 1
+        return self._sequence - 1
 
     # -- the other threads ---------------------------------------------------------------------
 
@@ -254,50 +272,70 @@ class Assembly:
         except BaseException as error:
             self._failure = self._failure or error
 
-    def _run_network(self) -> None:
-        vectors: list[NDArray[Any]] = []
+    def _run_network(self, embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> None:
         while True:
             began = time.monotonic()
             item = self._get(self._to_network)
-            self.stats.network_waited_seconds += time.monotonic() - began
+            waited = time.monotonic() - began
             if item is None:
                 self._put(self._to_disk, None)
                 return
-            if isinstance(item, _OpenPart):
-                self._put(self._to_disk, (item, vectors))
-                vectors = []
-                continue
-            batch, filled = item
+            number, batch, filled = item
             began = time.monotonic()
-            encoded = self._embed(batch)[:filled]
-            self.stats.network_seconds += time.monotonic() - began
-            vectors.append(encoded.astype(self._dtype))
-            self.stats.clips_encoded += filled
-            self.stats.batches += 1
+            vectors = embed(batch)[:filled].astype(self._dtype)
+            seconds = time.monotonic() - began
+            with self._lock:
+                self.stats.network_waited_seconds += waited
+                self.stats.network_seconds += seconds
+                self.stats.clips_encoded += filled
+                self.stats.batches += 1
             os.write(self._journal, b"%d\n" % filled)
             self._spare.put(batch)
+            self._put(self._to_disk, (number, vectors))
 
     def _run_disk(self) -> None:
-        while True:
-            item = self._get(self._to_disk)
-            if item is None:
-                return
-            part, vectors = item
-            rows = (
-                np.concatenate(vectors) if vectors else np.empty((0, self._dimension), self._dtype)
-            )
-            embeddings = Embeddings(
-                rows, np.array(part.start, np.float64), np.array(part.end, np.float64)
-            )
-            write_part(self._folder, Part(embeddings, part.segments, part.failures), self._number)
-            self._number += 1
-            self.stats.parts += 1
+        """Take results as they come, put them back into order, write a part at each end of one."""
+        early: dict[int, Any] = {}
+        following = 0
+        running = len(self._embeds)
+        vectors: list[NDArray[Any]] = []
+        while running or following in early:
+            if following not in early:
+                item = self._get(self._to_disk)
+                if item is None:
+                    running -= 1
+                    if self._failure is not None:
+                        return
+                else:
+                    early[item[0]] = item[1]
+                continue
+            result = early.pop(following)
+            following += 1
+            if isinstance(result, _OpenPart):
+                self._write(result, vectors)
+                vectors = []
+            else:
+                vectors.append(result)
+
+    def _write(self, part: _OpenPart, vectors: list[NDArray[Any]]) -> None:
+        rows = np.concatenate(vectors) if vectors else np.empty((0, self._dimension), self._dtype)
+        seconds = np.array(part.start, np.float64), np.array(part.end, np.float64)
+        finished = Part(Embeddings(rows, *seconds), part.segments, part.failures)
+        name = None if self._name is None else f"{self._name}-{self.stats.parts:04d}"
+        write_part(self._folder, finished, self._number, name)
+        self._number += 1
+        self.stats.parts += 1
+
+
+def _journal(name: str | None) -> str:
+    """Where clips are counted: runs side by side, on several machines, must not share a file."""
+    return _JOURNAL if name is None else f"{socket.gethostname()}-{os.getpid()}-{_JOURNAL}"
 
 
 def clips_in_journal(folder: Path) -> int:
     """How many clips all runs on this folder have encoded so far, those lost to kills included."""
-    try:
-        lines = (folder / JOURNAL).read_bytes().split()
-    except OSError:
-        return 0
+    lines: list[bytes] = []
+    for file in folder.glob(f"*{_JOURNAL}"):
+        with suppress(OSError):
+            lines += file.read_bytes().split()
     return sum(int(line) for line in lines if line.isdigit())

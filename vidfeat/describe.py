@@ -117,6 +117,8 @@ def _weights(path: Path) -> dict[str, Any]:
 
 def _begins_with_hdf5(path: Path) -> bool:
     try:
+        if not path.is_file():
+            return False  # a pipe would wait for a writer
         with path.open("rb") as file:
             return file.read(len(_HDF5)) == _HDF5
     except OSError:

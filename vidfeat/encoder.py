@@ -114,6 +114,8 @@ class Encoder:
         recipe: Mapping[str, Any] | None = None,
     ) -> None:
         self.engine = engine
+        self.engines: list[Engine] = [engine]
+        """What extract runs batches on: the engine, or replicas of it on several devices."""
         self.model_name = model_name
         self.weights_name = weights_name
         self.weights_file = weights_file
@@ -194,6 +196,26 @@ class Encoder:
         )
 
     # -- work ----------------------------------------------------------------------------------
+
+    def spread(self, devices: Sequence[str]) -> None:
+        """Put a replica of the network on each device, in a process of its own, for extract.
+
+        Raises:
+            VidfeatError: a device that cannot be used.
+        """
+        from vidfeat.engines.replicas import start_replicas
+
+        batch = (self.batch_size, self.plan.frames, *self.preprocess.crop, 3)
+        replicas = start_replicas(self.recipe, devices, batch, self.dimension)
+        self.engines = list(replicas)
+        self.flops_per_second *= len(replicas)
+
+    def close(self) -> None:
+        """End the replicas, if there are any."""
+        for engine in self.engines:
+            if engine is not self.engine:
+                engine.close()  # type: ignore[attr-defined]
+        self.engines = [self.engine]
 
     def encode(
         self,

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vidfeat.assembly import Assembly, clips_in_journal
+from vidfeat.assembly import Assembly, AssemblyStats, clips_in_journal
 from vidfeat.decode.inline import decode_inline
 from vidfeat.decode.pool import DEFAULT_BUFFER_BYTES, DEFAULT_TIMEOUT_SECONDS, DecodePool
 from vidfeat.decode.tasks import ClipReady, ClipSource, Event, Finished, Started, VideoTask
@@ -92,6 +92,7 @@ def extract(
     options: ExtractOptions | None = None,
     progress: Callable[[ExtractProgress], None] | None = None,
     on_failure: Callable[[VideoFailure], None] | None = None,
+    work: Callable[[Run, Path, int], None] | None = None,
 ) -> ExtractReport:
     """Write the embeddings of all clips of all videos to a feature file.
 
@@ -107,6 +108,8 @@ def extract(
         options: how to go about it.
         progress: called some times a second.
         on_failure: called for each video that could not be read.
+        work: does what is to be done of a run, into a folder of parts, from a part number on;
+            None does it in this process.
 
     Returns:
         What was done, with the failures of this run and those remembered.
@@ -132,15 +135,16 @@ def extract(
         folder = open_parts(target, identity, overwrite=options.overwrite)
         begun = scan_parts(folder)
         encoded_before = clips_in_journal(folder)
-        work = plan_work(listing.videos, begun, existing, retry_errors=options.retry_errors)
-        run = _Run(encoder, options, listing, work, progress, on_failure)
+        plan = plan_work(listing.videos, begun, existing, retry_errors=options.retry_errors)
+        run = Run(encoder, options, plan, progress, on_failure)
+        run.report.videos_listed = len(listing.videos)
         run.report.notes += [*listing.notes, *begun.warnings]
         run.report.clips_lost = max(0, encoded_before - sum(part.rows for part in begun.parts))
-        for failure in work.remembered:
+        for failure in plan.remembered:
             run.note_failure(failure)
-        if work.todo:
+        if plan.todo:
             try:
-                run.work(folder, begun.next_number)
+                (work or Run.work)(run, folder, begun.next_number)
             except OSError as error:
                 raise _with_remedy(error, target) from error
         failed = {failure.path for failure in run.report.failures}
@@ -223,29 +227,26 @@ def _with_remedy(error: OSError, target: Path) -> Exception:
     return error
 
 
-class _Run:
+class Run:
     """One run over what is to be done."""
 
     def __init__(
         self,
         encoder: Encoder,
         options: ExtractOptions,
-        listing: Listing,
-        work: WorkPlan,
-        progress: Callable[[ExtractProgress], None] | None,
-        on_failure: Callable[[VideoFailure], None] | None,
+        plan: WorkPlan,
+        progress: Callable[[ExtractProgress], None] | None = None,
+        on_failure: Callable[[VideoFailure], None] | None = None,
     ) -> None:
         self.encoder = encoder
         self.options = options
-        self.listing = listing
-        self.todo = work.todo
+        self.todo = plan.todo
         self.source = ClipSource(encoder.plan, encoder.preprocess, options.limits)
         self.report = ExtractReport(
-            videos_listed=len(listing.videos),
-            videos_reused=work.reused_videos,
-            clips_reused=work.reused_clips,
+            videos_reused=plan.reused_videos,
+            clips_reused=plan.reused_clips,
         )
-        self.meter = Meter(len(work.todo), total_bytes(item.video for item in work.todo), progress)
+        self.meter = Meter(len(plan.todo), total_bytes(item.video for item in plan.todo), progress)
         self._on_failure = on_failure
 
     def note_failure(self, failure: VideoFailure) -> None:
@@ -257,9 +258,28 @@ class _Run:
 
     def work(self, folder: Path, first_number: int) -> None:
         """Decode and encode all that is to be done, into parts."""
+        for _ in self.steps(folder, first_number):
+            pass
+
+    def steps(
+        self,
+        folder: Path,
+        first_number: int,
+        *,
+        name: str | None = None,
+        pool: DecodePool | None = None,
+    ) -> Iterator[AssemblyStats]:
+        """The same step by step: yields after each event of the decoding.
+
+        Args:
+            folder: of the parts.
+            first_number: of the first part.
+            name: of the parts' files, in place of their numbers.
+            pool: decode processes that outlive this run; None starts and ends its own.
+        """
         encoder = self.encoder
         assembly = Assembly(
-            encoder.engine.embed,
+            [engine.embed for engine in encoder.engines],
             folder,
             clip_shape=self.source.clip_shape,
             dimension=encoder.dimension,
@@ -267,13 +287,15 @@ class _Run:
             batch_size=encoder.batch_size,
             part_clips=part_clips(encoder, self.options),
             first_number=first_number,
+            name=name,
         )
         began = time.monotonic()
         try:
             with ExitStack() as stack:
-                for item, event in self._events(stack):
+                for item, event in self._events(stack, pool):
                     self._take(assembly, item, event)
                     self.meter.tick(assembly.stats)
+                    yield assembly.stats
                 assembly.close()
         except BaseException:
             assembly.abort()
@@ -286,20 +308,22 @@ class _Run:
             "largest_batch": getattr(encoder.engine, "largest_batch", None),
         }
 
-    def _events(self, stack: ExitStack) -> Iterator[tuple[Todo, Event]]:
+    def decode_pool(self, tasks: int) -> DecodePool:
+        """Decode processes as the options say, for a number of videos."""
+        return DecodePool(
+            self.source,
+            min(self.options.num_workers, max(2, tasks)),
+            buffer_bytes=self.options.buffer_bytes,
+            timeout_seconds=self.options.video_timeout,
+        )
+
+    def _events(self, stack: ExitStack, pool: DecodePool | None) -> Iterator[tuple[Todo, Event]]:
         """The events of all tasks, in order, each with what it belongs to."""
         tasks = [item.task for item in self.todo]
         if self.options.num_workers == 0:
             events: Iterator[tuple[VideoTask, Event]] = decode_inline(self.source, tasks)
         else:
-            pool = stack.enter_context(
-                DecodePool(
-                    self.source,
-                    min(self.options.num_workers, max(2, len(tasks))),
-                    buffer_bytes=self.options.buffer_bytes,
-                    timeout_seconds=self.options.video_timeout,
-                )
-            )
+            pool = pool or stack.enter_context(self.decode_pool(len(tasks)))
             self.report.decoding = pool.stats
             events = pool.run(tasks)
         place = 0

@@ -102,7 +102,7 @@ class _Child:
     def __init__(self, source: ClipSource, slots: int, split_clips: int) -> None:
         clip_bytes = int(np.prod(source.clip_shape))
         size = max(mmap.PAGESIZE, slots * clip_bytes)
-        memory_fd = _nameless_memory(size)
+        memory_fd = nameless_memory(size)
         ours, theirs = Pipe()
         try:
             self._memory = mmap.mmap(memory_fd, size)
@@ -398,7 +398,7 @@ def _death(status: int | None) -> VideoError:
     return VideoError(f"its decode process ended with status {status}", kind="crashed")
 
 
-def _nameless_memory(size: int) -> int:
+def nameless_memory(size: int) -> int:
     """A descriptor of memory that vanishes with its last user."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("vidfeat-clips")

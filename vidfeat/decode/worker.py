@@ -175,7 +175,7 @@ class Worker:
             self._send("clip", clip.index, slot, clip.start_seconds, clip.end_seconds)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask Linux for SIGKILL when the parent dies, so that a hung decoder does not outlive it."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
@@ -194,7 +194,7 @@ def _limit_memory(limit: int) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Serve the parent on inherited descriptors: channel, memory, its size, address limit."""
     channel_fd, memory_fd, size, limit = map(int, arguments)
-    _die_with_parent()
+    die_with_parent()
     # Ctrl-C reaches the whole group; the parent decides what becomes of its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import av.logging

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vidfeat.models.base import VideoNetwork
     from vidfeat.preprocess import Preprocess
 
-ENGINES = ("torch",)
+ENGINES = ("torch", "openvino")
 
 
 def make_engine(
@@ -26,12 +26,15 @@ def make_engine(
     *,
     precision: Precision,
     device: torch.device,
+    clip_frames: int,
     compiled: bool = False,
 ) -> Engine:
     """Put a network on an engine.
 
     Raises:
         UsageError: no such engine, or one that cannot do this precision.
+        MissingExtraError: a package for it is not installed.
+        ExportError: the engine cannot take this network.
     """
     if name == "torch":
         from vidfeat.engines.torch_engine import TorchEngine
@@ -45,4 +48,23 @@ def make_engine(
             device=device,
             compiled=compiled,
         )
+    if name == "openvino":
+        from vidfeat.engines.openvino_engine import convert_network
+
+        if precision != "fp32":
+            raise UsageError(f"the openvino engine runs fp32 and int8, not {precision}")
+        check_openvino(device.type, compiled=compiled)
+        return convert_network(network, layers, pool, preprocess, clip_frames)
     raise UsageError(f"--engine takes {', '.join(ENGINES)}, not {name!r}")
+
+
+def check_openvino(device_type: str, *, compiled: bool) -> None:
+    """Refuse what OpenVINO cannot be asked for here.
+
+    Raises:
+        UsageError: another device than the processor, or torch's compiler.
+    """
+    if device_type != "cpu":
+        raise UsageError("--engine openvino runs on the processor: leave --device out")
+    if compiled:
+        raise UsageError("--compile is torch's: leave it out with --engine openvino")
