@@ -19,15 +19,18 @@ _SEED = 20
 
 
 def render_demo(
-    folder: Path, *, per_class: int = 5, long: int = 2, progress: Callable[[], None] | None = None
+    folder: Path, *, per_class: int = 12, long: int = 2, progress: Callable[[], None] | None = None
 ) -> list[Path]:
     """Render a folder a class, and a few longer videos in which one motion follows another.
+
+    A class is a kind of motion, forwards and backwards: the direction alone would ask more of an
+    untrained network than it can give.
 
     Videos that are there already are kept. Beside the folders stands ``labels.csv``.
 
     Args:
         folder: where to.
-        per_class: videos of each of the eight classes.
+        per_class: videos of each of the four classes, even.
         long: videos of some twenty seconds.
         progress: called after each video.
 
@@ -36,10 +39,10 @@ def render_demo(
     """
     made: list[Path] = []
     rows: list[tuple[str, str]] = []
-    for number, (pair, classes) in enumerate(PAIRS.items()):
-        for index in range(per_class):
-            files = [folder / label / f"{label}-{index + 1}.mp4" for label in classes]
-            rows += [(f"{file.parent.name}/{file.name}", file.parent.name) for file in files]
+    for number, (pair, directions) in enumerate(PAIRS.items()):
+        for index in range(per_class // 2):
+            files = [folder / pair / f"{name}-{index + 1}.mp4" for name in directions]
+            rows += [(f"{pair}/{file.name}", pair) for file in files]
             made += files
             if not all(file.is_file() for file in files):
                 scene = _scene(pair, (_SEED, number, index))
