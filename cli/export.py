@@ -1,4 +1,4 @@
-"""``vidfeat export``: a network as ONNX, or in OpenVINO's format."""
+"""``vidfeat export``: a network as ONNX, in OpenVINO's format, or quantised to int8."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from pathlib import Path
 
 import click
 
+from vidfeat.cli.options import HELP_NAMES, comma_list
+
 
 @click.command(
     "export",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: vidfeat export r2plus1d_18 --weights run/ -o net.onnx",
+    context_settings=HELP_NAMES,
+    epilog="Examples: vidfeat export r2plus1d_18 --weights run/ -o net.onnx; "
+    "vidfeat export r2plus1d_18 --precision int8 --calibrate videos/ -o net/",
 )
 @click.argument("model")
 @click.option("--weights", metavar="NAME|FILE|random", help="As for extract; else the default.")
@@ -18,45 +21,108 @@ import click
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     required=True,
-    help="A file named .onnx, or .xml for OpenVINO.",
+    help="A file named .onnx, or .xml for OpenVINO; with int8 a folder.",
 )
-@click.option("--layer", default="", metavar="NAMES", help="Of the embedding, with commas.")
+@click.option("--layer", metavar="NAMES", help="Of the embedding, with commas.  [default: last]")
 @click.option("--pool", default="mean", show_default=True, help="mean, max or mean,max.")
 @click.option("--clip-frames", type=click.IntRange(min=1), help="Else those of the weights.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="int8 makes a folder that --weights of extract takes.",
+)
+@click.option(
+    "--calibrate",
+    metavar="VIDEOS",
+    multiple=True,
+    help="With int8: a folder of your videos, or a file; repeatable.",
+)
+@click.option(
+    "--calibration-clips", type=int, help="With int8: clips to quantise on.  [default: 32]"
+)
+@click.option("--frame-stride", type=int, help="With int8: steps from frame to frame of a clip.")
+@click.option("--fps", metavar="RATE|native", help="With int8: frame rate to sample at.")
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 def command(
     model: str,
     weights: str | None,
     seed: int,
     output: Path,
-    layer: str,
+    layer: str | None,
     pool: str,
     clip_frames: int | None,
+    precision: str,
+    calibrate: tuple[str, ...],
+    calibration_clips: int | None,
+    frame_stride: int | None,
+    fps: str | None,
     overwrite: bool,
 ) -> None:
     """Write MODEL with its weights as a file that needs no torch, checked against torch.
 
     Input: normalised clips (N, 3, T, H, W). Outputs: the embedding, and the class scores.
+
+    With --precision int8 it is quantised on clips of your own videos, for
+    vidfeat extract --weights FOLDER; how far it is from fp32 is measured on clips of others.
     """
+    of_int8 = (calibrate, calibration_clips, frame_stride, fps)
+    layers, pools = comma_list(layer) or [], comma_list(pool) or []
+    if weights == "random":
+        click.echo("the network is UNTRAINED (--weights random)", err=True)
+    if precision == "int8":
+        if not calibrate:
+            raise click.UsageError("--precision int8 needs --calibrate VIDEOS: some of your own")
+        _quantise(model, weights, seed, output, overwrite, layers, pools, clip_frames, *of_int8)
+        return
+    if any(value for value in of_int8):
+        raise click.UsageError(
+            "--calibrate, --calibration-clips, --frame-stride and --fps are for --precision int8"
+        )
     from vidfeat.export import check_target, export_network
     from vidfeat.weights import load_weights
 
     check_target(output, overwrite=overwrite)
-    if weights == "random":
-        click.echo("the network is UNTRAINED (--weights random)", err=True)
     loaded = load_weights(weights, model, seed, clip_frames=clip_frames)
     report = export_network(
-        loaded,
-        output,
-        layers=tuple(filter(None, layer.split(","))),
-        pool=tuple(filter(None, pool.split(","))),
-        clip_frames=clip_frames,
-        overwrite=overwrite,
+        loaded, output, layers=layers, pool=pools, clip_frames=clip_frames, overwrite=overwrite
     )
     shape = " x ".join(map(str, report.input_shape[1:]))
     click.echo(
         f"{report.path}: clips of {shape}, embedding of {report.dimension}; "
         f"differs from torch by {report.error:.1e} of the largest value"
     )
+
+
+def _quantise(
+    model: str,
+    weights: str | None,
+    seed: int,
+    output: Path,
+    overwrite: bool,
+    layers: list[str],
+    pools: list[str],
+    clip_frames: int | None,
+    calibrate: tuple[str, ...],
+    calibration_clips: int | None,
+    frame_stride: int | None,
+    fps: str | None,
+) -> None:
+    from vidfeat.encoder import PlanChoice
+    from vidfeat.listing import list_videos
+    from vidfeat.quantize import Calibration, NetworkChoice, quantise
+
+    plan = PlanChoice(frames=clip_frames, stride=frame_stride, fps=fps)
+    net = quantise(
+        NetworkChoice(model, weights, seed, plan, layers or None, pools),
+        list_videos(calibrate).videos,
+        output,
+        calibration=Calibration() if calibration_clips is None else Calibration(calibration_clips),
+        overwrite=overwrite,
+        say=lambda line: click.echo(line, err=True),
+    )
+    click.echo(f"{output}: embedding of {net.facts['dimension']}; {net.agreement_in_words()}")
+    click.echo(f"use it with: vidfeat extract VIDEOS --weights {output} -o features.h5")

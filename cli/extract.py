@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,9 +13,14 @@ from vidfeat.cli.options import (
     OutputPath,
     feature_options,
     make_encoder,
+    network_choice,
     network_options,
     plan_options,
 )
+
+if TYPE_CHECKING:
+    from vidfeat.extract import ExtractOptions
+    from vidfeat.listing import Listing
 
 
 @click.command(
@@ -102,6 +107,8 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         devices = parse_devices(devices, values["device"])
         values["device"] = "cpu"  # this process decodes and writes; the replicas compute
         values["batch_size"] = values["batch_size"] or (4 if "cpu" in devices else 32)
+    if values["precision"] == "int8":
+        _quantise_first(values, output, listing, options, dry_run=dry_run)
     encoder: Encoder = make_encoder(values)
     for note in encoder.notes:
         click.echo(f"note: {note}", err=True)
@@ -131,3 +138,40 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         write_json(stats_file, report.to_dict())
     say_summary(output, report, encoder)
     return 1 if report.failures else 0
+
+
+def _quantise_first(
+    values: dict[str, Any],
+    output: Path,
+    listing: Listing,
+    options: ExtractOptions,
+    *,
+    dry_run: bool,
+) -> None:
+    """Unless --weights names a quantised network, take the one beside the output, or make it."""
+    from vidfeat.engines import check_openvino
+    from vidfeat.errors import UsageError
+    from vidfeat.net_folder import is_net
+    from vidfeat.quantize import beside, quantised_beside
+
+    if is_net(values["weights"]):
+        return
+    if values["engine"] not in (None, "openvino"):
+        raise UsageError(
+            f"--precision int8 runs on --engine openvino, not {values['engine']}: leave --engine "
+            "out"
+        )
+    device = values["device"]
+    check_openvino("cpu" if device == "auto" else device, compiled=values["compiled"])
+    if dry_run and not is_net(beside(output)):
+        values |= {"precision": "fp32", "engine": "openvino"}
+        click.echo("note: int8 is quantised by the run itself; the estimate is for fp32", err=True)
+        return
+    values["weights"] = quantised_beside(
+        output,
+        network_choice(values),
+        listing.videos,
+        sharded=options.shard is not None,
+        overwrite=options.overwrite,
+        say=lambda line: click.echo(line, err=True),
+    )

@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from vidfeat.encoder import Encoder, PlanChoice
+    from vidfeat.quantize import NetworkChoice
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,11 +29,11 @@ def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
 def network_options() -> Callable[[F], F]:
     """Which network, with which weights, on what."""
     return _together(
-        click.option("--model", default="r2plus1d_18", show_default=True, help="The network."),
+        click.option("--model", help="The network.  [default: r2plus1d_18]"),
         click.option(
             "--weights",
             metavar="NAME|FILE|random",
-            help="Its weights: a published name, a file or run, or random. "
+            help="Its weights: a published name, a file or run, a quantised network, or random. "
             "[default: the published ones of the network]",
         ),
         click.option("--seed", default=0, show_default=True, help="Of random weights."),
@@ -43,11 +44,13 @@ def network_options() -> Callable[[F], F]:
         click.option(
             "--precision",
             type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
-            default="fp32",
-            show_default=True,
-            help="Numbers to compute with.",
+            help="Numbers to compute with.  [default: fp32]",
         ),
-        click.option("--engine", default="torch", show_default=True, help="What runs the network."),
+        click.option(
+            "--engine",
+            metavar="torch|openvino",
+            help="What runs the network.  [default: torch; openvino for int8]",
+        ),
         click.option(
             "--compile", "compiled", is_flag=True, help="Run the network through torch.compile."
         ),
@@ -63,9 +66,7 @@ def feature_options() -> Callable[[F], F]:
         click.option(
             "--pool",
             metavar="mean,max",
-            default="mean",
-            show_default=True,
-            help="How a layer's map becomes a vector; several are joined.",
+            help="How a layer's map becomes a vector; several are joined.  [default: mean]",
         ),
     )
 
@@ -122,6 +123,20 @@ def comma_list(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
+def network_choice(values: dict[str, Any]) -> NetworkChoice:
+    """The network to quantise out of a command's values, which keep what they hold."""
+    from vidfeat.quantize import NetworkChoice
+
+    return NetworkChoice(
+        values["model"],
+        values["weights"],
+        values["seed"],
+        plan_choice(dict(values)),
+        comma_list(values["layer"]),
+        comma_list(values["pool"]),
+    )
+
+
 def make_encoder(values: dict[str, Any]) -> Encoder:
     """Take the options of network, features and plan out of a command's values; load."""
     from vidfeat.encoder import load_encoder
@@ -132,7 +147,7 @@ def make_encoder(values: dict[str, Any]) -> Encoder:
         seed=values.pop("seed"),
         plan=plan_choice(values),
         layers=comma_list(values.pop("layer", None)),
-        pool=comma_list(values.pop("pool", "mean")) or [],
+        pool=comma_list(values.pop("pool", None)),
         precision=values.pop("precision"),
         device=values.pop("device"),
         engine=values.pop("engine"),

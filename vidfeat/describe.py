@@ -62,14 +62,15 @@ def _folder(path: Path, verify: bool) -> dict[str, Any]:
         return described
     kinds: list[tuple[str, str, Callable[[Path], dict[str, Any]]]] = [
         ("head.json", "head", _json_of),
+        ("net.json", "quantised network", _json_of),
         ("recipe.toml", "training run", _run),
     ]
     for name, kind, read in kinds:
         if (path / name).is_file():
             return {"kind": kind, "path": str(path), **read(path / name)}
     raise UsageError(
-        f"{path} is a folder without index.json, head.json or recipe.toml: neither an index, a "
-        "head nor a training run"
+        f"{path} is a folder without index.json, head.json, net.json or recipe.toml: neither an "
+        "index, a head, a quantised network nor a training run"
     )
 
 

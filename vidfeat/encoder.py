@@ -112,6 +112,7 @@ class Encoder:
         flops_per_clip: float = 0.0,
         flops_per_second: float = 1.0,
         recipe: Mapping[str, Any] | None = None,
+        network_sha256: str = "",
     ) -> None:
         self.engine = engine
         self.engines: list[Engine] = [engine]
@@ -121,6 +122,8 @@ class Encoder:
         self.weights_file = weights_file
         """Where the weights came from, if it was a file; a hint for finding them again."""
         self.weights_sha256 = weights_sha256
+        self.network_sha256 = network_sha256
+        """Of the file of a network that was quantised out of these weights; else nothing."""
         self.architecture = dict(architecture)
         self.plan = plan
         self.preprocess = preprocess
@@ -162,7 +165,11 @@ class Encoder:
             "plan": self.plan.to_dict(),
             "precision": self.precision,
             "engine": self.engine.name,
+            **self._network_facts(),
         }
+
+    def _network_facts(self) -> dict[str, str]:
+        return {"network_sha256": self.network_sha256} if self.network_sha256 else {}
 
     @property
     def space_fingerprint(self) -> str:
@@ -191,6 +198,7 @@ class Encoder:
                 "plan": self.plan.to_dict(),
                 "precision": self.precision,
                 "engine": self.engine.name,
+                **self._network_facts(),
                 "segments": segments,
             }
         )
@@ -312,32 +320,33 @@ class Encoder:
 
 
 def load_encoder(
-    model: str = DEFAULT_MODEL,
+    model: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     *,
     seed: int = 0,
     plan: ClipPlan | PlanChoice | None = None,
     layers: Sequence[str] | None = None,
-    pool: Sequence[str] = ("mean",),
-    precision: Precision = "fp32",
+    pool: Sequence[str] | None = None,
+    precision: Precision | None = None,
     device: str = "auto",
-    engine: str = "torch",
+    engine: str | None = None,
     batch_size: int | None = None,
     compiled: bool = False,
 ) -> Encoder:
     """Load a network with its weights, ready to encode.
 
     Args:
-        model: a name that ``vidfeat models`` lists.
-        weights: a name that ``vidfeat weights list`` shows, a file, the folder of a training run,
-            or ``random``; None takes the model's default.
+        model: a name that ``vidfeat models`` lists; None takes r2plus1d_18, or that of ``weights``.
+        weights: a name that ``vidfeat weights list`` shows, a file, the folder of a training run
+            or of a quantised network, or ``random``; None takes the model's default.
         seed: of random weights.
         plan: how clips are laid; a :class:`PlanChoice` changes single values of the published one.
         layers: to embed with; None takes the last one before the classifier.
-        pool: ``mean``, ``max`` or both, joined.
-        precision: fp32, or fp16 and bf16 where the device does them well.
+        pool: ``mean``, ``max`` or both, joined; None takes the mean.
+        precision: fp32, fp16 and bf16 where the device does them well, or int8 of a network that
+            is quantised; None takes fp32, or that of ``weights``.
         device: ``auto`` takes the first GPU where there is one.
-        engine: what runs the network.
+        engine: what runs the network; None takes torch, or openvino for int8.
         batch_size: clips at a time; None chooses by device.
         compiled: let ``torch.compile`` make it faster; takes a minute at the start.
 
@@ -349,12 +358,34 @@ def load_encoder(
     from vidfeat.engines.cost import flops_per_clip, flops_per_second
     from vidfeat.engines.torch_engine import choose_device
     from vidfeat.models import check_pools
+    from vidfeat.net_folder import is_net
     from vidfeat.weights import load_weights
 
-    if precision not in PRECISIONS:
+    if precision is not None and precision not in PRECISIONS:
         raise UsageError(f"--precision takes {', '.join(PRECISIONS)}, not {precision!r}")
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, not {batch_size}")
+    if is_net(weights):
+        from vidfeat.net import encoder_of_net
+
+        assert weights is not None
+        return encoder_of_net(
+            weights,
+            model=model,
+            plan=plan,
+            layers=layers,
+            pool=pool,
+            precision=precision,
+            device=device,
+            engine=engine,
+            batch_size=batch_size,
+            compiled=compiled,
+        )
+    model = model or DEFAULT_MODEL
+    engine = engine or ("openvino" if precision == "int8" else "torch")
+    precision = precision or "fp32"
+    if engine == "openvino" and device == "auto":
+        device = "cpu"
     chosen_device = choose_device(device)
     choice = PlanChoice() if plan is None else plan
     loaded = load_weights(weights, model, seed=seed, clip_frames=choice.frames or 16)
@@ -364,19 +395,22 @@ def load_encoder(
     if loaded.in_channels != 3:
         network, preprocess = _of_flow(network, loaded, precision)
     chosen_layers = network.check_layers(layers or ())
-    chosen_pool = check_pools(pool)
+    chosen_pool = check_pools(pool or ("mean",))
     clip_shape = (final.frames, *preprocess.crop, 3)
+    runner = make_engine(
+        engine,
+        network,
+        chosen_layers,
+        chosen_pool,
+        preprocess,
+        precision=precision,
+        device=chosen_device,
+        clip_frames=final.frames,
+        compiled=compiled,
+    )
+    own_batch = getattr(runner, "preferred_batch", _CPU_BATCH)
     return Encoder(
-        make_engine(
-            engine,
-            network,
-            chosen_layers,
-            chosen_pool,
-            preprocess,
-            precision=precision,
-            device=chosen_device,
-            compiled=compiled,
-        ),
+        runner,
         model_name=model,
         weights_name=loaded.name if loaded.entry or _is_random(weights) else Path(loaded.name).name,
         weights_file=_file_of(weights, loaded),
@@ -394,7 +428,7 @@ def load_encoder(
         pool=chosen_pool,
         dimension=network.embedding_size(chosen_layers, chosen_pool),
         precision=precision,
-        batch_size=batch_size or (_GPU_BATCH if chosen_device.type == "cuda" else _CPU_BATCH),
+        batch_size=batch_size or (_GPU_BATCH if chosen_device.type == "cuda" else own_batch),
         class_names=loaded.class_names,
         notes=_notes(loaded, weights),
         flops_per_clip=flops_per_clip(network, chosen_layers, clip_shape),
@@ -437,6 +471,8 @@ def encoder_from_description(
         WeightsError: the weights are not where they were: ``weights`` says where they are.
         FingerprintError: what was found there are other tensors.
     """
+    from vidfeat.net_folder import is_net
+
     spec: str | os.PathLike[str] | None = weights
     name = str(description["weights"])
     seed = re.fullmatch(r"random \(seed (\d+)\)", name)
@@ -452,7 +488,7 @@ def encoder_from_description(
             layers=list(description["layers"]),
             pool=list(description["pool"]),
             device=device,
-            precision=precision or "fp32",
+            precision=precision or (None if is_net(spec) else "fp32"),
             batch_size=batch_size,
         )
     except UsageError as error:

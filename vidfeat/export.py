@@ -46,7 +46,7 @@ class ExportReport:
     """Largest difference of an output from torch's, relative to the largest value."""
 
 
-class _TwoOutputs(nn.Module):
+class EmbeddingAndScores(nn.Module):
     """Embedding and scores out of one pass."""
 
     def __init__(self, network: VideoNetwork, layers: Sequence[str], pool: Sequence[str]) -> None:
@@ -94,7 +94,7 @@ def export_network(
     plan = loaded.plan or ClipPlan()
     crop = size or (loaded.preprocess.crop if loaded.preprocess is not None else (112, 112))
     shape = (2, loaded.in_channels, clip_frames or loaded.clip_frames or plan.frames, *crop)
-    module = _TwoOutputs(loaded.build(), layers, pool).eval()
+    module = EmbeddingAndScores(loaded.build(), layers, pool).eval()
     clips = torch.randn(shape, generator=torch.Generator().manual_seed(_SEED))
     with torch.no_grad():
         expected = [output.numpy() for output in module(clips)]
@@ -138,7 +138,7 @@ def _need_packages(suffix: str) -> None:
             raise MissingExtraError(extra, package, f"exporting to {suffix}")
 
 
-def _facts(loaded: LoadedWeights, module: _TwoOutputs) -> dict[str, str]:
+def _facts(loaded: LoadedWeights, module: EmbeddingAndScores) -> dict[str, str]:
     """What a user of the file must know, as text by name."""
     facts: dict[str, Any] = {
         "model": loaded.model,
@@ -157,14 +157,14 @@ def _facts(loaded: LoadedWeights, module: _TwoOutputs) -> dict[str, str]:
     }
 
 
-def _traced(module: _TwoOutputs, clips: Tensor) -> torch.export.ExportedProgram:
+def _traced(module: EmbeddingAndScores, clips: Tensor) -> torch.export.ExportedProgram:
     """The graph of the module for any number of clips."""
     batch = torch.export.Dim("batch", min=1, max=4096)
     return torch.export.export(module, (clips,), dynamic_shapes=({0: batch},))
 
 
 def _write_onnx(
-    module: _TwoOutputs, clips: Tensor, path: Path, facts: dict[str, str]
+    module: EmbeddingAndScores, clips: Tensor, path: Path, facts: dict[str, str]
 ) -> list[NDArray[np.float32]]:
     import onnxruntime
 
@@ -189,7 +189,7 @@ def _write_onnx(
 
 
 def _write_openvino(
-    module: _TwoOutputs, clips: Tensor, path: Path, facts: dict[str, str]
+    module: EmbeddingAndScores, clips: Tensor, path: Path, facts: dict[str, str]
 ) -> list[NDArray[np.float32]]:
     import openvino
 
