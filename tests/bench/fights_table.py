@@ -88,7 +88,7 @@ def main(folder: Path, features: dict[str, Path]) -> None:
         with FeatureStore(file) as store:
             rows[name] = collect(store, labels)
     rows["frame differences, 8 x 8"] = difference_samples(folder, labels)
-    print(f"{'features':28s}" + "".join(f"{kind:>26s}" for kind in HEAD_KINDS))
+    print(f"{'features':28s}" + "".join(f"{kind:>28s}" for kind in HEAD_KINDS))
     for name, samples in rows.items():
         begun = time.perf_counter()
         cells = []
@@ -96,7 +96,7 @@ def main(folder: Path, features: dict[str, Path]) -> None:
             found = judge(samples, kind)
             cells.append(f"{found.interval} ±{100 * found.spread:.1f}")
         took = time.perf_counter() - begun
-        line = "".join(f"{cell:>26s}" for cell in cells)
+        line = "".join(f"{cell:>28s}" for cell in cells)
         print(f"{name:28s}{line}  {took:.0f} s", flush=True)
 
 

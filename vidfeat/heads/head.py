@@ -131,10 +131,11 @@ class Head:
 
     def write_into(self, folder: Path) -> None:
         """Write the two files into a folder that exists."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         arrays = {name: np.ascontiguousarray(a) for name, a in self.scorer.arrays.items()}
-        save_file(arrays, folder / "head.safetensors", metadata={"format": FORMAT})
+        # Not save_file: it makes files that only their owner may read, whatever the umask says.
+        (folder / "head.safetensors").write_bytes(save(arrays, metadata={"format": FORMAT}))
         scorer = self.scorer
         description = {
             "format": FORMAT,
