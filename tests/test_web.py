@@ -17,112 +17,25 @@ from vidfeat.store_write import write_store
 pytest.importorskip("starlette")
 from starlette.testclient import TestClient
 
-from vidfeat.index.query import QuerySource
-from vidfeat.web.app import STATIC, create_app
+from tests.web_fixtures import SECRET, build_site
+from vidfeat.web.app import STATIC
 from vidfeat.web.atlas import map_points
 from vidfeat.web.cache import Cache
 from vidfeat.web.catalog import Catalog
 from vidfeat.web.guard import host_name
 from vidfeat.web.transcode import browser_type, transcode
-from vidfeat.web.uploads import Uploads
 
 BASE = "http://127.0.0.1:8765"
-SECRET = b"this is not in the index"
-
-
-class FakeEncoder:
-    """Embeds a clip as a fixed projection of its mean picture: fast, and the same everywhere."""
-
-    dimension = 16
-    batch_size = 4
-    space_fingerprint = "space-1"
-    run_fingerprint = "run-1"
-
-    def __init__(self) -> None:
-        from vidfeat.preprocess import Preprocess
-        from vidfeat.sampling import ClipPlan
-
-        self.plan = ClipPlan(frames=4, hop_frames=4)
-        self.preprocess = Preprocess()
-        rng = np.random.default_rng(0)
-        self.matrix = rng.standard_normal((14 * 14 * 3, self.dimension)).astype(np.float32)
-
-    def encode_clips(self, clips: np.ndarray) -> np.ndarray:
-        small = clips[:, :, ::8, ::8].astype(np.float32).mean(axis=1).reshape(len(clips), -1)
-        return (small - 110) @ self.matrix
-
-
-def render(path: Path, codec: str, seed: int, frames: int = 40) -> Path:
-    """A small moving picture; each seed another one."""
-    from rendered_videos import render as render_scene
-
-    kinds = ["waves", "balls", "tiles", "spiral"]
-    return render_scene(
-        path, kinds[seed % 4], seed, frames / 20, width=160, height=96, fps=20, codec=codec
-    )
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory):
     """A folder of videos, their index, and a client of its page."""
-    folder = tmp_path_factory.mktemp("site")
-    root = folder / "videos"
     names = [f"{'ab'[n % 2]}/v{n}.mp4" for n in range(6)] + ["a/old.avi", "top.mp4"]
-    encoder = FakeEncoder()
-    rows = []
-    for number, name in enumerate(names):
-        path = render(root / name, "mpeg4" if name.endswith("avi") else "libx264", number)
-        held = encode(encoder, path)
-        rows.append((record_of(name, path, held), held))
-    for name in ("gone/missing.mp4", "a/link.mp4", "a/folder.mp4", "a/text.mp4"):
-        rows.append((record(name, 3), embeddings(video_vectors(len(rows), 3, 16))))
-    (folder / "secret.mp4").write_bytes(SECRET * 100)
-    (root / "a/link.mp4").symlink_to(folder / "secret.mp4")
-    (root / "a/folder.mp4").mkdir()
-    (root / "a/text.mp4").write_bytes(SECRET)
-    (root / "a/not_indexed.mp4").write_bytes(SECRET)
-    write_store(folder / "f.h5", identity(16, root=str(root)), rows)
-    index = VideoIndex.build(folder / "f.h5", folder / "INDEX")
-    source = QuerySource(index, encoder=encoder)
-    labels = {name: "even" if n % 2 == 0 else "odd" for n, name in enumerate(names)}
-    uploads = Uploads(source, most_bytes=2_000_000)
-    app = create_app(
-        index,
-        Catalog(index, labels=labels),
-        Cache(folder / "cache", 50_000_000),
-        uploads,
-    )
-    with TestClient(app, base_url=BASE, raise_server_exceptions=True) as client:
-        client.folder, client.index, client.app_uploads = folder, index, uploads
+    made = build_site(tmp_path_factory.mktemp("site"), names, hostile=True)
+    with TestClient(made.app, base_url=BASE, raise_server_exceptions=True) as client:
+        client.folder, client.index, client.app_uploads = made.folder, made.index, made.uploads
         yield client
-
-
-def encode(encoder: FakeEncoder, path: Path):
-    from vidfeat.clips import ClipStream
-    from vidfeat.store import Embeddings
-
-    clips = list(ClipStream(path, encoder.plan, encoder.preprocess, ()))
-    vectors = encoder.encode_clips(np.stack([clip.frames_THWC for clip in clips]))
-    return Embeddings(
-        vectors,
-        np.array([clip.start_seconds for clip in clips]),
-        np.array([clip.end_seconds for clip in clips]),
-    )
-
-
-def record_of(name: str, path: Path, held):
-    from dataclasses import replace
-
-    status = path.stat()
-    return replace(
-        record(name, len(held)),
-        duration_seconds=2.0,
-        fps=20.0,
-        width=160,
-        height=96,
-        size_bytes=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-    )
 
 
 def number_of(site: TestClient, path: str) -> int:

@@ -1,0 +1,239 @@
+"""Requests that no browser sends, over a bare socket, and requests made at random.
+
+The rule: no status of 500 or above, and nothing served that is not in the index.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from contextlib import suppress
+
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+
+from tests.web_fixtures import SECRET, build_site, running
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory):
+    made = build_site(tmp_path_factory.mktemp("site"), ["a/v0.mp4", "a/old.avi"], hostile=True)
+    with running(made.app) as found:
+        yield found
+
+
+def talk(address: str, data: bytes) -> bytes:
+    """Send bytes as they are, and read until the other side is done."""
+    host, port = re.fullmatch(r"http://([\d.]+):(\d+)", address).groups()
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(data)
+        parts = []
+        try:
+            while part := connection.recv(65_536):
+                parts.append(part)
+        except (TimeoutError, ConnectionError):
+            pass
+    return b"".join(parts)
+
+
+TARGETS = [
+    b"/static/../app.py",
+    b"/static/../../../../../../../../etc/passwd",
+    b"/../videos/a/not_indexed.mp4",
+    b"/media/../../a/not_indexed.mp4",
+    b"/media/0/../../../secret.mp4",
+    b"/media/%2e%2e%2f%2e%2e%2fsecret.mp4",
+    b"/media/..\\..\\secret.mp4",
+    b"/media/%c0%ae%c0%ae/secret.mp4",
+    b"/media/%00",
+    b"/media/\xff\xfe",
+    b"/thumb/0?t=nan",
+    b"/thumb/0?t=1e400",
+    b"/thumb/0?t=-1",
+    b"/clip/1?start=5&end=1",
+    b"/clip/1?start=inf",
+    b"/api/search?video=0&k=-1",
+    b"/api/search?video=0&start=9999999",
+    b"/api/search?upload=../../secret",
+    b"/api/videos?first=-1",
+    b"/api/videos?count=999999999999999999999999",
+    b"/api/videos?folder=%ff%fe&text=%00",
+    b"http://evil.example/api/index",
+    b"http://127.0.0.1/etc/passwd",
+    b"*",
+    b"/" + b"a" * 20_000,
+]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: repr(target[:40]))
+def test_bare_requests(address, target):
+    host = address.removeprefix("http://").encode()
+    answer = talk(
+        address, b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"
+    )
+    status = int(answer.split()[1])
+    assert status < 500, answer[:300]
+    assert SECRET not in answer
+    assert b"root:" not in answer
+    if status == 200:
+        assert target.startswith((b"/api/videos", b"/thumb", b"http://"))
+        assert b"not_indexed" not in answer
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /api/index HTTP/1.1\r\nConnection: close\r\n\r\n",
+        b"GET /api/index HTTP/1.0\r\n\r\n",
+        b"GET /api/index HTTP/1.1\r\nHost: a\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+        b"GET /api/index HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        b"GET /api/index HTTP/1.1\r\nHost: 127.0.0.1 \xff\r\nConnection: close\r\n\r\n",
+        b"POST /api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999999\r\n"
+        b"Connection: close\r\n\r\n",
+        b"POST /api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -5\r\n\r\n",
+        b"POST /api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /media/0 HTTP/1.1\r\nHost: 127.0.0.1\r\nRange: bytes=0-0,1-1,2-2,bytes\r\n"
+        b"Connection: close\r\n\r\n",
+        b"GET /media/0 HTTP/1.1\r\nHost: 127.0.0.1\r\nRange: bytes=9999999999999999999-\r\n"
+        b"Connection: close\r\n\r\n",
+        b"GARBAGE\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+    ],
+    ids=lambda head: repr(head[:60]),
+)
+def test_bare_heads(address, head):
+    answer = talk(address, head if head.endswith(b"\n") else head + b"\r\n\r\n")
+    if answer:
+        status = int(answer.split()[1])
+        assert 400 <= status < 500 or (status in (200, 206) and b"Range" in head), answer[:200]
+    assert SECRET not in answer
+
+
+SCHEMA = {
+    "openapi": "3.1.0",
+    "info": {"title": "page", "version": "1"},
+    "paths": {
+        path: {
+            method: {
+                "parameters": [
+                    {"name": name, "in": where, "required": where == "path", "schema": schema}
+                    for name, where, schema in parameters
+                ],
+                **(
+                    {
+                        "requestBody": {
+                            "content": {
+                                "application/octet-stream": {
+                                    "schema": {"type": "string", "format": "binary"}
+                                }
+                            }
+                        }
+                    }
+                    if method == "post"
+                    else {}
+                ),
+                "responses": {"default": {"description": "anything below 500"}},
+            }
+        }
+        for path, method, parameters in [
+            ("/api/index", "get", []),
+            (
+                "/api/videos",
+                "get",
+                [
+                    ("first", "query", {"type": "integer"}),
+                    ("count", "query", {"type": "integer"}),
+                    ("folder", "query", {"type": "string"}),
+                    ("label", "query", {"type": "string"}),
+                    ("text", "query", {"type": "string"}),
+                ],
+            ),
+            ("/api/videos/{video}", "get", [("video", "path", {"type": "string"})]),
+            (
+                "/api/search",
+                "get",
+                [
+                    ("video", "query", {"type": "integer", "minimum": -2, "maximum": 9}),
+                    ("upload", "query", {"type": "string"}),
+                    ("start", "query", {"type": "number"}),
+                    ("end", "query", {"type": "number"}),
+                    ("k", "query", {"type": "integer"}),
+                    ("per_video", "query", {"type": "integer"}),
+                    ("folder", "query", {"type": "string"}),
+                ],
+            ),
+            ("/api/upload", "post", [("name", "query", {"type": "string"})]),
+            (
+                "/thumb/{video}",
+                "get",
+                [
+                    ("video", "path", {"type": "integer", "minimum": 0, "maximum": 9}),
+                    ("t", "query", {"type": "number"}),
+                ],
+            ),
+            (
+                "/media/{video}",
+                "get",
+                [
+                    ("video", "path", {"type": "string"}),
+                    ("range", "header", {"type": "string"}),
+                ],
+            ),
+            (
+                "/clip/{video}",
+                "get",
+                [
+                    ("video", "path", {"type": "integer", "minimum": 0, "maximum": 9}),
+                    ("start", "query", {"type": "number"}),
+                    ("end", "query", {"type": "number"}),
+                ],
+            ),
+            ("/static/{name}", "get", [("name", "path", {"type": "string"})]),
+        ]
+    },
+}
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_no_500(address):
+    """Hundreds of requests out of the description above, valid and invalid."""
+    schemathesis = pytest.importorskip("schemathesis")
+    from hypothesis import HealthCheck, given, settings
+    from hypothesis.errors import Unsatisfiable
+
+    schema = schemathesis.openapi.from_dict(SCHEMA)
+    seen: dict[int, int] = {}
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        modes = [
+            schemathesis.GenerationMode.POSITIVE,
+            schemathesis.GenerationMode.NEGATIVE,
+        ]
+        for mode in modes:
+            try:
+                strategy = operation.as_strategy(generation_mode=mode)
+            except Exception:
+                continue
+
+            @settings(
+                max_examples=15 if "upload" in operation.path else 60,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                database=None,
+                derandomize=True,
+            )
+            @given(case=strategy)
+            def check(case):
+                answer = case.call(base_url=address, timeout=30)
+                seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
+                assert answer.status_code < 500, answer.text[:300]
+                assert SECRET not in answer.content
+
+            with suppress(Unsatisfiable):  # an operation without parameters has no invalid ones
+                check()
+    assert sum(seen.values()) > 300
+    assert 200 in seen
+    print(dict(sorted(seen.items())))
