@@ -32,7 +32,7 @@ types: $(VENV)/.ready-test
 	cd build/typecheck && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p vidfeat
 
 pytest: $(VENV)/.ready-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --maxprocesses 4
 
 slow: $(VENV)/.ready-test
 	$(BIN)/python -m pytest -m slow
