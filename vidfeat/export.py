@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from vidfeat.errors import ExportError, MissingExtraError, UsageError
 from vidfeat.files import sync_file
 from vidfeat.models import VideoNetwork, check_pools, pool_features
+from vidfeat.openvino_package import import_openvino
 from vidfeat.sampling import ClipPlan
 from vidfeat.weights import LoadedWeights
 
@@ -191,8 +192,7 @@ def _write_onnx(
 def _write_openvino(
     module: EmbeddingAndScores, clips: Tensor, path: Path, facts: dict[str, str]
 ) -> list[NDArray[np.float32]]:
-    import openvino
-
+    openvino = import_openvino("exporting to .xml")
     try:
         with torch.no_grad():
             model = openvino.convert_model(_traced(module, clips))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from vidfeat.clips import ClipStream
 from vidfeat.differences import settings_that_differ
 from vidfeat.encoder import Encoder, PlanChoice, load_encoder
-from vidfeat.engines.openvino_engine import import_openvino, read_network
+from vidfeat.engines.openvino_engine import read_network
 from vidfeat.errors import ExportError, NothingDoneError, UsageError, VideoError
 from vidfeat.files import atomic_folder, write_json
 from vidfeat.listing import ListedVideo
@@ -39,6 +39,7 @@ from vidfeat.net_folder import (
     is_net,
     read_net,
 )
+from vidfeat.openvino_package import import_openvino
 from vidfeat.preprocess import Preprocess
 from vidfeat.sampling import ClipPlan
 
@@ -133,7 +134,7 @@ def quantise(
     """
     calibration = calibration or Calibration()
     say = say or (lambda _: None)
-    import_openvino("--precision int8", "nncf")
+    openvino = import_openvino("--precision int8", "nncf")
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists: give --overwrite, or another name")
     if target.exists() and not (target / FACTS_FILE).is_file():
@@ -143,8 +144,6 @@ def quantise(
     sample = sample_clips(videos, encoder.plan, encoder.preprocess, calibration)
     say(f"  calibrating on {len(sample.calibration)} clips")
     quantised = _quantised(encoder.engine.model, sample.calibration)  # type: ignore[attr-defined]
-    import openvino
-
     with atomic_folder(target) as folder:
         openvino.save_model(quantised, folder / MODEL_FILE, compress_to_fp16=False)
         say(f"  measuring the error on {len(sample.held_out)} other clips")

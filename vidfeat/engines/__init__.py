@@ -51,6 +51,11 @@ def make_engine(
     if name == "openvino":
         from vidfeat.engines.openvino_engine import convert_network
 
+        if precision == "int8":
+            raise UsageError(
+                "--precision int8 needs a quantised network: make it with vidfeat export MODEL "
+                "--precision int8 --calibrate VIDEOS -o net/, and give --weights net/"
+            )
         if precision != "fp32":
             raise UsageError(f"the openvino engine runs fp32 and int8, not {precision}")
         check_openvino(device.type, compiled=compiled)

@@ -7,12 +7,10 @@ to the processor than those of four, and a row does not depend on the clips besi
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,35 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidfeat.engines.base import Precision
-from vidfeat.errors import ExportError, MissingExtraError, UsageError, WeightsError
+from vidfeat.errors import ExportError, UsageError, WeightsError
 from vidfeat.export import TOLERANCE, EmbeddingAndScores
 from vidfeat.models.base import VideoNetwork
+from vidfeat.openvino_package import import_openvino
 from vidfeat.preprocess import Preprocess
 
 EMBEDDING, SCORES = 0, 1  # the outputs of the graph
 _SEED = 0
-
-
-def import_openvino(purpose: str, *packages: str) -> ModuleType:
-    """OpenVINO, or else a line that says how to get it.
-
-    It and NNCF report their use over the network as soon as they are imported, unless a package
-    for that is absent: here it is, for this process. Nobody's videos are anybody's business.
-
-    Args:
-        purpose: for the message.
-        packages: others of the extra that are needed as well.
-
-    Raises:
-        MissingExtraError: a package is not installed.
-    """
-    sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
-    for package in ("openvino", *packages):
-        try:
-            __import__(package)
-        except ImportError:
-            raise MissingExtraError("openvino", package, purpose) from None
-    return sys.modules["openvino"]
 
 
 class OpenVinoEngine:
@@ -159,8 +136,8 @@ def convert_network(
     engine = OpenVinoEngine(model, precision="fp32")
     with torch.no_grad():
         embedding = module(clip)[EMBEDDING].numpy()
-    error = engine.embed(clip.numpy()) - embedding
-    engine.precision_error = float(np.abs(error).max() / max(np.abs(embedding).max(), 1e-12))
+    difference = np.abs(engine.embed(clip.numpy()) - embedding).max()
+    engine.precision_error = float(difference / max(np.abs(embedding).max(), 1e-12))
     if not engine.precision_error <= TOLERANCE:
         raise ExportError(
             f"OpenVINO's outputs differ from torch's by {engine.precision_error:.2g} of their "

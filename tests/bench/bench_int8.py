@@ -1,0 +1,130 @@
+"""OpenVINO in fp32 and int8 against eager torch: speed, and what int8 costs.
+
+    python tests/bench/bench_int8.py [--calibrate 30] [--held-out 64] [--rounds 3]
+
+``r2plus1d_18`` with seeded random weights, one clip a video of ../shared/data/fights;
+no recording gives clips to both calibration and measurement. The engines take turns on the same
+batches, and medians are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import random
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vidfeat.encoder import Encoder, load_encoder
+from vidfeat.listing import ListedVideo, list_videos
+from vidfeat.quantize import Calibration, NetworkChoice, agreement, quantise, sample_clips
+
+FIGHTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "fights"
+MODEL = "r2plus1d_18"
+BATCH = 4
+SEED = 0
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    figure: float | str
+    target: str
+
+
+def parted() -> tuple[list[ListedVideo], list[ListedVideo]]:
+    """The videos in two halves; all of one recording are in the same."""
+    with (FIGHTS / "labels.csv").open(newline="") as file:
+        group = {row["path"]: row["group"] for row in csv.DictReader(file)}
+    names = sorted(set(group.values()))
+    random.Random(SEED).shuffle(names)
+    first = set(names[: len(names) // 2])
+    halves: tuple[list[ListedVideo], list[ListedVideo]] = ([], [])
+    for video in list_videos([FIGHTS]).videos:
+        if video.identity in group:
+            halves[group[video.identity] not in first].append(video)
+    return halves
+
+
+def seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall clock and CPU time."""
+    before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    work()
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def speeds(encoders: dict[str, Encoder], clips: np.ndarray, rounds: int) -> dict[str, np.ndarray]:
+    """Median seconds of a batch by engine: (wall clock, CPU)."""
+    for encoder in encoders.values():
+        encoder.engine.embed(clips)  # compiles
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in encoders}
+    for _ in range(rounds):
+        for name, encoder in encoders.items():
+            found[name].append(seconds(lambda encoder=encoder: encoder.engine.embed(clips)))
+    return {
+        name: np.array([statistics.median(column) for column in zip(*times, strict=True)])
+        for name, times in found.items()
+    }
+
+
+def main(arguments: list[str] | None = None) -> list[Row]:
+    """Measure; the rows of the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--calibrate", type=int, default=30)
+    parser.add_argument("--held-out", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    if not FIGHTS.is_dir():
+        return [Row("int8 (no ../shared/data/fights)", "skipped", "")]
+    mine, others = parted()
+    with tempfile.TemporaryDirectory() as folder:
+        net = Path(folder) / "net"
+        took, _ = seconds(
+            lambda: quantise(
+                NetworkChoice(MODEL, "random", SEED),
+                mine,
+                net,
+                calibration=Calibration(options.calibrate, 0),
+            )
+        )
+        encoders = {
+            "torch": load_encoder(MODEL, "random", seed=SEED, batch_size=BATCH, device="cpu"),
+            "fp32": load_encoder(MODEL, "random", seed=SEED, batch_size=BATCH, engine="openvino"),
+            "int8": load_encoder(weights=net, batch_size=BATCH),
+        }
+        torch = encoders["torch"]
+        wanted = Calibration(options.held_out, 0)
+        clips = sample_clips(others, torch.plan, torch.preprocess, wanted).calibration
+        times = speeds(encoders, clips[:BATCH], options.rounds)
+        exact, int8 = (encoders[name].encode_clips(clips) for name in ("fp32", "int8"))
+        few = torch.encode_clips(clips[: 2 * BATCH])
+        same = float(np.abs(exact[: len(few)] - few).max() / np.abs(few).max())
+    found = agreement(exact, int8)
+    fp32_faster, int8_faster = (times["torch"] / times[name] for name in ("fp32", "int8"))
+    return [
+        Row("OpenVINO fp32 against eager torch, network alone, wall clock", fp32_faster[0], ">= 1"),
+        Row("  the same, CPU seconds", fp32_faster[1], ""),
+        Row("int8 against eager torch, network alone, wall clock", int8_faster[0], ">= 2.5"),
+        Row("  the same, CPU seconds", int8_faster[1], ""),
+        Row("OpenVINO fp32: largest difference from torch, relative", f"{same:.1e}", "<= 1e-4"),
+        Row(f"int8, {found.clips} clips: cosine to fp32, least", found.cosine_min, ">= 0.95"),
+        Row("  on average", found.cosine_mean, ">= 0.99"),
+        Row("  same nearest neighbour", found.same_nearest, ">= 0.90"),
+        Row(f"seconds to quantise on {options.calibrate} clips, once", took, ""),
+    ]
+
+
+if __name__ == "__main__":
+    for row in main():
+        shown = f"{row.figure:.3f}" if isinstance(row.figure, float) else row.figure
+        print(f"{row.name:<72} {shown:>10}   {row.target}")
