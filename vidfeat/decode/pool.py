@@ -357,7 +357,8 @@ class DecodePool:
             unit.answers.append(("clip", _Held(child, *message[1:])))
             return
         if message[0] == "split":
-            pieces = cut_at_keys(*message[1:4], self._piece_clips)
+            known, clips, first = message[1:]
+            pieces = cut_at_keys(known, clips, first, self._piece_clips)
             place = self._units.index(unit)
             units = [_Unit(unit.task, piece, last_of_video=False) for piece in pieces]
             units[-1].last_of_video = True
