@@ -46,7 +46,7 @@ def command(
     from vidfeat.train.distributed import cores_per_process
 
     if short_side is not None:
-        numbers = (short_side,)
+        numbers: tuple[int, ...] = (short_side,)
     else:
         texts = size.lower().split("x")
         if len(texts) != 2 or not all(text.isdigit() for text in texts):
