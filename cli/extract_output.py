@@ -40,8 +40,7 @@ def live() -> Iterator[Show]:
     from rich.progress import BarColumn, Progress, TextColumn
 
     progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=10),
         TextColumn("{task.fields[text]}"),
         console=Console(stderr=True),
         transient=True,
@@ -52,7 +51,7 @@ def live() -> Iterator[Show]:
         class Bar:
             def __call__(self, state: ExtractProgress) -> None:
                 done = 1 - _share_left(state)
-                progress.update(task, completed=done, text=state_line(state))
+                progress.update(task, completed=done, text=short_line(state))
 
             def line(self, text: str) -> None:
                 progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -89,6 +88,18 @@ def state_line(state: ExtractProgress) -> str:
         f"({state.frames_per_second:.0f} frames/s), "
         f"network idle {state.network_waited_share:.0%}, "
         f"decoders held back {state.decoding_blocked_share:.0%}{left}"
+    )
+
+
+def short_line(state: ExtractProgress) -> str:
+    """The same for a terminal, what matters most first: narrow ones cut the end."""
+    left = "" if state.seconds_left is None else f"{duration(state.seconds_left)} left  "
+    errors = f" {state.failures} failed" if state.failures else ""
+    return (
+        f"{left}{state.videos_done}/{state.videos_total} videos{errors}  "
+        f"{state.clips_per_second:.1f} clips/s {state.frames_per_second:.0f} frames/s  "
+        f"idle: network {state.network_waited_share:.0%} decoders "
+        f"{state.decoding_blocked_share:.0%}"
     )
 
 
