@@ -72,7 +72,7 @@ def command(
 
         click.echo(recipe_to_toml(chosen), nl=False)
         return 0
-    if data is None or out is None:
+    if out is None or (data is None and not _is_rendered(chosen)):
         raise click.UsageError("--data and --out are needed to train", ctx)
     from vidfeat.train.console import Console
     from vidfeat.train.run import train
@@ -104,9 +104,17 @@ def command(
     if result.is_main:
         best = f"; best video@1 {result.best['video@1']:.1%}" if result.best else ""
         click.echo(f"{result.folder}/model.safetensors after {result.step:,} steps{best}")
-        click.echo(f"next: vidfeat evaluate {result.folder} --data {data}", err=True)
+        if data is not None:
+            click.echo(f"next: vidfeat evaluate {result.folder} --data {data}", err=True)
     sys.stdout.flush()
     return 0
+
+
+def _is_rendered(recipe: Recipe) -> bool:
+    """Whether the recipe's clips are rendered, so that there is no folder to name."""
+    from vidfeat.datasets import synthetic_motion
+
+    return recipe.data.dataset == synthetic_motion.NAME
 
 
 def _recipe(name: str, settings: tuple[str, ...], init: str | None) -> Recipe:

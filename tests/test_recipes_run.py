@@ -86,6 +86,7 @@ LAYOUTS: dict[str, Callable[[Path], object]] = {
     "ucf101": ucf101,
     "hmdb51": hmdb51,
     "auto": lambda root: render_motion(root, train=1, val=1),
+    "synthetic_motion": lambda root: root.mkdir(),  # needs no videos
 }
 
 
@@ -144,6 +145,7 @@ SAMPLES = [
     "ucf101_from_kinetics",
     "hmdb51_layerwise",
     "tiny",
+    "bundled",
 ]
 
 

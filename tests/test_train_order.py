@@ -100,7 +100,7 @@ def test_draws_are_spread_as_they_should_be() -> None:
     starts = np.array([d.request.start for d in many])
     assert abs(starts.mean() - 0.5) < 0.05
     assert abs(np.mean([d.request.window.mirrored for d in many]) - 0.5) < 0.07
-    counts = {label: sum(d.label == label for d in many) for label in SAMPLE.labels}
+    counts = {label: sum(d.labels == (label,) for d in many) for label in SAMPLE.labels}
     assert min(counts.values()) > 150  # one label drawn of three
     areas = [drawn(sample, crop="resized").request.window.area for sample in range(300)]
     assert 0.4 <= min(areas) < 0.45 and 0.95 < max(areas) <= 1.0
@@ -127,7 +127,7 @@ def test_mixup_pairs_are_the_same_however_a_batch_is_shared() -> None:
     assert torch.equal(whole[0::2], whole[1::2])
     assert not torch.equal(whole, mixup_weights(config, 1, 6, 0, 8))
     clips = torch.arange(8.0).view(8, 1, 1, 1, 1)
-    targets = smoothed_targets([0, 1, 2, 3, 0, 1, 2, 3], 4, 0.1)
+    targets = smoothed_targets([(label,) for label in (0, 1, 2, 3, 0, 1, 2, 3)], 4, 0.1)
     assert torch.allclose(targets.sum(dim=1), torch.ones(8))
     mixed, soft = mix(clips, targets, whole)
     assert torch.allclose(mixed.view(-1)[0], whole[0] * 0 + (1 - whole[0]) * 1)

@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from vidfeat.datasets import synthetic_motion
 from vidfeat.datasets.base import Sample, VideoDataset
+from vidfeat.datasets.synthetic_motion import SceneRequest
 from vidfeat.errors import DataError
 from vidfeat.scores import Scores
 from vidfeat.train.batches import to_tensor
@@ -56,6 +58,30 @@ class NetworkEvaluation:
                 result[name] = (float(right[own].mean()), int(own.sum()))
         return result
 
+    def group_accuracy(self) -> dict[str, float]:
+        """The share of right videos in each group of classes named ``group/name``.
+
+        Right is a video whose best class of the group is among its labels; those without a label
+        in the group do not count. Empty where the classes are not in groups.
+        """
+        groups: dict[str, list[int]] = {}
+        for index, name in enumerate(self.scores.classes):
+            group, slash, _ = name.partition("/")
+            if slash:
+                groups.setdefault(group, []).append(index)
+        accepted = self.scores.accepted()
+        result = {}
+        for group, members in groups.items():
+            best = self.scores.scores[:, members].argmax(axis=1)
+            right = [
+                members[place] in labels
+                for place, labels in zip(best.tolist(), accepted, strict=True)
+                if not set(labels).isdisjoint(members)
+            ]
+            if right:
+                result[group] = float(np.mean(right))
+        return result if len(groups) > 1 else {}
+
     def to_dict(self) -> dict[str, Any]:
         """The summary as JSON."""
         return {
@@ -64,6 +90,7 @@ class NetworkEvaluation:
             "clip@1": self.clip_accuracy,
             "video@1": self.video_accuracy,
             "video@5": self.video_top5,
+            **{f"{name}@1": value for name, value in self.group_accuracy().items()},
             **self.scores.source,
         }
 
@@ -86,9 +113,13 @@ def hits(scores: Scores, k: int) -> NDArray[np.bool_]:
     return result
 
 
-def request_of(recipe: Recipe, sample: Sample) -> VideoRequest:
+def request_of(recipe: Recipe, sample: Sample) -> VideoRequest | SceneRequest:
     """The uniform clips of a video under the recipe's protocol."""
     data, protocol = recipe.data, recipe.evaluate
+    if data.dataset == synthetic_motion.NAME:
+        return synthetic_motion.evaluation_request(
+            sample.path, protocol.clips, data.frames, data.crop
+        )
     places = [(0.5, 0.5)] if protocol.crops == 1 else [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)]
     return VideoRequest(
         frames=data.frames,

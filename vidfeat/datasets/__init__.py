@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vidfeat.datasets import folders, hmdb51, kinetics, sports1m, table, ucf101
+from vidfeat.datasets import (
+    folders,
+    hmdb51,
+    kinetics,
+    sports1m,
+    synthetic_motion,
+    table,
+    ucf101,
+)
 from vidfeat.datasets.base import (
     Listed,
     Listing,
@@ -41,6 +49,7 @@ DATASETS: dict[str, int | None] = {
     "sports1m": 487,
     "ucf101": 101,
     "hmdb51": 51,
+    synthetic_motion.NAME: len(synthetic_motion.CLASSES),
     "folder": None,
     "csv": None,
 }
@@ -88,7 +97,8 @@ def open_dataset(
     Args:
         name: one of ``DATASETS``, or ``auto``: a CSV file or a folder with a labels.csv is a
             table, any other folder has a folder per class.
-        root: the folder of the videos; for ``csv`` the table itself may be given.
+        root: the folder of the videos; for ``csv`` the table itself may be given;
+            ``synthetic_motion`` has none.
         lists: the folder of the split files, where it is another one.
         split: 1, 2 or 3, for UCF101 and HMDB51.
         holdout: the share held out for testing by ``folder`` and ``csv`` without parts.
@@ -102,6 +112,8 @@ def open_dataset(
         name = "csv" if root.is_file() or (root / "labels.csv").is_file() else "folder"
     if name not in DATASETS:
         raise UsageError(f"no dataset {name!r}: there are auto, {', '.join(DATASETS)}")
+    if name == synthetic_motion.NAME:
+        return synthetic_motion.read_scenes()
     if name == "csv":
         file = Path(lists) if lists is not None else root
         return table.read_table(file, root if lists is not None else None, holdout=holdout)

@@ -42,6 +42,13 @@ class Reading(Protocol):
         """
 
 
+class Making(Protocol):
+    """Clips that come of no file: rendered ones."""
+
+    def make(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield arrays of the source's ``clip_shape``."""
+
+
 @dataclass(frozen=True)
 class VideoTask:
     """A video to decode, or to look at only."""
@@ -57,6 +64,8 @@ class VideoTask:
     """Measure and plan; decode nothing."""
     reading: Reading | None = None
     """In place of the source's plan and preprocessing; its clips have no seconds."""
+    making: Making | None = None
+    """In place of a video: ``path`` is a name, and no ``Started`` is said."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.clips import plan_video, stream_clips
-from vidfeat.decode.tasks import ClipSource, Piece, Reading, VideoTask, attempt_of, check_there
+from vidfeat.decode.tasks import (
+    ClipSource,
+    Making,
+    Piece,
+    Reading,
+    VideoTask,
+    attempt_of,
+    check_there,
+)
 from vidfeat.errors import VideoError
 from vidfeat.preprocess import FramePreprocessor
 from vidfeat.sampling import PlannedClip
@@ -109,6 +117,9 @@ class Worker:
     def _video(self, task: VideoTask, *, count: bool = False) -> None:
         """A whole video, or, if it is long and can be cut, what is needed to cut it."""
         assert self._source is not None
+        if task.making is not None:
+            self._make(task.making)
+            return
         check_there(task.path)
         with open_video(task.path, self._source.limits, None, self._alive, count=count) as video:
             if task.reading is not None:
@@ -148,6 +159,15 @@ class Worker:
                 continue
             break
         self._send("done", None, video.damage)
+
+    def _make(self, making: Making) -> None:
+        """Clips that come of no file."""
+        assert self._slots is not None
+        for index, frames in enumerate(making.make()):
+            slot = self._slot()
+            self._slots[slot] = frames
+            self._send("clip", index, slot, 0.0, 0.0)
+        self._send("done", None, None)
 
     def _piece(self, path: str, piece: Piece) -> None:
         """A part of a long video; a piece that disappoints is for the parent to start over."""

@@ -10,12 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from vidfeat.datasets import synthetic_motion
 from vidfeat.datasets.base import Sample
+from vidfeat.datasets.synthetic_motion import SceneRequest
 from vidfeat.train.clips import ClipRequest, Window
 from vidfeat.train.config import AugmentConfig, DataConfig
 from vidfeat.train.order import Draw, Stream, generator
@@ -54,8 +54,9 @@ class Drawn:
     """Everything drawn for one clip of a step."""
 
     file: str
-    request: ClipRequest
-    label: int
+    request: ClipRequest | SceneRequest
+    labels: tuple[int, ...]
+    """Those that count: see ``DataConfig.labels``."""
     operations: tuple[Operation, ...] = ()
 
 
@@ -76,6 +77,14 @@ def draw_clip(
     """
     numbers = generator(seed, Stream.CLIP, epoch, draw.sample, draw.round).random(12)
     start, top, left, area, aspect, flip, which = (float(x) for x in numbers[:7])
+    labels = sample.labels
+    if data.labels == "draw":
+        labels = (labels[int(which * len(labels))],)
+    operations = _draw_operations(draw, epoch, seed, augment) if augment.randaugment else ()
+    if data.dataset == synthetic_motion.NAME:
+        looks = (seed, int(Stream.SCENE), epoch, draw.round)
+        scene = synthetic_motion.training_request(sample.path, looks, data.frames, data.crop)
+        return Drawn(file, scene, labels, operations)
     low, high = augment.area
     narrow, wide = (math.log(x) for x in augment.aspect)
     resized = augment.crop == "resized"
@@ -99,9 +108,7 @@ def draw_clip(
         start_seconds=sample.start_seconds,
         end_seconds=sample.end_seconds,
     )
-    label = sample.labels[int(which * len(sample.labels))]
-    operations = _draw_operations(draw, epoch, seed, augment) if augment.randaugment else ()
-    return Drawn(file, request, label, operations)
+    return Drawn(file, request, labels, operations)
 
 
 def _draw_operations(
@@ -178,8 +185,13 @@ def mix(clips: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor
     )
 
 
-def smoothed_targets(labels: Sequence[int], num_classes: int, smoothing: float) -> Tensor:
-    """Targets (N, classes): 1 - smoothing for the label, the rest spread over all classes."""
-    index = torch.as_tensor(np.asarray(labels, np.int64))
-    hot = functional.one_hot(index, num_classes).to(torch.float32)
-    return hot * (1 - smoothing) + smoothing / num_classes
+def smoothed_targets(labels: Sequence[Sequence[int]], num_classes: int, smoothing: float) -> Tensor:
+    """Targets (N, classes): 1 - smoothing shared by the labels, the rest spread over all classes.
+
+    Cross-entropy against labels in G groups is, but for a term that has each group's scores add up
+    to 1 / G, the mean of the cross-entropies within the groups: one softmax learns several tasks.
+    """
+    targets = torch.zeros(len(labels), num_classes)
+    for row, own in enumerate(labels):
+        targets[row, list(own)] = (1 - smoothing) / len(own)
+    return targets + smoothing / num_classes

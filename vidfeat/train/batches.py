@@ -26,7 +26,8 @@ class Batch:
     step: int
     clips: Tensor
     """(N, T, H, W, C): uint8 RGB, or half-precision flow."""
-    labels: tuple[int, ...]
+    labels: tuple[tuple[int, ...], ...]
+    """Of each clip: one, or all that it shows."""
     operations: tuple[tuple[Operation, ...], ...]
     failures: tuple[VideoError, ...] = ()
     """Clips that could not be read: a neighbour took the place of each."""
@@ -84,7 +85,7 @@ def _collate(step: int, drawn: Sequence[Drawn], answers: Sequence[Read], recipe:
     return Batch(
         step,
         to_tensor(np.stack(arrays), recipe),
-        tuple(drawn[source].label for source in sources),
+        tuple(drawn[source].labels for source in sources),
         tuple(drawn[source].operations for source in sources),
         failures,
     )

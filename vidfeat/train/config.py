@@ -21,6 +21,7 @@ CropMode = Literal["random", "resized", "center"]
 Schedule = Literal["step", "cosine"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Midplanes = Literal["default", "block", "conv"]
+Labels = Literal["draw", "all"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class DataConfig:
     """Official split of UCF101 and HMDB51."""
     holdout: float = 0.2
     """Share held out for testing where a dataset has no parts of its own."""
+    labels: Labels = "draw"
+    """Of a sample with several labels, ``draw`` takes one at each showing; ``all`` shares the
+    target evenly among them: with classes in groups, one softmax learns each group's."""
     modality: Modality = "rgb"
     """``flow``: Farneback's optical flow between neighbouring frames, two channels."""
     frames: int = 16

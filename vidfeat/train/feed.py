@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vidfeat.datasets.synthetic_motion import SceneRequest
 from vidfeat.decode.inline import decode_inline
 from vidfeat.decode.pool import DecodePool
 from vidfeat.decode.tasks import ClipReady, ClipSource, Finished, Reading, Started, VideoTask
@@ -80,9 +81,9 @@ class Feed:
         self._stack.close()
         self._pool = None
 
-    def read(self, requests: Iterable[tuple[str, Reading]]) -> Iterator[Read]:
+    def read(self, requests: Iterable[tuple[str, Reading | SceneRequest]]) -> Iterator[Read]:
         """Answer requests (file, what to read of it), in their order."""
-        tasks = (VideoTask(path, reading=reading) for path, reading in requests)
+        tasks = (_task(path, wanted) for path, wanted in requests)
         events = self._pool.run(tasks) if self._pool else decode_inline(self.source, tasks)
         clips: list[NDArray[np.uint8]] = []
         for _, event in events:
@@ -97,6 +98,13 @@ class Feed:
                     yield Read(None, error)
                 else:
                     yield Read(np.stack(clips))
+                clips = []
+
+
+def _task(path: str, wanted: Reading | SceneRequest) -> VideoTask:
+    if isinstance(wanted, SceneRequest):
+        return VideoTask(path, making=wanted)
+    return VideoTask(path, reading=wanted)
 
 
 def default_workers(cores: int) -> int:

@@ -282,24 +282,27 @@ class Trainer:
         inputs = normalize(clips, recipe)
         if recipe.train.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last_3d)
-        labels = torch.tensor(batch.labels[start:stop], device=device)
+        labels = batch.labels[start:stop]
         smoothing = recipe.augment.label_smoothing
-        if recipe.augment.mixup:
+        if recipe.augment.mixup or recipe.data.labels == "all":
             classes = len(self.data.train.classes)
-            targets = smoothed_targets(batch.labels[start:stop], classes, smoothing).to(device)
-            first = offset + start
-            weights = mixup_weights(
-                recipe.augment, recipe.train.seed, batch.step, first, first + stop - start
-            )
-            inputs, targets = mix(inputs, targets, weights)
+            targets = smoothed_targets(labels, classes, smoothing).to(device)
+            if recipe.augment.mixup:
+                first = offset + start
+                weights = mixup_weights(
+                    recipe.augment, recipe.train.seed, batch.step, first, first + stop - start
+                )
+                inputs, targets = mix(inputs, targets, weights)
             with self.autocast():
                 logits = self.forward(inputs)
             loss = functional.cross_entropy(logits.float(), targets)
         else:
             with self.autocast():
                 logits = self.forward(inputs)
-            loss = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
-        return loss, float((logits.argmax(dim=1) == labels).sum())
+            only = torch.tensor([own[0] for own in labels], device=device)
+            loss = functional.cross_entropy(logits.float(), only, label_smoothing=smoothing)
+        best = logits.argmax(dim=1).tolist()
+        return loss, float(sum(b in own for b, own in zip(best, labels, strict=True)))
 
     def _sync(self, *, last: bool) -> AbstractContextManager[Any]:
         """Gradients are exchanged with the last part of a batch alone."""
@@ -356,6 +359,7 @@ class Trainer:
                 "video@1": result.video_accuracy,
                 "video@5": result.video_top5,
             },
+            **{f"{name}@1": value for name, value in result.group_accuracy().items()},
             videos=len(result.scores),
             failed=len(result.failures),
             seconds=time.perf_counter() - began,

@@ -25,6 +25,7 @@ class Stream(IntEnum):
     MIXUP = 4
     WEIGHTS = 5
     DROPOUT = 6
+    SCENE = 7
 
 
 def generator(seed: int, stream: Stream, *counters: int) -> np.random.Generator:

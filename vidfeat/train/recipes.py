@@ -149,8 +149,47 @@ def tiny() -> Recipe:
     )
 
 
+def bundled() -> Recipe:
+    """The bundled network: rendered motion alone, on a CPU, in hours.
+
+    8 frames at 10 a second, the whole picture squashed to 64 x 64. The averaged weights are kept.
+    """
+    return Recipe(
+        name="bundled",
+        about="the bundled network, on rendered motion alone: needs no --data",
+        data=DataConfig(
+            dataset="synthetic_motion",
+            labels="all",
+            frames=8,
+            fps="10",
+            scale=(64, 64),
+            crop=64,
+        ),
+        augment=AugmentConfig(flip=0.0),
+        model=ModelConfig(name="r2plus1d_10_w16"),
+        train=TrainConfig(
+            epochs=30,
+            epoch_clips=16_384,
+            batch=32,
+            micro_batch=32,
+            lr=0.04,
+            lr_batch=32,
+            schedule="cosine",
+            milestones=(),
+            warmup_epochs=0.5,
+            weight_decay=1e-4,
+            clip_gradient=5.0,
+            ema_decay=0.998,
+            precision="bf16",
+            channels_last=True,
+        ),
+        evaluate=EvaluateConfig(clips=1),
+        run=RunConfig(threads=1, workers=1, checkpoint_every=64, scan=False),
+    )
+
+
 def _recipes() -> dict[str, Callable[[], Recipe]]:
-    table: dict[str, Callable[[], Recipe]] = {"tiny": tiny}
+    table: dict[str, Callable[[], Recipe]] = {"tiny": tiny, "bundled": bundled}
     titles = {"kinetics": ("kinetics400", "Kinetics-400"), "sports1m": ("sports1m", "Sports-1M")}
 
     def add(

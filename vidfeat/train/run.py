@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from vidfeat.datasets import VideoDataset
+from vidfeat.datasets import VideoDataset, synthetic_motion
 from vidfeat.errors import UsageError
 from vidfeat.train import setup
 from vidfeat.train.checkpoint import read_checkpoint
@@ -19,6 +21,7 @@ from vidfeat.train.log import Listener, RunLog, trim_log
 from vidfeat.train.loop import Trainer
 from vidfeat.train.network import build_network, load_init, save_network, started_from
 from vidfeat.train.setup import RunData
+from vidfeat.train.toml import read_recipe
 from vidfeat.weights import load_weights
 
 
@@ -39,7 +42,7 @@ class RunResult:
 
 def train(
     recipe: Recipe,
-    data: str | Path,
+    data: str | Path | None,
     out: str | Path,
     *,
     lists: str | Path | None = None,
@@ -55,7 +58,7 @@ def train(
 
     Args:
         recipe: what to train and how.
-        data: the dataset's folder.
+        data: the dataset's folder; None for a dataset that is rendered.
         out: the folder of the run.
         lists: the folder of the dataset's lists, where it is another one.
         resume: go on from the newest check-point of ``out``, if there is one.
@@ -72,18 +75,20 @@ def train(
     folder = Path(out)
     with join(device) as world:
         resume = resume or world.restarts > 0
-        _check(recipe, folder)
+        _check(recipe, data, folder)
 
         def open_data() -> RunData:
-            root, where = Path(data), None if lists is None else Path(lists)
+            root, where = Path(data or ""), None if lists is None else Path(lists)
             return setup.open_data(recipe, root, where, folder, find_broken)
 
         opened = setup.on_main(world, open_data)
         return _train(recipe, opened, folder, world, listener, resume=resume, until=until)
 
 
-def _check(recipe: Recipe, folder: Path) -> None:
+def _check(recipe: Recipe, data: str | Path | None, folder: Path) -> None:
     """Refuse what can be refused before the data is looked at."""
+    if data is None and recipe.data.dataset != synthetic_motion.NAME:
+        raise UsageError(f"the recipe {recipe.name} needs videos: name their folder with --data")
     if recipe.model.needs_init and not recipe.model.init and not (folder / "recipe.toml").is_file():
         raise UsageError(
             f"the recipe {recipe.name} starts from trained weights: give --init NAME, FILE or RUN"
@@ -182,12 +187,53 @@ def _finish(trainer: Trainer, classes: tuple[str, ...]) -> None:
         return
     average = trainer.average
     state = trainer.network.state_dict() if average is None else average.state
-    recipe = trainer.recipe
+    target = trainer.folder / setup.WEIGHTS_FILE
+    _write(
+        target, state, trainer.recipe, classes, trainer.data.train.name, trainer.step, trainer.best
+    )
+
+
+def save_snapshot(run: str | Path, target: str | Path) -> int:
+    """Write the weights of a run that still goes on, as it will write its own in the end.
+
+    Args:
+        run: its folder; the newest check-point counts.
+        target: the safetensors file.
+
+    Returns:
+        The step of the check-point.
+
+    Raises:
+        UsageError: no run, or none with a check-point yet.
+    """
+    folder = Path(run)
+    point, _ = setup.resume_point(folder)
+    if point is None:
+        raise UsageError(f"{folder} has no check-point of a training run")
+    saved = read_checkpoint(point)
+    recipe = read_recipe(folder / setup.RECIPE_FILE)
+    facts = json.loads((folder / setup.DATA_FILE).read_text(encoding="utf-8"))
+    state = saved.model if saved.average is None else saved.average
+    best = dict(saved.facts.get("best", {}))
+    classes = tuple(facts["classes"])
+    _write(Path(target), state, recipe, classes, facts["dataset"], saved.step, best)
+    return saved.step
+
+
+def _write(
+    target: Path,
+    state: Mapping[str, Tensor],
+    recipe: Recipe,
+    classes: tuple[str, ...],
+    dataset: str,
+    step: int,
+    best: Mapping[str, Any],
+) -> None:
     training = {
         "recipe": recipe.name,
-        "dataset": trainer.data.train.name,
-        "steps": trainer.step,
+        "dataset": dataset,
+        "steps": step,
         "seed": recipe.train.seed,
-        "best": trainer.best,
+        "best": dict(best),
     }
-    save_network(trainer.folder / setup.WEIGHTS_FILE, state, recipe, classes, training)
+    save_network(target, state, recipe, classes, training)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vidfeat.datasets import VideoDataset, open_dataset
+from vidfeat.datasets import VideoDataset, open_dataset, synthetic_motion
 from vidfeat.errors import UsageError, VidfeatError
 from vidfeat.files import canonical_json, write_json
 from vidfeat.train import checkpoint
@@ -177,7 +177,8 @@ def open_data(
     if file.is_file():
         broken = json.loads(file.read_text(encoding="utf-8"))["left_out"]
     else:
-        broken = find_broken(dataset) if find_broken is not None else []
+        rendered = recipe.data.dataset == synthetic_motion.NAME
+        broken = find_broken(dataset) if find_broken is not None and not rendered else []
     note = (f"{len(broken):,} cannot be read and are left out",) if broken else ()
     whole = replace(dataset.without(broken), notes=(*dataset.notes, *note))
     train = whole.part("train")
