@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 from video_assets import render, x264
 
-from vidfeat.encoder import Encoder, PlanChoice, load_encoder
+from vidfeat.encoder import Encoder, PlanChoice, encoder_from_description, load_encoder
 from vidfeat.engines.replicas import ReplicaError, parse_devices
 from vidfeat.errors import FingerprintError, LockedError, NothingDoneError, StoreError, UsageError
 from vidfeat.extract import ExtractOptions, extract, part_clips
 from vidfeat.lock import OutputLock
 from vidfeat.sampling import ClipPlan
 from vidfeat.store import FeatureStore
+from vidfeat.video import read_frames
 
 MODEL = "r2plus1d_10_w16"
 PLAN = PlanChoice(frames=4)
@@ -226,6 +227,30 @@ def test_a_stored_vector_is_what_encode_gives(
     fresh = encoder.encode(videos / "a" / "v4.mp4")
     assert np.allclose(stored.vectors, fresh.vectors, rtol=1e-5, atol=1e-6)
     assert np.array_equal(stored.start_seconds, fresh.start_seconds)
+
+
+def test_frames_in_memory_are_embedded_as_a_file_is(encoder: Encoder, videos: Path) -> None:
+    path = videos / "a" / "v2.mp4"
+    frames = read_frames(path, range(23))
+    from_file, from_memory = encoder.encode(path), encoder.encode(frames, fps=30)
+    assert np.allclose(from_file.vectors, from_memory.vectors, rtol=1e-5, atol=1e-6)
+    assert np.allclose(from_file.end_seconds, from_memory.end_seconds)
+    part = encoder.encode(path, stretch=(0.2, 0.5))
+    assert part.start_seconds[0] == pytest.approx(0.2)
+    for wrong in (frames.astype(np.float32), frames[..., :2], frames[0]):
+        with pytest.raises(UsageError, match="expected uint8"):
+            encoder.encode(wrong, fps=30)
+    resampled = load_encoder(MODEL, "random", plan=PlanChoice(frames=4, fps="15"))
+    with pytest.raises(UsageError, match="fps="):
+        resampled.encode(frames)
+
+
+def test_an_encoder_is_found_again_by_its_description(encoder: Encoder, videos: Path) -> None:
+    again = encoder_from_description(encoder.describe())
+    assert again.space_fingerprint == encoder.space_fingerprint
+    described = {**encoder.describe(), "weights_sha256": "0" * 64}
+    with pytest.raises(FingerprintError, match="tensors differ"):
+        encoder_from_description(described)
 
 
 def test_replicas_give_the_same_file(encoder: Encoder, videos: Path, tmp_path: Path) -> None:
