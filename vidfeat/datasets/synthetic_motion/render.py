@@ -51,6 +51,6 @@ def render_clip(
         body.paint_on(canvas, stage)
     for figure in draw_figures(rng, stage, plan):
         figure.paint_on(canvas, stage)
-    if rng.random() < 0.2:
+    if rng.random() < 0.12:
         occluder(rng).paint_on(canvas, stage)
     return develop(rng, canvas, seconds)
