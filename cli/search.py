@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--rank-by",
-    type=click.Choice(["best", "aligned"]),
-    default="best",
+    type=click.Choice(["mean", "best"]),
+    default="mean",
     show_default=True,
-    help="Rank videos by their best clip, or by the mean along the stretch that runs in step.",
+    help="Rank videos by the mean over the query's clips, or by the best clip alone.",
 )
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
 @click.option(

@@ -52,7 +52,7 @@ def index(flat: Path, tmp_path: Path) -> Path:
 
 
 def exact_best(features: Path, vectors: np.ndarray, removed: frozenset[str] = frozenset()):
-    """Best cosine of each video with any of the query's clips, by plain arithmetic."""
+    """Each video's mean over the query's clips of the best cosine, by plain arithmetic."""
     queries = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     best = {}
     with FeatureStore(features) as store:
@@ -60,7 +60,7 @@ def exact_best(features: Path, vectors: np.ndarray, removed: frozenset[str] = fr
             if path in removed:
                 continue
             rows = held.vectors / np.linalg.norm(held.vectors, axis=1, keepdims=True)
-            best[path] = float((queries @ rows.T).max())
+            best[path] = float((queries @ rows.T).max(axis=1).mean())
     return sorted(best.items(), key=lambda entry: -entry[1])
 
 
@@ -145,7 +145,7 @@ def test_normalised_scores_subtract_the_level_of_anything(flat):
     rows = index.searcher.background
     query = index.query("a/v000.mp4").vectors
     expected = (query @ rows.T).mean(axis=1)
-    assert 1 - level[0].score == pytest.approx(expected.min(), abs=1e-4)
+    assert 1 - level[0].score == pytest.approx(expected.mean(), abs=1e-4)
 
 
 def test_filter_of_videos(flat):
@@ -165,7 +165,7 @@ def test_more_answers_than_videos(flat):
 @given(seed=st.integers(0, 10_000), clips=st.integers(1, 5), k=st.integers(1, 20))
 def test_any_query_gets_the_exact_answer_with_exact(flat, features, seed, clips, k):
     vectors = video_vectors(90_000 + seed, clips, 32)
-    found = VideoIndex(flat).search(embeddings(vectors), k=k, exact=True)
+    found = VideoIndex(flat).search(embeddings(vectors), k=min(k, 300), exact=True)
     expected = exact_best(features, vectors)[:k]
     np.testing.assert_allclose(
         [m.score for m in found], [score for _, score in expected], atol=1e-5

@@ -19,7 +19,8 @@ class Match:
         video: path of the video, as in the index.
         start_seconds: where the stretch starts.
         end_seconds: where it ends.
-        score: cosine of its best clip with the query's (less the background's, if asked for).
+        score: how near: the mean over the query's clips of each one's best cosine with a clip of
+            the video, or the best of all (``rank_by``); less the background's, if asked for.
         query_start_seconds: where in the query the matching part starts.
         query_end_seconds: where it ends.
         query: number of the query that it answers best, where there are several.
@@ -56,8 +57,9 @@ class SearchOptions:
         exact: compare with every vector, whatever the kind of the index.
         normalise_scores: subtract from each query clip's cosines their mean with a background
             sample of the index, so that scores of different queries can be compared.
-        rank_by: ``best`` ranks videos by their best pair of clips, ``aligned`` by the mean along
-            the stretch that runs in step with the query.
+        rank_by: ``mean`` ranks videos by the mean over the query's clips of each one's best cosine
+            with a clip of the video, so that all of the query counts; ``best`` by the best pair of
+            clips, which finds what shares one scene. The same for a query of one clip.
     """
 
     k: int = 10
@@ -65,15 +67,15 @@ class SearchOptions:
     per_video: int = 1
     exact: bool = False
     normalise_scores: bool = False
-    rank_by: Literal["best", "aligned"] = "best"
+    rank_by: Literal["mean", "best"] = "mean"
 
     def __post_init__(self) -> None:
         if self.k < 1:
             raise UsageError(f"k is {self.k}: ask for at least one answer with -k")
         if self.per_video < 1:
             raise UsageError(f"per_video is {self.per_video}: --per-video takes 1 and more")
-        if self.rank_by not in ("best", "aligned"):
-            raise UsageError(f"rank_by is {self.rank_by!r}: --rank-by takes best or aligned")
+        if self.rank_by not in ("mean", "best"):
+            raise UsageError(f"rank_by is {self.rank_by!r}: --rank-by takes mean or best")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,8 @@
 """From near clips to answers: the best clip a video, grown to the stretch that runs with the query.
 
-A video's score is the best cosine over all pairs of its clips with the query's. Where the query
-has several clips, the answer is the stretch of the video that runs in step with the query through
-that pair, as far as it stays nearer to it than halfway to what is just anything.
+Each clip of the query has a best cosine with a video; the video's score is their mean (or the best
+of them). Where the query has several clips, the answer is the stretch of the video that runs in
+step with it, as far as it stays nearer to it than halfway to what is just anything.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from vidfeat.index.videos import Videos
 
 _BACKGROUND_ROWS = 512
 _QUERY_BLOCK = 128
+_EXACT_ROWS = 65_536
 
 
 @dataclass(eq=False)
@@ -122,7 +123,31 @@ class Searcher:
     def _videos(
         self, query: Query, options: SearchOptions, keep: NDArray[np.bool_] | None
     ) -> list[Match]:
-        wanted = options.k if options.rank_by == "best" else 4 * options.k + 16
+        alone = len(query.vectors) == 1
+        if options.exact:
+            chosen = self._rank_all(query, options, keep)
+        else:
+            scores, rows, chosen = self._near_videos(query, options, keep)
+            if alone and options.per_video == 1:
+                return [
+                    self._match(query, Aligned(score, (0,), (row,), score))
+                    for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
+                ]
+        levels = self._levels(query.vectors)
+        found: list[tuple[float, int, Aligned]] = []
+        for video in chosen.tolist():
+            for rank, aligned in self._stretches(query, options, int(video), levels):
+                found.append((rank, int(video), aligned))
+        found.sort(key=lambda entry: -entry[0])
+        return [self._match(query, aligned, rank) for rank, _, aligned in found[: options.k]]
+
+    def _near_videos(
+        self, query: Query, options: SearchOptions, keep: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+        """The videos of the nearest clips: best score, row of it, video; best first."""
+        wanted = options.k
+        if len(query.vectors) > 1 and options.rank_by == "mean":
+            wanted = 4 * options.k + 16  # the mean needs all of the query's clips
         count = max(4 * wanted, 64)
         total = self.engine.num_rows
         before = -1
@@ -134,31 +159,40 @@ class Searcher:
             before = len(rows)
             count *= 4  # some videos took most places: look further
         order = np.argsort(first, kind="stable")[:wanted]
-        if len(query.vectors) == 1 and options.per_video == 1:
-            return [
-                self._match(query, Aligned(score, (0,), (row,), score))
-                for score, row in zip(
-                    scores[first[order]].tolist(), rows[first[order]].tolist(), strict=True
-                )
-            ]
-        levels = self._levels(query.vectors)
-        found: list[tuple[float, int, Aligned]] = []
-        for video in videos[order].tolist():
-            for aligned in self._stretches(query, options, int(video), levels):
-                rank = aligned.mean if options.rank_by == "aligned" else aligned.best
-                found.append((rank, int(video), aligned))
-        found.sort(key=lambda entry: -entry[0])
-        return [self._match(query, aligned, rank) for rank, _, aligned in found[: options.k]]
+        return scores[first[order]], rows[first[order]], videos[order].astype(np.int64)
+
+    def _rank_all(
+        self, query: Query, options: SearchOptions, keep: NDArray[np.bool_] | None
+    ) -> NDArray[np.int64]:
+        """The best videos by comparing with every clip, a block of whole videos at a time."""
+        videos = np.flatnonzero(self.videos["alive"] & (self.videos["count"] > 0))
+        if keep is not None:
+            videos = videos[keep[self.videos["offset"][videos]]]
+        count = self.videos["count"][videos]
+        block = np.cumsum(count) // _EXACT_ROWS
+        best = np.empty(len(videos), dtype=np.float32)
+        levels = self._levels(query.vectors)[:, None] if options.normalise_scores else 0
+        for part in np.split(np.arange(len(videos)), np.flatnonzero(np.diff(block)) + 1):
+            if not len(part):
+                continue
+            spans = [self.videos.rows(int(video)) for video in videos[part]]
+            rows = np.concatenate([np.arange(span.start, span.stop) for span in spans])
+            scores = query.vectors @ self.engine.take(rows).T - levels
+            starts = np.cumsum(count[part]) - count[part]
+            nearest = np.maximum.reduceat(scores, starts, axis=1)
+            best[part] = nearest.max(axis=0) if options.rank_by == "best" else nearest.mean(axis=0)
+        return videos[np.argsort(-best, kind="stable")[: options.k]]
 
     def _stretches(
         self, query: Query, options: SearchOptions, video: int, levels: NDArray[np.float32]
-    ) -> list[Aligned]:
+    ) -> list[tuple[float, Aligned]]:
+        """The best stretches of a video and their scores, best first."""
         span = self.videos.rows(video)
         scores = query.vectors @ self.engine.take_slice(span).T
         if options.normalise_scores:
             scores -= levels[:, None]
             levels = np.zeros_like(levels)
-        return align(
+        found = align(
             scores,
             query.start_seconds,
             self.clips["start_seconds"][span],
@@ -167,6 +201,14 @@ class Searcher:
             first_row=span.start,
             most=options.per_video,
         )
+        if options.rank_by == "best":
+            return [(aligned.best, aligned) for aligned in found]
+        whole = float(scores.max(axis=1).mean())
+        # A second stretch of a video cannot be nearer than all of it.
+        return [
+            (whole if number == 0 else min(whole, aligned.mean), aligned)
+            for number, aligned in enumerate(found)
+        ]
 
     def _match(self, query: Query, aligned: Aligned, score: float | None = None) -> Match:
         rows, clips = list(aligned.rows), list(aligned.clips)

@@ -18,7 +18,7 @@ from vidfeat.errors import DataError
 
 # Rounding leaves about 1e-7 of a vector's length when it is its own mean.
 _NO_LENGTH = 1e-6
-_SHRINK = 1e-3
+_SHRINK = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class Normalisation:
 def learn(blocks: Iterable[NDArray[Any]], dimension: int, *, whiten: bool) -> Normalisation:
     """The mean of some vectors, and what evens out their spread; only finite rows count.
 
-    A direction of variance v is divided by sqrt(v + v_max / 1000): below a thousandth of the
+    A direction of variance v is divided by sqrt(v + v_max / 10,000): far below the
     largest it is noise, which is not to be made large. (PCA whitening with shrinkage, as Jegou and
     Chum use it for retrieval, ECCV 2012.)
 

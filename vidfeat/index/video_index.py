@@ -238,7 +238,7 @@ class VideoIndex:
         per_video: int = 1,
         exact: bool = False,
         normalise_scores: bool = False,
-        rank_by: str = "best",
+        rank_by: str = "mean",
         exclude_self: bool = False,
         allowed: NDArray[np.bool_] | None = None,
         space_fingerprint: str | None = None,
@@ -256,7 +256,7 @@ class VideoIndex:
             per_video: stretches of one video at most, which do not overlap.
             exact: compare with every vector, whatever the index.
             normalise_scores: subtract the mean cosine with a background sample.
-            rank_by: ``best`` pair of clips, or ``aligned`` (the mean along the stretch).
+            rank_by: ``mean`` over the query's clips, or ``best`` pair of clips.
             exclude_self: leave the videos out that the query is of.
             allowed: (videos,) rows of the table that may be found.
             space_fingerprint: where the query comes from; refused if it is another encoder.
