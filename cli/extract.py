@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from vidfeat.cli.options import (
 
 if TYPE_CHECKING:
     from vidfeat.extract import ExtractOptions
+    from vidfeat.extract_report import ExtractReport
     from vidfeat.listing import Listing
 
 
@@ -50,6 +53,15 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--devices", metavar="0,1", help="Several GPUs: one process with the network on each."
+)
+@click.option(
+    "--address",
+    metavar="auto|local|HOST:PORT",
+    help="With --engine ray, which runs on all machines of a Ray cluster: where it is.  "
+    "[default: auto, the one this machine is of]",
+)
+@click.option(
+    "--actor-cpus", type=int, help="With --engine ray: processors of one of its processes."
 )
 @click.option("--workers", type=int, help="Decode processes.  [default: one a processor]")
 @click.option("--buffer-mb", type=float, default=256.0, show_default=True, help="Decoded ahead.")
@@ -107,6 +119,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         devices = parse_devices(devices, values["device"])
         values["device"] = "cpu"  # this process decodes and writes; the replicas compute
         values["batch_size"] = values["batch_size"] or (4 if "cpu" in devices else 32)
+    extract_here = _on_cluster(values, devices) or extract
     if values["precision"] == "int8":
         _quantise_first(values, output, listing, options, dry_run=dry_run)
     encoder: Encoder = make_encoder(values)
@@ -123,7 +136,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             encoder.spread(devices)
             stack.callback(encoder.close)
         show = stack.enter_context(live())
-        report = extract(
+        report = extract_here(
             listing,
             output,
             encoder,
@@ -138,6 +151,31 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         write_json(stats_file, report.to_dict())
     say_summary(output, report, encoder)
     return 1 if report.failures else 0
+
+
+def _on_cluster(
+    values: dict[str, Any], devices: Sequence[str] | None
+) -> Callable[..., ExtractReport] | None:
+    """Take the options of ``--engine ray`` out of the values; what to call instead of extract."""
+    address, actor_cpus = values.pop("address"), values.pop("actor_cpus")
+    if values["engine"] != "ray":
+        if address is not None or actor_cpus is not None:
+            raise click.UsageError("--address and --actor-cpus go with --engine ray")
+        return None
+    from vidfeat.cluster import ClusterOptions, extract_on_cluster, import_ray
+
+    if devices is not None:
+        raise click.UsageError("--engine ray takes all GPUs of the cluster: leave --devices out")
+    if values["precision"] == "int8":
+        raise click.UsageError(
+            "--engine ray runs torch, in fp32, fp16 or bf16: for int8 run --shard K/N on each "
+            "machine and merge the files"
+        )
+    cluster = ClusterOptions(address or "auto", actor_cpus, values["device"])
+    import_ray(cluster.address)
+    # The description says what computes, and this process computes nothing.
+    values["engine"], values["device"] = "torch", "cpu"
+    return partial(extract_on_cluster, cluster=cluster)
 
 
 def _quantise_first(

@@ -321,10 +321,15 @@ class Assembly:
         rows = np.concatenate(vectors) if vectors else np.empty((0, self._dimension), self._dtype)
         seconds = np.array(part.start, np.float64), np.array(part.end, np.float64)
         finished = Part(Embeddings(rows, *seconds), part.segments, part.failures)
-        name = None if self._name is None else f"{self._name}-{self.stats.parts:04d}"
+        name = None if self._name is None else place_name(self._name, self.stats.parts)
         write_part(self._folder, finished, self._number, name)
         self._number += 1
         self.stats.parts += 1
+
+
+def place_name(name: str, place: int) -> str:
+    """Name of a part by its place in a run whose parts have a name."""
+    return f"{name}-{place:04d}"
 
 
 def _journal(name: str | None) -> str:

@@ -14,6 +14,7 @@
     │   └── LockedError       another run is writing it
     ├── DataError             labels or a dataset that do not fit their description
     ├── TrainingError         a training run that cannot go on
+    ├── ClusterError          machines that cannot do the work of a run
     ├── ExportError           an exported network that does not compute what torch computes
     └── NothingDoneError      a run that ended without a single result
 
@@ -123,6 +124,10 @@ class TrainingError(VidfeatError):
 
 class ExportError(VidfeatError):
     """An exported network could not be written, or does not compute what torch computes."""
+
+
+class ClusterError(VidfeatError):
+    """The machines of a cluster cannot do the work; finished parts stay."""
 
 
 class NothingDoneError(VidfeatError):

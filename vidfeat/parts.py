@@ -253,7 +253,7 @@ def write_part(folder: Path, part: Part, number: int, name: str | None = None) -
         },
         separators=(",", ":"),
     ).encode()
-    file = folder / f"part-{f'{number:08d}' if name is None else name}{_SUFFIX}"
+    file = part_file(folder, number, name)
     at = _vectors_at(len(header))
     with atomic_write(file) as temporary, temporary.open("wb", buffering=0) as target:
         head = _PREAMBLE.pack(_MAGIC, len(header), zlib.crc32(header)) + header
@@ -265,6 +265,11 @@ def write_part(folder: Path, part: Part, number: int, name: str | None = None) -
     with file.open("rb") as written:
         _forget(written.fileno())
     return file
+
+
+def part_file(folder: Path, number: int, name: str | None = None) -> Path:
+    """The file of a part: see `write_part`."""
+    return folder / f"part-{f'{number:08d}' if name is None else name}{_SUFFIX}"
 
 
 def _forget(descriptor: int) -> None:

@@ -146,6 +146,25 @@ def load_weights(
     return _load_entry(find_entry(text, model), model, progress)
 
 
+def weights_path(spec: str | os.PathLike[str] | None, model: str) -> Path | None:
+    """The file that `load_weights` reads for ``spec``, fetched if need be; None for random ones.
+
+    Raises:
+        UsageError, DownloadError: as `load_weights` does.
+    """
+    text = None if spec is None else os.fspath(spec)
+    if text == "random":
+        return None
+    path = None if text is None else Path(text).expanduser()
+    named = text is None or any(text in (e.name, e.full_name) for e in entries_of(model))
+    if named or path is None or not path.exists():
+        entry = default_entry(model) if text is None else find_entry(text, model)
+        if entry is None:
+            raise UsageError(f"no weights were ever published for {model}: give --weights FILE")
+        return fetch(source_of(entry))
+    return path / RUN_FILE if path.is_dir() else path
+
+
 def _random(
     model: str, seed: int, num_classes: int, in_channels: int, clip_frames: int
 ) -> LoadedWeights:

@@ -1,0 +1,78 @@
+"""Where the machines of a run are, and how many actors they have room for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vidfeat.errors import ClusterError, UsageError
+
+_CPUS_PER_ACTOR = 8  # without GPUs: more threads than this gain a network of this size little
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Where the machines are, and how actors are laid over them."""
+
+    address: str = "auto"
+    """``auto`` is the cluster that this machine belongs to, ``local`` one on this machine alone;
+    else host:port of a cluster's head."""
+    actor_cpus: int | None = None
+    """Processors of one actor; None shares a machine's among its GPUs, or takes up to 8."""
+    device: str = "auto"
+    """``auto`` takes the GPUs where the cluster has any, else processors."""
+    start_seconds: float = 300.0
+    """How long to wait while not one actor can work."""
+
+    def __post_init__(self) -> None:
+        if self.actor_cpus is not None and self.actor_cpus < 1:
+            raise UsageError(f"--actor-cpus must be at least 1, not {self.actor_cpus}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(
+                f"--engine ray gives every actor a GPU of its own: --device takes auto, cpu or "
+                f"cuda, not {self.device!r}"
+            )
+        if self.address.startswith("ray://"):
+            raise UsageError(
+                "--address ray://... drives a cluster from outside of it: run the command on one "
+                "of its machines, with --address auto or host:port"
+            )
+
+
+@dataclass(frozen=True)
+class ActorSize:
+    """What one actor takes of a machine."""
+
+    cpus: int
+    gpus: int
+
+    def places(self, nodes: Sequence[Mapping[str, float]]) -> int:
+        """How many fit on machines, by the resources of each."""
+        room = 0
+        for node in nodes:
+            fit = int(node.get("CPU", 0)) // self.cpus
+            room += min(fit, int(node.get("GPU", 0)) // self.gpus) if self.gpus else fit
+        return room
+
+
+def actor_size(nodes: Sequence[Mapping[str, float]], options: ClusterOptions) -> ActorSize:
+    """One GPU with its share of the processors; without GPUs, a few processors.
+
+    Raises:
+        ClusterError: the cluster has no room for a single actor.
+    """
+    with_gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
+    if options.device != "cpu" and with_gpus:
+        share = min(int(node.get("CPU", 0)) // int(node["GPU"]) for node in with_gpus)
+        size = ActorSize(options.actor_cpus or max(1, share), 1)
+    elif options.device == "cuda":
+        raise ClusterError("no node of the cluster has a GPU: take --device cpu")
+    else:
+        cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
+        size = ActorSize(options.actor_cpus or min([_CPUS_PER_ACTOR, *cpus]), 0)
+    if not size.places(nodes):
+        raise ClusterError(
+            f"no node of the cluster has {size.cpus} CPUs{' and a GPU' if size.gpus else ''} for "
+            "an actor: see 'ray status', or give a smaller --actor-cpus"
+        )
+    return size
