@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 ROUNDS = 3
 
@@ -271,8 +272,8 @@ def folder_to_features(folder: Path) -> list[Row]:
 # -- long videos -----------------------------------------------------------------------------------
 
 
-def render_long(path: Path, seconds: int, rate: int = 30) -> Path:
-    """A drifting texture, x264 with its default key frames, 320 x 240."""
+def render_minute(path: Path, rate: int = 30) -> Path:
+    """A minute of a drifting texture, x264 with its default key frames, 320 x 240."""
     import av
 
     noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
@@ -280,7 +281,7 @@ def render_long(path: Path, seconds: int, rate: int = 30) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
-        for i in range(seconds * rate):
+        for i in range(60 * rate):
             x, y = i * 3 % 320, i % 240
             frame = av.VideoFrame.from_ndarray(
                 np.ascontiguousarray(wall[y : y + 240, x : x + 320]), format="rgb24"
@@ -335,11 +336,12 @@ def peak_memory(path: Path, output: Path) -> float:
 
 def long_videos(folder: Path) -> list[Row]:
     """Seeking, several processes on one film, memory."""
+    from video_assets import repeat_video
+
     from vidfeat.sampling import ClipPlan
 
-    short = render_long(folder / "3.mp4", 180)
-    film = render_long(folder / "30.mp4", 1800)
-    twenty = render_long(folder / "20.mp4", 1200)
+    minute = render_minute(folder / "1.mp4")
+    short, twenty, film = (repeat_video(minute, folder / f"{n}.mp4", n) for n in (3, 20, 30))
     sparse = take_turns(
         {
             "all": lambda: decode_seconds(twenty, ClipPlan(), 1),
