@@ -130,7 +130,7 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
         ray.init(address=address, **quiet)
     except (ray.exceptions.RayError, ConnectionError, ValueError, RuntimeError) as error:
         raise ClusterError(
-            f"no Ray cluster at --address {address} ({str(error).splitlines()[0]}): start one "
+            f"no Ray cluster at --address {address} ({str(error).partition('. ')[0]}): start one "
             "with 'ray start --head' here and 'ray start --address HOST:6379' on the other "
             "machines, or take --address local"
         ) from None
