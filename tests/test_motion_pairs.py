@@ -36,7 +36,7 @@ def test_scenes_come_from_their_seed_and_move(pair: str) -> None:
     first = render_scene(pair, np.random.default_rng(3))
     assert np.array_equal(first, render_scene(pair, np.random.default_rng(3)))
     assert not np.array_equal(first, render_scene(pair, np.random.default_rng(4)))
-    assert first.shape == (16, 64, 86, 3) and first.dtype == np.uint8
+    assert first.shape == (16, 48, 64, 3) and first.dtype == np.uint8
     steps = np.abs(np.diff(first.astype(int), axis=0)).mean(axis=(1, 2, 3))
     assert steps.min() > 0
 

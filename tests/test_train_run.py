@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -350,3 +352,46 @@ def test_videos_that_break_on_the_way_are_replaced_and_named(data: Path, tmp_pat
     described = json.loads((tmp_path / "scanned/data.json").read_text())
     assert described["left_out"] == ["train/rise/0001.mp4"]
     assert described["train"] == 31
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_what_dies(reference: Path, data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    settings = (*MICRO, "train.epochs=6")
+    options = ["tiny", "--data", str(data), *settings_as_options(settings)]
+    finish(start_processes([*options, "--out", str(tmp_path / "whole")], 2))
+    launched = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+            *("--standalone", "--max-restarts", "2", "-m", "vidfeat.train"),
+            *(*options, "--out", str(folder)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    wait_for_step(folder, 7, [launched])
+    assert launched.poll() is None
+    workers = [child for child in children_of(launched.pid) if "vidfeat.train" in child[1]]
+    os.kill(workers[0][0], signal.SIGKILL)
+    output, _ = launched.communicate(timeout=300)
+    assert launched.returncode == 0, output
+    assert same_weights(tmp_path / "whole", folder)
+    resumes = [line for line in read_log(folder) if line["event"] == "resume"]
+    assert len(resumes) == 1 and resumes[0]["step"] >= 3
+
+
+def children_of(parent: int) -> list[tuple[int, str]]:
+    """Process ids and command lines of a process's children, read from /proc."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                command = (entry / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue
+            if int(fields[1]) == parent:
+                found.append((int(entry.name), command))
+    return found

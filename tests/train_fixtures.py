@@ -19,11 +19,13 @@ from vidfeat.train.recipes import get_recipe
 
 MICRO = (
     "data.frames=4",
+    "data.stride=1",
     "data.scale=[16,22]",
     "data.crop=16",
     "train.batch=4",
     "train.micro_batch=4",
     "train.epochs=2",
+    "train.channels_last=false",
     "train.warmup_epochs=0.5",
     "run.threads=1",
     "run.workers=0",

@@ -104,7 +104,7 @@ _MOTIONS: dict[str, Callable[[_Scene, Pixels, float], None]] = {
 
 
 def render_scene(
-    pair: str, rng: np.random.Generator, *, frames: int = 16, height: int = 64, width: int = 86
+    pair: str, rng: np.random.Generator, *, frames: int = 16, height: int = 48, width: int = 64
 ) -> Frames:
     """Render the first class of a pair; the second is the same array backwards.
 
@@ -134,8 +134,8 @@ def write_motion_pairs(
     val: int = 20,
     seed: int = 0,
     frames: int = 16,
-    height: int = 64,
-    width: int = 86,
+    height: int = 48,
+    width: int = 64,
     fps: int = 15,
 ) -> list[Path]:
     """Write the dataset: ``train/<class>/0000.mp4`` and ``val/<class>/0000.mp4``.

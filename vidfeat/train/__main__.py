@@ -1,8 +1,18 @@
 """``torchrun --nproc-per-node 8 -m vidfeat.train RECIPE --data DIR --out RUN``."""
 
+import os
 import sys
 
 from vidfeat.cli import main
 
 sys.argv[1:1] = ["train"]
-main()
+status: object = 0
+try:
+    main()
+except SystemExit as end:
+    status = end.code
+sys.stdout.flush()
+sys.stderr.flush()
+# Process groups and their threads do not always survive the interpreter's teardown: leave at once,
+# with everything written.
+os._exit(status if isinstance(status, int) else 1 if status else 0)

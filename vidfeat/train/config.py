@@ -218,8 +218,9 @@ class RunConfig:
     """Decode processes of each training process; -1 takes what the machine has, 0 decodes in the
     training process itself."""
     threads: int = 0
-    """CPU threads of torch in each process; 0: the cores shared by the processes of a machine. The
-    run keeps the number that it started with, since sums depend on it in their last bits."""
+    """CPU threads of torch in each process; 0: its share of the machine's cores, less one for
+    decoding. The run keeps the number that it started with, since sums depend on it in their last
+    bits."""
     checkpoint_every: int = 500
     """Steps from one check-point to the next; one more is written at the end of each epoch."""
     keep: int = 3

@@ -128,7 +128,7 @@ def tiny() -> Recipe:
     return Recipe(
         name="tiny",
         about="any small labelled folder, on a CPU, in minutes",
-        data=DataConfig(dataset="auto", frames=8, scale=(64, 86), crop=56),
+        data=DataConfig(dataset="auto", frames=8, stride=2, scale=(48, 64), crop=40),
         augment=AugmentConfig(flip=0.5),
         model=ModelConfig(name="r2plus1d_10_w16"),
         train=TrainConfig(
@@ -143,6 +143,7 @@ def tiny() -> Recipe:
             warmup_epochs=1.0,
             weight_decay=1e-4,
             clip_gradient=5.0,
+            channels_last=True,
         ),
         evaluate=EvaluateConfig(clips=4, every_epochs=2),
         run=RunConfig(checkpoint_every=100),

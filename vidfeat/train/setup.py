@@ -68,7 +68,7 @@ def settle(recipe: Recipe, num_samples: int, world: World) -> Recipe:
     """
     train = recipe.train
     batch = train.batch or train.micro_batch * world.size
-    threads = recipe.run.threads or cores_per_process(world.local_size)
+    threads = recipe.run.threads or _threads(recipe, world)
     settled = replace(
         recipe,
         train=replace(train, batch=batch, epoch_clips=train.epoch_clips or num_samples),
@@ -76,6 +76,12 @@ def settle(recipe: Recipe, num_samples: int, world: World) -> Recipe:
     )
     check_share(settled, world)
     return settled
+
+
+def _threads(recipe: Recipe, world: World) -> int:
+    """All cores but the one that decodes: torch's threads wait for the slowest of them."""
+    cores = cores_per_process(world.local_size)
+    return cores if recipe.run.workers == 0 else max(1, cores - 1)
 
 
 def check_share(recipe: Recipe, world: World) -> None:
