@@ -311,6 +311,7 @@ def test_a_machine_is_lost_and_the_file_is_the_same(
     assert killed.is_set()
     assert_same(output, calm)
     assert report.engine["actors_lost"] == report.engine["leased_again"] == 1
+    assert any("1 processes of the cluster were lost" in note for note in report.notes)
     assert [failure.path for failure in report.failures] == ["b/bad.mp4"]
     assert (said[-1].videos_done, said[-1].failures) == (9, 1)
     assert report.clips_encoded == report.clips == said[-1].clips_done

@@ -85,6 +85,11 @@ class Driver:
         report.seconds = time.monotonic() - began
         report.assembly = asdict(self._stats())
         report.engine |= {"actors": self._most_hands, **self._counts}
+        if self._counts["actors_lost"]:
+            report.notes.append(
+                f"{self._counts['actors_lost']} processes of the cluster were lost; their videos "
+                "went to others"
+            )
 
     def dismiss(self) -> None:
         """End all actors."""
