@@ -249,6 +249,19 @@ def test_kinds_find_what_flat_finds(features, flat, tmp_path, kind):
     assert len(index.search(query, k=10, exact=True)) == 10
 
 
+def test_wide_vectors_in_many_lists_open_again(tmp_path):
+    """FAISS checks the size of a table that it never makes: the check must not refuse our own."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (record(f"{n:04d}.mp4", 10), embeddings(rng.standard_normal((10, 256)).astype(np.float32)))
+        for n in range(1000)
+    ]
+    write_store(tmp_path / "f.h5", identity(256), rows)
+    index = VideoIndex.build(tmp_path / "f.h5", tmp_path / "I", kind="ivfpq")
+    assert index.head.factory == "IVF256,PQ64x4fs"
+    assert index.search("0007.mp4", k=1)[0].video == "0007.mp4"
+
+
 @pytest.mark.slow
 def test_opq(tmp_path):
     features = write_features(tmp_path / "big.h5", 2000, clips=5, dimension=16)

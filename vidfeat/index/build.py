@@ -168,7 +168,7 @@ def train_and_add(
     import faiss
 
     num, dimension = vectors.shape
-    index = faiss.index_factory(dimension, plan.factory, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.index_factory(dimension, plan.factory, plan.metric)
     if not index.is_trained:
         sample = _training_sample(vectors, plan.num_lists)
         report(f"training {plan.factory} on {len(sample)} of {num} clips")

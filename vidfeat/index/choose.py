@@ -2,8 +2,10 @@
 
 Flat is exact and pays while a search through everything takes milliseconds. Above that vectors are
 compressed, and the best candidates are always compared again with the vectors themselves: without
-that, recall is capped by the compression. All on L2-normalised vectors with the inner product,
-which is the cosine.
+that, recall is capped by the compression. Vectors have length one, so that the inner product is the
+cosine, and the Euclidean distance has the same order. Compressed kinds work with the distance:
+features of one network are nearly parallel, and what is left of them after the nearest centroid is
+small, where products would all be nearly one and lose their differences to rounding.
 """
 
 from __future__ import annotations
@@ -39,6 +41,11 @@ class IndexPlan:
     factory: str
     memory_bytes: int
     lists_on_disk: bool = False
+
+    @property
+    def metric(self) -> int:
+        """FAISS's number of the metric: 0 for the inner product, 1 for the distance."""
+        return 1 if self.kind in COMPRESSED else 0
 
     @property
     def num_lists(self) -> int:

@@ -125,7 +125,7 @@ class Searcher:
     ) -> list[Match]:
         alone = len(query.vectors) == 1
         if options.exact:
-            chosen = self._rank_all(query, options, keep)
+            chosen = self._rank(query, options, self._all_videos(keep))
         else:
             scores, rows, chosen = self._near_videos(query, options, keep)
             if alone and options.per_video == 1:
@@ -133,13 +133,18 @@ class Searcher:
                     self._match(query, Aligned(score, (0,), (row,), score))
                     for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
                 ]
+            if len(chosen) > options.k:
+                chosen = self._rank(query, options, chosen)
         levels = self._levels(query.vectors)
-        found: list[tuple[float, int, Aligned]] = []
+        found: list[tuple[float, Aligned]] = []
         for video in chosen.tolist():
-            for rank, aligned in self._stretches(query, options, int(video), levels):
-                found.append((rank, int(video), aligned))
+            found += self._stretches(query, options, int(video), levels)
         found.sort(key=lambda entry: -entry[0])
-        return [self._match(query, aligned, rank) for rank, _, aligned in found[: options.k]]
+        return [self._match(query, aligned, rank) for rank, aligned in found[: options.k]]
+
+    def _all_videos(self, keep: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+        videos = np.flatnonzero(self.videos["alive"] & (self.videos["count"] > 0))
+        return videos if keep is None else videos[keep[self.videos["offset"][videos]]]
 
     def _near_videos(
         self, query: Query, options: SearchOptions, keep: NDArray[np.bool_] | None
@@ -161,13 +166,10 @@ class Searcher:
         order = np.argsort(first, kind="stable")[:wanted]
         return scores[first[order]], rows[first[order]], videos[order].astype(np.int64)
 
-    def _rank_all(
-        self, query: Query, options: SearchOptions, keep: NDArray[np.bool_] | None
+    def _rank(
+        self, query: Query, options: SearchOptions, videos: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """The best videos by comparing with every clip, a block of whole videos at a time."""
-        videos = np.flatnonzero(self.videos["alive"] & (self.videos["count"] > 0))
-        if keep is not None:
-            videos = videos[keep[self.videos["offset"][videos]]]
+        """The best of some videos, by all of their clips, a block of whole videos at a time."""
         count = self.videos["count"][videos]
         block = np.cumsum(count) // _EXACT_ROWS
         best = np.empty(len(videos), dtype=np.float32)

@@ -60,8 +60,10 @@ export class ClipMap {
   read(buffer) {
     const count = new Uint32Array(buffer, 0, 1)[0];
     const column = (kind, number) => new kind(buffer, 4 + 4 * count * number, count);
-    this.x = column(Float32Array, 0);
-    this.y = column(Float32Array, 1);
+    // The axes mean nothing: the plane may be as wide as the window is.
+    const shape = Math.sqrt(Math.min(1.8, Math.max(0.6, this.canvas.width / this.canvas.height)));
+    this.x = column(Float32Array, 0).map((value) => value * shape);
+    this.y = column(Float32Array, 1).map((value) => value / shape);
     this.video = column(Uint32Array, 2);
     this.start = column(Float32Array, 3);
     this.end = column(Float32Array, 4);
@@ -89,7 +91,7 @@ export class ClipMap {
   }
 
   cellOf(value) {
-    return Math.min(CELLS - 1, Math.max(0, Math.floor((value + 1.1) / 2.2 * CELLS)));
+    return Math.min(CELLS - 1, Math.max(0, Math.floor((value + 1.4) / 2.8 * CELLS)));
   }
 
   // groupOf answers { names: [...], of: (video) => index }
@@ -166,8 +168,8 @@ export class ClipMap {
 
   showAll() {
     const { width, height } = this.canvas;
-    this.scale = 0.46 * Math.min(width, height);
-    if (width > 1.4 * height) this.scale = 0.47 * height;
+    const reach = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0.01);
+    this.scale = 0.47 * Math.min(width / reach(this.x), height / reach(this.y));
     this.left = width / 2;
     this.top = height / 2;
     this.draw();
