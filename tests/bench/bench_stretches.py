@@ -1,4 +1,4 @@
-"""Stretches cut out of indexed videos and made worse: does a search find the source, and the second?
+"""Stretches of indexed videos made worse: does a search find the source, and the second?
 
 A hundred stretches of one to four seconds, their starts off the grid of the clips, made smaller
 (0.5 to 0.8), brighter or darker (by 8 to 25 of 255) and written with another codec and few bits,
