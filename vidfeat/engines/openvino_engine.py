@@ -47,7 +47,7 @@ class OpenVinoEngine:
         """Relative difference from torch, where it was looked at."""
         self.threads = threads or torch.get_num_threads()
         self.clip_shape = tuple(int(length) for length in model.inputs[0].shape)[1:]
-        self._queues: dict[int, Any] = {}
+        self._queues: dict[tuple[int, ...], Any] = {}
         self._lock = threading.Lock()
 
     @property
@@ -57,38 +57,43 @@ class OpenVinoEngine:
 
     def embed(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Vectors (N, D) of uint8 clips (N, T, H, W, 3)."""
-        return self._run(EMBEDDING, clips_NTHWC)
+        return self.run(clips_NTHWC, EMBEDDING)[0]
 
     def predict(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class scores (N, classes), before the softmax."""
-        return self._run(SCORES, clips_NTHWC)
+        return self.run(clips_NTHWC, SCORES)[0]
 
-    def _run(self, output: int, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run(self, clips_NTHWC: NDArray[np.uint8], *outputs: int) -> list[NDArray[np.float32]]:
+        """These outputs, each (N, length), out of one pass."""
         if clips_NTHWC.shape[1:] != self.clip_shape:
             raise UsageError(f"clips of {clips_NTHWC.shape[1:]}: expected {self.clip_shape}")
-        width = int(self.model.outputs[output].shape[1])
-        found = np.empty((len(clips_NTHWC), width), np.float32)
+        found = [
+            np.empty((len(clips_NTHWC), int(self.model.outputs[output].shape[1])), np.float32)
+            for output in outputs
+        ]
+
+        def take(request: Any, place: int) -> None:
+            for number, values in enumerate(found):
+                values[place] = request.get_output_tensor(number).data[0]
+
         with self._lock:
-            queue = self._queue(output, len(clips_NTHWC))
-            queue.set_callback(
-                lambda request, place: found.__setitem__(
-                    place, request.get_output_tensor(0).data[0]
-                )
-            )
+            queue = self._queue(outputs, len(clips_NTHWC))
+            queue.set_callback(take)
             for place, clip in enumerate(clips_NTHWC):
                 queue.start_async({0: clip[None]}, place)
             queue.wait_all()
         return found
 
-    def _queue(self, output: int, clips: int) -> Any:
+    def _queue(self, outputs: tuple[int, ...], clips: int) -> Any:
         """Requests side by side: as many as there are clips, but no more than threads."""
-        wanted = min(clips, self.threads)
-        queue = self._queues.get(output)
+        wanted = max(1, min(clips, self.threads))
+        queue = self._queues.get(outputs)
         if queue is None or len(queue) < wanted:
             openvino = import_openvino("this network")
-            # Of both outputs only one: what the other needs alone is then not computed.
+            results = self.model.get_results()
+            # What only the other output needs is then not computed.
             part = openvino.Model(
-                [self.model.get_results()[output]], self.model.get_parameters(), "part"
+                [results[output] for output in outputs], self.model.get_parameters(), "part"
             )
             compiled = openvino.Core().compile_model(
                 part,
@@ -97,12 +102,12 @@ class OpenVinoEngine:
                     # Processors with bfloat16 would use it unasked.
                     "INFERENCE_PRECISION_HINT": "f32",
                     "INFERENCE_NUM_THREADS": self.threads,
-                    "NUM_STREAMS": max(1, wanted),
+                    "NUM_STREAMS": wanted,
                     # Decode processes share the cores: the system knows best who runs where.
                     "ENABLE_CPU_PINNING": False,
                 },
             )
-            queue = self._queues[output] = openvino.AsyncInferQueue(compiled, max(1, wanted))
+            queue = self._queues[outputs] = openvino.AsyncInferQueue(compiled, wanted)
         return queue
 
 
