@@ -24,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-ROUNDS = 3
+ROUNDS = 2
 
 
 class Row(NamedTuple):
