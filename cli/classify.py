@@ -94,8 +94,8 @@ def _judge(
         for note in encoder.notes:
             click.echo(f"note: {note}", err=True)
         return NetworkJudge(encoder)
-    from vidfeat.encoder import encoder_from_description
     from vidfeat.heads.head import Head
+    from vidfeat.load import encoder_from_description
 
     for name in OF_THE_HEAD:
         source = ctx.get_parameter_source(name)

@@ -111,8 +111,8 @@ def _quantise(
     frame_stride: int | None,
     fps: str | None,
 ) -> None:
-    from vidfeat.encoder import PlanChoice
     from vidfeat.listing import list_videos
+    from vidfeat.plan_choice import PlanChoice
     from vidfeat.quantize import Calibration, NetworkChoice, quantise
 
     plan = PlanChoice(frames=clip_frames, stride=frame_stride, fps=fps)

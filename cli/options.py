@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from vidfeat.encoder import Encoder, PlanChoice
+    from vidfeat.encoder import Encoder
+    from vidfeat.plan_choice import PlanChoice
     from vidfeat.quantize import NetworkChoice
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -110,7 +111,7 @@ PLAN_NAMES = (
 
 def plan_choice(values: dict[str, Any]) -> PlanChoice:
     """Take the plan options out of a command's values."""
-    from vidfeat.encoder import PlanChoice
+    from vidfeat.plan_choice import PlanChoice
 
     chosen = {name: values.pop(name) for name in PLAN_NAMES}
     chosen["frames"] = chosen.pop("clip_frames")
@@ -139,7 +140,7 @@ def network_choice(values: dict[str, Any]) -> NetworkChoice:
 
 def make_encoder(values: dict[str, Any]) -> Encoder:
     """Take the options of network, features and plan out of a command's values; load."""
-    from vidfeat.encoder import load_encoder
+    from vidfeat.load import load_encoder
 
     return load_encoder(
         values.pop("model"),

@@ -19,12 +19,13 @@ from vidfeat.classify import (
 )
 from vidfeat.cli.classify import command
 from vidfeat.embeddings import Embeddings
-from vidfeat.encoder import PlanChoice, load_encoder
 from vidfeat.errors import FingerprintError, UsageError, VideoError
 from vidfeat.extract import ExtractOptions, extract
 from vidfeat.finetune import FinetuneOptions, finetune
 from vidfeat.heads.head import Head
 from vidfeat.heads.selection import HeadOptions
+from vidfeat.load import load_encoder
+from vidfeat.plan_choice import PlanChoice
 from vidfeat.scores import read_scores
 from vidfeat.store import FeatureStore
 

@@ -25,11 +25,13 @@ from vidfeat.cli import cli
 from vidfeat.cluster_actor import Done, Errand, LeaseWorker, Problem, Update, encoder_of
 from vidfeat.cluster_lease import Lease, after_loss, cut_leases
 from vidfeat.decode.tasks import VideoTask
-from vidfeat.encoder import Encoder, PlanChoice, load_encoder
+from vidfeat.encoder import Encoder
 from vidfeat.errors import ClusterError, MissingExtraError, UsageError
 from vidfeat.extract import ExtractOptions, extract
 from vidfeat.extract_report import ExtractProgress
 from vidfeat.listing import ListedVideo
+from vidfeat.load import load_encoder
+from vidfeat.plan_choice import PlanChoice
 from vidfeat.resume import Todo
 from vidfeat.store import FeatureStore
 from vidfeat.weights import load_weights, save_weights, weights_path

@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 from video_assets import render, x264
 
-from vidfeat.encoder import Encoder, PlanChoice, encoder_from_description, load_encoder
+from vidfeat.encoder import Encoder
 from vidfeat.engines.replicas import ReplicaError, parse_devices
 from vidfeat.errors import FingerprintError, LockedError, NothingDoneError, StoreError, UsageError
 from vidfeat.extract import ExtractOptions, extract, part_clips
+from vidfeat.load import encoder_from_description, load_encoder
 from vidfeat.lock import OutputLock
+from vidfeat.plan_choice import PlanChoice
 from vidfeat.sampling import ClipPlan
 from vidfeat.store import FeatureStore
 from vidfeat.video import read_frames
@@ -291,7 +293,8 @@ def test_part_sizes_follow_from_the_work_alone(encoder: Encoder) -> None:
 RUN = """
 import sys
 import vidfeat.extract
-from vidfeat.encoder import PlanChoice, load_encoder
+from vidfeat.load import load_encoder
+from vidfeat.plan_choice import PlanChoice
 vidfeat.extract.part_clips = lambda encoder, options: 8  # many small parts
 encoder = load_encoder("r2plus1d_10_w16", "random", plan=PlanChoice(frames=4), batch_size=4)
 report = vidfeat.extract.extract(sys.argv[1], sys.argv[2], encoder)

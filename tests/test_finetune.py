@@ -384,8 +384,9 @@ def test_full_official_lists_through_all_splits(
 
 def test_rendered_stand_ins_through_all_splits(shared_data, tmp_path):
     """Video files under official names, one tint a class, extracted and judged by the book."""
-    from vidfeat.encoder import PlanChoice, load_encoder
     from vidfeat.extract import ExtractOptions, extract
+    from vidfeat.load import load_encoder
+    from vidfeat.plan_choice import PlanChoice
 
     tints = {
         "Archery": (0.3, 0.6, 1.0),

@@ -76,8 +76,8 @@ def test_a_network_of_two_channels_trains_on_it(tmp_path: Path) -> None:
 
 
 def test_features_are_extracted_with_it(tmp_path: Path) -> None:
-    from vidfeat.encoder import load_encoder
     from vidfeat.errors import UsageError
+    from vidfeat.load import load_encoder
     from vidfeat.train.config import Recipe
     from vidfeat.train.network import build_network, normalize, save_network
     from vidfeat.video import read_frames

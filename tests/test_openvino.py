@@ -16,7 +16,7 @@ from rendered_videos import render
 
 from vidfeat import quantize
 from vidfeat.cli import cli
-from vidfeat.encoder import Encoder, PlanChoice, encoder_from_description, load_encoder
+from vidfeat.encoder import Encoder
 from vidfeat.errors import (
     FingerprintError,
     MissingExtraError,
@@ -26,8 +26,10 @@ from vidfeat.errors import (
     WeightsError,
 )
 from vidfeat.listing import list_videos
+from vidfeat.load import encoder_from_description, load_encoder
 from vidfeat.net_folder import read_net
 from vidfeat.openvino_package import import_openvino
+from vidfeat.plan_choice import PlanChoice
 from vidfeat.quantize import Calibration, agreement, sample_clips
 from vidfeat.store import FeatureStore
 

@@ -12,7 +12,7 @@ import torch
 from models_fixtures import randomise
 from torchvision.models import get_model, get_model_weights
 
-from vidfeat.encoder import load_encoder
+from vidfeat.load import load_encoder
 from vidfeat.pretrained import default_entry
 from vidfeat.sampling import ClipPlan
 

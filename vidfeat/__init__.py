@@ -17,10 +17,10 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 if TYPE_CHECKING:
     from vidfeat.encoder import Encoder as Encoder
-    from vidfeat.encoder import load_encoder as load_encoder
     from vidfeat.errors import VidfeatError as VidfeatError
     from vidfeat.extract import extract as extract
     from vidfeat.index import VideoIndex as VideoIndex
+    from vidfeat.load import load_encoder as load_encoder
     from vidfeat.sampling import ClipPlan as ClipPlan
     from vidfeat.store import Embeddings as Embeddings
     from vidfeat.store import FeatureStore as FeatureStore
@@ -34,7 +34,7 @@ _HOME = {
     "VidfeatError": "errors",
     "VideoIndex": "index",
     "extract": "extract",
-    "load_encoder": "encoder",
+    "load_encoder": "load",
     "probe": "video",
 }
 

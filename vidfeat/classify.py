@@ -24,7 +24,8 @@ from vidfeat.heads.head import Head
 from vidfeat.heads.scorers import softmax
 
 if TYPE_CHECKING:
-    from vidfeat.encoder import Encoder, PlanChoice
+    from vidfeat.encoder import Encoder
+    from vidfeat.plan_choice import PlanChoice
     from vidfeat.store import FeatureStore
 
 CLIPS_PER_SECOND_OF_TIME_LINE = 1.0

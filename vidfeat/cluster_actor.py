@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from vidfeat.assembly import AssemblyStats
 from vidfeat.cluster_lease import Lease
 from vidfeat.decode.pool import DecodePool, PoolStats
-from vidfeat.encoder import Encoder, load_encoder
+from vidfeat.encoder import Encoder
 from vidfeat.errors import VidfeatError
 from vidfeat.extract import ExtractOptions, Run
 from vidfeat.listing import ListedVideo
+from vidfeat.load import load_encoder
 from vidfeat.records import VideoFailure
 from vidfeat.resume import WorkPlan
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from vidfeat.encoder import Encoder, PlanChoice
+from vidfeat.encoder import Encoder
 from vidfeat.engines import check_openvino
 from vidfeat.engines.base import Precision
 from vidfeat.errors import UsageError
 from vidfeat.net_folder import QuantisedNet, read_net
+from vidfeat.plan_choice import PlanChoice
 from vidfeat.preprocess import Preprocess
 from vidfeat.sampling import ClipPlan
 

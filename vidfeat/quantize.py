@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 
 from vidfeat.clips import ClipStream
 from vidfeat.differences import settings_that_differ
-from vidfeat.encoder import Encoder, PlanChoice, load_encoder
+from vidfeat.encoder import Encoder
 from vidfeat.engines.openvino_engine import EMBEDDING, SCORES, OpenVinoEngine, read_network
 from vidfeat.errors import ExportError, NothingDoneError, UsageError, VideoError
 from vidfeat.files import atomic_folder, write_json
 from vidfeat.listing import ListedVideo
+from vidfeat.load import load_encoder
 from vidfeat.lock import OutputLock
 from vidfeat.net_folder import (
     FACTS_FILE,
@@ -41,6 +42,7 @@ from vidfeat.net_folder import (
     read_net,
 )
 from vidfeat.openvino_package import import_openvino
+from vidfeat.plan_choice import PlanChoice
 from vidfeat.preprocess import Preprocess
 from vidfeat.sampling import ClipPlan
 

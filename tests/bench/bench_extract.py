@@ -199,8 +199,9 @@ def middle(frames: int) -> list[int]:
 
 def by_vidfeat(paths: list[Path], folder: Path, **plan: object) -> tuple[float, int, object]:
     """Wall seconds of extract() over a list of videos, without loading the network."""
-    from vidfeat.encoder import PlanChoice, load_encoder
     from vidfeat.extract import ExtractOptions, extract
+    from vidfeat.load import load_encoder
+    from vidfeat.plan_choice import PlanChoice
 
     encoder = load_encoder("r2plus1d_18", "random", plan=PlanChoice(fps="native", **plan))  # type: ignore[arg-type]
     began = time.monotonic()

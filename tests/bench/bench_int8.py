@@ -23,8 +23,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vidfeat.encoder import Encoder, load_encoder
+from vidfeat.encoder import Encoder
 from vidfeat.listing import ListedVideo, list_videos
+from vidfeat.load import load_encoder
 from vidfeat.quantize import Calibration, NetworkChoice, agreement, quantise, sample_clips
 
 FIGHTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "fights"

@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rendered_videos import KINDS, render
 from stretch_queries import make_cuts
 
-from vidfeat.encoder import PlanChoice, load_encoder
 from vidfeat.extract import extract
 from vidfeat.index import VideoIndex
+from vidfeat.load import load_encoder
+from vidfeat.plan_choice import PlanChoice
 from vidfeat.store import FeatureStore
 
 Row = tuple[str, str, str]

@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from motion_test_scenes import write_scenes
 
-from vidfeat.encoder import PlanChoice
 from vidfeat.heads.protocols import train_and_test
 from vidfeat.heads.selection import HeadOptions
 from vidfeat.labels import read_labels
+from vidfeat.plan_choice import PlanChoice
 from vidfeat.train.run import save_snapshot
 
 TARGETS = {"linear": "at least 95 %", "knn": "at least 90 %"}

@@ -22,9 +22,9 @@ from typing import NamedTuple
 from fights_table import difference_samples, judge
 
 from vidfeat import extract, load_encoder
-from vidfeat.encoder import PlanChoice
 from vidfeat.extract import ExtractOptions
 from vidfeat.labels import Labels, read_labels
+from vidfeat.plan_choice import PlanChoice
 from vidfeat.samples import Samples, collect
 from vidfeat.store import FeatureStore
 from vidfeat.train.network import build_network, save_network

@@ -18,7 +18,7 @@ from vidfeat.errors import VidfeatError
 
 def serve(channel: Connection, memory: mmap.mmap) -> None:
     """Load what the parent names, then embed what it puts into the memory."""
-    from vidfeat.encoder import load_encoder
+    from vidfeat.load import load_encoder
 
     _, recipe, device, batch_shape = channel.recv()
     try:

@@ -60,7 +60,7 @@ class QuerySource:
             FingerprintError: they are other weights.
         """
         if self._encoder is None:
-            from vidfeat.encoder import encoder_from_description
+            from vidfeat.load import encoder_from_description
 
             self._encoder = encoder_from_description(
                 self.index.head.encoder, self.weights, device=self.device
