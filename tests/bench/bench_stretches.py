@@ -79,8 +79,8 @@ def _run(options: argparse.Namespace, work: Path) -> list[Row]:
             same += not is_source and best in group and group[best] == group.get(cut.video)
             own = next((match for match in found if match.video == cut.video), None)
             if own is not None:
-                begin = own.start_seconds - own.query_start_seconds
-                right = abs(begin - cut.start_seconds) <= HOP_FRAMES / cut.fps + 1e-6
+                off = abs(own.start_seconds - cut.start_seconds)
+                right = off <= HOP_FRAMES / cut.fps + 1e-6
                 second += right
                 both += right and is_source
         rows += [

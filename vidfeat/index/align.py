@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 # Pairs of clips whose shift in time is tried: more never changed an answer.
 _TRIED_PAIRS = 24
+# A stretch goes on while pairs are by this part of the best one's way above their level; that many
+# pairs in between may be less (a cut, a flash, a moment out of step).
+_NEARER = 0.1
+_BRIDGED = 2
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,7 @@ def align(
 
     A shift in time pairs each clip of the query with the clip of the video that starts nearest to
     its shifted start. The shift taken is the one whose pairs stand out most above ``levels``; from
-    its best pair on the stretch grows both ways while pairs stay above the middle between their
-    level and the best score.
+    its best pair on the stretch grows both ways while pairs stay nearer than just anything.
 
     Args:
         scores: (Q, N) of the query's clips with the video's.
@@ -129,12 +132,17 @@ def _grow(
 ) -> Aligned:
     values = scores[clips, rows]
     middle = int(values.argmax())
-    good = np.isfinite(values) & (values >= (values[middle] + levels[clips]) / 2)
+    least = levels[clips] + _NEARER * (values[middle] - levels[clips])
+    good = np.flatnonzero(np.isfinite(values) & (values >= least))
     low = high = middle
-    while low > 0 and good[low - 1]:
-        low -= 1
-    while high + 1 < len(values) and good[high + 1]:
-        high += 1
+    for place in good[good < middle][::-1].tolist():
+        if low - place > 1 + _BRIDGED:
+            break
+        low = place
+    for place in good[good > middle].tolist():
+        if place - high > 1 + _BRIDGED:
+            break
+        high = place
     held = slice(low, high + 1)
     return Aligned(
         best=max(best, float(values[middle])),

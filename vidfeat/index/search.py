@@ -2,7 +2,7 @@
 
 Each clip of the query has a best cosine with a video; the video's score is their mean (or the best
 of them). Where the query has several clips, the answer is the stretch of the video that runs in
-step with it, as far as it stays nearer to it than halfway to what is just anything.
+step with it, as far as it stays nearer to it than just anything does.
 """
 
 from __future__ import annotations

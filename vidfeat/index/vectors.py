@@ -78,9 +78,10 @@ class Normalisation:
 def learn(blocks: Iterable[NDArray[Any]], dimension: int, *, whiten: bool) -> Normalisation:
     """The mean of some vectors, and what evens out their spread; only finite rows count.
 
-    A direction of variance v is divided by sqrt(v + v_max / 10,000): far below the
-    largest it is noise, which is not to be made large. (PCA whitening with shrinkage, as Jegou and
-    Chum use it for retrieval, ECCV 2012.)
+    A direction of variance v is divided by sqrt(v + noise): far below the largest variance lies
+    noise, which is not to be made large (PCA whitening with shrinkage, as Jegou and Chum use it for
+    retrieval, ECCV 2012). The fewer vectors for their dimensions, the less is known of small
+    directions, and the more is taken for noise; a handful is hardly more than centred.
 
     Args:
         blocks: (n, D) each; read once.
@@ -102,7 +103,9 @@ def learn(blocks: Iterable[NDArray[Any]], dimension: int, *, whiten: bool) -> No
     covariance = square / max(count, 1) - np.outer(mean, mean)
     variance, directions = np.linalg.eigh(covariance)
     variance = variance.clip(min=0)
-    scale = 1 / np.sqrt(variance + _SHRINK * max(float(variance.max(initial=0)), 1e-30))
+    few = (dimension / max(count, 1)) ** 2
+    noise = _SHRINK * float(variance.max()) + few * float(variance.mean())
+    scale = 1 / np.sqrt(variance + max(noise, 1e-30))
     # Of a size that keeps the usual lengths: only directions matter afterwards.
     scale /= scale.min()
     return Normalisation(mean.astype(np.float32), (directions * scale).astype(np.float32))
