@@ -64,7 +64,9 @@ if TYPE_CHECKING:
     "--actor-cpus", type=int, help="With --engine ray: processors of one of its processes."
 )
 @click.option("--workers", type=int, help="Decode processes.  [default: one a processor]")
-@click.option("--buffer-mb", type=float, default=256.0, show_default=True, help="Decoded ahead.")
+@click.option(
+    "--buffer-mb", type=float, help="Memory for clips decoded ahead.  [default: 32 a process]"
+)
 @click.option(
     "--video-timeout",
     type=float,
@@ -96,10 +98,10 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             paths += read_list(source, separator)
     if not paths and (values["segments"] is None or values["root"] is None):
         raise click.UsageError("no videos were given: name folders or files, or --list FILE", ctx)
-    shard = values.pop("shard")
+    shard, buffer_mb = values.pop("shard"), values.pop("buffer_mb")
     options = ExtractOptions(
         workers=values.pop("workers"),
-        buffer_bytes=int(values.pop("buffer_mb") * (1 << 20)),
+        buffer_bytes=None if buffer_mb is None else int(buffer_mb * (1 << 20)),
         video_timeout=values.pop("video_timeout"),
         dtype=values.pop("dtype"),
         shard=None if shard is None else parse_shard(shard),

@@ -19,7 +19,7 @@ from typing import Any
 
 from vidfeat.assembly import Assembly, AssemblyStats, clips_in_journal
 from vidfeat.decode.inline import decode_inline
-from vidfeat.decode.pool import DEFAULT_BUFFER_BYTES, DEFAULT_TIMEOUT_SECONDS, DecodePool
+from vidfeat.decode.pool import DEFAULT_TIMEOUT_SECONDS, DecodePool
 from vidfeat.decode.tasks import ClipReady, ClipSource, Event, Finished, Started, VideoTask
 from vidfeat.encoder import Encoder
 from vidfeat.errors import NothingDoneError, StoreError, UsageError, VideoError
@@ -47,8 +47,8 @@ class ExtractOptions:
 
     workers: int | None = None
     """Decode processes; None takes one for each processor, 0 decodes in this process."""
-    buffer_bytes: int = DEFAULT_BUFFER_BYTES
-    """Memory for clips decoded ahead."""
+    buffer_bytes: int | None = None
+    """Memory for clips decoded ahead, over all processes; None takes 32 MB a process."""
     video_timeout: float = DEFAULT_TIMEOUT_SECONDS
     """Seconds without a sign of life after which a video is given up."""
     limits: Limits = field(default_factory=Limits)
@@ -64,7 +64,7 @@ class ExtractOptions:
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
             raise UsageError(f"--workers must be 0 or more, not {self.workers}")
-        if self.buffer_bytes < 1:
+        if self.buffer_bytes is not None and self.buffer_bytes < 1:
             raise UsageError("--buffer-mb must be above 0")
         if not self.video_timeout > 0:
             raise UsageError(f"--video-timeout must be above 0, not {self.video_timeout}")

@@ -42,7 +42,7 @@ from vidfeat.decode.tasks import (
 from vidfeat.errors import VideoError
 
 DEFAULT_TIMEOUT_SECONDS = 120.0
-DEFAULT_BUFFER_BYTES = 256 << 20
+BUFFER_BYTES_PER_PROCESS = 32 << 20  # some 50 clips of 16 x 112 x 112
 _ADDRESS_LIMIT = 8 << 30  # of one decode process; generous: frames of 8192 x 8192 fit
 _PIECE_CLIPS = 64  # of a long video: some seconds of decoding, and at most half the slots
 _START_SECONDS = 120.0  # a process that has said nothing since its start, on a machine under load
@@ -167,7 +167,7 @@ class DecodePool:
     Args:
         source: plan, preprocessing and limits of the run.
         workers: how many processes.
-        buffer_bytes: memory for clips decoded ahead, over all processes.
+        buffer_bytes: memory for clips decoded ahead, of all processes; None takes 32 MB for each.
         timeout_seconds: a process that says nothing for so long, though it has slots to write
             into, is taken for hung.
     """
@@ -177,10 +177,12 @@ class DecodePool:
         source: ClipSource,
         workers: int,
         *,
-        buffer_bytes: int = DEFAULT_BUFFER_BYTES,
+        buffer_bytes: int | None = None,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> None:
         clip_bytes = int(np.prod(source.clip_shape))
+        if buffer_bytes is None:
+            buffer_bytes = BUFFER_BYTES_PER_PROCESS * workers
         self.slots = max(2, min(512, buffer_bytes // (workers * clip_bytes)))
         self.stats = PoolStats()
         self._source = source
