@@ -58,6 +58,9 @@ def test_page_and_its_parts(site):
 
 def test_index_and_filters(site):
     found = site.get("/api/index").json()
+    groups = site.get("/api/groups").json()
+    assert groups["names"] == ["no label", "even", "odd"]
+    assert len(groups["groups"]) == 12
     assert (found["videos"], found["labels"]) == (12, [["even", 4], ["odd", 4]])
     assert dict(found["folders"]) == {".": 1, "a": 7, "b": 3, "gone": 1}
     assert site.get("/api/videos").json()["total"] == 12
@@ -365,7 +368,8 @@ def test_cache_keeps_its_cap_and_makes_once(tmp_path):
     assert not [path for path in tmp_path.glob("*/*") if path.read_bytes() == b"half"]
 
 
-def test_map_of_many_clips_keeps_neighbours(tmp_path):
+def test_map_of_many_clips_keeps_neighbours(tmp_path, monkeypatch):
+    monkeypatch.setattr("vidfeat.web.atlas._LANDMARKS", 300)
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((5, 16)) * 3
     rows = []

@@ -27,7 +27,7 @@ def address(tmp_path_factory: pytest.TempPathFactory):
 def talk(address: str, data: bytes) -> bytes:
     """Send bytes as they are, and read until the other side is done."""
     host, port = re.fullmatch(r"http://([\d.]+):(\d+)", address).groups()
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=3) as connection:
         connection.sendall(data)
         parts = []
         try:
@@ -140,6 +140,7 @@ SCHEMA = {
         }
         for path, method, parameters in [
             ("/api/index", "get", []),
+            ("/api/groups", "get", []),
             (
                 "/api/videos",
                 "get",

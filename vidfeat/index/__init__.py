@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from vidfeat.index.folder import copy_index, describe_index, verify_index
 from vidfeat.index.match import Match, Query, SearchOptions
-from vidfeat.index.update import Change, change_index
 from vidfeat.index.video_index import VideoIndex
+
+if TYPE_CHECKING:
+    from vidfeat.index.update import Change as Change
+    from vidfeat.index.update import change_index as change_index
 
 __all__ = [
     "Change",
@@ -18,3 +23,12 @@ __all__ = [
     "describe_index",
     "verify_index",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # What changes an index is not loaded for a search.
+    if name in ("Change", "change_index"):
+        from vidfeat.index import update
+
+        return getattr(update, name)
+    raise AttributeError(f"module 'vidfeat.index' has no attribute {name!r}")

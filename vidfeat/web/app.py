@@ -4,6 +4,7 @@
 ``GET /``                      the page; ``/static/NAME`` its parts
 ``GET /api/index``             sizes, folders, labels
 ``GET /api/videos``            a page of the videos that pass the filters
+``GET /api/groups``            the folder or label of every video, for the map's colours
 ``GET /api/videos/ID``         one video, and whether the browser can play its file
 ``GET /api/search``            answers to a video or upload, or a stretch of it
 ``POST /api/upload``           embed the video in the body, and answer to it
@@ -127,6 +128,7 @@ def create_app(
             route("/static/{name}", _static),
             route("/api/index", _index),
             route("/api/videos", _videos),
+            route("/api/groups", _groups),
             route("/api/videos/{video}", _video),
             route("/api/search", _search),
             Route("/api/upload", upload, methods=["POST"]),
@@ -271,6 +273,11 @@ def _videos(site: Site, request: Request) -> Response:
     return JSONResponse(
         {"total": total, "videos": [site.catalog.describe(row) for row in rows]}, headers=_FRESH
     )
+
+
+def _groups(site: Site, _request: Request) -> Response:
+    names, groups = site.catalog.groups()
+    return JSONResponse({"names": names, "groups": groups}, headers=_FRESH)
 
 
 def _video(site: Site, request: Request) -> Response:

@@ -104,6 +104,13 @@ class Catalog:
         counted.pop("", None)
         return sorted(counted.items())
 
+    def groups(self) -> tuple[list[str], list[int]]:
+        """Names, and the number of each video's own: labels where there are some, or folders."""
+        column = self._labels if self.labels else self._folders
+        names = sorted(set(column[self.shown].tolist()))
+        number = {name: place for place, name in enumerate(names)}
+        return [name or "no label" for name in names], [number.get(name, 0) for name in column]
+
     def allowed(self, folder: str, label: str, text: str = "") -> NDArray[np.bool_] | None:
         """Which videos pass the filters; None for all. A folder stands for all below it."""
         if not folder and not label and not text:

@@ -366,17 +366,8 @@ let grouping = null;
 
 async function groups() {
   if (grouping) return grouping;
-  const byLabel = site.labels.length > 0;
-  const list = byLabel ? site.labels : site.folders;
-  const names = list.map(([name]) => name);
-  const of = new Map();
-  for (let first = 0; ; first += 500) {
-    const { total, videos } = await ask(`/api/videos?first=${first}&count=500`);
-    for (const video of videos) of.set(video.id, names.indexOf(byLabel ? video.label : video.folder));
-    if (first + 500 >= total) break;
-  }
-  if ([...of.values()].includes(-1)) names.push(byLabel ? "no label" : "other");
-  grouping = { names, of: (id) => { const group = of.get(id) ?? -1; return group < 0 ? names.length - 1 : group; } };
+  const { names, groups: numbers } = await ask("/api/groups");
+  grouping = { names, of: (id) => numbers[id] ?? 0 };
   return grouping;
 }
 
