@@ -14,6 +14,7 @@ Method = Literal["tsne", "pca"]
 # t-SNE takes minutes beyond this many points, and a picture cannot show more.
 MOST_POINTS = 2000
 FEWEST_POINTS_FOR_TSNE = 12
+_FEW_POINTS = 250
 
 
 def project(
@@ -50,5 +51,9 @@ def project(
 
     perplexity = min(30.0, (count - 1) / 3)
     scaled = points / points[:, 0].std()
-    made = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(scaled)
+    # Few points are done exactly and without threads, which on busy cores wait for each other.
+    way = "exact" if count <= _FEW_POINTS else "barnes_hut"
+    made = TSNE(2, perplexity=perplexity, init="pca", method=way, random_state=seed).fit_transform(
+        scaled
+    )
     return np.asarray(made, dtype=np.float32)
