@@ -39,6 +39,9 @@ FLAGS = (
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
 )
+# A browser on two busy cores takes its time: these run with `make slow`.
+pytestmark = pytest.mark.slow
+
 SIZES = {"wide": (1360, 860), "narrow": (400, 800)}
 NAMES = ["a/v0.mp4", "b/v1.mp4", "a/v2.mp4", "b/v3.mp4", "b/v4.mp4", "a/v5.mp4", "b/old.avi"]
 
