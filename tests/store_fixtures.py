@@ -98,3 +98,16 @@ def datasets_of(path: Path) -> dict[str, Any]:
         file.visititems(visit)
         found["attributes"] = {k: v for k, v in file.attrs.items() if k != "created"}
     return found
+
+
+def arrays_of(path: Path) -> dict[str, Any]:
+    """All datasets of a feature file as arrays, by plain h5py."""
+    found: dict[str, Any] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = item[...]
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+    return found

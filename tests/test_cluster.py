@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from store_fixtures import arrays_of
 from video_assets import render, x264
 
 from vidfeat.cli import cli
@@ -246,20 +247,9 @@ def calm(rendered: Path, encoder: Encoder, tmp_path_factory: pytest.TempPathFact
     return output
 
 
-def datasets(path: Path) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
-    with h5py.File(path) as file:
-        file.visititems(
-            lambda name, item: (
-                found.__setitem__(name, item[...]) if isinstance(item, h5py.Dataset) else None
-            )
-        )
-    return found
-
-
 def assert_same(path: Path, other: Path) -> None:
     """Equal but for rounding: other batches give other last digits."""
-    mine, theirs = datasets(path), datasets(other)
+    mine, theirs = arrays_of(path), arrays_of(other)
     assert mine.keys() == theirs.keys()
     assert np.allclose(mine.pop("vectors"), theirs.pop("vectors"), rtol=1e-5, atol=1e-6)
     for name, values in mine.items():

@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from store_fixtures import arrays_of
 from video_assets import render, x264
 
 from vidfeat.encoder import Encoder
@@ -50,20 +51,8 @@ def videos(rendered: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(rendered, tmp_path / "videos"))
 
 
-def datasets(path: Path) -> dict[str, np.ndarray]:
-    """All datasets of a feature file, by plain h5py."""
-    found: dict[str, np.ndarray] = {}
-    with h5py.File(path) as file:
-        file.visititems(
-            lambda name, item: (
-                found.__setitem__(name, item[...]) if isinstance(item, h5py.Dataset) else None
-            )
-        )
-    return found
-
-
 def assert_equal(path: Path, other: Path) -> None:
-    mine, theirs = datasets(path), datasets(other)
+    mine, theirs = arrays_of(path), arrays_of(other)
     assert mine.keys() == theirs.keys()
     for name, values in mine.items():
         assert np.array_equal(values, theirs[name]), name
@@ -106,10 +95,10 @@ def test_workers_and_memory_change_nothing(encoder: Encoder, videos: Path, tmp_p
 
 def test_the_second_run_reads_nothing(encoder: Encoder, videos: Path, tmp_path: Path) -> None:
     extract(videos, tmp_path / "f.h5", encoder)
-    before = datasets(tmp_path / "f.h5")
+    before = arrays_of(tmp_path / "f.h5")
     report = extract(videos, tmp_path / "f.h5", encoder)
     assert (report.videos_reused, report.clips_encoded, report.clips) == (5, 0, 38)
-    after = datasets(tmp_path / "f.h5")
+    after = arrays_of(tmp_path / "f.h5")
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
@@ -122,7 +111,7 @@ def test_new_changed_and_vanished_videos(encoder: Encoder, videos: Path, tmp_pat
     assert (report.videos, report.videos_reused, report.videos_dropped) == (5, 3, 1)
     assert report.clips_encoded == 4 + 2
     extract(videos, tmp_path / "fresh.h5", encoder)
-    mine, fresh = datasets(tmp_path / "f.h5"), datasets(tmp_path / "fresh.h5")
+    mine, fresh = arrays_of(tmp_path / "f.h5"), arrays_of(tmp_path / "fresh.h5")
     assert np.allclose(mine.pop("vectors"), fresh.pop("vectors"), rtol=1e-5, atol=1e-6)
     assert all(np.array_equal(mine[name], fresh[name]) for name in mine)
 
@@ -215,7 +204,7 @@ def test_shards_merge_into_the_whole(encoder: Encoder, videos: Path, tmp_path: P
         extract(videos, shard, encoder, options=ExtractOptions(shard=(k, 3)))
     merge_stores(shards, tmp_path / "merged.h5")
     extract(videos, tmp_path / "whole.h5", encoder)
-    mine, whole = datasets(tmp_path / "merged.h5"), datasets(tmp_path / "whole.h5")
+    mine, whole = arrays_of(tmp_path / "merged.h5"), arrays_of(tmp_path / "whole.h5")
     assert np.allclose(mine.pop("vectors"), whole.pop("vectors"), rtol=1e-5, atol=1e-6)
     assert all(np.array_equal(mine[name], whole[name]) for name in mine)
 

@@ -12,7 +12,7 @@ LONGEST_VALUE = 60  # characters shown of a value
 
 def settings_that_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One text a differing setting, nested ones by dotted names: ``plan.frames was 16, is 8``."""
-    old, new = _flat("", before), _flat("", now)
+    old, new = flat_settings(before), flat_settings(now)
     return [
         f"{name} was {_shown(old, name)}, is {_shown(new, name)}"
         for name in dict.fromkeys([*old, *new])
@@ -20,12 +20,14 @@ def settings_that_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> l
     ]
 
 
-def _flat(prefix: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {prefix: list(value) if isinstance(value, tuple) else value}
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings by dotted names: ``{"plan": {"frames": 16}}`` is ``{"plan.frames": 16}``."""
     flat: dict[str, Any] = {}
-    for name, part in value.items():
-        flat |= _flat(f"{prefix}.{name}" if prefix else str(name), part)
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": part for inner, part in flat_settings(value).items()}
+        else:
+            flat[name] = list(value) if isinstance(value, tuple) else value
     return flat
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from vidfeat.differences import settings_that_differ
 from vidfeat.errors import DataError, FingerprintError, UsageError
 from vidfeat.files import canonical_json
 
@@ -164,33 +165,11 @@ def require_same_run(
 
 
 def _difference(found: RunIdentity, wanted: RunIdentity) -> str:
-    before, now = flat_settings(found.encoder), flat_settings(wanted.encoder)
-    before |= {"dtype": found.dtype, "dimension": found.dimension}
-    now |= {"dtype": wanted.dtype, "dimension": wanted.dimension}
-    absent = object()
-    told = [
-        f"{key} was {_shown(before.get(key, absent), absent)}, "
-        f"is {_shown(now.get(key, absent), absent)}"
-        for key in [*before, *(key for key in now if key not in before)]
-        if before.get(key, absent) != now.get(key, absent)
-    ]
+    told = settings_that_differ(
+        {**found.encoder, "dtype": found.dtype, "dimension": found.dimension},
+        {**wanted.encoder, "dtype": wanted.dtype, "dimension": wanted.dimension},
+    )
     if not told:  # the same words, other tensors
         told = [f"run_fingerprint was {found.run_fingerprint}, is {wanted.run_fingerprint}"]
     more = f" and {len(told) - 6} more" if len(told) > 6 else ""
     return "; ".join(told[:6]) + more
-
-
-def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings by dotted names: ``{"plan": {"frames": 16}}`` is ``{"plan.frames": 16}``."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": part for inner, part in flat_settings(value).items()}
-        else:
-            flat[name] = list(value) if isinstance(value, tuple) else value
-    return flat
-
-
-def _shown(value: Any, absent: object) -> str:
-    text = "not set" if value is absent else canonical_json(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

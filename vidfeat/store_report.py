@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vidfeat.records import flat_settings
+from vidfeat.differences import flat_settings
 from vidfeat.store import FORMAT_VERSION, FeatureStore
 
 _ERRORS_SHOWN = 5
