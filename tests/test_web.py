@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.index_fixtures import embeddings, identity, record, video_vectors
-from vidfeat.errors import UsageError
+from vidfeat.errors import UsageError, VideoError
 from vidfeat.index import VideoIndex
 from vidfeat.store_write import write_store
 
@@ -23,7 +23,7 @@ from vidfeat.web.atlas import map_points
 from vidfeat.web.cache import Cache
 from vidfeat.web.catalog import Catalog
 from vidfeat.web.guard import host_name
-from vidfeat.web.transcode import browser_type, transcode
+from vidfeat.web.transcode import browser_type, transcode, transcode_apart
 
 BASE = "http://127.0.0.1:8765"
 
@@ -158,8 +158,34 @@ def test_upload_finds_its_source(site):
     part = site.get(f"/api/search?upload={token}&start=0.4&end=0.9").json()
     assert part["results"][0]["path"] == "b/v3.mp4"
     assert abs(part["results"][0]["start"] - 0.4) <= 0.2
-    assert site.get(f"/thumb/u{token}?t=0.1").status_code == 200
+    assert site.get(f"/thumb/u{token}?t=0.1").status_code == 404
     assert site.get(f"/clip/u{token}?start=0&end=1").status_code == 200
+
+
+def test_transcoding_apart_is_the_same_and_survives_its_process(site, tmp_path, monkeypatch):
+    source = site.folder / "videos/a/old.avi"
+    transcode(source, tmp_path / "here.mp4", 0.5, 1.0)
+    transcode_apart(source, tmp_path / "apart.mp4", 0.5, 1.0)
+    assert (tmp_path / "apart.mp4").read_bytes() == (tmp_path / "here.mp4").read_bytes()
+    (tmp_path / "text.upload").write_bytes(SECRET)
+    with pytest.raises(VideoError) as failed:
+        transcode_apart(tmp_path / "text.upload", tmp_path / "no.mp4", 0, 1)
+    assert failed.value.kind in ("unreadable", "not_video")
+    dying = tmp_path / "dies"
+    dying.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    dying.chmod(0o755)
+    monkeypatch.setattr("vidfeat.web.transcode.sys.executable", str(dying))
+    with pytest.raises(VideoError) as crashed:
+        transcode_apart(source, tmp_path / "no.mp4", 0, 1)
+    assert crashed.value.kind == "crashed"
+
+
+def test_groups_tell_which_videos_pass(site):
+    everything = site.get("/api/groups").json()
+    assert everything["shown"] is None
+    found = site.get("/api/groups?folder=b&text=v3").json()
+    assert found["names"] == everything["names"]
+    assert [n for n, held in enumerate(found["shown"]) if held] == [number_of(site, "b/v3.mp4")]
 
 
 @pytest.mark.parametrize("data", [b"", b"not a video", b"#EXTM3U\nhttp://127.0.0.1/a.ts\n"])

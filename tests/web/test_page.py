@@ -187,9 +187,10 @@ def test_avi_plays(page, site):
     )
 
 
-def test_search_by_a_stretch(page, site):
+@pytest.mark.parametrize("size", SIZES)
+def test_search_by_a_stretch(page, site, size, tmp_path):
     number = number_of(site, "a/v2.mp4")
-    page.open(f"#v={number}")
+    page.open(f"#v={number}", size)
     page.tiles(6)
     until(lambda: page.js("return document.getElementById('player').duration > 0"), "the player")
     track = page.one("#track")
@@ -206,6 +207,7 @@ def test_search_by_a_stretch(page, site):
     until(lambda: "s=" in page.js("return location.hash"), "the stretch in the address")
     until(lambda: "0:01.0" in page.status() or "0:00.8" in page.status(), "results")
     assert page.one("#whole").is_displayed()
+    page.shot(tmp_path, f"stretch-{size}")
     # The keys I and O do the same where it plays.
     page.js("const p = document.getElementById('player'); p.pause(); p.currentTime = 0.5")
     until(lambda: page.js("return !document.getElementById('player').seeking"), "the seek")
@@ -276,7 +278,7 @@ def test_filters_and_keys(page):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_map(page, site, size):
+def test_map(page, site, size, tmp_path):
     page.open("#map", size)
     until(lambda: page.js("return window.clipMap && clipMap.state") == "ready", "the map", 120)
     assert page.js("return clipMap.count") == len(site.index)
@@ -302,6 +304,21 @@ def test_map(page, site, size):
     page.js("clipMap.zoom(2)")
     assert page.js("return clipMap.scale") > before[1]
     page.js("clipMap.showAll()")
+    # A filter holds here too: what does not pass is faint, and is not pointed at.
+    here = "clipMap.nearest(...arguments.map((value) => value * clipMap.ratio))"
+    assert page.js(f"return {here}", place[1], place[2]) >= 0
+    choose = "const f = document.getElementById('label'); f.value = arguments[0]; f.onchange()"
+    page.js(choose, "odd")
+    until(lambda: page.js("return clipMap.someOut"), "the filter on the map")
+    passed = page.js(
+        "return [...new Set([...clipMap.video].filter((_, i) => !clipMap.out[i]))].sort()"
+    )
+    odd = ["b/v1.mp4", "b/v3.mp4", "a/v5.mp4"]
+    assert passed == sorted(number_of(site, path) for path in odd)
+    page.shot(tmp_path, f"map-filtered-{size}")
+    page.js(choose, "")
+    until(lambda: not page.js("return clipMap.someOut"), "no filter")
+    page.shot(tmp_path, f"map-{size}")
     ActionChains(page.browser).move_to_element_with_offset(canvas, across, down).click().perform()
     until(lambda: "like" in page.status(), "the search from the map")
     assert "s=" in page.js("return location.hash")

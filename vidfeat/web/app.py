@@ -4,7 +4,8 @@
 ``GET /``                      the page; ``/static/NAME`` its parts
 ``GET /api/index``             sizes, folders, labels
 ``GET /api/videos``            a page of the videos that pass the filters
-``GET /api/groups``            the folder or label of every video, for the map's colours
+``GET /api/groups``            the folder or label of every video, for the map's colours, and
+                               which pass the filters
 ``GET /api/videos/ID``         one video, and whether the browser can play its file
 ``GET /api/search``            answers to a video or upload, or a stretch of it
 ``POST /api/upload``           embed the video in the body, and answer to it
@@ -49,7 +50,7 @@ from vidfeat.web.atlas import MapMaker
 from vidfeat.web.cache import Cache
 from vidfeat.web.catalog import Catalog, MediaFile
 from vidfeat.web.guard import Guard
-from vidfeat.web.transcode import MOST_SECONDS, browser_type, transcode
+from vidfeat.web.transcode import MOST_SECONDS, browser_type, transcode, transcode_apart
 from vidfeat.web.uploads import TooLargeError, Upload, Uploads
 
 STATIC = {
@@ -204,11 +205,14 @@ def _known_video(site: Site, number: int) -> int:
     return number
 
 
+def _is_upload(request: Request) -> bool:
+    return bool(request.path_params["video"].startswith("u"))
+
+
 def _source(site: Site, request: Request) -> MediaFile:
     """The file of a video or of an upload."""
-    text = request.path_params["video"]
-    if text.startswith("u"):
-        upload = site.uploads.get(text[1:])
+    if _is_upload(request):
+        upload = site.uploads.get(request.path_params["video"][1:])
         if upload is None:
             raise StoreError("there is no such upload any more: drop the file again")
         return MediaFile(upload.path, upload.path.stat())
@@ -220,6 +224,10 @@ def _source(site: Site, request: Request) -> MediaFile:
 
 def _filters(request: Request) -> dict[str, str]:
     return {name: request.query_params.get(name, "")[:500] for name in ("folder", "label")}
+
+
+def _text(request: Request) -> str:
+    return request.query_params.get("text", "")[:500]
 
 
 # ---------------------------------------------------------------------- the page
@@ -267,17 +275,18 @@ def _index(site: Site, _request: Request) -> Response:
 def _videos(site: Site, request: Request) -> Response:
     first = _integer(request, "first", 0, 0, 1 << 31)
     count = _integer(request, "count", 60, 1, MOST_LISTED)
-    text = request.query_params.get("text", "")[:500]
-    allowed = site.catalog.allowed(**_filters(request), text=text)
+    allowed = site.catalog.allowed(**_filters(request), text=_text(request))
     total, rows = site.catalog.page(first, count, allowed)
     return JSONResponse(
         {"total": total, "videos": [site.catalog.describe(row) for row in rows]}, headers=_FRESH
     )
 
 
-def _groups(site: Site, _request: Request) -> Response:
+def _groups(site: Site, request: Request) -> Response:
     names, groups = site.catalog.groups()
-    return JSONResponse({"names": names, "groups": groups}, headers=_FRESH)
+    allowed = site.catalog.allowed(**_filters(request), text=_text(request))
+    shown = None if allowed is None else allowed.astype(int).tolist()
+    return JSONResponse({"names": names, "groups": groups, "shown": shown}, headers=_FRESH)
 
 
 def _video(site: Site, request: Request) -> Response:
@@ -394,6 +403,8 @@ async def _upload(site: Site, request: Request) -> Response:
 
 
 def _thumb(site: Site, request: Request) -> Response:
+    if _is_upload(request):
+        raise StoreError("there is no such picture")
     file = _source(site, request)
     second = round(_seconds(request, "t") or 0.0, 1)
 
@@ -424,9 +435,12 @@ def _clip(site: Site, request: Request) -> Response:
     if end <= start:
         raise UsageError(f"the stretch {start:g} to {end:g} s is empty")
 
+    # A dropped file is a stranger's: whatever reads it may die of it.
+    write = transcode_apart if _is_upload(request) else transcode
+
     def make(path: Path) -> None:
         with site.work:
-            transcode(file.path, path, start, end)
+            write(file.path, path, start, end)
 
     path = site.cache.get(f"clip\0{file.key}\0{start:.3f}\0{end:.3f}", ".mp4", make)
     return _file(path, "video/mp4")

@@ -1,11 +1,15 @@
 """A stretch of any video as an MP4 that every browser plays: H.264, small, no sound.
 
 What a browser plays by itself is told by container and codec; everything else (the AVI files of
-UCF101 and HMDB51, MPEG-2, HEVC) comes this way, a stretch at a time.
+UCF101 and HMDB51, MPEG-2, HEVC) comes this way, a stretch at a time. Files of strangers go
+through ``python -m vidfeat.web.transcode``, a process that may die of them.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 MOST_SECONDS = 60.0
 MOST_HEIGHT = 480
 _MOST_RATE = 30
+_TIMEOUT_SECONDS = 120.0
+_FAILED = 3
 
 _PLAYED: dict[str, tuple[str, set[str]]] = {
     "mov": ("video/mp4", {"h264", "av1", "vp9"}),
@@ -104,6 +110,30 @@ def transcode(source: Path, target: Path, start_seconds: float, end_seconds: flo
             return
 
 
+def transcode_apart(source: Path, target: Path, start_seconds: float, end_seconds: float) -> None:
+    """The same in a process of its own, for a file that may crash a decoder.
+
+    Raises:
+        VideoError: the video cannot be read there, or the process died of it.
+    """
+    command = [sys.executable, "-m", "vidfeat.web.transcode", str(source), str(target)]
+    try:
+        done = subprocess.run(
+            [*command, repr(start_seconds), repr(end_seconds)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise VideoError("it could not be transcoded in time", kind="timeout") from None
+    if done.returncode == _FAILED:
+        said = json.loads(done.stdout)
+        raise VideoError(said["message"], kind=said["kind"])
+    if done.returncode:
+        raise VideoError("a decoder broke down over it", kind="crashed")
+
+
 def _positions(
     timeline: Timeline, start_seconds: float, end_seconds: float
 ) -> tuple[list[int], Fraction]:
@@ -134,3 +164,18 @@ def _upright(
     if turned:
         frame = av.VideoFrame.from_ndarray(to_rgb(frame), format="rgb24")
     return scaler.reformat(frame, width=width, height=height, format="yuv420p")
+
+
+def main(arguments: list[str]) -> int:
+    """Transcode one stretch; what is wrong with the video goes to standard output."""
+    source, target, start, end = arguments
+    try:
+        transcode(Path(source), Path(target), float(start), float(end))
+    except VideoError as error:
+        print(json.dumps({"message": str(error), "kind": error.kind}))
+        return _FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

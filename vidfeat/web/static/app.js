@@ -37,6 +37,13 @@ const filters = () => {
   return wanted;
 };
 
+// The list and the map also go by the name; answers to a search do not.
+const listFilters = () => {
+  const wanted = filters();
+  if ($("text").value) wanted.set("text", $("text").value);
+  return wanted;
+};
+
 function say(text, isError = false) {
   $("status").textContent = text;
   $("status").classList.toggle("error", isError);
@@ -110,8 +117,7 @@ async function more() {
   if (listing.loading || query || !$("map").hidden || listing.first >= listing.total) return;
   const { token } = listing;
   listing.loading = true;
-  const wanted = filters();
-  if ($("text").value) wanted.set("text", $("text").value);
+  const wanted = listFilters();
   wanted.set("first", listing.first);
   wanted.set("count", PAGE);
   try {
@@ -155,7 +161,7 @@ async function openQuery(id, upload, start, end, mine) {
   $("about-more").textContent = [next.folder && next.folder !== "." ? next.folder : "", next.label, next.duration ? clock(next.duration) : "", next.width ? `${next.width} × ${next.height}` : ""].filter(Boolean).join(" · ");
   document.title = `${next.name} · vidfeat`;
   choose(start !== null || end !== null ? [start ?? 0, end ?? next.duration] : null);
-  if (same) { if (start !== null) seekTo($("player"), start); return; }
+  if (same) { if (start !== null) seekTo($("player"), start, span()); return; }
   $("stage-note").hidden = !next.missing;
   $("stage-note").textContent = next.missing ? "The file of this video is missing." : "";
   if (next.missing) { stop($("player")); return; }
@@ -259,7 +265,7 @@ function listenTrack() {
   });
   const up = (event) => {
     if (anchor === null) return;
-    if (Math.abs(event.clientX - began) < 4) seekTo($("player"), second(event));
+    if (Math.abs(event.clientX - began) < 4) seekTo($("player"), second(event), span());
     else if (stretch && stretch[1] - stretch[0] < 0.04) choose(null);
     anchor = null;
   };
@@ -271,7 +277,7 @@ function listenTrack() {
     event.preventDefault();
     event.stopPropagation();
     if (event.shiftKey && stretch) choose([stretch[0], Math.min(span(), Math.max(stretch[0] + 0.1, stretch[1] + step))]);
-    else seekTo($("player"), Math.max(0, at($("player")) + step));
+    else seekTo($("player"), Math.max(0, at($("player")) + step), span());
   });
   const typed = () => {
     const from = $("from").value === "" ? 0 : Number($("from").value);
@@ -362,13 +368,9 @@ function listenDrop() {
 
 // ---------------------------------------------------------------- the map's groups
 
-let grouping = null;
-
 async function groups() {
-  if (grouping) return grouping;
-  const { names, groups: numbers } = await ask("/api/groups");
-  grouping = { names, of: (id) => numbers[id] ?? 0 };
-  return grouping;
+  const { names, groups: numbers, shown } = await ask(`/api/groups?${listFilters()}`);
+  return { names, of: (id) => numbers[id] ?? 0, shown: (id) => !shown || shown[id] === 1 };
 }
 
 // ---------------------------------------------------------------- keys, and the start
@@ -423,7 +425,7 @@ async function begin() {
   let typing = 0;
   $("text").oninput = () => {
     clearTimeout(typing);
-    typing = setTimeout(() => { if (query || !$("map").hidden) go({}); else restart(); }, 150);
+    typing = setTimeout(() => { if (!$("map").hidden) route(); else if (query) go({}); else restart(); }, 150);
   };
   $("folder").onchange = $("label").onchange = route;
   $("home").onclick = (event) => { event.preventDefault(); $("text").value = ""; go({}); };

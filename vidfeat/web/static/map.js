@@ -94,16 +94,18 @@ export class ClipMap {
     return Math.min(CELLS - 1, Math.max(0, Math.floor((value + 1.4) / 2.8 * CELLS)));
   }
 
-  // groupOf answers { names: [...], of: (video) => index }
+  // groupOf answers { names: [...], of: (video) => index, shown: (video) => passes the filters }
   async color() {
-    const { names, of } = await this.groupOf();
+    const turn = this.turn = (this.turn ?? 0) + 1;
+    const { names, of, shown } = await this.groupOf();
+    if (turn !== this.turn) return;
     this.groups = new Uint16Array(this.count);
-    const cache = new Map();
+    this.out = new Uint8Array(this.count);
     for (let i = 0; i < this.count; i++) {
-      const id = this.video[i];
-      if (!cache.has(id)) cache.set(id, of(id));
-      this.groups[i] = cache.get(id);
+      this.groups[i] = of(this.video[i]);
+      this.out[i] = shown(this.video[i]) ? 0 : 1;
     }
+    this.someOut = this.out.includes(1);
     this.names = names;
     this.palette();
     this.draw();
@@ -202,14 +204,16 @@ export class ClipMap {
     const half = size >> 1;
     const right = width - size;
     const bottom = height - size;
-    const off = this.off.size ? this.off : null;
+    const faded = this.fading();
     pixels.fill(this.back);
-    for (let i = 0; i < count; i++) {
+    // Faint points first, so that they hide none of the others.
+    for (let n = faded ? 0 : count; n < 2 * count; n++) {
+      const i = n < count ? n : n - count;
+      if (faded && faded[i] !== (n < count ? 1 : 0)) continue;
       const column = (x[i] * scale + left - half) | 0;
       const row = (y[i] * scale + top - half) | 0;
       if (column < 0 || row < 0 || column >= right || row >= bottom) continue;
-      const group = groups[i];
-      const color = off && off.has(group) ? faint : colors[group];
+      const color = n < count ? faint : colors[groups[i]];
       let at = row * width + column;
       for (let down = 0; down < size; down++, at += width) {
         const cut = down === 0 || down === size - 1 ? corner : 0;
@@ -218,6 +222,12 @@ export class ClipMap {
     }
     this.context.putImageData(this.image, 0, 0);
     this.rings();
+  }
+
+  // Which points stand back: switched off in the legend, or filtered out. Null for none.
+  fading() {
+    if (!this.off.size) return this.someOut ? this.out : null;
+    return this.out.map((out, i) => out || (this.off.has(this.groups[i]) ? 1 : 0));
   }
 
   rings() {
@@ -236,7 +246,7 @@ export class ClipMap {
 
   // The point nearest to a place on the canvas, -1 where none is within reach.
   nearest(column, row) {
-    if (!this.count) return -1;
+    if (!this.count || !this.groups) return -1;
     const reach = REACH * this.ratio;
     const low = (at, from) => this.cellOf((at - reach - from) / this.scale);
     const high = (at, from) => this.cellOf((at + reach - from) / this.scale);
@@ -250,7 +260,7 @@ export class ClipMap {
           const dx = this.x[i] * this.scale + this.left - column;
           const dy = this.y[i] * this.scale + this.top - row;
           const distance = dx * dx + dy * dy;
-          if (distance < least && !this.off.has(this.groups[i])) { least = distance; best = i; }
+          if (distance < least && !this.out[i] && !this.off.has(this.groups[i])) { least = distance; best = i; }
         }
       }
     }

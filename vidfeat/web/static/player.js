@@ -70,11 +70,17 @@ export function stop(element) {
 
 export const at = (element) => element.currentTime + (element.vidfeat?.offset ?? 0);
 
-export function seekTo(element, seconds) {
+// `length`, of the whole video, lets a place outside of the stretch that is there be fetched too.
+export function seekTo(element, seconds, length = 0) {
   const state = element.vidfeat;
   if (!state) return;
   const own = seconds - state.offset;
   if (own >= 0 && (!Number.isFinite(element.duration) || own <= element.duration + 0.05)) {
     element.currentTime = own;
+  } else if (length && !state.source.playable) {
+    const from = Math.max(0, Math.min(seconds, length) - 5);
+    load(element, state.source, from, Math.min(length, from + 60), { loop: state.loop });
+    element.addEventListener("loadedmetadata", () => seekTo(element, seconds), { once: true });
+    element.play().catch(() => {});
   }
 }
