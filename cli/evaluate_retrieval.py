@@ -24,7 +24,13 @@ import click
 @click.option(
     "--lists", type=click.Path(path_type=Path), metavar="DIR", help="The official split files."
 )
-@click.option("--split", default=1, show_default=True, help="Which official split: 1, 2 or 3.")
+@click.option(
+    "--split",
+    type=click.Choice(["1", "2", "3", "all"]),
+    default="1",
+    show_default=True,
+    help="Which official split; the literature reports the first.",
+)
 @click.option("--center", is_flag=True, help="Subtract the mean of the gallery from all vectors.")
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors that cannot be compared.")
 @click.option("--json", "as_json", is_flag=True, help="One object, for programs.")
@@ -33,7 +39,7 @@ def command(
     labels: Path | None,
     dataset: str | None,
     lists: Path | None,
-    split: int,
+    split: str,
     center: bool,
     skip_bad_rows: bool,
     as_json: bool,
@@ -43,7 +49,7 @@ def command(
     FEATURES holds both parts, ten clips a video: vidfeat extract --clips 10.
     """
     from vidfeat.labels import labels_from_split, read_labels
-    from vidfeat.retrieval_protocol import evaluate_retrieval
+    from vidfeat.retrieval_protocol import evaluate_retrieval, mean_scores
     from vidfeat.store import FeatureStore
 
     if (labels is None) == (dataset is None):
@@ -52,21 +58,34 @@ def command(
         if dataset is not None:
             if lists is None:
                 raise click.UsageError("--dataset needs --lists DIR, the folder of its split files")
-            found = labels_from_split(dataset, lists, split, store.paths)
+            numbers = (1, 2, 3) if split == "all" else (int(split),)
+            found = [labels_from_split(dataset, lists, n, store.paths) for n in numbers]
         else:
             assert labels is not None
-            found = read_labels(labels)
-        scores = evaluate_retrieval(store, found, center=center, skip_bad_rows=skip_bad_rows)
+            found = [read_labels(labels)]
+        scores = [
+            evaluate_retrieval(store, one, center=center, skip_bad_rows=skip_bad_rows)
+            for one in found
+        ]
     if as_json:
         import json
 
-        click.echo(json.dumps(scores.to_dict(), indent=2))
+        value = scores[0].to_dict()
+        if len(scores) > 1:
+            value = mean_scores(scores) | {"splits": [one.to_dict() for one in scores]}
+        click.echo(json.dumps(value, indent=2))
         return
-    for note in scores.notes:
+    for note in dict.fromkeys(note for one in scores for note in one.notes):
         click.echo(f"note: {note}", err=True)
-    click.echo(scores.variant)
-    click.echo("".join(f"{f'R@{k}':>8}" for k in scores.recall) + f"{'mAP':>8}")
-    click.echo(
-        "".join(f"{100 * value:>8.1f}" for value in scores.recall.values())
-        + f"{100 * scores.mean_average_precision:>8.1f}"
-    )
+    for one in scores:
+        click.echo(one.variant)
+    click.echo("".join(f"{f'R@{k}':>8}" for k in scores[0].recall) + f"{'mAP':>8}")
+    for one in scores:
+        _print_line(list(one.recall.values()), one.mean_average_precision)
+    if len(scores) > 1:
+        mean = mean_scores(scores)
+        _print_line(list(mean["recall"].values()), mean["mean_average_precision"], "  mean")
+
+
+def _print_line(recall: list[float], precision: float, name: str = "") -> None:
+    click.echo("".join(f"{100 * value:>8.1f}" for value in [*recall, precision]) + name)

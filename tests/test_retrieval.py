@@ -251,6 +251,35 @@ def test_official_split_has_all_its_videos(tmp_path, shared_data):
     assert scores["recall"]["1"] < 0.05
 
 
+def test_all_official_splits_and_their_mean(tmp_path):
+    names = [
+        f"{kind}/v_{kind}_g{n:02d}_c01.avi" for kind in ("Archery", "Bowling") for n in range(9)
+    ]
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "classInd.txt").write_text("1 Archery\n2 Bowling\n")
+    for split in range(3):
+        held = [name for n, name in enumerate(names) if n % 3 == split]
+        rest = [name for name in names if name not in held]
+        (lists / f"testlist0{split + 1}.txt").write_text("\n".join(held))
+        lines = [f"{name} {1 + (name[0] == 'B')}" for name in rest]
+        (lists / f"trainlist0{split + 1}.txt").write_text("\n".join(lines))
+    rng = np.random.default_rng(0)
+    rows = [
+        (record(name, 10), embeddings(rng.standard_normal((10, 8)).astype(np.float32)))
+        for name in names
+    ]
+    write_store(tmp_path / "f.h5", identity(8), rows)
+    options = ["evaluate-retrieval", tmp_path / "f.h5", "--dataset", "ucf101", "--lists", lists]
+    found = json.loads(run(*options, "--split", "all", "--json"))
+    alone = [json.loads(run(*options, "--split", n, "--json")) for n in (1, 2, 3)]
+    assert found["splits"] == alone
+    assert found["recall"]["1"] == pytest.approx(np.mean([one["recall"]["1"] for one in alone]))
+    table = run(*options, "--split", "all").splitlines()
+    assert table[-1].endswith("mean")
+    assert [len(line.split()) for line in table[-4:-1]] == [6, 6, 6]
+
+
 # ---------------------------------------------------------------------- commands
 
 

@@ -116,6 +116,16 @@ def evaluate_retrieval(
     )
 
 
+def mean_scores(scores: Sequence[RetrievalScores]) -> dict[str, Any]:
+    """Recall and mAP averaged over splits, each split counting the same, as papers average them."""
+    return {
+        "recall": {
+            str(k): float(np.mean([one.recall[k] for one in scores])) for k in scores[0].recall
+        },
+        "mean_average_precision": float(np.mean([one.mean_average_precision for one in scores])),
+    }
+
+
 def _directions(
     pooled: NDArray[np.float32],
     part: NDArray[np.int64],
