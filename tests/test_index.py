@@ -448,6 +448,12 @@ def test_add_update_and_remove(features, index, tmp_path):
     assert VideoIndex(index).head.generation == opened.head.generation
 
 
+def test_videos_of_another_root_are_told_of(index, tmp_path):
+    more = write_features(tmp_path / "more.h5", ["z/new.mp4"], first_seed=700, root="/elsewhere")
+    with pytest.warns(UserWarning, match="below /elsewhere"):
+        assert change_index(index, add=[more]).added == ["z/new.mp4"]
+
+
 def test_added_is_as_if_built_at_once(tmp_path):
     parts = [
         write_features(

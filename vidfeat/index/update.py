@@ -328,6 +328,13 @@ class _Writer:
                 f"{self.index.path}: the vectors can be compared, their spacing may differ",
                 stacklevel=3,
             )
+        if store.source_root != head.source_root:
+            warnings.warn(
+                f"the videos of {store.path} lie below {store.source_root}, those of "
+                f"{self.index.path} below {head.source_root}: pictures and playback look for all "
+                "of them below one root, so extract with --root where both lie",
+                stacklevel=3,
+            )
         taken: dict[str, int] = {}
         for number, table in enumerate(self.new):
             taken |= dict.fromkeys(table.row_of, number)
