@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,8 @@ from vidfeat.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from vidfeat.classify import HeadJudge, Judge, NetworkJudge, VideoPrediction
+    from vidfeat.classify import HeadJudge, Judge, NetworkJudge, VideoPrediction, VideoRead
+    from vidfeat.extract import ExtractOptions
 
 MOST_PICTURES = 12
 # What a head says itself, so that saying otherwise can only be a mistake.
@@ -40,6 +43,14 @@ OF_THE_HEAD = ("model", "seed", "engine", "compiled")
 @click.option("--scores", type=OutputPath(), metavar="FILE", help="Write all scores as HDF5.")
 @network_options()
 @plan_options()
+@click.option("--workers", type=int, help="Decode processes.  [default: one a processor]")
+@click.option(
+    "--video-timeout",
+    type=float,
+    default=120.0,
+    show_default=True,
+    help="Seconds without a sign of life after which a video is given up.",
+)
 @click.pass_context
 def command(ctx: click.Context, /, **values: Any) -> int:
     """Say what is in videos: by the network's own classes, or by a head.
@@ -47,24 +58,32 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     VIDEO is a file, a folder that is searched through, or (with --head) a feature file.
     """
     from vidfeat.classify import classify_clips
-    from vidfeat.errors import VideoError
+    from vidfeat.extract import ExtractOptions
 
     videos: tuple[str, ...] = values.pop("videos")
     plot, scores_file = values.pop("plot"), values.pop("scores")
     as_json, top, every = values.pop("as_json"), values.pop("top"), values.pop("every_seconds")
     if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise click.UsageError(f"--plot writes .png, .svg or .pdf, not {plot.name!r}")
-    judge = _judge(ctx, values, every, needs_encoder=not all(map(_is_features, videos)))
+    if top < 1:
+        raise click.UsageError(f"--top must be 1 or more, not {top}")
+    stored = [_is_features(video) for video in videos]
+    if values["head_folder"] is None and any(stored):
+        given = videos[stored.index(True)]
+        raise click.UsageError(f"{given} is a feature file: give a --head for it")
+    decoding = ExtractOptions(
+        workers=values.pop("workers"), video_timeout=values.pop("video_timeout")
+    )
+    judge = _judge(ctx, values, every, needs_encoder=not all(stored))
     found: list[VideoPrediction] = []
     failures = 0
-    for path, read in _clips(judge, videos):
-        try:
-            clips = read()
-        except VideoError as error:
-            click.echo(f"{path}: {error}", err=True)
+    for read in _read(judge, videos, decoding):
+        if read.error is not None:
+            click.echo(f"{read.path}: {read.error}", err=True)
             failures += 1
+        if read.clips is None:
             continue
-        found.append(classify_clips(judge, path, clips, top=top, every_seconds=every))
+        found.append(classify_clips(judge, read.path, read.clips, top=top, every_seconds=every))
         if not as_json:
             _show(found[-1])
     if as_json:
@@ -107,17 +126,21 @@ def _judge(
         return HeadJudge(head)
     precision = ctx.get_parameter_source("precision")
     given = precision is not None and precision.name == "COMMANDLINE"
-    judge = HeadJudge(
-        head,
-        encoder_from_description(
+    try:
+        encoder = encoder_from_description(
             head.encoder,
             values["weights"],
             device=values["device"],
             plan=time_line_plan(plan_choice(values), every),
             precision=values["precision"] if given else None,
             batch_size=values["batch_size"],
-        ),
-    )
+        )
+    except KeyError as error:
+        raise click.UsageError(
+            f"{folder} does not say its encoder's {error}: give a feature file in place of videos, "
+            "or train the head on features that vidfeat extract wrote"
+        ) from None
+    judge = HeadJudge(head, encoder)
     if judge.warning:
         click.echo(f"warning: {judge.warning}", err=True)
     return judge
@@ -128,29 +151,58 @@ def _is_features(path: str) -> bool:
         return file.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
-def _clips(judge: HeadJudge | NetworkJudge, videos: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """Name and reader of each video: of files, of folders, of feature files."""
-    from vidfeat.classify import NetworkJudge
-    from vidfeat.listing import list_videos
-    from vidfeat.paths import identity_to_path, path_to_identity
+def _read(
+    judge: HeadJudge | NetworkJudge, given: tuple[str, ...], decoding: ExtractOptions
+) -> Iterator[VideoRead]:
+    """What is to be judged, in the order given: of files, of folders, of feature files."""
+    from vidfeat.classify import HeadJudge
+
+    for stored, names in groupby(given, _is_features):
+        if stored:
+            assert isinstance(judge, HeadJudge)
+            for name in names:
+                yield from _read_stored(judge, name)
+        else:
+            yield from _read_videos(judge, _listed(names), decoding)
+
+
+def _read_stored(judge: HeadJudge, name: str) -> Iterator[VideoRead]:
+    from vidfeat.classify import VideoRead
     from vidfeat.store import FeatureStore
 
-    for given in videos:
-        if _is_features(given):
-            if isinstance(judge, NetworkJudge):
-                raise click.UsageError(f"{given} is a feature file: give a --head for it")
-            with FeatureStore(given) as store:
-                warning = judge.check_store(store)
-                if warning:
-                    click.echo(f"warning: {warning}", err=True)
-                for path, clips in store:
-                    yield path, lambda clips=clips: clips
-        elif Path(given).is_dir():
-            for video in list_videos([given]).videos:
-                path = str(Path(given) / identity_to_path(video.identity))
-                yield path_to_identity(path), lambda path=path: judge.read(path)
+    with FeatureStore(name) as store:
+        warning = judge.check_store(store)
+        if warning:
+            click.echo(f"warning: {warning}", err=True)
+        for path, clips in store:
+            yield VideoRead(path, clips)
+
+
+def _listed(names: Iterator[str]) -> list[str]:
+    """Files as they were given; of folders, all videos in them."""
+    from vidfeat.listing import list_videos
+    from vidfeat.paths import identity_to_path
+
+    files: list[str] = []
+    for name in names:
+        if Path(name).is_dir():
+            found = list_videos([name]).videos
+            files += [str(Path(name) / identity_to_path(video.identity)) for video in found]
         else:
-            yield path_to_identity(given), lambda given=given: judge.read(given)
+            files.append(name)
+    return files
+
+
+def _read_videos(
+    judge: Judge, files: Sequence[str], decoding: ExtractOptions
+) -> Iterator[VideoRead]:
+    from vidfeat.classify import read_videos
+    from vidfeat.paths import path_to_identity
+
+    # A long video is decoded by two processes; for a few short ones more would start in vain.
+    workers = min(decoding.num_workers, max(2, len(files)))
+    for read in read_videos(judge, files, workers=workers, timeout_seconds=decoding.video_timeout):
+        yield replace(read, path=path_to_identity(read.path))
 
 
 def _show(video: VideoPrediction) -> None:

@@ -1,10 +1,13 @@
 """What is in videos: by a head, by the network, along a time line."""
 
 import json
+import os
+import signal
 
 import click
 import numpy as np
 import pytest
+from bad_videos import cut_midway
 from click.testing import CliRunner
 from heads_fixtures import embeddings, identity, names_of, three_classes, write_features
 from video_assets import render
@@ -15,9 +18,13 @@ from vidfeat.classify import (
     VideoPrediction,
     classify_clips,
     classify_video,
+    read_videos,
     time_line_plan,
 )
 from vidfeat.cli.classify import command
+from vidfeat.decode import pool as pool_module
+from vidfeat.decode.pool import DecodePool
+from vidfeat.decode.tasks import Finished
 from vidfeat.embeddings import Embeddings
 from vidfeat.errors import FingerprintError, UsageError, VideoError
 from vidfeat.extract import ExtractOptions, extract
@@ -175,6 +182,24 @@ def test_a_feature_file_needs_a_head_and_pictures_a_known_kind(head_and_features
     assert "exclude each other" in str(done.exception)
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [(("--every-seconds", 0), "--every-seconds must be above 0"), (("-k", 0), "--top must be 1")],
+)
+def test_numbers_that_cannot_be_meant(head_and_features, option, message):
+    folder, features = head_and_features
+    done = run(features, "--head", folder, *option)
+    assert isinstance(done.exception, click.UsageError | UsageError)
+    assert message in str(done.exception)
+
+
+def test_a_head_whose_features_came_from_elsewhere_takes_no_videos(head_and_features):
+    folder, _ = head_and_features
+    done = run("new.mp4", "--head", folder)
+    assert isinstance(done.exception, click.UsageError)
+    assert "does not say its encoder's 'layers'" in str(done.exception)
+
+
 # ---------------------------------------------------------------- video files
 
 
@@ -241,6 +266,59 @@ def test_a_video_that_fails_is_named_and_the_others_are_judged(videos, trained, 
     assert run(tmp_path / "none.mp4", "--head", head).return_value == 2
 
 
+def test_decode_processes_change_no_score(videos, trained):
+    head, _ = trained
+    encoder = load_encoder("r2d_10", "random", plan=PlanChoice(frames=4, clips=2), device="cpu")
+    judge = HeadJudge(Head.load(head), encoder)
+    paths = sorted(videos.rglob("*.avi"))
+    apart = list(read_videos(judge, paths, workers=2))
+    inline = list(read_videos(judge, paths, workers=0))
+    assert [read.path for read in apart] == [str(path) for path in paths]
+    for one, other, path in zip(apart, inline, paths, strict=True):
+        assert one.error is None
+        np.testing.assert_array_equal(one.clips.vectors, other.clips.vectors)
+        np.testing.assert_array_equal(one.clips.vectors, encoder.encode(path).vectors)
+        np.testing.assert_array_equal(one.clips.start_seconds, other.clips.start_seconds)
+
+
+@pytest.mark.parametrize(
+    ("stop", "kind"), [(signal.SIGKILL, "ended by SIGKILL"), (signal.SIGSTOP, "given up")]
+)
+def test_a_decoder_that_dies_or_hangs_costs_one_video(videos, trained, monkeypatch, stop, kind):
+    head, _ = trained
+    paths = sorted(videos.rglob("*.avi"))[:3]
+    run_of_pool = DecodePool.run
+
+    def disturbed(pool, tasks):
+        """The process that works on the second video stops as soon as it has begun."""
+        for task, event in run_of_pool(pool, tasks):
+            yield task, event
+            if task.path == str(paths[0]) and isinstance(event, Finished):
+                os.kill(pool._children[0].process.pid, stop)
+
+    # Two slots: the process cannot have run ahead to the end of the second video.
+    monkeypatch.setattr(DecodePool, "run", disturbed)
+    monkeypatch.setattr(pool_module, "BUFFER_BYTES_PER_PROCESS", 1)
+    done = run(
+        *(*paths, "--head", head, "--json", "--device", "cpu", "--workers", 1),
+        *("--video-timeout", 1, "--clips", 8),
+    )
+    assert done.return_value == 1, done.output
+    assert [video["path"] for video in json.loads(done.stdout)] == [str(paths[0]), str(paths[2])]
+    assert f"{paths[1]}: " in done.stderr
+    assert kind in done.stderr
+
+
+def test_a_video_that_breaks_midway_is_judged_and_named(videos, trained, tmp_path):
+    head, _ = trained
+    broken = cut_midway(tmp_path)
+    good = videos / "dark" / "0.avi"
+    done = run(broken, good, "--head", head, "--json", "--device", "cpu", "--hop-frames", 4)
+    assert done.return_value == 1, done.output
+    assert f"{broken}: broke" in done.stderr
+    assert [video["path"] for video in json.loads(done.stdout)] == [str(broken), str(good)]
+
+
 def test_the_wrong_encoder_is_refused(trained):
     head, _ = trained
     encoder = load_encoder("r2d_10", "random", seed=1, plan=PlanChoice(frames=4), device="cpu")
@@ -257,7 +335,9 @@ def test_the_networks_own_classes(videos):
     assert len(found.predictions) == 3
     assert found.scores.shape == (400,)
     assert found.scores.sum() == pytest.approx(1)
-    rows = judge.read(video)
+    (read,) = read_videos(judge, [video])
+    rows = read.clips
+    assert rows is not None
     assert len(rows) == 3
     assert rows.start_seconds[0] == 0
     assert rows.end_seconds[-1] == pytest.approx(3.0)

@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vidfeat.decode.inline import decode_inline
+from vidfeat.decode.pool import DEFAULT_TIMEOUT_SECONDS, DecodePool
+from vidfeat.decode.tasks import ClipReady, ClipSource, Started, VideoTask
 from vidfeat.embeddings import Embeddings
 from vidfeat.errors import UsageError, VideoError
 from vidfeat.heads.head import Head
@@ -93,8 +97,12 @@ class Judge(Protocol):
     def classes(self) -> Sequence[str]:
         """Names, in the order of the scores."""
 
-    def read(self, path: str | os.PathLike[str]) -> Embeddings:
-        """One row a clip of a video file, with its seconds."""
+    @property
+    def encoder(self) -> Encoder | None:
+        """Says which clips are read; None where there are only stored features to judge."""
+
+    def rows(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """One row (N, ...) a clip, for ``scores``."""
 
     def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """Class scores (C,) of some clips of one video together."""
@@ -141,16 +149,15 @@ class HeadJudge:
             name=os.fspath(store.path),
         )
 
-    def read(self, path: str | os.PathLike[str]) -> Embeddings:
-        """The vectors of a video file's clips.
+    def rows(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The vectors (N, D) of clips.
 
         Raises:
-            VideoError: it cannot be read.
             UsageError: there is no encoder.
         """
         if self.encoder is None:
             raise UsageError("video files need an encoder: give one to HeadJudge")
-        return self.encoder.encode(path)
+        return self.encoder.encode_clips(clips_NTHWC)
 
     def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """Class scores (C,) of clip vectors (N, D)."""
@@ -169,33 +176,12 @@ class NetworkJudge:
         """Class names of the weights; numbers where these say none."""
         return self._classes
 
-    def read(self, path: str | os.PathLike[str]) -> Embeddings:
-        """The logits of a video file's clips.
-
-        Raises:
-            VideoError: it cannot be read.
-        """
-        from vidfeat.clips import Clip, ClipStream
-
-        encoder = self.encoder
-        stream = ClipStream(path, encoder.plan, encoder.preprocess)
-        restarts, logits, seconds = 0, list[NDArray[np.float32]](), list[tuple[float, float]]()
-        batch: list[Clip] = []
-        for clip in stream:
-            if stream.restarts != restarts:  # the video was counted anew: all before is void
-                restarts, logits, seconds, batch = stream.restarts, [], [], []
-            batch.append(clip)
-            seconds.append((clip.start_seconds, clip.end_seconds))
-            if len(batch) == encoder.batch_size:
-                logits.append(encoder.predict_clips(np.stack([c.frames_THWC for c in batch])))
-                batch = []
-        if batch:
-            logits.append(encoder.predict_clips(np.stack([c.frames_THWC for c in batch])))
-        start, end = np.array(seconds).T
-        rows = np.concatenate(logits)
+    def rows(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The logits (N, C) of clips."""
+        logits = self.encoder.predict_clips(clips_NTHWC)
         if not self._classes:
-            self._classes = tuple(f"class {i}" for i in range(rows.shape[1]))
-        return Embeddings(rows, start, end)
+            self._classes = tuple(f"class {i}" for i in range(logits.shape[1]))
+        return logits
 
     def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """Class scores (C,) of clip logits (N, C)."""
@@ -210,14 +196,121 @@ def time_line_plan(plan: PlanChoice, every_seconds: float | None) -> PlanChoice:
     """
     from dataclasses import replace
 
+    _check_every(every_seconds)
     if every_seconds is None:
         return plan
-    if not (every_seconds > 0 and math.isfinite(every_seconds)):
-        raise UsageError(f"--every-seconds must be above 0, not {every_seconds:g}")
     if plan.hop_frames or plan.hop_seconds or plan.clips:
         return plan
     clips = math.ceil(every_seconds * CLIPS_PER_SECOND_OF_TIME_LINE)
     return replace(plan, hop_seconds=every_seconds / clips, tail=plan.tail or "flush")
+
+
+def _check_every(seconds: float | None) -> None:
+    if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
+        raise UsageError(f"--every-seconds must be above 0, not {seconds:g}")
+
+
+@dataclass(frozen=True)
+class VideoRead:
+    """The rows of a video's clips, or why there are none.
+
+    Attributes:
+        path: as it was given.
+        clips: one row a clip, with its seconds; None where the video failed.
+        error: why it failed; beside ``clips``, where it broke off behind them.
+    """
+
+    path: str
+    clips: Embeddings | None
+    error: VideoError | None = None
+
+
+def read_videos(
+    judge: Judge,
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    workers: int = 1,
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+) -> Iterator[VideoRead]:
+    """Decode videos and give the rows of their clips, video after video, in the order given.
+
+    Decoding is done by processes of their own: a file that crashes its decoder, or hangs it, costs
+    that one video.
+
+    Args:
+        judge: a head with an encoder, or a network.
+        paths: the files.
+        workers: decode processes; 0 decodes in this process, which then has no such protection.
+        timeout_seconds: without a sign of life, after which a video is given up.
+
+    Raises:
+        UsageError: the judge has no encoder.
+    """
+    encoder = judge.encoder
+    if encoder is None:
+        raise UsageError("video files need an encoder: give one to HeadJudge")
+    source = ClipSource(encoder.plan, encoder.preprocess)
+    tasks = [VideoTask(os.fspath(path)) for path in paths]
+    with ExitStack() as stack:
+        if workers > 0:
+            pool = DecodePool(source, workers, timeout_seconds=timeout_seconds)
+            events = stack.enter_context(pool).run(tasks)
+        else:
+            events = decode_inline(source, tasks)
+        reading = _Reading(judge, source.clip_shape, encoder.batch_size)
+        for task, event in events:
+            if isinstance(event, Started):
+                reading.start()  # a second one: the video was planned anew, all before is void
+            elif isinstance(event, ClipReady):
+                reading.add(event)
+            elif event.error is not None:
+                reading.start()
+                yield VideoRead(task.path, None, event.error)
+            else:
+                clips = reading.finish()
+                error = None
+                if event.damage is not None:
+                    error = VideoError(event.damage.message, kind="damaged", path=task.path)
+                elif clips is None:
+                    error = VideoError("no clip could be read", kind="no_frames", path=task.path)
+                yield VideoRead(task.path, clips, error)
+
+
+class _Reading:
+    """The clips of one video on their way through the network, a batch at a time."""
+
+    def __init__(self, judge: Judge, clip_shape: tuple[int, ...], batch_size: int) -> None:
+        self._judge = judge
+        self._batch = np.empty((batch_size, *clip_shape), np.uint8)
+        self.start()
+
+    def start(self) -> None:
+        """Begin with a video."""
+        self._filled = 0
+        self._rows: list[NDArray[np.float32]] = []
+        self._seconds: list[tuple[float, float]] = []
+
+    def add(self, clip: ClipReady) -> None:
+        """Copy a clip, and run the network when the batch is full."""
+        self._batch[self._filled] = clip.frames_THWC
+        clip.release()
+        self._seconds.append((clip.start_seconds, clip.end_seconds))
+        self._filled += 1
+        if self._filled == len(self._batch):
+            self._run()
+
+    def finish(self) -> Embeddings | None:
+        """All rows of the video; None where there are none."""
+        if self._filled:
+            self._run()
+        if not self._rows:
+            return None
+        start, end = np.array(self._seconds, dtype=np.float64).T
+        return Embeddings(np.concatenate(self._rows), start, end)
+
+    def _run(self) -> None:
+        self._rows.append(self._judge.rows(self._batch[: self._filled]))
+        self._filled = 0
 
 
 def classify_video(
@@ -227,7 +320,7 @@ def classify_video(
     top: int = 5,
     every_seconds: float | None = None,
 ) -> VideoPrediction:
-    """Judge one video file.
+    """Judge one video file; one that breaks midway is judged by the clips before.
 
     Args:
         judge: a head or a network.
@@ -238,10 +331,11 @@ def classify_video(
     Raises:
         VideoError: the file cannot be read.
     """
-    clips = judge.read(path)
-    if not len(clips):
-        raise VideoError("no clip could be read", kind="no_frames", path=os.fspath(path))
-    return classify_clips(judge, os.fspath(path), clips, top=top, every_seconds=every_seconds)
+    (read,) = read_videos(judge, [path])
+    if read.clips is None:
+        assert read.error is not None
+        raise read.error
+    return classify_clips(judge, os.fspath(path), read.clips, top=top, every_seconds=every_seconds)
 
 
 def classify_clips(
@@ -255,6 +349,7 @@ def classify_clips(
     """Judge a video whose clips are there already; see `classify_video`."""
     if top < 1:
         raise UsageError(f"--top must be 1 or more, not {top}")
+    _check_every(every_seconds)
     scores = judge.scores(clips.vectors)
     segments: list[Segment] = []
     if every_seconds is not None:
