@@ -8,6 +8,7 @@ import sys
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 _LARGEST = 2**31 - 1
 
 
@@ -15,8 +16,9 @@ def keep_large_blocks() -> None:
     """Let the C library keep blocks above 32 MB when they are freed, as it keeps smaller ones.
 
     By default each goes back to the system and comes again zeroed, page by page: on a CPU a quarter
-    of the time of these networks, whose maps have that size. Peak memory stays what it is. Only
-    glibc knows the setting; elsewhere nothing happens.
+    of the time of these networks, whose maps have that size. Arenas of further threads cannot hold
+    such blocks at all, and extract runs its network in one: so all threads share the first arena.
+    Peak memory stays what it is. Only glibc knows the settings; elsewhere nothing happens.
     """
     if sys.platform != "linux":
         return
@@ -24,3 +26,4 @@ def keep_large_blocks() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
         library.mallopt(_M_TRIM_THRESHOLD, _LARGEST)
+        library.mallopt(_M_ARENA_MAX, 1)
