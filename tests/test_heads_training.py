@@ -100,6 +100,28 @@ def test_vectors_of_the_test_part_change_no_choice_either():
     assert before.choice == after.choice
 
 
+@pytest.mark.parametrize("unit", ["videos", "clips"])
+@pytest.mark.parametrize("kind", HEAD_KINDS)
+def test_the_search_is_that_of_whole_fits(kind, unit):
+    """Folds are prepared once for all combinations: the same figures as fitting each anew."""
+    samples = make_samples(EASY, distance=1.0)
+    names = {"linear": "C", "svm": "C", "knn": "n_neighbors", "mlp": "alpha"}
+    values = (7, 3) if kind == "knn" else (0.01, 1.0)
+    params = {names[kind]: values, "standardize": (True, False), "normalize": (False, True)}
+    if kind == "mlp":
+        params["epochs"] = 5
+    options = HeadOptions(kind, unit=unit, params=params, folds=3)
+    choice = choose(samples, options)
+    folds = make_folds(samples, 3, 0, purpose="a test", remedy="none")
+    assert len(choice.trials) == 8
+    for trial in choice.trials:
+        right = []
+        for train, test in folds:
+            one = HeadOptions(kind, unit=unit, params=trial.params, calibrate=False)
+            right.append(train_and_test(samples, train, test, one).evaluation.correct)
+        assert trial.accuracy == pytest.approx(np.concatenate(right).mean())
+
+
 def test_folds_keep_groups_together_and_classes_apart():
     groups = np.arange(60) // 3
     samples = make_samples(EASY, groups=groups)

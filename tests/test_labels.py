@@ -57,6 +57,12 @@ def test_what_cannot_be_meant_is_one_line_with_the_remedy(tmp_path, text, messag
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["none.csv", "."])
+def test_what_is_no_file_is_told_with_what_labels_are(tmp_path, name):
+    with pytest.raises(DataError, match="a CSV with the columns path,label, or the word folders"):
+        read_labels(tmp_path / name)
+
+
 def test_what_is_no_text_is_told(tmp_path):
     (tmp_path / "labels.csv").write_bytes(b"path,label\ncaf\xe9.mp4,run\n")
     with pytest.raises(DataError, match="save it as UTF-8"):

@@ -32,9 +32,9 @@ from vidfeat.heads.protocols import (
     split_parts,
     train_and_test,
 )
-from vidfeat.heads.selection import HeadOptions
+from vidfeat.heads.selection import HeadOptions, require_two_classes
 from vidfeat.labels import Labels, as_labels, labels_from_split, read_labels
-from vidfeat.samples import Samples, collect, summary
+from vidfeat.samples import Samples, collect, require_videos, summary
 from vidfeat.store import FeatureStore
 
 Split = Literal["1", "2", "3", "all"]
@@ -188,6 +188,7 @@ def finetune(
     if target is not None:
         check_target(target, also=RESULT_FILES)
     with FeatureStore(features) as store:
+        require_videos(store)
         parts = []
         for name, given in _label_sets(store, labels, options):
             tell(f"{name or 'labels'}: reading")
@@ -226,13 +227,14 @@ def _train_part(
 ) -> Part:
     lines = summary(samples)
     samples, notes = leave_out_small_classes(samples, options.min_per_class)
+    require_two_classes(samples, "labelled videos")
     train, test, more = split_parts(samples, test_share=options.test_share, seed=options.head.seed)
     tell(f"{name or 'training'}: {len(train)} to train on, {len(test)} to test on")
     outcome = train_and_test(samples, train, test, options.head, store.identity)
     shots: list[FewShot] = []
     if options.shots and len(test):
         for row in few_shot(samples, train, test, options.shots, options.head, draws=options.draws):
-            tell(f"{row.shots} shots: {row.interval}")
+            tell(f"{row.shots} a class: {row.interval}")
             shots.append(row)
     if not outcome.converged:
         more.append("the solver stopped before its tolerance: try stronger regularisation")

@@ -77,11 +77,14 @@ def _tables(result: FinetuneResult) -> list[Table]:
         tables.append(Table("The official splits", columns, rows))
     found = result.cross_validation
     if found is not None:
-        row = (str(found.interval), percent(found.spread), found.interval.method)
+        low, high = percent(found.interval.low), percent(found.interval.high)
+        accuracy = f"{percent(found.interval.value)} [{low}, {high}]"
+        row = (accuracy, percent(found.spread), found.interval.method)
+        repeats, folds = found.accuracies.shape
+        times = "once" if repeats == 1 else f"{repeats} times"
         tables.append(
             Table(
-                f"Cross-validation, {found.accuracies.shape[1]} folds, "
-                f"{found.accuracies.shape[0]} times",
+                f"Cross-validation, {folds} folds, {times}",
                 ("accuracy [95 % interval]", "spread of folds", "interval"),
                 (row,),
             )
@@ -115,7 +118,11 @@ def splits_table(
             for mean, spread in (result.mean_and_spread("clip"), result.mean_and_spread("video"))
         ]
         rows.append(("mean ± deviation", *told, "", "", "", ""))
-    columns = ("", "clip", "video", "95 % interval", "video, top 5", "train / test", "chosen")
+    columns: tuple[str, ...] = ("", "clip", "video", "95 % interval")
+    columns += ("video, top 5", "train / test", "chosen")
+    if all(row[4] in ("–", "") for row in rows):  # of five classes or fewer: nothing to say
+        columns = columns[:4] + columns[5:]
+        rows = [row[:4] + row[5:] for row in rows]
     return columns, tuple(rows)
 
 

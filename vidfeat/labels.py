@@ -101,8 +101,8 @@ def read_labels(path: str | os.PathLike[str], *, ignore_case: bool = False) -> L
         ignore_case: paths and classes that differ only in case are the same.
 
     Raises:
-        DataError: a column is missing, a value cannot be meant, a video has two labels, or classes
-            differ only in case; the message names the line.
+        DataError: there is no such file, a column is missing, a value cannot be meant, a video has
+            two labels, or classes differ only in case; the message names the line.
     """
     name = os.fspath(path)
     rows: list[LabelRow] = []
@@ -123,6 +123,11 @@ def read_labels(path: str | os.PathLike[str], *, ignore_case: bool = False) -> L
         raise DataError(
             f"{name} is not UTF-8 text: save it as UTF-8; odd bytes of file names are written as "
             "in the feature file, %E9 and the like"
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"{name}: {error.strerror}: --labels takes a CSV with the columns path,label, or the "
+            "word folders for folder names"
         ) from None
     except csv.Error as error:
         raise DataError(f"{name}: not a CSV file: {error}") from None

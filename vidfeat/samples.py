@@ -96,6 +96,20 @@ class Samples:
         total = np.add.reduceat(self.vectors, self.first[:-1], axis=0, dtype=np.float64)
         return (total / self.counts[:, None]).astype(np.float32)
 
+    def one_row_each(self) -> Samples:
+        """The same samples with their mean vector as the only clip, from first to last second."""
+        if len(self.vectors) == len(self):
+            return self
+        begin, end = self.first[:-1], self.first[1:] - 1
+        return replace(
+            self,
+            vectors=self.pooled(),
+            first=np.arange(len(self) + 1, dtype=np.int64),
+            store_rows=self.store_rows[begin],
+            start_seconds=self.start_seconds[begin],
+            end_seconds=self.end_seconds[end],
+        )
+
     def take(self, chosen: NDArray[np.int64] | Sequence[int]) -> Samples:
         """The samples ``chosen``, in that order, with their clips."""
         index = np.asarray(chosen, dtype=np.int64)
@@ -142,6 +156,17 @@ def _group_of(row: LabelRow) -> str:
     return row.group or row.path
 
 
+def require_videos(store: FeatureStore) -> None:
+    """Refuse a feature file without a single clip.
+
+    Raises:
+        DataError: it has none.
+    """
+    if not store.paths or store.num_clips == 0:
+        name = os.fspath(store.path)
+        raise DataError(f"{name} holds no videos: vidfeat info {name} lists what could not be read")
+
+
 def collect(store: FeatureStore, labels: Labels, *, skip_bad_rows: bool = False) -> Samples:
     """Bring labels and the clips of a feature file together.
 
@@ -155,10 +180,9 @@ def collect(store: FeatureStore, labels: Labels, *, skip_bad_rows: bool = False)
     Raises:
         DataError: the file has no videos, no label fits one, or vectors are not finite.
     """
+    require_videos(store)
     name = os.fspath(store.path)
     paths = list(store.paths)
-    if not paths or store.num_clips == 0:
-        raise DataError(f"{name} holds no videos: vidfeat info {name} lists what could not be read")
     matched, missing = _match(paths, labels, store.source_root)
     if not matched:
         raise DataError(_no_match_message(name, paths, labels))
@@ -319,9 +343,10 @@ def _no_match_message(name: str, paths: list[str], labels: Labels) -> str:
 def summary(samples: Samples, *, names: int = 5) -> list[str]:
     """Lines for a person: what could be used, what had no label, what had no video."""
     per_class = Counter(int(c) for c in samples.y)
+    least, most = min(per_class.values()), max(per_class.values())
     lines = [
         f"{len(samples)} labelled samples, {len(samples.vectors)} clips, {len(samples.classes)} "
-        f"classes of {min(per_class.values())} to {max(per_class.values())} samples"
+        f"classes of {least if least == most else f'{least} to {most}'} samples"
         + (f", {samples.num_groups} groups" if samples.has_groups else "")
     ]
     for what, missing in (

@@ -17,6 +17,7 @@ scores are; ``vidfeat.heads.selection`` fits it on held-out folds.
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -40,6 +41,32 @@ GRIDS: dict[HeadKind, dict[str, tuple[Any, ...]]] = {
 }
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Training vectors as a solver takes them.
+
+    Attributes:
+        vectors: (N, D), standardised and normalised where asked for.
+        arrays: ``mean`` and ``scale`` (D,) where they were standardised.
+    """
+
+    vectors: NDArray[Any] = field(repr=False)
+    arrays: dict[str, NDArray[Any]] = field(repr=False)
+
+    @classmethod
+    def of(cls, vectors: NDArray[Any], standardize: bool, normalize: bool) -> Self:
+        """Standardise and normalise by these vectors themselves."""
+        arrays: dict[str, NDArray[Any]] = {}
+        if standardize:
+            scaler = StandardScaler().fit(vectors)
+            arrays["mean"] = np.asarray(scaler.mean_, dtype=vectors.dtype)
+            arrays["scale"] = np.asarray(scaler.scale_, dtype=vectors.dtype)
+            vectors = (vectors - arrays["mean"]) / arrays["scale"]
+        if normalize:
+            vectors = l2_normalize(vectors)
+        return cls(vectors, arrays)
+
+
 class _Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """What all heads share: checks, the transform of vectors, prediction through the scorer."""
 
@@ -56,23 +83,26 @@ class _Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         """
         vectors, targets = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(targets)
+        return self.fit_prepared(Prepared.of(vectors, self.standardize, self.normalize), targets)
+
+    def fit_prepared(self, prepared: Prepared, targets: NDArray[Any]) -> Self:
+        """Fit on vectors that are standardised and normalised as this head's settings say.
+
+        A search over hyper-parameters prepares the vectors of a fold once.
+
+        Raises:
+            ValueError: fewer than two classes, or a hyper-parameter that cannot be meant.
+        """
         self.classes_, encoded = np.unique(targets, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs two classes or more, the labels hold one class: "
                 f"{self.classes_[0]}"
             )
-        arrays: dict[str, NDArray[Any]] = {}
-        if self.standardize:
-            scaler = StandardScaler().fit(vectors)
-            arrays["mean"] = np.asarray(scaler.mean_, dtype=vectors.dtype)
-            arrays["scale"] = np.asarray(scaler.scale_, dtype=vectors.dtype)
-            vectors = (vectors - arrays["mean"]) / arrays["scale"]
-        if self.normalize:
-            vectors = l2_normalize(vectors)
+        arrays = dict(prepared.arrays)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
-            arrays |= self._fit_arrays(vectors, targets, encoded)
+            arrays |= self._fit_arrays(prepared.vectors, targets, encoded)
         self.converged_ = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
         self.scorer_ = Scorer(
             kind=self.kind,
@@ -141,9 +171,10 @@ class LinearHead(_Head):
     ) -> dict[str, NDArray[Any]]:
         from sklearn.linear_model import LogisticRegression
 
+        # The solver works in float64 and would convert float32 vectors at every step.
         model = LogisticRegression(
             C=self.C, class_weight=self.class_weight, max_iter=MAX_ITERATIONS
-        ).fit(vectors, targets)
+        ).fit(vectors.astype(np.float64, copy=False), targets)
         return _linear_arrays(model, vectors.dtype)
 
 

@@ -7,7 +7,7 @@ Test labels are used once, at the end, to count what is right. All choices are m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -373,4 +373,7 @@ def few_shot(
             outcome = train_and_test(samples, np.sort(drawn), test, settled)
             assert outcome.evaluation is not None
             accuracies.append(outcome.evaluation.accuracy.value)
-        yield FewShot(number, tuple(accuracies), mean_interval(accuracies))
+        found = mean_interval(accuracies)
+        # Student's t knows nothing of the ends of the scale.
+        found = replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+        yield FewShot(number, tuple(accuracies), found)

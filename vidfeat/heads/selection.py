@@ -7,7 +7,7 @@ so that no clip of a recording is judged by a head that has seen the same record
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, UsageError
 from vidfeat.evaluate import log_loss
-from vidfeat.heads.estimators import ESTIMATORS, GRIDS
+from vidfeat.heads.estimators import ESTIMATORS, GRIDS, Prepared
 from vidfeat.heads.scorers import HEAD_KINDS, HeadKind, softmax
 from vidfeat.samples import Samples
 
@@ -200,20 +200,40 @@ def choose(samples: Samples, options: HeadOptions) -> Choice:
         if len(grid) > 1:
             raise
         return Choice(grid[0])
+    tried = _held_out_logits(samples, options, grid, folds)
+    y = np.concatenate([samples.y[test] for _, test in folds])
     trials: list[Trial] = []
-    best: tuple[tuple[float, float], dict[str, Any], list[NDArray[np.float64]]] | None = None
-    for params in grid:
-        logits = _held_out_logits(samples, options, params, folds)
+    best: tuple[tuple[float, float], int] | None = None
+    for place, (params, logits) in enumerate(zip(grid, tried, strict=True)):
         scores = _sample_scores(samples, logits, folds, 1.0)
-        y = np.concatenate([samples.y[test] for _, test in folds])
         trial = Trial(params, float(np.mean(scores.argmax(axis=1) == y)), log_loss(scores, y))
         trials.append(trial)
         rank = (round(trial.accuracy, 9), -trial.log_loss)
         if best is None or rank > best[0]:
-            best = (rank, params, logits)
+            best = (rank, place)
     assert best is not None
-    temperature = _fit_temperature(samples, best[2], folds) if options.calibrate else 1.0
-    return Choice(best[1], temperature, tuple(trials), len(folds))
+    chosen = best[1]
+    temperature = _fit_temperature(samples, tried[chosen], folds) if options.calibrate else 1.0
+    return Choice(grid[chosen], temperature, tuple(trials), len(folds))
+
+
+def require_two_classes(samples: Samples, what: str) -> None:
+    """Refuse samples of one class alone.
+
+    Args:
+        samples: what is to be trained on.
+        what: their name, for the message.
+
+    Raises:
+        DataError: they are of one class, or none.
+    """
+    present = np.unique(samples.y)
+    if len(present) < 2:
+        only = samples.classes[int(present[0])] if len(present) else "none"
+        raise DataError(
+            f"only one class to train on ({only}) in {what}: a head needs videos of two classes or "
+            "more; check the label and split columns"
+        )
 
 
 def fit(samples: Samples, options: HeadOptions) -> tuple[Any, Choice]:
@@ -222,23 +242,19 @@ def fit(samples: Samples, options: HeadOptions) -> tuple[Any, Choice]:
     Raises:
         DataError: one class alone, or samples that cannot be parted into folds.
     """
-    present = np.unique(samples.y)
-    if len(present) < 2:
-        only = samples.classes[int(present[0])] if len(present) else "none"
-        raise DataError(
-            f"only one class to train on ({only}): a head needs videos of two classes or more; "
-            "check the label and split columns"
-        )
+    require_two_classes(samples, "the training part")
+    if options.unit == "videos":
+        samples = samples.one_row_each()
     choice = choose(samples, options)
     estimator = options.estimator(choice.params, choice.temperature)
     vectors, y = training_arrays(samples, options.unit)
-    return _fitted(estimator, vectors, y), choice
+    return _fitted(estimator.fit, vectors, y), choice
 
 
-def _fitted(estimator: Any, vectors: NDArray[np.float32], y: NDArray[np.int64]) -> Any:
+def _fitted(fit: Callable[..., Any], *arrays: Any) -> Any:
     """Fit; the vectors are checked before, so what scikit-learn refuses is a parameter."""
     try:
-        return estimator.fit(vectors, y)
+        return fit(*arrays)
     except (ValueError, TypeError) as error:
         raise UsageError(f"--param: {' '.join(str(error).split())}") from error
 
@@ -251,11 +267,14 @@ def training_arrays(samples: Samples, unit: Unit) -> tuple[NDArray[np.float32], 
 
 
 def _held_out_logits(
-    samples: Samples, options: HeadOptions, params: dict[str, Any], folds: list[Split]
-) -> list[NDArray[np.float64]]:
-    """Logits of each fold by a head that has not seen it, all classes as columns."""
+    samples: Samples, options: HeadOptions, grid: Sequence[dict[str, Any]], folds: list[Split]
+) -> list[list[NDArray[np.float64]]]:
+    """Logits of each fold by a head that has not seen it, for each combination; all classes.
+
+    The vectors of a fold are standardised once, for all combinations.
+    """
     pooled = samples.pooled() if options.unit == "videos" else None
-    result = []
+    result: list[list[NDArray[np.float64]]] = [[] for _ in grid]
     for train, test in folds:
         if pooled is not None:
             known, y, asked = pooled[train], samples.y[train], pooled[test]
@@ -263,10 +282,16 @@ def _held_out_logits(
             rows = samples.clips_of(train)
             known, y = samples.vectors[rows], samples.y[samples.sample_of_clip[rows]]
             asked = samples.vectors[samples.clips_of(test)]
-        estimator = _fitted(options.estimator(params), known, y)
-        logits = np.full((len(asked), len(samples.classes)), -np.inf)
-        logits[:, estimator.classes_] = estimator.scorer_.logits(asked)
-        result.append(logits)
+        ready: dict[tuple[bool, bool], Prepared] = {}
+        for place, params in enumerate(grid):
+            estimator = options.estimator(params)
+            how = bool(estimator.standardize), bool(estimator.normalize)
+            if how not in ready:
+                ready[how] = Prepared.of(known, *how)
+            _fitted(estimator.fit_prepared, ready[how], y)
+            logits = np.full((len(asked), len(samples.classes)), -np.inf)
+            logits[:, estimator.classes_] = estimator.scorer_.logits(asked)
+            result[place].append(logits)
     return result
 
 
