@@ -200,7 +200,13 @@ def reliability(axes: Axes, found: Calibration) -> None:
     area = 24 + 360 * found.count[full] / found.count.sum()
     axes.plot(found.confidence[full], found.accuracy[full], color=ACCENT, linewidth=1.2, alpha=0.6)
     axes.scatter(
-        found.confidence[full], found.accuracy[full], s=area, color=ACCENT, alpha=0.85, linewidth=0
+        found.confidence[full],
+        found.accuracy[full],
+        s=area,
+        color=ACCENT,
+        alpha=0.85,
+        linewidth=0,
+        clip_on=False,  # a point at 100 % is whole
     )
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)

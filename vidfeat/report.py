@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MapMethod = Literal["tsne", "pca", "none"]
 FRAMES_OF_A_CLIP = 3
+MOST_BESIDE = 20  # classes of a confusion matrix that stands beside another card
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,13 @@ def render_report(samples: Samples, outcome: Outcome, options: ReportOptions) ->
     if outcome.evaluation is None:
         raise ValueError("a report needs a test part: nothing was judged")
     result = outcome.evaluation
+    mistakes, plane = _mistakes(samples, outcome, options), _map(samples, outcome, options)
     sections = [
         _confusion(result),
         _class_bars(result),
-        _mistakes(samples, outcome, options),
         _reliability(result),
-        _map(samples, outcome, options),
+        # The wide card parts the columns; many classes make bars as tall as two pictures.
+        *((plane, mistakes) if len(result.classes) > MOST_BESIDE else (mistakes, plane)),
         _few_shots(options.few_shots),
         *[_table(table) for table in options.tables],
         _choice(outcome),
@@ -113,7 +115,7 @@ def render_report(samples: Samples, outcome: Outcome, options: ReportOptions) ->
         f'<p class="sub">A {kind} head on {escape(str(model))} ({escape(str(weights))}): '
         f"{len(outcome.head.classes)} classes, trained on {len(outcome.train)} videos, "
         f"tested on {len(outcome.test)}</p>\n{notes}\n{_tiles(outcome)}\n"
-        f'<div class="grid">\n{"".join(sections)}\n</div>\n'
+        f'<div class="cards">\n{"".join(sections)}\n</div>\n'
         f"<footer>vidfeat {escape(__version__)}, {made}. Features: space "
         f"{escape(outcome.head.space_fingerprint[:16])}, run "
         f"{escape(outcome.head.run_fingerprint[:16])}.</footer>\n</main>\n</body>\n</html>\n"
@@ -175,8 +177,8 @@ def _confusion(result: Evaluation) -> str:
     caption = f"Rows: the true class; shaded by the share of its videos. {worst}"
     return _section(
         "What is taken for what",
-        _figure(svg, caption, least_rem=0 if count <= 20 else 40),
-        wide=count > 20,
+        _figure(svg, caption, least_rem=0 if count <= MOST_BESIDE else 40),
+        wide=count > MOST_BESIDE,
     )
 
 

@@ -34,12 +34,11 @@ p { margin: .35rem 0; }
 .tile.main { grid-column: span 2; }
 .tile.main b { font-size: 2.6rem; color: var(--accent); }
 .tile span { color: var(--muted); font-size: .9rem; }
-.grid {
-  display: grid; grid-template-columns: minmax(0, 1fr); gap: 1rem; grid-auto-flow: dense;
-}
+section { break-inside: avoid; margin-bottom: 1rem; }
+/* Columns, not a grid: a short card does not stretch beside a long one. */
 @media (min-width: 60rem) {
-  .grid { grid-template-columns: repeat(2, minmax(0, 1fr)); }
-  .wide { grid-column: 1 / -1; }
+  .cards { columns: 2; column-gap: 1rem; }
+  .wide { column-span: all; margin-top: 1rem; }
 }
 figure { margin: 0; }
 .picture { overflow-x: auto; }
