@@ -263,7 +263,9 @@ def test_a_video_that_fails_is_named_and_the_others_are_judged(videos, trained, 
     assert done.return_value == 1
     assert "broken.mp4: " in done.stderr
     assert [video["path"] for video in json.loads(done.stdout)] == [str(good)]
-    assert run(tmp_path / "none.mp4", "--head", head).return_value == 2
+    done = run(tmp_path / "none.mp4", "--head", head)
+    assert done.return_value == 2
+    assert "none.mp4: there is no such file" in done.stderr
 
 
 def test_decode_processes_change_no_score(videos, trained):

@@ -265,10 +265,12 @@ def read_videos(
                 reading.add(event)
             elif event.error is not None:
                 reading.start()
-                yield VideoRead(task.path, None, event.error)
+                error = event.error
+                if error.kind == "gone":  # nobody listed it a while ago: it may never have been
+                    error = VideoError("there is no such file", kind="gone", path=task.path)
+                yield VideoRead(task.path, None, error)
             else:
-                clips = reading.finish()
-                error = None
+                clips, error = reading.finish(), None
                 if event.damage is not None:
                     error = VideoError(event.damage.message, kind="damaged", path=task.path)
                 elif clips is None:
