@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from heads_fixtures import ENCODER, identity, names_of, three_classes, write_features
+from threadpoolctl import threadpool_info
 
 from vidfeat.errors import DataError, FingerprintError, StoreError, UsageError
 from vidfeat.heads.head import Head
@@ -21,6 +22,7 @@ from vidfeat.heads.protocols import (
 )
 from vidfeat.heads.scorers import HEAD_KINDS
 from vidfeat.heads.selection import HeadOptions, choose, make_folds
+from vidfeat.heads.threads import BYTES_FOR_THREADS, threads_for
 from vidfeat.labels import LabelRow, labels_from_folders
 from vidfeat.samples import Samples, collect
 from vidfeat.store import FeatureStore
@@ -120,6 +122,18 @@ def test_the_search_is_that_of_whole_fits(kind, unit):
             one = HeadOptions(kind, unit=unit, params=trial.params, calibrate=False)
             right.append(train_and_test(samples, train, test, one).evaluation.correct)
         assert trial.accuracy == pytest.approx(np.concatenate(right).mean())
+
+
+def test_small_products_get_one_thread():
+    def counts():
+        return {pool["num_threads"] for pool in threadpool_info()}
+
+    before = counts()
+    with threads_for(1 << 20):
+        assert counts() == {1}
+    assert counts() == before
+    with threads_for(BYTES_FOR_THREADS + 1):
+        assert counts() == before
 
 
 def test_folds_keep_groups_together_and_classes_apart():

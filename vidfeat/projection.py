@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import UsageError
+from vidfeat.heads.threads import threads_for
 
 Method = Literal["tsne", "pca"]
 
@@ -51,9 +52,7 @@ def project(
 
     perplexity = min(30.0, (count - 1) / 3)
     scaled = points / points[:, 0].std()
-    # Few points are done exactly and without threads, which on busy cores wait for each other.
     way = "exact" if count <= _FEW_POINTS else "barnes_hut"
-    made = TSNE(2, perplexity=perplexity, init="pca", method=way, random_state=seed).fit_transform(
-        scaled
-    )
-    return np.asarray(made, dtype=np.float32)
+    made = TSNE(2, perplexity=perplexity, init="pca", method=way, random_state=seed)
+    with threads_for(scaled.nbytes):
+        return np.asarray(made.fit_transform(scaled), dtype=np.float32)

@@ -5,6 +5,7 @@ estimators     scikit-learn classifiers: LinearHead, SVMHead, KNNHead, MLPHead
 scorers        arrays to class scores: what is left of an estimator after training
 selection      hyper-parameters by cross-validation inside the training part
 head           a trained head as a folder
+threads        one for small products
 protocols      one split, cross-validation, few shots
 =============  =====================================================================
 """

@@ -15,6 +15,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from vidfeat.heads.threads import threads_for
+
 HeadKind = Literal["linear", "svm", "knn", "mlp"]
 HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
 
@@ -156,7 +158,8 @@ class Scorer:
         """Log of the neighbours' votes; one more vote is spread evenly, so that none is log 0."""
         labels = self.arrays["labels"]
         count = min(self.neighbors, len(labels))
-        distance, nearest = self._neighbours.kneighbors(vectors, n_neighbors=count)
+        with threads_for(max(vectors.nbytes, self.arrays["vectors"].nbytes)):
+            distance, nearest = self._neighbours.kneighbors(vectors, n_neighbors=count)
         if self.weighting == "distance":
             weight = 1.0 / np.maximum(np.asarray(distance, dtype=np.float64), SMALLEST_DISTANCE)
         else:

@@ -18,6 +18,7 @@ from vidfeat.errors import DataError, UsageError
 from vidfeat.evaluate import log_loss
 from vidfeat.heads.estimators import ESTIMATORS, GRIDS, Prepared
 from vidfeat.heads.scorers import HEAD_KINDS, HeadKind, softmax
+from vidfeat.heads.threads import threads_for
 from vidfeat.samples import Samples
 
 Unit = Literal["videos", "clips"]
@@ -245,10 +246,12 @@ def fit(samples: Samples, options: HeadOptions) -> tuple[Any, Choice]:
     require_two_classes(samples, "the training part")
     if options.unit == "videos":
         samples = samples.one_row_each()
-    choice = choose(samples, options)
-    estimator = options.estimator(choice.params, choice.temperature)
-    vectors, y = training_arrays(samples, options.unit)
-    return _fitted(estimator.fit, vectors, y), choice
+    # An MLP multiplies a few hundred rows at a time, however many there are.
+    with threads_for(0 if options.kind == "mlp" else samples.vectors.nbytes):
+        choice = choose(samples, options)
+        estimator = options.estimator(choice.params, choice.temperature)
+        vectors, y = training_arrays(samples, options.unit)
+        return _fitted(estimator.fit, vectors, y), choice
 
 
 def _fitted(fit: Callable[..., Any], *arrays: Any) -> Any:
