@@ -88,6 +88,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     """
     from vidfeat.cli.extract_output import FailureLines, live, say_summary
     from vidfeat.encoder import Encoder
+    from vidfeat.engine_choice import clips_at_least, with_quickest_engine
     from vidfeat.extract import ExtractOptions, check_output, extract
     from vidfeat.listing import list_videos, parse_shard, read_list
 
@@ -124,7 +125,13 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     extract_here = _on_cluster(values, devices) or extract
     if values["precision"] == "int8":
         _quantise_first(values, output, listing, options, dry_run=dry_run)
+    open_engine = values["engine"] is None and devices is None
     encoder: Encoder = make_encoder(values)
+    if open_engine:
+        # Shards must come to the same answer: each counts a share of the whole list.
+        clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
+        begun = None if options.overwrite else output
+        encoder = with_quickest_engine(encoder, clips, begun)
     for note in encoder.notes:
         click.echo(f"note: {note}", err=True)
     if dry_run:
