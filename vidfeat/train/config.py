@@ -19,6 +19,7 @@ from vidfeat.errors import UsageError
 Modality = Literal["rgb", "flow"]
 CropMode = Literal["random", "resized", "center"]
 Schedule = Literal["step", "cosine"]
+Optimizer = Literal["sgd", "adamw"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Midplanes = Literal["default", "block", "conv"]
 Labels = Literal["draw", "all"]
@@ -133,6 +134,9 @@ class ModelConfig:
     """Parts whose weights stay: ``stem``, ``layer1`` and so on."""
     freeze_batch_norm: bool = False
     """Batch norm keeps its running statistics, weights and biases."""
+    motion_stem: bool = False
+    """Random weights, but for a first layer that answers to directions of motion (R(2+1)D):
+    training from little data finds motion many times sooner."""
 
     def __post_init__(self) -> None:
         _within("model.bn_eps", self.bn_eps, 0.0, 1.0)
@@ -161,7 +165,11 @@ class TrainConfig:
     gamma: float = 0.1
     warmup_epochs: float = 10.0
     """Epochs over which the learning rate rises in a line from 0."""
+    optimizer: Optimizer = "sgd"
+    """``adamw`` takes steps of like size in all layers, which small networks from random weights
+    need to find motion; the paper's recipes take ``sgd``."""
     momentum: float = 0.9
+    """Of ``sgd``."""
     nesterov: bool = False
     weight_decay: float = 1e-4
     layer_lr: dict[str, float] = field(default_factory=dict)

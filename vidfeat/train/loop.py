@@ -37,6 +37,7 @@ from vidfeat.train.log import RunLog
 from vidfeat.train.network import (
     Average,
     freeze,
+    make_optimizer,
     normalize,
     parameter_groups,
     training_mode,
@@ -108,12 +109,8 @@ class Trainer:
         self.network = network
         named = dict(network.named_parameters())
         self.groups = parameter_groups(network, recipe.train.layer_lr)
-        self.optimizer = torch.optim.SGD(
-            [{"params": [named[name] for name in group.names]} for group in self.groups],
-            lr=recipe.train.lr,
-            momentum=recipe.train.momentum,
-            nesterov=recipe.train.nesterov,
-            weight_decay=recipe.train.weight_decay,
+        self.optimizer = make_optimizer(
+            recipe.train, [[named[name] for name in group.names] for group in self.groups]
         )
         self.average = (
             Average(network, recipe.train.ema_decay) if recipe.train.ema_decay > 0 else None

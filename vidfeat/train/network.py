@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from vidfeat.errors import StateDictError, UsageError
 from vidfeat.flow import FLOW_MEAN, FLOW_STD
 from vidfeat.models import build_model
+from vidfeat.models.motion_energy import motion_energy_stem
 from vidfeat.preprocess import KINETICS_MEAN, KINETICS_STD, Preprocess
 from vidfeat.sampling import ClipPlan
-from vidfeat.train.config import Recipe
+from vidfeat.train.config import Recipe, TrainConfig
 from vidfeat.train.order import Stream, generator
 from vidfeat.weights import LoadedWeights, save_weights
 
@@ -33,7 +35,7 @@ def build_network(recipe: Recipe, num_classes: int) -> nn.Module:
     seed = int(generator(recipe.train.seed, Stream.WEIGHTS).integers(2**62))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_model(
+        network = build_model(
             recipe.model.name,
             num_classes,
             clip_frames=recipe.data.frames,
@@ -41,6 +43,12 @@ def build_network(recipe: Recipe, num_classes: int) -> nn.Module:
             midplanes=None if recipe.model.midplanes == "default" else recipe.model.midplanes,
             bn_eps=recipe.model.bn_eps or None,
         )
+    if recipe.model.motion_stem:
+        try:
+            motion_energy_stem(network)
+        except ValueError as error:
+            raise UsageError(f"model.motion_stem with {recipe.model.name}: {error}") from None
+    return network
 
 
 def started_from(recipe: Recipe, loaded: LoadedWeights) -> Recipe:
@@ -115,6 +123,20 @@ def parameter_groups(network: nn.Module, layer_lr: Mapping[str, float]) -> list[
     if not groups:
         raise UsageError("nothing is left to train: model.freeze and train.layer_lr stop all parts")
     return [Group(factor, tuple(names)) for factor, names in groups.items()]
+
+
+def make_optimizer(train: TrainConfig, groups: Sequence[Sequence[nn.Parameter]]) -> Optimizer:
+    """The recipe's optimiser over groups of parameters, whose learning rates the loop sets."""
+    options = [{"params": list(group)} for group in groups]
+    if train.optimizer == "adamw":
+        return torch.optim.AdamW(options, lr=train.lr, weight_decay=train.weight_decay)
+    return torch.optim.SGD(
+        options,
+        lr=train.lr,
+        momentum=train.momentum,
+        nesterov=train.nesterov,
+        weight_decay=train.weight_decay,
+    )
 
 
 def _check_parts(network: nn.Module, layer_lr: Mapping[str, float]) -> None:
