@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -98,3 +100,20 @@ def test_scores_come_before_the_softmax(clips: np.ndarray) -> None:
     scores = engine().predict(clips)
     assert scores.shape == (7, 5)
     assert not np.allclose(scores.sum(axis=1), 1)
+
+
+def test_two_threads_may_embed_at_once(clips: np.ndarray) -> None:
+    """As extract does on a GPU: one comparison with fp32, and the same vectors."""
+    alone = engine("bf16").embed(clips)
+    shared = engine("bf16")
+    checks: list[int] = []
+    check = shared._check
+    shared._check = lambda some: (checks.append(len(some)), check(some))[1]  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as threads:
+        both = list(threads.map(shared.embed, [clips, clips]))
+    assert len(checks) == 1
+    assert all(np.allclose(vectors, alone, rtol=1e-3, atol=1e-4) for vectors in both)
+
+
+def test_batches_go_side_by_side_on_a_gpu_only() -> None:
+    assert engine().batches_at_once == 1

@@ -47,8 +47,9 @@ class AssemblyStats:
     batches: int = 0
     parts: int = 0
     network_seconds: float = 0.0
+    """Of all threads that run batches side by side together."""
     network_waited_seconds: float = 0.0
-    """The network had no batch to work on."""
+    """The network had no batch to work on; of several threads the mean."""
     blocked_seconds: float = 0.0
     """Decoded clips waited for the network."""
 
@@ -79,7 +80,7 @@ class Assembly:
 
     Args:
         embeds: uint8 clips (B, T, H, W, 3) to float32 vectors (B, D), one for each replica of the
-            network; each is called from a thread of its own.
+            network, or the same some times over; each is called from a thread of its own.
         folder: of the parts.
         clip_shape: (T, H, W, 3).
         dimension: D.
@@ -285,7 +286,7 @@ class Assembly:
             vectors = embed(batch)[:filled].astype(self._dtype)
             seconds = time.monotonic() - began
             with self._lock:
-                self.stats.network_waited_seconds += waited
+                self.stats.network_waited_seconds += waited / len(self._embeds)
                 self.stats.network_seconds += seconds
                 self.stats.clips_encoded += filled
                 self.stats.batches += 1

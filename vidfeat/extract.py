@@ -279,7 +279,11 @@ class Run:
         """
         encoder = self.encoder
         assembly = Assembly(
-            [engine.embed for engine in encoder.engines],
+            [
+                engine.embed
+                for engine in encoder.engines
+                for _ in range(getattr(engine, "batches_at_once", 1))
+            ],
             folder,
             clip_shape=self.source.clip_shape,
             dimension=encoder.dimension,

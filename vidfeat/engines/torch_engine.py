@@ -1,14 +1,16 @@
 """torch on a CPU or a GPU.
 
 On a GPU batches travel as uint8 out of pinned memory on a stream of their own, and are normalised
-there. Half precision runs with channels last, without which 3D convolutions are slow on some
-versions, and is compared with fp32 on the first batch: cuDNN has been wrong for exactly the
-kernels of R(2+1)D. A batch that does not fit into memory is halved, and the size remembered.
+there; two threads may call ``embed``, so that the next batch travels while one is computed. Half
+precision runs with channels last, without which 3D convolutions are slow on some versions, and is
+compared with fp32 on the first batch: cuDNN has been wrong for exactly the kernels of R(2+1)D. A
+batch that does not fit into memory is halved, and the size remembered.
 """
 
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -96,6 +98,10 @@ class TorchEngine:
         if precision != "fp32":
             self._reference = copy.deepcopy(self._network).to(self.device)
             self._network = self._network.to(self._dtype)
+        # Compiling is not for two threads at once.
+        self.batches_at_once = 2 if self.device.type == "cuda" and not compiled else 1
+        """Threads that extract calls ``embed`` from: their copies overlap, their kernels do not."""
+        self._checking = threading.Lock()
         self._channels_last = self.device.type == "cuda"
         self._network = self._network.to(self.device)
         if self._channels_last:
@@ -118,8 +124,9 @@ class TorchEngine:
             PrecisionError: half precision is wrong on this device.
         """
         with torch.inference_mode():
-            if self._reference is not None:
-                self._check(clips_NTHWC[:_CHECK_CLIPS])
+            with self._checking:
+                if self._reference is not None:
+                    self._check(clips_NTHWC[:_CHECK_CLIPS])
             return self._halving(clips_NTHWC, self._embed)
 
     def predict(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -183,7 +190,7 @@ class TorchEngine:
 
     def _check(self, clips_NTHWC: NDArray[np.uint8]) -> None:
         """Compare half precision with fp32 on a few clips; raise if it is not merely rounding."""
-        reference, self._reference = self._reference, None
+        reference = self._reference
         assert reference is not None
         x = self._input(clips_NTHWC, torch.float32)
         exact = pool_features(reference.features(x, self._layers), self._pool)
@@ -196,3 +203,4 @@ class TorchEngine:
                 f"{self.device}, more than rounding explains (a faulty kernel, or values out of "
                 f"range): take --precision fp32"
             )
+        self._reference = None
