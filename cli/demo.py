@@ -12,9 +12,8 @@ import click
 
 from vidfeat.cli.options import HELP_NAMES
 
-# A narrow network that needs no download and no patience. It is untrained, and says so.
-_NETWORK = ["--model", "r2plus1d_10_w16", "--weights", "random"]
-_FEATURES = ["--layer", "layer3,layer4", "--pool", "mean,max", "--clip-frames", "8"]
+# The network that comes with vidfeat: it needs no download and no patience.
+_NETWORK = ["--model", "bundled"]
 
 
 @click.command("demo", context_settings=HELP_NAMES, epilog="Example: vidfeat demo demo/")
@@ -31,7 +30,7 @@ def command(folder: Path) -> int:
     steps: list[tuple[str, list[str]]] = [
         (
             "Every clip of every video becomes a vector:",
-            ["extract", str(videos), "-o", str(features), *_NETWORK, *_FEATURES],
+            ["extract", str(videos), "-o", str(features), *_NETWORK],
         ),
         ("What is in the file:", ["info", str(features)]),
         (
@@ -56,6 +55,13 @@ def command(folder: Path) -> int:
                 *("--html", str(folder / "search.html")),
             ],
         ),
+        (
+            "A map of all clips:",
+            [
+                *("plot", str(features), "--labels", str(videos / "labels.csv")),
+                *("-o", str(folder / "map.png")),
+            ],
+        ),
     ]
     for title, arguments in steps:
         click.secho(title, bold=True)
@@ -65,9 +71,13 @@ def command(folder: Path) -> int:
         if status != 0:
             raise click.ClickException(f"this step ended with status {status}")
     click.secho("Open these:", bold=True)
-    for file in (folder / "head" / "report.html", folder / "timeline.png", folder / "search.html"):
-        if file.exists():
-            click.echo(f"  {file}")
+    for name, shows in (
+        ("head/report.html", "how good the classifier is, and where it errs"),
+        ("timeline.png", "what happens when in a longer video"),
+        ("search.html", "the videos that were found, with pictures"),
+        ("map.png", "every clip, near what resembles it"),
+    ):
+        click.echo(f"  {folder / name!s:28s} {shows}")
     click.echo(f"  or the search page: vidfeat serve {shlex.quote(str(folder / 'index'))}")
     click.echo("      (needs the web extra: pip install 'vidfeat[web]')")
     return 0

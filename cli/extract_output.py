@@ -138,6 +138,8 @@ def megabytes(size: float) -> str:
 
 def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
     """Print what was done."""
+    from vidfeat.pretrained import bundled
+
     say: Callable[[str], None] = click.echo
     size = megabytes(output.stat().st_size)
     say(
@@ -156,6 +158,8 @@ def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
         say(f"  {report.videos_reused} videos were there already, unchanged")
     if report.videos_dropped:
         say(f"  {report.videos_dropped} videos or failures were dropped: their files are gone")
+    if encoder.weights_name == bundled.NAME:
+        say(f"  {bundled.HINT}")
     for note in report.notes:
         say(f"  note: {note}")
     if report.failures:

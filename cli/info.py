@@ -19,7 +19,10 @@ from vidfeat.cli.options import HELP_NAMES
 @click.option("--json", "as_json", is_flag=True, help="An object, for programs.")
 @click.option("--verify", is_flag=True, help="Of an index: compare its files with their hashes.")
 def command(path: Path, as_json: bool, verify: bool) -> None:
-    """Say what is in PATH: a video, a feature file, weights, a head, an index, a training run."""
+    """Say what is in PATH: a video, a feature file, weights, a head, an index, a training run.
+
+    PATH may be the word bundled: the card of the network that comes with vidfeat.
+    """
     from vidfeat.describe import describe, in_words
 
     described: dict[str, Any] = describe(path, verify=verify)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from vidfeat.models.catalog import ModelInfo
 
 
 @click.command(
@@ -16,6 +22,7 @@ def command(as_json: bool) -> None:
     from vidfeat.models import MODEL_NAMES, model_info
 
     infos = [model_info(name) for name in MODEL_NAMES]
+    infos.append(_bundled_info())
     if as_json:
         import json
 
@@ -36,7 +43,10 @@ def command(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, caption="Parameters with 400 classes; R2D at 16 frames.")
+    table = Table(
+        box=SIMPLE_HEAD,
+        caption="Parameters with 400 classes; R2D at 16 frames. bundled: comes with vidfeat.",
+    )
     for heading in ("name", "parameters", "embedding", "input", "layers (--layer)"):
         table.add_column(heading, justify="left" if heading[0] in "nl" else "right", no_wrap=True)
     for info in infos:
@@ -48,3 +58,18 @@ def command(as_json: bool) -> None:
             f"{info.layer_names[0]} .. {info.layer_names[-1]}",
         )
     Console().print(table)
+
+
+def _bundled_info() -> ModelInfo:
+    """The network that comes with vidfeat, by its own name and with its own features."""
+    from vidfeat.models import model_info
+    from vidfeat.pretrained import bundled
+
+    info = model_info(bundled.MODEL)
+    widths = dict(zip(info.layer_names, info.layer_widths, strict=True))
+    return replace(
+        info,
+        name=bundled.NAME,
+        embedding_size=len(bundled.POOLS) * sum(widths[layer] for layer in bundled.LAYERS),
+        input_size=bundled.INPUT_SIZE,
+    )

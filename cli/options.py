@@ -30,7 +30,11 @@ def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
 def network_options() -> Callable[[F], F]:
     """Which network, with which weights, on what."""
     return _together(
-        click.option("--model", help="The network.  [default: r2plus1d_18]"),
+        click.option(
+            "--model",
+            help="The network; bundled is a small one that needs no download.  "
+            "[default: r2plus1d_18]",
+        ),
         click.option(
             "--weights",
             metavar="NAME|FILE|random",
@@ -50,7 +54,8 @@ def network_options() -> Callable[[F], F]:
         click.option(
             "--engine",
             metavar="torch|openvino",
-            help="What runs the network.  [default: torch; openvino for int8]",
+            help="What runs the network.  "
+            "[default: torch; openvino for int8, and for extract where it is installed and pays]",
         ),
         click.option(
             "--compile", "compiled", is_flag=True, help="Run the network through torch.compile."

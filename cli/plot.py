@@ -1,4 +1,4 @@
-"""``vidfeat plot``: the curves of a training run as a picture."""
+"""``vidfeat plot``: a training run's curves, or a feature file's map, as a picture."""
 
 from __future__ import annotations
 
@@ -10,16 +10,32 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath
 
 
 @click.command(
-    "plot", context_settings=HELP_NAMES, epilog="Example: vidfeat plot run/ -o curves.png"
+    "plot", context_settings=HELP_NAMES, epilog="Example: vidfeat plot features.h5 -o map.png"
 )
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("source", metavar="RUN|FEATURES", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", type=OutputPath(), help="png, svg or pdf.  [default: RUN/curves.png]"
+    "-o",
+    "--output",
+    type=OutputPath(),
+    help="png, svg or pdf.  [default: RUN/curves.png, or FEATURES with .png]",
 )
-def command(run: Path, output: Path | None) -> None:
-    """Draw loss, accuracy and learning rate of a run, finished or not."""
-    from vidfeat.train.curves import save_curves
+@click.option(
+    "--labels",
+    metavar="FILE|folders",
+    help="Colours of a map: a CSV (path,label).  [default: the folder of each video]",
+)
+def command(source: Path, output: Path | None, labels: str | None) -> None:
+    """Draw the curves of a training run, finished or not; or the map of a feature file's clips."""
+    if source.is_dir():
+        from vidfeat.train.curves import save_curves
 
-    target = run / "curves.png" if output is None else output
-    save_curves(run, target)
+        if labels is not None:
+            raise click.UsageError("--labels goes with a feature file, not with a training run")
+        target = source / "curves.png" if output is None else output
+        save_curves(source, target)
+    else:
+        from vidfeat.feature_map import save_map
+
+        target = source.with_suffix(".png") if output is None else output
+        save_map(source, target, labels)
     click.echo(str(target))

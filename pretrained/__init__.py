@@ -1,4 +1,4 @@
-"""The registry of published weights, and the weights that come with vidfeat."""
+"""The registry of published weights, and the network that comes with vidfeat."""
 
 from __future__ import annotations
 

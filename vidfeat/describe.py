@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidfeat.errors import StoreError, UsageError, VidfeatError
+from vidfeat.pretrained import bundled
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _WEIGHTS = frozenset({".safetensors", ".pt", ".pth", ".pkl"})
@@ -18,7 +19,8 @@ def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str,
     """What a file or folder holds, in values that JSON can hold; ``kind`` says what it is.
 
     Args:
-        path: a video, a feature file, weights, a score file, a head, an index, a training run.
+        path: a video, a feature file, weights, a score file, a head, an index, a training run; or
+            ``bundled``, the network that comes with vidfeat.
         verify: of an index, compare its files with their hashes.
 
     Raises:
@@ -26,6 +28,8 @@ def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str,
         VidfeatError: what is there cannot be read.
     """
     path = Path(path)
+    if path == Path(bundled.NAME) and not os.path.lexists(path):
+        return {**_weights(bundled.WEIGHTS_FILE), "path": bundled.NAME, "card": bundled.card()}
     if not os.path.lexists(path):
         raise UsageError(f"{path}: no such file or folder")
     if path.is_dir():

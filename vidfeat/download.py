@@ -150,7 +150,7 @@ def _is_right(path: Path, source: Source) -> bool:
 def _failure(source: Source, reason: str) -> DownloadError:
     return DownloadError(
         f"cannot download {source.url}: {reason}; put {source.filename} into {cache_folder()} "
-        "yourself, or use --weights FILE or --weights random"
+        "yourself, or use --weights FILE; --model bundled is a small network that needs no download"
     )
 
 

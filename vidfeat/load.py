@@ -14,6 +14,7 @@ from vidfeat.engines.base import PRECISIONS, Precision
 from vidfeat.errors import FingerprintError, UsageError, WeightsError
 from vidfeat.plan_choice import PlanChoice
 from vidfeat.preprocess import Preprocess
+from vidfeat.pretrained import bundled
 from vidfeat.sampling import ClipPlan
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def load_encoder(
     """Load a network with its weights, ready to encode.
 
     Args:
-        model: a name that ``vidfeat models`` lists; None takes r2plus1d_18, or that of ``weights``.
+        model: a name that ``vidfeat models`` lists, or ``bundled`` for the small network that comes
+            with vidfeat; None takes r2plus1d_18, or that of ``weights``.
         weights: a name that ``vidfeat weights list`` shows, a file, the folder of a training run
             or of a quantised network, or ``random``; None takes the model's default.
         seed: of random weights.
@@ -87,7 +89,9 @@ def load_encoder(
             batch_size=batch_size,
             compiled=compiled,
         )
-    model = model or DEFAULT_MODEL
+    if model == bundled.NAME:
+        layers, pool = layers or bundled.LAYERS, pool or bundled.POOLS
+    model, weights = bundled.resolve(model or DEFAULT_MODEL, weights)
     engine = engine or ("openvino" if precision == "int8" else "torch")
     precision = precision or "fp32"
     if engine == "openvino" and device == "auto":
@@ -251,8 +255,10 @@ def _is_random(weights: str | os.PathLike[str] | None) -> bool:
 
 
 def _file_of(weights: str | os.PathLike[str] | None, loaded: LoadedWeights) -> str:
-    """The file that was given, absolute; nothing for entries of the registry and random ones."""
-    if weights is None or loaded.entry is not None or _is_random(weights):
+    """The file that was given, absolute; nothing for weights that a name tells."""
+    if weights is None or loaded.entry is not None:
+        return ""
+    if os.fspath(weights) in ("random", bundled.NAME):
         return ""
     return str(Path(weights).expanduser().resolve())
 

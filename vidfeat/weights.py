@@ -17,7 +17,14 @@ from vidfeat.errors import StateDictError, UsageError, WeightsError
 from vidfeat.models import VideoNetwork, build_model, check_name
 from vidfeat.models.catalog import CAFFE2_EPS, DESIGNS, TORCHVISION_EPS, default_bn_eps
 from vidfeat.preprocess import Preprocess
-from vidfeat.pretrained import ENTRIES, WeightsEntry, default_entry, entries_of, find_entry
+from vidfeat.pretrained import (
+    ENTRIES,
+    WeightsEntry,
+    bundled,
+    default_entry,
+    entries_of,
+    find_entry,
+)
 from vidfeat.sampling import ClipPlan
 from vidfeat.statedict import CLASSIFIERS, check_fit, read_facts, shapes_of, tensor_hash
 from vidfeat.weights_files import read_tensors, save_weights
@@ -36,7 +43,7 @@ class LoadedWeights:
     """The network they were loaded for."""
     state_dict: Mapping[str, Tensor] = field(repr=False)
     name: str
-    """Of the entry, of the file, or ``random`` with its seed."""
+    """Of the entry, of the file, ``bundled``, or ``random`` with its seed."""
     num_classes: int
     in_channels: int = 3
     class_names: tuple[str, ...] | None = field(default=None, repr=False)
@@ -105,7 +112,7 @@ def load_weights(
 
     Args:
         spec: None for the network's default, the name of an entry, a file, the folder of a
-            training run, or ``random``.
+            training run, ``bundled`` for those that come with vidfeat, or ``random``.
         model: the network.
         seed: of random weights.
         num_classes: of random weights.
@@ -119,18 +126,21 @@ def load_weights(
         StateDictError: tensors of another network.
         DownloadError: an entry's file cannot be fetched.
     """
+    model, spec = bundled.resolve(model, spec)
     check_name(model)
     if spec is None:
         entry = default_entry(model)
         if entry is None:
             raise UsageError(
                 f"no weights were ever published for {model}: give --weights FILE, or --weights "
-                "random for an untrained network"
+                "random for an untrained network; --model bundled needs no download"
             )
         return _load_entry(entry, model, progress)
     text = os.fspath(spec)
     if text == "random":
         return _random(model, seed, num_classes, in_channels, clip_frames or DEFAULT_FRAMES)
+    if text == bundled.NAME:
+        return replace(_load_file(bundled.WEIGHTS_FILE, model), name=bundled.NAME)
     if any(text in (entry.name, entry.full_name) for entry in entries_of(model)):
         return _load_entry(find_entry(text, model), model, progress)
     path = Path(text).expanduser()
@@ -152,9 +162,12 @@ def weights_path(spec: str | os.PathLike[str] | None, model: str) -> Path | None
     Raises:
         UsageError, DownloadError: as `load_weights` does.
     """
+    model, spec = bundled.resolve(model, spec)
     text = None if spec is None else os.fspath(spec)
     if text == "random":
         return None
+    if text == bundled.NAME:
+        return bundled.WEIGHTS_FILE
     path = None if text is None else Path(text).expanduser()
     named = text is None or any(text in (e.name, e.full_name) for e in entries_of(model))
     if named or path is None or not path.exists():

@@ -123,7 +123,7 @@ def save_weights(
         licence: of the weights.
         more: further facts, as JSON holds them.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     facts = {
         **more,
@@ -140,4 +140,5 @@ def save_weights(
     tensors = {name: tensor.detach().cpu().clone() for name, tensor in state_dict.items()}
     metadata = {METADATA_KEY: json.dumps(known, sort_keys=True, ensure_ascii=False)}
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        # Not save_file: it makes files that only their owner may read, whatever the umask says.
+        temporary.write_bytes(save(tensors, metadata=metadata))

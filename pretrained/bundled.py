@@ -1,0 +1,51 @@
+"""The network that comes with vidfeat: small, quick, trained on rendered motion alone.
+
+``--model bundled`` is short for its network, its weights, and the layers and pools that its
+features are best taken from. What it was trained on and what it can do stands in its card,
+``bundled.json``, which ``vidfeat info bundled`` shows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from vidfeat.errors import UsageError
+
+NAME = "bundled"
+MODEL = "r2plus1d_10_w16"
+LAYERS = ("layer2", "layer3", "layer4")
+POOLS = ("mean", "max")
+INPUT_SIZE = 48
+WEIGHTS_FILE = Path(__file__).with_name("bundled.safetensors")
+CARD_FILE = Path(__file__).with_name("bundled.json")
+HINT = (
+    "this is the small bundled network, trained on rendered motion alone; features trained on "
+    "Kinetics: --model r2plus1d_18"
+)
+
+
+def resolve(
+    model: str, weights: str | os.PathLike[str] | None
+) -> tuple[str, str | os.PathLike[str] | None]:
+    """The network and weights that are meant: ``bundled`` as a model names both.
+
+    Raises:
+        UsageError: the bundled network with other weights.
+    """
+    if model != NAME:
+        return model, weights
+    if weights not in (None, NAME):
+        raise UsageError(
+            f"--model bundled has weights of its own: leave --weights out, or say --model {MODEL} "
+            "for the same network with others"
+        )
+    return MODEL, NAME
+
+
+def card() -> dict[str, Any]:
+    """What the bundled network was trained on, what it can and cannot do, with figures."""
+    content: dict[str, Any] = json.loads(CARD_FILE.read_text(encoding="utf-8"))
+    return content
