@@ -308,7 +308,7 @@ def test_command():
     from vidfeat.cli.models import command
 
     listed = json.loads(CliRunner().invoke(command, ["--json"]).output)
-    assert [entry["name"] for entry in listed] == list(MODEL_NAMES)
+    assert [entry["name"] for entry in listed] == [*MODEL_NAMES, "bundled"]
     first = next(entry for entry in listed if entry["name"] == "r2plus1d_18")
     assert first["parameters"] == 31_505_325
     assert first["embedding_size"] == 512

@@ -399,7 +399,7 @@ def test_no_network_names_the_url_and_the_folder(tmp_path):
     message = str(caught.value)
     assert "https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth" in message
     assert f"put r2plus1d_18-91a641e6.pth into {tmp_path / 'cache' / 'weights'}" in message
-    assert "random" in message
+    assert "--model bundled" in message
 
 
 def place(folder, entry, monkeypatch):
