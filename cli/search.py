@@ -103,8 +103,10 @@ def command(
             )
     if as_json:
         _print_json(matches, queries)
-    elif page is None:
+    else:
         _print_table(matches, queries)
+    if page is not None:
+        click.echo(f"written to {page}", err=True)
 
 
 def _print_json(matches: list[Match], queries: list[Query]) -> None:

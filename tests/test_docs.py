@@ -40,6 +40,7 @@ NOT_RUN = {
     "NAME": "a place to fill in",
     "old/": "a folder that no longer is",
     "UCF-101/": "a dataset",
+    "fights/": "a dataset",
     "ucf101.h5": "a dataset",
     "hmdb51.h5": "a dataset",
 }
