@@ -91,7 +91,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(words: list[str], place: Path) -> subprocess.CompletedProcess[str]:
     """One command, with a network that needs no download."""
     if words[0] in {"extract", "classify"} and not {"--weights", "--head"} & set(words):
-        words = [*words, *NETWORK, "--clip-frames", "8"]
+        own = "bundled" in words
+        words = [*words, *([] if own else [*NETWORK, "--clip-frames", "8"])]
         if words[0] == "extract" and "--dry-run" not in words:
             words += ["--overwrite"]
     return subprocess.run(

@@ -305,7 +305,7 @@ def test_map(page, site, size, tmp_path):
     assert page.js("return clipMap.scale") > before[1]
     page.js("clipMap.showAll()")
     # A filter holds here too: what does not pass is faint, and is not pointed at.
-    here = "clipMap.nearest(...arguments.map((value) => value * clipMap.ratio))"
+    here = "clipMap.nearest(...[...arguments].map((value) => value * clipMap.ratio))"
     assert page.js(f"return {here}", place[1], place[2]) >= 0
     choose = "const f = document.getElementById('label'); f.value = arguments[0]; f.onchange()"
     page.js(choose, "odd")

@@ -113,8 +113,14 @@ function restart() {
   more();
 }
 
+// By the address, not by what is shown: an answer to it may still be on its way.
+const lists = () => {
+  const place = new URLSearchParams(location.hash.slice(1));
+  return !["v", "u", "map"].some((name) => place.has(name));
+};
+
 async function more() {
-  if (listing.loading || query || !$("map").hidden || listing.first >= listing.total) return;
+  if (listing.loading || !lists() || listing.first >= listing.total) return;
   const { token } = listing;
   listing.loading = true;
   const wanted = listFilters();
@@ -122,7 +128,7 @@ async function more() {
   wanted.set("count", PAGE);
   try {
     const { total, videos } = await ask(`/api/videos?${wanted}`);
-    if (token !== listing.token || query) return;
+    if (token !== listing.token || !lists()) return;
     listing.total = total;
     listing.first += videos.length;
     $("grid").append(...videos.map((video) => tile(video, 0, null, { search: (one) => go({ v: one.id }) })));
