@@ -14,6 +14,7 @@ import click
 from vidfeat.cli.options import (
     HELP_NAMES,
     OutputPath,
+    decode_options,
     make_encoder,
     network_options,
     plan_choice,
@@ -43,14 +44,7 @@ OF_THE_HEAD = ("model", "seed", "engine", "compiled")
 @click.option("--scores", type=OutputPath(), metavar="FILE", help="Write all scores as HDF5.")
 @network_options()
 @plan_options()
-@click.option("--workers", type=int, help="Decode processes.  [default: one a processor]")
-@click.option(
-    "--video-timeout",
-    type=float,
-    default=120.0,
-    show_default=True,
-    help="Seconds without a sign of life after which a video is given up.",
-)
+@decode_options()
 @click.pass_context
 def command(ctx: click.Context, /, **values: Any) -> int:
     """Say what is in videos: by the network's own classes, or by a head.

@@ -13,6 +13,7 @@ import click
 from vidfeat.cli.options import (
     HELP_NAMES,
     OutputPath,
+    decode_options,
     feature_options,
     make_encoder,
     network_choice,
@@ -63,16 +64,9 @@ if TYPE_CHECKING:
 @click.option(
     "--actor-cpus", type=int, help="With --engine ray: processors of one of its processes."
 )
-@click.option("--workers", type=int, help="Decode processes.  [default: one a processor]")
+@decode_options()
 @click.option(
     "--buffer-mb", type=float, help="Memory for clips decoded ahead.  [default: 32 a process]"
-)
-@click.option(
-    "--video-timeout",
-    type=float,
-    default=120.0,
-    show_default=True,
-    help="Seconds without a sign of life after which a video is given up.",
 )
 @click.option("--shard", metavar="K/N", help="Only the K-th of N shares of the videos.")
 @click.option("--retry-errors", is_flag=True, help="Try unchanged files again that failed before.")

@@ -102,6 +102,20 @@ def plan_options() -> Callable[[F], F]:
     )
 
 
+def decode_options() -> Callable[[F], F]:
+    """The processes that decode."""
+    return _together(
+        click.option("--workers", type=int, help="Decode processes.  [default: one a processor]"),
+        click.option(
+            "--video-timeout",
+            type=float,
+            default=120.0,
+            show_default=True,
+            help="Seconds without a sign of life after which a video is given up.",
+        ),
+    )
+
+
 PLAN_NAMES = (
     "clip_frames",
     "frame_stride",
