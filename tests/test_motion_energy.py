@@ -30,13 +30,17 @@ def stem_answers(network: torch.nn.Module, angle: float) -> tuple[torch.Tensor, 
     return answers[0], answers[1]
 
 
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [("r2plus1d_10_w16", 10), ("r3d_10_w16", 16), ("mc3_10_w16", 16), ("r2d_10_w16", 16)],
+)
 @pytest.mark.parametrize("pair", range(4))
 @pytest.mark.parametrize("seed", range(3))
-def test_a_channel_prefers_one_direction(pair: int, seed: int) -> None:
+def test_a_channel_prefers_one_direction(name: str, channels: int, pair: int, seed: int) -> None:
     torch.manual_seed(seed)
-    network = build_model("r2plus1d_10_w16", 3)
+    network = build_model(name, 3, clip_frames=8)
     count = motion_energy_stem(network, noise=0.0)
-    assert count == 10
+    assert count == channels
     there, back = stem_answers(network, np.pi * pair / 4)
     preference = (there - back) / (there + back)
     one, other = preference[2 * pair : 2 * pair + 2].tolist()
@@ -56,11 +60,20 @@ def test_a_random_stem_prefers_less() -> None:
     assert preference(network) > 2 * before
 
 
-def test_other_stems_are_refused() -> None:
-    with pytest.raises(ValueError, match="space before time"):
-        motion_energy_stem(build_model("r3d_10_w16", 3))
-    recipe = change(get_recipe("tiny"), ["model.name=r3d_10_w16", "model.motion_stem=true"])
-    with pytest.raises(UsageError, match=r"model\.motion_stem with r3d_10_w16"):
+@pytest.mark.parametrize("name", ["rmc3_10_w16", "fr2d_10_w16"])
+def test_stems_of_single_frames_stay(name: str) -> None:
+    network = build_model(name, 3)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    assert motion_energy_stem(network) == 0
+    after = network.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_other_networks_are_refused() -> None:
+    with pytest.raises(ValueError, match="the paper's networks"):
+        motion_energy_stem(build_model("s3d", 3))
+    recipe = change(get_recipe("tiny"), ["model.name=s3d"])
+    with pytest.raises(UsageError, match=r"model\.motion_stem with s3d.*motion_stem=false"):
         build_network(recipe, 3)
 
 

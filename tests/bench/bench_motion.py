@@ -101,7 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
                 ],
             )
             run = folder / name
-            train(recipe, data, run, resume=True, listener=Console())
+            done = train(recipe, data, run, resume=True, listener=Console())
+            if not done.complete:
+                raise SystemExit(f"stopped at step {done.step}: the same command goes on")
             result, _ = evaluate_subject(open_subject(str(run)), data)
             pairs = within_pairs(result.scores)
             table.append((NETWORKS[name], result.video_accuracy, pairs))

@@ -135,8 +135,8 @@ class ModelConfig:
     freeze_batch_norm: bool = False
     """Batch norm keeps its running statistics, weights and biases."""
     motion_stem: bool = False
-    """Random weights, but for a first layer that answers to directions of motion (R(2+1)D):
-    training from little data finds motion many times sooner."""
+    """Random weights, but for a first layer that answers to directions of motion, in networks whose
+    first layer spans frames: training from little data finds motion many times sooner."""
 
     def __post_init__(self) -> None:
         _within("model.bn_eps", self.bn_eps, 0.0, 1.0)

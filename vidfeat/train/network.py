@@ -47,7 +47,10 @@ def build_network(recipe: Recipe, num_classes: int) -> nn.Module:
         try:
             motion_energy_stem(network)
         except ValueError as error:
-            raise UsageError(f"model.motion_stem with {recipe.model.name}: {error}") from None
+            raise UsageError(
+                f"model.motion_stem with {recipe.model.name}: {error}; leave it out with "
+                "model.motion_stem=false"
+            ) from None
     return network
 
 
