@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -35,6 +35,14 @@ PRESETS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def by_torchvision(name: str, frames_THWC: np.ndarray) -> torch.Tensor:
     """float32 (C, T, H, W)"""
     return PRESETS[name][0].transforms()(torch.from_numpy(frames_THWC).permute(0, 3, 1, 2))
@@ -57,6 +65,8 @@ def grey_levels(values: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
 
 # torch rounds by the kernels of the processor it finds: with AVX2 and later our numbers are its own
 # to the last bit, elsewhere a value at a tie may be one grey level off.
+# Its threads share out the values, and at the borders of their shares its vector kernels round like
+# other processors: one thread has no such borders.
 EXACT = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
