@@ -25,8 +25,8 @@ def command(folder: Path) -> int:
     videos, features = folder / "videos", folder / "features.h5"
     click.echo(f"Rendering videos of moving things into {videos} ...")
     made = render_demo(videos)
-    click.echo(f"{len(made)} videos: 4 kinds of motion, and 2 longer ones\n")
-    query = videos / "vertical" / "rise-1.mp4"
+    click.echo(f"{len(made)} videos: 8 motions, and 3 longer videos of one after another\n")
+    query = videos / "rise" / "rise-1.mp4"
     steps: list[tuple[str, list[str]]] = [
         (
             "Every clip of every video becomes a vector:",

@@ -19,30 +19,34 @@ _SEED = 20
 
 
 def render_demo(
-    folder: Path, *, per_class: int = 12, long: int = 2, progress: Callable[[], None] | None = None
+    folder: Path, *, per_class: int = 10, long: int = 3, progress: Callable[[], None] | None = None
 ) -> list[Path]:
     """Render a folder a class, and a few longer videos in which one motion follows another.
 
-    A class is a kind of motion, forwards and backwards: the direction alone would ask more of an
-    untrained network than it can give.
+    The eight classes come in pairs: each scene is shown forwards in one class and backwards in the
+    other, so that no single frame tells which. Looks differ from scene to scene.
 
-    Videos that are there already are kept. Beside the folders stands ``labels.csv``.
+    Videos that are there already are kept. Beside the folders stands ``labels.csv``, which names
+    the scene of a video as its group.
 
     Args:
         folder: where to.
-        per_class: videos of each of the four classes, even.
+        per_class: videos of each of the eight classes.
         long: videos of some twenty seconds.
-        progress: called after each video.
+        progress: called after each scene.
 
     Returns:
         All videos.
     """
     made: list[Path] = []
-    rows: list[tuple[str, str]] = []
+    rows: list[tuple[str, str, str]] = []
     for number, (pair, directions) in enumerate(PAIRS.items()):
-        for index in range(per_class // 2):
-            files = [folder / pair / f"{name}-{index + 1}.mp4" for name in directions]
-            rows += [(f"{pair}/{file.name}", pair) for file in files]
+        for index in range(per_class):
+            files = [folder / name / f"{name}-{index + 1}.mp4" for name in directions]
+            rows += [
+                (f"{name}/{file.name}", name, f"{pair}-{index + 1}")
+                for name, file in zip(directions, files, strict=True)
+            ]
             made += files
             if not all(file.is_file() for file in files):
                 scene = _scene(pair, (_SEED, number, index))
@@ -63,7 +67,7 @@ def render_demo(
             progress()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "label"))
+    writer.writerow(("path", "label", "group"))
     writer.writerows(sorted(rows))
     with atomic_write(folder / "labels.csv") as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
