@@ -203,10 +203,26 @@ def _lines(value: dict[str, Any], indent: str = "") -> list[str]:
         if isinstance(item, dict):
             lines += [f"{indent}{key}:", *_lines(item, indent + "  ")]
             continue
+        if isinstance(item, list) and item and all(isinstance(entry, dict) for entry in item):
+            lines += [f"{indent}{key}:", *(f"{indent}  {_on_a_line(entry)}" for entry in item)]
+            continue
         if isinstance(item, list):
             shown = ", ".join(str(entry) for entry in item[:8])
             item = shown + (f", ... ({len(item)} in all)" if len(item) > 8 else "")
-        elif isinstance(item, float):
-            item = f"{item:g}"
-        lines.append(f"{indent}{key}: {item}")
+        lines.append(f"{indent}{key}: {_in_short(item)}")
     return lines
+
+
+def _on_a_line(value: dict[str, Any]) -> str:
+    """One of a list of things, such as a trial: ``C 0.1, accuracy 0.42``."""
+    parts = []
+    for key, item in value.items():
+        nested = isinstance(item, dict)
+        parts.append(_on_a_line(item) if nested else f"{key} {_in_short(item)}")
+    return ", ".join(parts)
+
+
+def _in_short(item: object) -> str:
+    if item is None:
+        return "none"
+    return f"{item:g}" if isinstance(item, float) else str(item)
