@@ -1,6 +1,7 @@
 """The README and the pages of docs/: every command and every Python block in them runs.
 
-Commands stand in plain fences (no language named), one a line. They run page by page, in order, in
+Commands stand in plain fences (no language named), one a line, or after a `$` in console fences,
+which show what they print. They run page by page, in order, in
 a folder with the files that the pages speak of. Weights cannot be downloaded where tests run: where
 a command takes the default network, a narrow untrained one is put in its place.
 """
@@ -55,7 +56,11 @@ def fences(page: Path, language: str) -> list[str]:
 def commands(page: Path) -> list[list[str]]:
     """The vidfeat commands of a page; comments and continued lines are understood."""
     found = []
-    for block in fences(page, ""):
+    blocks = fences(page, "")
+    for block in fences(page, "console"):
+        typed = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+        blocks.append("\n".join(typed))
+    for block in blocks:
         for line in block.replace("\\\n", " ").splitlines():
             for part in re.split(r"&&|;", line.split(" #")[0]):
                 words = part.split()  # the shell reads quotes and globs

@@ -187,6 +187,31 @@ def test_avi_plays(page, site):
     )
 
 
+def test_a_long_avi_plays_anywhere(browser, tmp_path_factory):
+    """Only a minute is transcoded at a time: a click behind it fetches the stretch around it."""
+    seconds = 80.0
+    names = ["a/v0.mp4", "b/old.avi"]
+    site = build_site(tmp_path_factory.mktemp("long"), names, seconds=seconds)
+    with running(site.app) as address:
+        page = Page(browser, address)
+        page.open(f"#v={number_of(site, 'b/old.avi')}")
+        until(lambda: page.js("return document.getElementById('player').duration > 0"), "a player")
+        assert page.js("return document.getElementById('player').duration") < 61
+        track = page.one("#track")
+        across = int(track.size["width"] * (72 / seconds - 0.5))
+        ActionChains(browser).move_to_element_with_offset(track, across, 0).click().perform()
+        place = until(
+            lambda: page.js(
+                "const v = document.getElementById('player');"
+                "return v.vidfeat.offset > 0 && v.currentTime > 0 && !v.seeking ? "
+                "[v.vidfeat.offset, v.currentTime] : null"
+            ),
+            "the stretch behind the first minute",
+        )
+        assert place[0] + place[1] == pytest.approx(72, abs=4)
+        page.browser.get("about:blank")  # its requests end before the server does
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_search_by_a_stretch(page, site, size, tmp_path):
     number = number_of(site, "a/v2.mp4")

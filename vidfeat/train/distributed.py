@@ -6,7 +6,10 @@ GPU because of a counter.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -91,12 +94,59 @@ def join(device: str = "auto") -> Iterator[World]:
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        store, rank, size = next(iter(dist.rendezvous("env://", timeout=_TIMEOUT)))
+        fresh = dist.PrefixStore(agreed_name(store, rank, size), store)
+        dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=_TIMEOUT)
+    else:
+        dist.init_process_group(backend, timeout=_TIMEOUT)
     control = dist.new_group(backend="gloo", timeout=_TIMEOUT)
     try:
         yield World(dist.get_rank(), size, local_rank, local_size, chosen, restarts, control)
     finally:
         dist.destroy_process_group()
+
+
+def agreed_name(store: dist.Store, rank: int, size: int, pause_seconds: float = 0.05) -> str:
+    """A name that the processes of this start have in common, and no earlier start had.
+
+    torchrun keeps one store over all restarts, and with it the addresses of processes that are
+    dead: whoever reads such a one, before the living overwrite it, fails. How often it restarted
+    is no name, since each node counts for itself. So each process says hello by a number drawn
+    now; the first one reads all of them out until everyone has found its own number among them.
+
+    Args:
+        store: the same for all, with anything in it that earlier starts left.
+        rank: of this process.
+        size: how many there are.
+        pause_seconds: between looks.
+    """
+    own = secrets.token_hex(8)
+    store.set(f"vidfeat/hello/{rank}", own)
+
+    def held(key: str) -> str:
+        return str(store.get(key).decode()) if store.check([key]) else ""
+
+    others = range(1, size)
+    while True:
+        if rank == 0:
+            numbers = [own, *(held(f"vidfeat/hello/{other}") for other in others)]
+            called = ",".join(numbers)
+            if held("vidfeat/called") != called:
+                store.set("vidfeat/called", called)
+            agreed = all(held(f"vidfeat/heard/{other}") == called for other in others)
+            if agreed:
+                store.set(f"vidfeat/agreed/{called}", "")
+        else:
+            called = held("vidfeat/called")
+            agreed = False
+            if called.split(",")[rank : rank + 1] == [own]:
+                store.set(f"vidfeat/heard/{rank}", called)
+                agreed = store.check([f"vidfeat/agreed/{called}"])
+        if agreed:
+            return hashlib.sha256(called.encode()).hexdigest()
+        time.sleep(pause_seconds)
 
 
 def _device(name: str, local_rank: int, local_size: int) -> torch.device:

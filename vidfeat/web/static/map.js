@@ -241,7 +241,7 @@ export class ClipMap {
       context.stroke();
     };
     for (const i of this.marked) ring(i, 6, 1.5);
-    if (this.hot >= 0) ring(this.hot, 7, 2.5);
+    if (this.hot >= 0 && !this.fading()?.[this.hot]) ring(this.hot, 7, 2.5);
   }
 
   // The point nearest to a place on the canvas, -1 where none is within reach.
