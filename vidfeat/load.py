@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "r2plus1d_18"
 _CPU_BATCH = 4
+# Small networks: on one thread, torch gives convolutions over time alone to its quick kernels from
+# sixteen clips on, and a padded last batch costs next to nothing.
+_CPU_BATCH_SMALL = 16
+_SMALL_FLOPS_PER_CLIP = 2e9
 _GPU_BATCH = 32
 
 
@@ -118,7 +122,9 @@ def load_encoder(
         clip_frames=final.frames,
         compiled=compiled,
     )
-    own_batch = getattr(runner, "preferred_batch", _CPU_BATCH)
+    flops = flops_per_clip(network, chosen_layers, clip_shape)
+    small = flops < _SMALL_FLOPS_PER_CLIP
+    own_batch = getattr(runner, "preferred_batch", _CPU_BATCH_SMALL if small else _CPU_BATCH)
     return Encoder(
         runner,
         model_name=model,
@@ -141,7 +147,7 @@ def load_encoder(
         batch_size=batch_size or (_GPU_BATCH if chosen_device.type == "cuda" else own_batch),
         class_names=loaded.class_names,
         notes=_notes(loaded, weights),
-        flops_per_clip=flops_per_clip(network, chosen_layers, clip_shape),
+        flops_per_clip=flops,
         flops_per_second=flops_per_second(chosen_device),
         recipe={
             "model": model,
