@@ -23,10 +23,10 @@ def command(folder: Path) -> int:
     from vidfeat.demo import render_demo
 
     videos, features = folder / "videos", folder / "features.h5"
-    click.echo(f"Rendering videos of moving things into {videos} ...")
+    click.echo(f"Rendering videos of moving figures into {videos} ...")
     made = render_demo(videos)
-    click.echo(f"{len(made)} videos: 8 motions, and 3 longer videos of one after another\n")
-    query = videos / "rise" / "rise-1.mp4"
+    click.echo(f"{len(made)} videos: 5 actions, and 3 longer videos of one after another\n")
+    query = videos / "fall" / "fall-1.mp4"
     steps: list[tuple[str, list[str]]] = [
         (
             "Every clip of every video becomes a vector:",

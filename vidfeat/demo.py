@@ -9,71 +9,67 @@ from pathlib import Path
 
 import numpy as np
 
-from vidfeat.datasets.motion_pairs import PAIRS, render_scene, write_video
+from vidfeat.datasets.motion_pairs import write_video
+from vidfeat.datasets.synthetic_motion import ScenePlan, render_clip
 from vidfeat.files import atomic_write
 
-FPS = 15
-_FRAMES = 40
-_HEIGHT, _WIDTH = 120, 160
+CLASSES = ("fall", "jacks", "jump", "walk", "wave")
+"""What the figures do; each video has looks of its own."""
+
+FPS = 10  # the rate at which scenes are made, and at which the bundled network looks
+_FRAMES = 24
+_SIZE = 144
 _SEED = 20
 
 
 def render_demo(
-    folder: Path, *, per_class: int = 10, long: int = 3, progress: Callable[[], None] | None = None
+    folder: Path, *, per_class: int = 16, long: int = 3, progress: Callable[[], None] | None = None
 ) -> list[Path]:
-    """Render a folder a class, and a few longer videos in which one motion follows another.
+    """Render a folder a class, and a few longer videos in which one action follows another.
 
-    The eight classes come in pairs: each scene is shown forwards in one class and backwards in the
-    other, so that no single frame tells which. Looks differ from scene to scene.
-
-    Videos that are there already are kept. Beside the folders stands ``labels.csv``, which names
-    the scene of a video as its group.
+    Videos that are there already are kept. Beside the folders stands ``labels.csv``.
 
     Args:
         folder: where to.
-        per_class: videos of each of the eight classes.
-        long: videos of some twenty seconds.
-        progress: called after each scene.
+        per_class: videos of each class.
+        long: videos of some twelve seconds.
+        progress: called after each video.
 
     Returns:
         All videos.
     """
     made: list[Path] = []
-    rows: list[tuple[str, str, str]] = []
-    for number, (pair, directions) in enumerate(PAIRS.items()):
+    rows: list[tuple[str, str]] = []
+    for number, name in enumerate(CLASSES):
         for index in range(per_class):
-            files = [folder / name / f"{name}-{index + 1}.mp4" for name in directions]
-            rows += [
-                (f"{name}/{file.name}", name, f"{pair}-{index + 1}")
-                for name, file in zip(directions, files, strict=True)
-            ]
-            made += files
-            if not all(file.is_file() for file in files):
-                scene = _scene(pair, (_SEED, number, index))
-                for file, frames in zip(files, (scene, scene[::-1]), strict=True):
-                    write_video(file, frames, fps=FPS)
+            file = folder / name / f"{name}-{index + 1}.mp4"
+            made.append(file)
+            rows.append((f"{name}/{file.name}", name))
+            if not file.is_file():
+                write_video(file, _scene(name, (_SEED, number, index)), fps=FPS)
             if progress is not None:
                 progress()
     for index in range(long):
         file = folder / "long" / f"long-{index + 1}.mp4"
         made.append(file)
         if not file.is_file():
+            order = np.random.default_rng((_SEED, index)).permutation(len(CLASSES))
             scenes = [
-                _scene(pair, (_SEED, 100 + index, number))[:: 1 if number % 2 else -1]
-                for number, pair in enumerate([*PAIRS, *PAIRS][: 7 + index])
+                _scene(CLASSES[number], (_SEED, 100 + index, place))
+                for place, number in enumerate(order.tolist())
             ]
             write_video(file, np.concatenate(scenes), fps=FPS)
         if progress is not None:
             progress()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "label", "group"))
+    writer.writerow(("path", "label"))
     writer.writerows(sorted(rows))
     with atomic_write(folder / "labels.csv") as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
     return made
 
 
-def _scene(pair: str, seed: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    rng = np.random.default_rng(seed)
-    return render_scene(pair, rng, frames=_FRAMES, height=_HEIGHT, width=_WIDTH)
+def _scene(name: str, seed: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    plan = ScenePlan("still", "steady", "normal", actions=(name,))
+    return render_clip(plan, seed, frames=_FRAMES, size=_SIZE)

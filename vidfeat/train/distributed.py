@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from vidfeat.errors import UsageError
 
@@ -96,8 +97,8 @@ def join(device: str = "auto") -> Iterator[World]:
         torch.cuda.set_device(chosen)
     backend = "nccl" if chosen.type == "cuda" else "gloo"
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-        store, rank, size = next(iter(dist.rendezvous("env://", timeout=_TIMEOUT)))
-        fresh = dist.PrefixStore(agreed_name(store, rank, size), store)
+        store, rank, size = next(iter(rendezvous("env://", timeout=_TIMEOUT)))
+        fresh = dist.PrefixStore(agreed_name(store, rank, size), store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=_TIMEOUT)
     else:
         dist.init_process_group(backend, timeout=_TIMEOUT)
@@ -108,7 +109,20 @@ def join(device: str = "auto") -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def agreed_name(store: dist.Store, rank: int, size: int, pause_seconds: float = 0.05) -> str:
+class KeyStore(Protocol):
+    """What is asked of a store of torch.distributed."""
+
+    def set(self, key: str, value: str, /) -> None:
+        """Write a value."""
+
+    def get(self, key: str, /) -> bytes:
+        """Read a value, and wait for it."""
+
+    def check(self, keys: list[str], /) -> bool:
+        """Whether all are there."""
+
+
+def agreed_name(store: KeyStore, rank: int, size: int, pause_seconds: float = 0.05) -> str:
     """A name that the processes of this start have in common, and no earlier start had.
 
     torchrun keeps one store over all restarts, and with it the addresses of processes that are
