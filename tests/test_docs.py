@@ -1,9 +1,9 @@
 """The README and the pages of docs/: every command and every Python block in them runs.
 
 Commands stand in plain fences (no language named), one a line, or after a `$` in console fences,
-which show what they print. They run page by page, in order, in
-a folder with the files that the pages speak of. Weights cannot be downloaded where tests run: where
-a command takes the default network, a narrow untrained one is put in its place.
+which show what they print. They run page by page, in order, in a folder with the files that the
+pages speak of. Weights cannot be downloaded where tests run: where a command takes the default
+network, a narrow untrained one is put in its place.
 """
 
 from __future__ import annotations

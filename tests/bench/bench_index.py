@@ -6,7 +6,10 @@ much as the measured one that it stands near to. How far from that one, and how 
 is set so that the nearest neighbours of a sample are as near as those of the measured features
 (the first figures printed compare the two). Queries are clips of videos that are not in the index.
 
-    python tests/bench/bench_index.py MEASURED.h5 [--count 1000000] [--work DIR]
+    python tests/bench/bench_index.py [MEASURED.h5] [--count 1000000] [--work DIR]
+
+Without a file, features of the clips of ../shared/data/fights are measured first: 512 numbers, the
+means and maxima of all groups of the bundled network.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from vidfeat.records import RunIdentity, VideoRecord
 from vidfeat.store import Embeddings, FeatureStore
 from vidfeat.store_write import writing_store
 
+FIGHTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "fights"
 CLIPS = 10  # of a made video
 Row = tuple[str, str, str]
 
@@ -61,6 +65,15 @@ def _root(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The matrix that gives standard normal numbers the covariance of these values."""
     variance, directions = np.linalg.eigh(values.T @ values / len(values))
     return (directions * np.sqrt(variance.clip(min=0))).T.astype(np.float64)
+
+
+def measure(target: Path) -> Path:
+    """A feature file of real videos, 512 numbers a clip."""
+    command = [sys.executable, "-m", "vidfeat", "extract", str(FIGHTS), "-o", str(target)]
+    layers = ["--layer", "stem,layer1,layer2,layer3,layer4", "--pool", "mean,max"]
+    network = ["--model", "bundled", *layers, "--hop-seconds", "0.25"]
+    subprocess.run([*command, *network], check=True, stdout=sys.stderr)
+    return target
 
 
 def neighbours(vectors: NDArray[Any], video: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -137,7 +150,7 @@ def per_query(search: Any, queries: NDArray[np.float32], least: int = 20) -> flo
 def main(arguments: list[str] | None = None) -> list[Row]:
     """Run; rows of name, figure, target."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("measured", type=Path)
+    parser.add_argument("measured", type=Path, nargs="?")
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--kind", default="auto")
@@ -149,7 +162,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
 def _run(options: argparse.Namespace, work: Path) -> list[Row]:
     import faiss
 
-    with FeatureStore(options.measured) as store:
+    with FeatureStore(options.measured or measure(work / "measured.h5")) as store:
         maker, rows = matched(store)
         write_features(maker, store, work / "features.h5", options.count)
     began = time.perf_counter()

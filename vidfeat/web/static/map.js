@@ -227,7 +227,11 @@ export class ClipMap {
   // Which points stand back: switched off in the legend, or filtered out. Null for none.
   fading() {
     if (!this.off.size) return this.someOut ? this.out : null;
-    return this.out.map((out, i) => out || (this.off.has(this.groups[i]) ? 1 : 0));
+    return this.out.map((_, i) => (this.standsBack(i) ? 1 : 0));
+  }
+
+  standsBack(i) {
+    return this.out[i] || this.off.has(this.groups[i]);
   }
 
   rings() {
@@ -241,7 +245,7 @@ export class ClipMap {
       context.stroke();
     };
     for (const i of this.marked) ring(i, 6, 1.5);
-    if (this.hot >= 0 && !this.fading()?.[this.hot]) ring(this.hot, 7, 2.5);
+    if (this.hot >= 0 && !this.standsBack(this.hot)) ring(this.hot, 7, 2.5);
   }
 
   // The point nearest to a place on the canvas, -1 where none is within reach.
@@ -260,7 +264,7 @@ export class ClipMap {
           const dx = this.x[i] * this.scale + this.left - column;
           const dy = this.y[i] * this.scale + this.top - row;
           const distance = dx * dx + dy * dy;
-          if (distance < least && !this.out[i] && !this.off.has(this.groups[i])) { least = distance; best = i; }
+          if (distance < least && !this.standsBack(i)) { least = distance; best = i; }
         }
       }
     }
