@@ -98,6 +98,17 @@ def test_warm_up_rises_in_a_line_and_a_cosine_ends_at_nothing() -> None:
     assert rates[10:] == sorted(rates[10:], reverse=True)
 
 
+def test_later_cosines_begin_anew_and_leave_the_first_as_it_was() -> None:
+    settings = ["train.schedule=cosine", "train.warmup_epochs=2", "train.lr=1", "train.lr_batch=1"]
+    short = change(Recipe(), [*settings, "train.epochs=10"]).train
+    long = change(Recipe(), [*settings, "train.epochs=30", "train.cosine_cycles=3"]).train
+    rates = [learning_rate(long, step, 5, 1) for step in range(151)]
+    assert rates[:50] == [learning_rate(short, step, 5, 1) for step in range(50)]
+    assert rates[50] == rates[100] == 1.0 and rates[75] == pytest.approx(0.5)
+    assert rates[50:100] == rates[100:150] == sorted(rates[50:100], reverse=True)
+    assert rates[150] == pytest.approx(0)
+
+
 def test_settings_are_changed_together_and_by_type() -> None:
     recipe = change(
         get_recipe("tiny"),
@@ -135,6 +146,7 @@ def test_settings_are_changed_together_and_by_type() -> None:
         ("data.fps=fast", "a rate such as"),
         ("data.mean=[0.1]", "a number for each of 3 channels"),
         ("train.milestones=[4,2]", "rise"),
+        ("train.cosine_cycles=3", "parts train.epochs evenly"),
         ("evaluate.crops=2", "1 or 3"),
         ("train.batch=-1", "below 0"),
     ],

@@ -163,6 +163,9 @@ class TrainConfig:
     milestones: tuple[int, ...] = (20, 30, 40)
     """Epochs from which on the learning rate is multiplied by ``gamma`` (once more)."""
     gamma: float = 0.1
+    cosine_cycles: int = 1
+    """Half cosines of equal length that the run is made of: at the start of each the rate is back at
+    its height, with no second warm-up (SGDR)."""
     warmup_epochs: float = 10.0
     """Epochs over which the learning rate rises in a line from 0."""
     optimizer: Optimizer = "sgd"
@@ -188,13 +191,19 @@ class TrainConfig:
     """torch.compile: faster after minutes of compiling."""
 
     def __post_init__(self) -> None:
-        _positive("train", self, "epochs", "micro_batch", "lr_batch")
+        _positive("train", self, "epochs", "micro_batch", "lr_batch", "cosine_cycles")
         _not_negative("train", self, "seed", "epoch_clips", "batch", "warmup_epochs")
         _not_negative("train", self, "lr", "weight_decay", "clip_gradient", "gamma")
         _within("train.momentum", self.momentum, 0.0, 0.9999)
         _within("train.ema_decay", self.ema_decay, 0.0, 0.999999)
         if list(self.milestones) != sorted(self.milestones):
             raise UsageError(f"train.milestones rise from one to the next: {self.milestones}")
+        cycle = self.epochs / self.cosine_cycles
+        if self.cosine_cycles > 1 and (cycle % 1 or cycle <= self.warmup_epochs):
+            raise UsageError(
+                f"train.cosine_cycles parts train.epochs evenly, each part longer than "
+                f"train.warmup_epochs: {self.epochs} epochs, {self.cosine_cycles} cycles"
+            )
         if self.nesterov and self.momentum == 0:
             raise UsageError("train.nesterov needs train.momentum above 0")
 
