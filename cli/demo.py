@@ -20,11 +20,12 @@ _NETWORK = ["--model", "bundled"]
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default="demo")
 def command(folder: Path) -> int:
     """Render a few videos into FOLDER and run the whole tour on them."""
-    from vidfeat.demo import render_demo
+    from vidfeat.demo import NUM_VIDEOS, render_demo
 
     videos, features = folder / "videos", folder / "features.h5"
     click.echo(f"Rendering videos of moving figures into {videos} ...")
-    made = render_demo(videos)
+    with click.progressbar(length=NUM_VIDEOS, label="Rendering", file=sys.stderr) as bar:
+        made = render_demo(videos, progress=lambda: bar.update(1))
     click.echo(f"{len(made)} videos: 5 actions, and 3 longer videos of one after another\n")
     query = videos / "fall" / "fall-1.mp4"
     steps: list[tuple[str, list[str]]] = [

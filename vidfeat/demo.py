@@ -16,6 +16,11 @@ from vidfeat.files import atomic_write
 CLASSES = ("fall", "jacks", "jump", "walk", "wave")
 """What the figures do; each video has looks of its own."""
 
+PER_CLASS = 16
+LONG = 3
+NUM_VIDEOS = len(CLASSES) * PER_CLASS + LONG
+"""Of the tour."""
+
 FPS = 10  # the rate at which scenes are made, and at which the bundled network looks
 _FRAMES = 24
 _SIZE = 144
@@ -23,7 +28,11 @@ _SEED = 20
 
 
 def render_demo(
-    folder: Path, *, per_class: int = 16, long: int = 3, progress: Callable[[], None] | None = None
+    folder: Path,
+    *,
+    per_class: int = PER_CLASS,
+    long: int = LONG,
+    progress: Callable[[], None] | None = None,
 ) -> list[Path]:
     """Render a folder a class, and a few longer videos in which one action follows another.
 

@@ -2,9 +2,9 @@
 
 A hundred stretches of one to four seconds, their starts off the grid of the clips, made smaller
 (0.5 to 0.8), brighter or darker (by 8 to 25 of 255) and written with another codec and few bits,
-out of 300 clips of surveillance cameras (where they are there) and films drawn by formulas. The
-network is untrained (seeded random weights) unless others are given; the index is whitened, and
-plain for comparison.
+out of 300 clips of surveillance cameras (../shared/data/fights, or ``--data``, where they are
+there) and films drawn by formulas. The network is untrained (seeded random weights) unless others
+are given; the index is whitened, and plain for comparison.
 
 Whitening and the rules of alignment were worked out with ``--seed 0``. The default is another seed,
 with films, recordings and stretches that took no part in that.
@@ -39,6 +39,7 @@ from vidfeat.store import FeatureStore
 
 Row = tuple[str, str, str]
 Source = tuple[str, Path, float]
+FIGHTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "fights"
 HOP_FRAMES = 8
 FILMS = 10
 
@@ -46,7 +47,12 @@ FILMS = 10
 def main(arguments: list[str] | None = None) -> list[Row]:
     """Run; rows of name, figure, target."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="a folder with labels.csv (path, label, group)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=FIGHTS if FIGHTS.is_dir() else None,
+        help="a folder with labels.csv (path, label, group)",
+    )
     parser.add_argument("--model", default="r2d_10")
     parser.add_argument("--weights", default="random")
     parser.add_argument("--queries", type=int, default=100)

@@ -164,8 +164,8 @@ class TrainConfig:
     """Epochs from which on the learning rate is multiplied by ``gamma`` (once more)."""
     gamma: float = 0.1
     cosine_cycles: int = 1
-    """Half cosines of equal length that the run is made of: at the start of each the rate is back at
-    its height, with no second warm-up (SGDR)."""
+    """Half cosines of equal length that the run is made of: at the start of each the rate is back
+    at its height, with no second warm-up (SGDR)."""
     warmup_epochs: float = 10.0
     """Epochs over which the learning rate rises in a line from 0."""
     optimizer: Optimizer = "sgd"
