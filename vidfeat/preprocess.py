@@ -187,8 +187,9 @@ class _Gather:
         np.copyto(upper, total, casting="unsafe")
         ties = np.flatnonzero(lower != upper)
         if ties.size:
-            flat = [part.reshape(4, -1).take(ties, axis=1) for part in (corners, self._weights)]
-            lower.reshape(-1)[ties] = np.rint(_weigh_as_torch(*flat))
+            four = corners.reshape(4, -1).take(ties, axis=1)
+            weights = self._weights.reshape(4, -1).take(ties, axis=1)
+            lower.reshape(-1)[ties] = np.rint(_weigh_as_torch(four, weights))
         # without the fourth byte; channel by channel, since a row of three is a short inner loop
         levels = np.empty((*self.shape, 3), np.uint8)
         for channel in range(3):
