@@ -106,6 +106,8 @@ class FramePreprocessor:
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
         self._reformatter: VideoReformatter | None = None
+        self._size = (0, 0)
+        self._gather: _Gather
 
     def frame(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """A decoded frame, turned upright, resized and cropped: uint8 (H, W, 3) RGB."""
@@ -113,7 +115,9 @@ class FramePreprocessor:
         height, width = frame.height, frame.width
         if turns % 2:
             height, width = width, height
-        gather = _gather(self.preprocess, height, width)
+        if (height, width) != self._size:
+            self._size, self._gather = (height, width), _gather(self.preprocess, height, width)
+        gather = self._gather
         if self._reformatter is None:
             from av.video.reformatter import VideoReformatter
 
@@ -160,7 +164,7 @@ class _Gather:
         # axis of four would make numpy's inner loop four long. Rows of pixels are rows of bytes.
         corners = [np.outer(h, w) for h in rows[2:] for w in columns[2:]]
         self._weights = np.repeat(np.stack(corners), 4, axis=-1)
-        self._values = np.empty_like(self._weights)
+        self._total, self._product = np.empty((2, *self._weights.shape[1:]), np.float32)
         self._lower, self._upper = np.empty((2, crop_height, 4 * crop_width), np.uint8)
         self._source = np.empty((4, crop_height, crop_width), np.uint32)
         self._index: NDArray[np.intp] | None = None
@@ -174,12 +178,15 @@ class _Gather:
             self._pitch = pitch
         # no index is out of range; of numpy's ways to make sure, this one takes the least time
         np.take(pixels.reshape(-1), self._index, out=self._source, mode="wrap")
-        corners, values = self._source.view(np.uint8), self._values
-        np.copyto(values, corners)  # a product of two types would convert piece by piece
-        values *= self._weights
-        total = values[0]
-        for corner in values[1:]:
-            total += corner
+        corners, total, product = self._source.view(np.uint8), self._total, self._product
+        for number in range(4):
+            # one corner at a time stays in the core's cache; a product of two types would convert
+            # piece by piece, which takes longer than to convert all first
+            target = product if number else total
+            np.copyto(target, corners[number])
+            target *= self._weights[number]
+            if number:
+                total += product
         lower, upper = self._lower, self._upper
         total += _BELOW_HALF
         np.copyto(lower, total, casting="unsafe")
@@ -189,7 +196,7 @@ class _Gather:
         if ties.size:
             four = corners.reshape(4, -1).take(ties, axis=1)
             weights = self._weights.reshape(4, -1).take(ties, axis=1)
-            lower.reshape(-1)[ties] = np.rint(_weigh_as_torch(four, weights))
+            lower.reshape(-1)[ties] = np.rint(_weigh_as_torch(four, weights)).astype(np.uint8)
         # without the fourth byte; channel by channel, since a row of three is a short inner loop
         levels = np.empty((*self.shape, 3), np.uint8)
         for channel in range(3):
@@ -204,10 +211,10 @@ def _weigh_as_torch(
 
     A fused multiply-add rounds once; in float64 the product is exact, and one rounding remains.
     """
-    exact = corners.astype(np.float64), weights.astype(np.float64)
-    total: NDArray[np.float32] = (exact[0][1] * exact[1][1]).astype(np.float32)
+    products = np.multiply(corners, weights, dtype=np.float64)
+    total: NDArray[np.float32] = products[1].astype(np.float32)
     for corner in (0, 2, 3):
-        total = (exact[0][corner] * exact[1][corner] + total).astype(np.float32)
+        total = (products[corner] + total).astype(np.float32)
     return total
 
 
