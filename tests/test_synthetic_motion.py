@@ -175,6 +175,7 @@ SMALL = (
     "data.scale=[16]",
     "data.crop=16",
     "train.epochs=3",
+    "train.cosine_cycles=1",
     "train.epoch_clips=8",
     "train.batch=4",
     "train.micro_batch=4",

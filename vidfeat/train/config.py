@@ -202,7 +202,8 @@ class TrainConfig:
         if self.cosine_cycles > 1 and (cycle % 1 or cycle <= self.warmup_epochs):
             raise UsageError(
                 f"train.cosine_cycles parts train.epochs evenly, each part longer than "
-                f"train.warmup_epochs: {self.epochs} epochs, {self.cosine_cycles} cycles"
+                f"train.warmup_epochs: {self.epochs} epochs, {self.cosine_cycles} cycles; "
+                f"train.cosine_cycles=1 is one fall over the whole run"
             )
         if self.nesterov and self.momentum == 0:
             raise UsageError("train.nesterov needs train.momentum above 0")
