@@ -23,8 +23,8 @@ def command(folder: Path) -> int:
     from vidfeat.demo import NUM_VIDEOS, render_demo
 
     videos, features = folder / "videos", folder / "features.h5"
-    click.echo(f"Rendering videos of moving figures into {videos} ...")
-    with click.progressbar(length=NUM_VIDEOS, label="Rendering", file=sys.stderr) as bar:
+    title = f"Rendering videos of moving figures into {videos}"
+    with click.progressbar(length=NUM_VIDEOS, label=title) as bar:
         made = render_demo(videos, progress=lambda: bar.update(1))
     click.echo(f"{len(made)} videos: 5 actions, and 3 longer videos of one after another\n")
     query = videos / "fall" / "fall-1.mp4"
