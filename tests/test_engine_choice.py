@@ -13,12 +13,13 @@ from vidfeat import engine_choice
 from vidfeat.cli import cli
 from vidfeat.encoder import Encoder
 from vidfeat.engine_choice import clips_at_least, engine_begun, with_quickest_engine
+from vidfeat.engines.factored import winograd_pays
 from vidfeat.extract import extract
 from vidfeat.listing import list_videos
 from vidfeat.load import load_encoder
 from vidfeat.plan_choice import PlanChoice
 
-MODEL = "r2plus1d_10_w16"
+MODEL = "r3d_10_w16"  # which torch does not run clip by clip
 PLAN = PlanChoice(frames=4)
 MANY = 1 << 40
 
@@ -56,6 +57,14 @@ def test_many_clips_take_openvino(encoder: Encoder, monkeypatch: pytest.MonkeyPa
     assert quick.space_fingerprint == encoder.space_fingerprint
     monkeypatch.setattr(engine_choice.platform, "machine", lambda: "riscv64")
     assert with_quickest_engine(encoder, MANY) is encoder
+
+
+@needs_openvino
+@pytest.mark.skipif(not winograd_pays(), reason="no quicker way under torch on this processor")
+def test_what_torch_runs_clip_by_clip_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_choice.platform, "machine", lambda: "x86_64")
+    quick = load_encoder("r2plus1d_10_w16", "random", plan=PLAN, device="cpu")
+    assert with_quickest_engine(quick, MANY) is quick
 
 
 def test_without_openvino_torch_stays(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:

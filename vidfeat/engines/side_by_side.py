@@ -1,0 +1,60 @@
+"""Clips side by side on the threads of a processor, each on one.
+
+No thread waits for another within a clip, and the maps of a clip stay close to one core.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
+
+import torch
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
+
+# How many threads an operation of torch takes is partly the process's, partly the thread's: while
+# some run clips on one each, nobody else should set it.
+_setting = threading.Lock()
+
+
+class SideBySide:
+    """A pool of threads, on each of which torch takes one.
+
+    Args:
+        threads: None takes as many as torch does now (``OMP_NUM_THREADS``).
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads or torch.get_num_threads()
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="vidfeat-clip")
+
+    @property
+    def preferred_batch(self) -> int:
+        """Clips at a time that keep every thread busy; at least four."""
+        return self.threads * -(-4 // self.threads)
+
+    def fills(self, clips: int) -> bool:
+        """Whether so many clips keep more than half of the threads busy."""
+        return 2 * clips > self.threads
+
+    def map(self, work: Callable[[Given], Found], clips: Iterable[Given]) -> list[Found]:
+        """What the work gives for each clip, in their order; without gradients."""
+
+        def alone(clip: Given) -> Found:
+            torch.set_num_threads(1)
+            with torch.inference_mode():
+                return work(clip)
+
+        with _setting:
+            before = torch.get_num_threads()
+            running = [self._pool.submit(alone, clip) for clip in clips]
+            try:
+                return [one.result() for one in running]
+            finally:
+                for one in running:
+                    one.cancel()
+                wait(running)  # one that still ran would set it again
+                torch.set_num_threads(before)
