@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from vidfeat.engines import torch_engine
 from vidfeat.engines.torch_engine import PrecisionError, TorchEngine, choose_device
 from vidfeat.errors import UsageError, VidfeatError
 from vidfeat.models import build_model
@@ -21,6 +22,12 @@ def engine(precision: str = "fp32") -> TorchEngine:
         torch.manual_seed(3)
         network = build_model("r2plus1d_10_w16", 5)
     return TorchEngine(network, ["layer4"], ["mean"], SMALL, precision=precision)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, for which this logic is."""
+    monkeypatch.setattr(torch_engine, "factored", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

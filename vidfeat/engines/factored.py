@@ -1,14 +1,13 @@
 """(2+1)D networks on a processor: one clip on one thread, to the numbers of their own forward pass.
 
 torch computes kernels of (1, 3, 3) and (3, 1, 1) as 3-D convolutions. Here a clip is a stack of
-images, and nothing is copied between the two halves of a (2+1)D convolution:
+images with their channels last, in which both are 2-D, and nothing is copied between the two:
 
 * batch norms are folded into the convolutions before them;
-* 3 x 3 kernels over large images go through Winograd's transform (Lavin and Gray, arXiv
-  1509.09308), by NNPACK, which torch carries: twice as fast as direct convolution on AVX2;
-* there, channels come first, an empty frame stands at either end, and the three frames below a
-  kernel over time are one contiguous matrix (3 C, H W): a matrix product a frame;
-* small images have their channels last, where a kernel over time is one of (3, 1) over (T, H W).
+* a 3 x 3 kernel goes through Winograd's transform (Lavin and Gray, arXiv 1509.09308), by NNPACK,
+  which torch carries: twice as fast as direct convolution on AVX2. Small frames are laid side by
+  side into one image, with a line of zeros between them;
+* a kernel over time is one of (3, 1) over (T, H W).
 
 Shapes: T frames, C channels, H rows, W columns; images of a clip are (T, C, H, W).
 """
@@ -28,12 +27,14 @@ from vidfeat.engines.side_by_side import SideBySide
 from vidfeat.models.base import VideoNetwork
 from vidfeat.models.resnet3d import BasicBlock, Bottleneck, VideoResNet
 
-# Images of at least so many rows and columns go through Winograd's transform: of smaller ones its
-# tiles of 6 x 6 waste too much, and the kernels, transformed anew for each image, cost too much.
-_LARGE = 24
-# Rows and columns after the stem from which the whole network is sooner for it: measured 1.4 times
-# as fast at 56, and no faster at 32, where torch does well with sixteen clips at a time.
-_PAYS_FROM = 40
+# Rows and columns from which 3 x 3 kernels go through Winograd's transform: its tiles waste too
+# much of smaller images.
+_WINOGRAD_FROM = 10
+# A tile of its output, and the tiles' worth of time that goes into transforming the kernels, which
+# happens for every image. An image of very many tiles leaves the cache.
+_TILE = 6
+_TILES_OF_KERNELS = 15
+_MOST_TILES = 200
 _PROBE_TOLERANCE = 1e-4
 
 
@@ -51,7 +52,7 @@ class FactoredNetwork:
         rows, columns = (-(-length // 2) for length in crop)
         self._check_layers = network.check_layers
         self._stem_pool = network.design.stem_pool
-        self._stem = _chain(network.stem, large=_is_large(rows, columns))
+        self._stem = _Chain(network.stem, size=(rows, columns))
         self._groups: dict[str, list[_Block]] = {}
         if self._stem_pool:
             rows, columns = -(-rows // 2), -(-columns // 2)
@@ -60,7 +61,7 @@ class FactoredNetwork:
                 rows, columns = -(-rows // 2), -(-columns // 2)
             blocks = network.get_submodule(name).children()
             self._groups[name] = [
-                _Block(block, large=_is_large(rows, columns))  # type: ignore[arg-type]
+                _Block(block, (rows, columns))  # type: ignore[arg-type]
                 for block in blocks
             ]
 
@@ -80,7 +81,7 @@ class FactoredNetwork:
         return {name: maps[name] for name in chosen}
 
     def _walk(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
-        images = self._stem.run(images)
+        images = self._stem.run(images.contiguous(memory_format=torch.channels_last))
         if self._stem_pool:
             images = F.max_pool2d(images, 3, 2, 1)
         yield "stem", images
@@ -93,12 +94,10 @@ class FactoredNetwork:
 def factored(network: VideoNetwork, crop: tuple[int, int]) -> FactoredNetwork | None:
     """The network for single clips of this many rows and columns; None where it is no sooner.
 
-    It is for networks of 2D and (2+1)D groups whose images are large enough for Winograd's
-    transform, on processors with AVX2 and no wider registers, for which NNPACK is made.
+    It is for networks of 2D and (2+1)D groups, on processors with AVX2 and no wider registers, for
+    which NNPACK is made: measured 1.4 to 1.8 times as fast as their own forward pass there.
     """
     if not can_factor(network) or not winograd_pays():
-        return None
-    if min(-(-length // 2) for length in crop) < _PAYS_FROM:
         return None
     assert isinstance(network, VideoResNet)
     return FactoredNetwork(network, crop)
@@ -141,8 +140,18 @@ def _winograd(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch._nnpack_spatial_convolution(image, weight, bias, [1, 1], [1, 1])
 
 
-def _is_large(rows: int, columns: int) -> bool:
-    return min(rows, columns) >= _LARGE
+def _mosaic(frames: int, rows: int, columns: int) -> tuple[int, int]:
+    """How many frames to lay below and beside each other into one image."""
+
+    def tiles(down: int, across: int) -> int:
+        height, width = down * (rows + 1) - 1, across * (columns + 1) - 1
+        return -(-height // _TILE) * -(-width // _TILE)
+
+    def cost(grid: tuple[int, int]) -> int:
+        return -(-frames // (grid[0] * grid[1])) * (tiles(*grid) + _TILES_OF_KERNELS)
+
+    grids = [grid for grid in ((1, 2), (2, 2)) if tiles(*grid) <= _MOST_TILES]
+    return min([(1, 1), *grids], key=cost)
 
 
 # -- blocks ----------------------------------------------------------------------------------------
@@ -151,40 +160,33 @@ def _is_large(rows: int, columns: int) -> bool:
 class _Convolution(Protocol):
     """A convolution, what is added to it, and the ReLU after it."""
 
-    by_frames: bool
-    """Whether it wants an empty frame before and after its images."""
-
-    def run(self, images: Tensor, residual: Tensor | None, *, margin: bool) -> Tensor:
-        """(T, C, H, W) -> (T', C', H', W'), with an empty frame at either end if asked for."""
+    def run(self, images: Tensor, residual: Tensor | None) -> Tensor:
+        """(T, C, H, W) -> (T', C', H', W'), both with their channels last."""
         ...
 
 
 class _Chain:
-    """Convolutions one after the other, each with its ReLU."""
+    """Convolutions one after the other; ``size`` is that of the images that come out."""
 
-    def __init__(self, steps: Sequence[_Convolution], *, large: bool) -> None:
-        self.steps = steps
-        self.large = large
+    def __init__(self, *parts: nn.Module, size: tuple[int, int]) -> None:
+        winograd = min(size) >= _WINOGRAD_FROM
+        self.steps = [
+            _step(*folded, winograd=winograd) for part in parts for folded in _folded(part)
+        ]
 
     def run(self, images: Tensor, residual: Tensor | None = None) -> Tensor:
         """(T, C, H, W) -> (T', C', H', W'); the residual is added before the last ReLU."""
-        memory = torch.contiguous_format if self.large else torch.channels_last
-        images = images.contiguous(memory_format=memory)
-        for step, following in zip(self.steps, (*self.steps[1:], None), strict=True):
-            images = step.run(
-                images,
-                residual if following is None else None,
-                margin=following is not None and following.by_frames,
-            )
-        return images
+        for step in self.steps[:-1]:
+            images = step.run(images, None)
+        return self.steps[-1].run(images, residual)
 
 
 class _Block:
     """A residual block: convolutions, and a shortcut around them."""
 
-    def __init__(self, block: BasicBlock | Bottleneck, *, large: bool) -> None:
+    def __init__(self, block: BasicBlock | Bottleneck, size: tuple[int, int]) -> None:
         parts = [part for name, part in block.named_children() if name.startswith("conv")]
-        self.chain = _chain(*parts, large=large)
+        self.chain = _Chain(*parts, size=size)
         self.shortcut = None if block.downsample is None else _Shortcut(block.downsample)
 
     def run(self, images: Tensor) -> Tensor:
@@ -206,25 +208,15 @@ class _Shortcut:
         return F.conv2d(images[:: self.frame_stride], self.weight, self.bias, self.stride)
 
 
-def _chain(*parts: nn.Module, large: bool) -> _Chain:
-    steps = [
-        _step(convolution, weight, bias, large=large)
-        for part in parts
-        for convolution, weight, bias in _folded(part)
-    ]
-    return _Chain(steps, large=large)
-
-
-def _step(convolution: nn.Conv3d, weight: Tensor, bias: Tensor, *, large: bool) -> _Convolution:
+def _step(convolution: nn.Conv3d, weight: Tensor, bias: Tensor, *, winograd: bool) -> _Convolution:
     frames, *window = convolution.kernel_size
     if frames > 1:
-        frame_stride = convolution.stride[0]
-        return (_TimeProduct if large else _OverTime)(weight[..., 0, 0], bias, frame_stride)
-    if large and window == [3, 3] and convolution.stride == (1, 1, 1):
+        return _OverTime(weight[..., 0, 0], bias, convolution.stride[0])
+    if winograd and window == [3, 3] and convolution.stride == (1, 1, 1):
         return _Winograd(weight[:, :, 0], bias)
-    stride, padding = convolution.stride[1:], convolution.padding[1:]
+    padding = convolution.padding[1:]
     assert not isinstance(padding, str)
-    return _Direct(weight[:, :, 0], bias, stride, padding, large=large)
+    return _Direct(weight[:, :, 0], bias, convolution.stride[1:], padding)
 
 
 def _folded(module: nn.Module) -> list[tuple[nn.Conv3d, Tensor, Tensor]]:
@@ -246,108 +238,70 @@ def _folded(module: nn.Module) -> list[tuple[nn.Conv3d, Tensor, Tensor]]:
 # -- convolutions ----------------------------------------------------------------------------------
 
 
-def _room(images: Tensor, shape: tuple[int, int, int, int], *, margin: bool) -> tuple[Tensor, ...]:
-    """Memory for images of this shape, with empty frames around them or not; and the images."""
-    if not margin:
-        memory = images.new_empty(shape)
-        return memory, memory
-    memory = images.new_empty((shape[0] + 2, *shape[1:]))
-    memory[0].zero_()
-    memory[-1].zero_()
-    return memory, memory[1:-1]
-
-
 class _Winograd:
-    """3 x 3 over large images, channels first."""
-
-    by_frames = False
+    """3 x 3 with a stride of one."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self.weight, self.bias = weight.contiguous(), bias
 
-    def run(self, images: Tensor, residual: Tensor | None, *, margin: bool) -> Tensor:
-        frames, _, rows, columns = images.shape
-        memory, out = _room(images, (frames, len(self.weight), rows, columns), margin=margin)
-        for frame in range(frames):  # while it is in the cache
-            image = _winograd(images[frame : frame + 1], self.weight, self.bias)
-            if residual is not None:
-                image.add_(residual[frame])
-            torch.clamp_min(image, 0, out=out[frame : frame + 1])
-        return memory
+    def run(self, images: Tensor, residual: Tensor | None) -> Tensor:
+        frames, channels, rows, columns = images.shape
+        out = torch.empty(
+            (frames, len(self.weight), rows, columns), memory_format=torch.channels_last
+        )
+        down, across = _mosaic(frames, rows, columns)
+        height, width = down * (rows + 1) - 1, across * (columns + 1) - 1
+        for first in range(0, frames, down * across):
+            group = range(first, min(first + down * across, frames))
+            places = [
+                (
+                    slice(top := place // across * (rows + 1), top + rows),
+                    slice(left := place % across * (columns + 1), left + columns),
+                )
+                for place in range(len(group))
+            ]
+            mosaic = torch.zeros((1, channels, height, width))
+            for frame, (lines, dots) in zip(group, places, strict=True):
+                mosaic[0, :, lines, dots] = images[frame]
+            mosaic = _winograd(mosaic, self.weight, self.bias)
+            for frame, (lines, dots) in zip(group, places, strict=True):
+                found = mosaic[0, :, lines, dots]
+                if residual is not None:
+                    found.add_(residual[frame])
+                torch.clamp_min(found, 0, out=out[frame])
+        return out
 
 
 class _Direct:
     """Any kernel over space."""
 
-    by_frames = False
-
     def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor,
-        stride: Sequence[int],
-        padding: Sequence[int],
-        *,
-        large: bool,
+        self, weight: Tensor, bias: Tensor, stride: Sequence[int], padding: Sequence[int]
     ) -> None:
-        memory = torch.contiguous_format if large else torch.channels_last
-        self.weight, self.bias = weight.contiguous(memory_format=memory), bias
-        self.stride, self.padding = list(stride), list(padding)
+        self.weight = weight.contiguous(memory_format=torch.channels_last)
+        self.bias, self.stride, self.padding = bias, list(stride), list(padding)
 
-    def run(self, images: Tensor, residual: Tensor | None, *, margin: bool) -> Tensor:
+    def run(self, images: Tensor, residual: Tensor | None) -> Tensor:
         found = F.conv2d(images, self.weight, self.bias, self.stride, self.padding)
-        if residual is not None:
-            found.add_(residual)
-        if not margin:
-            return found.relu_()
-        frames, channels, rows, columns = found.shape
-        memory, out = _room(images, (frames, channels, rows, columns), margin=True)
-        torch.clamp_min(found, 0, out=out)
-        return memory
-
-
-class _TimeProduct:
-    """3 over time, channels first: a matrix product a frame."""
-
-    by_frames = True
-
-    def __init__(self, weight: Tensor, bias: Tensor, stride: int) -> None:
-        self.weight = weight.transpose(1, 2).flatten(1).contiguous()  # (C', 3 C)
-        self.bias, self.stride = bias[:, None], stride
-
-    def run(self, images: Tensor, residual: Tensor | None, *, margin: bool) -> Tensor:
-        length, channels, rows, columns = images.shape
-        frames = (length - 3) // self.stride + 1  # two of them are the margin
-        memory, out = _room(images, (frames, len(self.weight), rows, columns), margin=margin)
-        planes = images.view(length * channels, rows * columns)
-        for frame in range(frames):
-            first = frame * self.stride * channels
-            found = out[frame].view(-1, rows * columns)
-            torch.addmm(self.bias, self.weight, planes[first : first + 3 * channels], out=found)
-            if residual is not None:
-                found.add_(residual[frame].view_as(found))
-            found.relu_()
-        return memory
+        return _added(found, residual).relu_()
 
 
 class _OverTime:
-    """3 over time, channels last: a kernel of (3, 1) over (T, H W)."""
-
-    by_frames = False
+    """3 over time, padded by one."""
 
     def __init__(self, weight: Tensor, bias: Tensor, stride: int) -> None:
         self.weight = weight[..., None].contiguous(memory_format=torch.channels_last)
         self.bias, self.stride = bias, stride
 
-    def run(self, images: Tensor, residual: Tensor | None, *, margin: bool) -> Tensor:
-        del margin  # nothing that follows here wants one
+    def run(self, images: Tensor, residual: Tensor | None) -> Tensor:
         frames, channels, rows, columns = images.shape
         lines = images.permute(0, 2, 3, 1).reshape(1, frames, rows * columns, channels)
         found = F.conv2d(
             lines.permute(0, 3, 1, 2), self.weight, self.bias, (self.stride, 1), (1, 0)
         )
         found = found.permute(0, 2, 3, 1).reshape(-1, rows, columns, len(self.weight))
-        found = found.permute(0, 3, 1, 2)
-        if residual is not None:
-            found.add_(residual)
-        return found.relu_()
+        return _added(found.permute(0, 3, 1, 2), residual).relu_()
+
+
+def _added(images: Tensor, residual: Tensor | None) -> Tensor:
+    return images if residual is None else images.add_(residual)
