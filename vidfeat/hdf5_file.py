@@ -19,7 +19,15 @@ from typing import Any
 
 import h5py
 
+from vidfeat.files import leave_cache
+
 _SYNC_BYTES = 128 << 20
+
+
+def _sync_large(descriptor: int) -> None:
+    """Flush a file of many MB, which need not be in memory as a whole."""
+    os.fsync(descriptor)
+    leave_cache(descriptor)
 
 
 class PatientFile:
@@ -70,12 +78,12 @@ class PatientFile:
         self._file.close()
 
     def _sync_beside(self) -> None:
-        """Send what was written to the disk while more is read and written."""
+        """Send what was written to the disk, and out of memory, while more is read and written."""
         if self._unsynced < _SYNC_BYTES or (self._syncing and not self._syncing.done()):
             return
         self._note_sync()
         self._unsynced = 0
-        self._syncing = self._disk.submit(os.fsync, self._file.fileno())
+        self._syncing = self._disk.submit(_sync_large, self._file.fileno())
 
     def _note_sync(self) -> None:
         """An error of the disk is told once, to whoever asked first: keep it."""

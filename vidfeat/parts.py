@@ -18,7 +18,6 @@ import shutil
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from numpy.typing import NDArray
 
 from vidfeat.embeddings import Embeddings
 from vidfeat.errors import DataError, StoreError
-from vidfeat.files import TEMPORARY_MARK, atomic_write, write_json
+from vidfeat.files import TEMPORARY_MARK, atomic_write, leave_cache, write_json
 from vidfeat.records import RunIdentity, VideoFailure, VideoRecord, require_same_run
 
 _MAGIC = b"VIDFPART"
@@ -262,25 +261,15 @@ def write_part(folder: Path, part: Part, number: int, name: str | None = None) -
         _write_all(target, _bytes_of(vectors.astype(little, order="C", copy=False)))
         for seconds in (part.embeddings.start_seconds, part.embeddings.end_seconds):
             _write_all(target, _bytes_of(seconds.astype("<f8", order="C", copy=False)))
+    # Read once, hours later or never: the videos have more use for the memory.
     with file.open("rb") as written:
-        _forget(written.fileno())
+        leave_cache(written.fileno())
     return file
 
 
 def part_file(folder: Path, number: int, name: str | None = None) -> Path:
     """The file of a part: see `write_part`."""
     return folder / f"part-{f'{number:08d}' if name is None else name}{_SUFFIX}"
-
-
-def _forget(descriptor: int) -> None:
-    """Tell the system that a file's pages are not needed in memory.
-
-    A part is read once, hours later or never: the videos have more use for the memory, and pages
-    that are free at once make the next write quicker.
-    """
-    if hasattr(os, "posix_fadvise"):
-        with suppress(OSError):
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _write_all(target: Any, data: memoryview) -> None:
@@ -377,7 +366,7 @@ class PartReader:
     def close(self) -> None:
         """Close the file."""
         if not self._source.closed:
-            _forget(self._source.fileno())
+            leave_cache(self._source.fileno())
         self._source.close()
 
     def read(self, first: int, count: int) -> Embeddings:
