@@ -21,13 +21,16 @@ import h5py
 
 from vidfeat.files import leave_cache
 
-_SYNC_BYTES = 128 << 20
+_SYNC_BYTES = 16 << 20
+_CACHED_BYTES = (
+    256 << 20
+)  # a larger file leaves memory as it is written: it need not be there whole
 
 
-def _sync_large(descriptor: int) -> None:
-    """Flush a file of many MB, which need not be in memory as a whole."""
+def _sync(descriptor: int, *, leave: bool) -> None:
     os.fsync(descriptor)
-    leave_cache(descriptor)
+    if leave:
+        leave_cache(descriptor)
 
 
 class PatientFile:
@@ -78,12 +81,13 @@ class PatientFile:
         self._file.close()
 
     def _sync_beside(self) -> None:
-        """Send what was written to the disk, and out of memory, while more is read and written."""
+        """Send what was written to the disk while more is read and written."""
         if self._unsynced < _SYNC_BYTES or (self._syncing and not self._syncing.done()):
             return
         self._note_sync()
         self._unsynced = 0
-        self._syncing = self._disk.submit(_sync_large, self._file.fileno())
+        leave = self._end > _CACHED_BYTES
+        self._syncing = self._disk.submit(_sync, self._file.fileno(), leave=leave)
 
     def _note_sync(self) -> None:
         """An error of the disk is told once, to whoever asked first: keep it."""
