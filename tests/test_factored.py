@@ -113,7 +113,7 @@ def test_it_is_taken_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert factored(network, (112, 112)) is None
 
 
-@pytest.mark.parametrize("fault", ["wrong", "failing", "absent", "wide", "other"])
+@pytest.mark.parametrize("fault", ["wrong", "failing", "gone", "absent", "wide", "other"])
 def test_a_processor_or_a_torch_without_it(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right = subject._winograd
 
@@ -124,6 +124,8 @@ def test_a_processor_or_a_torch_without_it(fault: str, monkeypatch: pytest.Monke
         monkeypatch.setattr(subject, "_winograd", lambda *given: right(*given) * 1.001)
     elif fault == "failing":
         monkeypatch.setattr(subject, "_winograd", failing)
+    elif fault == "gone":
+        monkeypatch.delattr(torch, "_nnpack_spatial_convolution")
     elif fault == "absent":
         monkeypatch.setattr(torch, "_nnpack_available", lambda: False)
     elif fault == "wide":
