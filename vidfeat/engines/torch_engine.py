@@ -8,7 +8,7 @@ batch that does not fit into memory is halved, and the size remembered.
 
 On a CPU, networks of 2D and (2+1)D groups run clip by clip, several side by side, where that is
 sooner: see ``factored.py``. A batch of few clips on many threads goes through the network's own
-forward pass, with all threads on each clip; the two agree to 1e-6 of the largest value.
+forward pass, with all threads on each clip; the two agree to 2e-6 of the largest value.
 """
 
 from __future__ import annotations
