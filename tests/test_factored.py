@@ -13,7 +13,7 @@ from torch import nn
 
 from vidfeat.engines import factored as subject
 from vidfeat.engines.factored import FactoredNetwork, can_factor, factored, winograd_pays
-from vidfeat.engines.side_by_side import SideBySide
+from vidfeat.engines.side_by_side import SideBySide, busy_batch
 from vidfeat.engines.torch_engine import TorchEngine
 from vidfeat.models import MODEL_NAMES, VideoNetwork, VideoResNet, build_model
 from vidfeat.preprocess import Preprocess
@@ -141,7 +141,7 @@ def test_vectors_and_scores_are_those_of_the_network(clips: np.ndarray, threads:
     vectors, scores = made.embed(clips), made.predict(clips)
     assert made.clip_by_clip
     assert made.preferred_batch == 4
-    made._side_by_side = None  # the network's own forward pass
+    made._factored = None  # the network's own forward pass
     for found, expected in ((vectors, made.embed(clips)), (scores, made.predict(clips))):
         assert found.shape == expected.shape
         assert found.dtype == np.float32
@@ -199,6 +199,6 @@ def test_each_clip_has_one_thread_and_the_caller_its_own(threads: None) -> None:
 @pytest.mark.parametrize(("threads_there", "batch"), [(1, 4), (2, 4), (3, 6), (4, 4), (16, 16)])
 def test_batches_keep_every_thread_busy(threads_there: int, batch: int) -> None:
     beside = SideBySide(threads_there)
-    assert beside.preferred_batch == batch
+    assert busy_batch(threads_there) == batch
     assert beside.fills(batch)
     assert beside.fills(1) == (threads_there == 1)

@@ -22,9 +22,8 @@ import h5py
 from vidfeat.files import leave_cache
 
 _SYNC_BYTES = 16 << 20
-_CACHED_BYTES = (
-    256 << 20
-)  # a larger file leaves memory as it is written: it need not be there whole
+# A larger file leaves memory as it is written: it need not be there whole.
+_CACHED_BYTES = 256 << 20
 
 
 def _sync(descriptor: int, *, leave: bool) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidfeat.engines.base import Precision
+from vidfeat.engines.side_by_side import busy_batch
 from vidfeat.errors import ExportError, UsageError, WeightsError
 from vidfeat.export import TOLERANCE, EmbeddingAndScores
 from vidfeat.models.base import VideoNetwork
@@ -53,7 +54,7 @@ class OpenVinoEngine:
     @property
     def preferred_batch(self) -> int:
         """Clips at a time that keep every thread busy; at least four."""
-        return self.threads * -(-4 // self.threads)
+        return busy_batch(self.threads)
 
     def embed(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Vectors (N, D) of uint8 clips (N, T, H, W, 3)."""

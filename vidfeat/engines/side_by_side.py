@@ -20,6 +20,11 @@ Found = TypeVar("Found")
 _setting = threading.Lock()
 
 
+def busy_batch(threads: int) -> int:
+    """Clips at a time that keep every thread busy with one each; at least four."""
+    return threads * -(-4 // threads)
+
+
 class SideBySide:
     """A pool of threads, on each of which torch takes one.
 
@@ -30,11 +35,6 @@ class SideBySide:
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or torch.get_num_threads()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="vidfeat-clip")
-
-    @property
-    def preferred_batch(self) -> int:
-        """Clips at a time that keep every thread busy; at least four."""
-        return self.threads * -(-4 // self.threads)
 
     def fills(self, clips: int) -> bool:
         """Whether so many clips keep more than half of the threads busy."""

@@ -25,7 +25,7 @@ from torch import Tensor
 from vidfeat.engines.base import Precision
 from vidfeat.engines.factored import FactoredNetwork, factored
 from vidfeat.engines.memory import keep_large_blocks
-from vidfeat.engines.side_by_side import SideBySide
+from vidfeat.engines.side_by_side import SideBySide, busy_batch
 from vidfeat.errors import UsageError, VidfeatError
 from vidfeat.models.base import VideoNetwork, pool_features
 from vidfeat.preprocess import Preprocess
@@ -117,7 +117,7 @@ class TorchEngine:
             keep_large_blocks()
             if precision == "fp32" and not compiled:
                 self._factored = factored(self._network, preprocess.crop)
-        self._side_by_side = None if self._factored is None else SideBySide()
+        self._side_by_side = SideBySide()
         self._copies = (
             torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
             if self.device.type == "cuda"
@@ -135,7 +135,7 @@ class TorchEngine:
     @property
     def preferred_batch(self) -> int | None:
         """Clips at a time that keep a processor busy; None where it matters little."""
-        return None if self._side_by_side is None else self._side_by_side.preferred_batch
+        return busy_batch(self._side_by_side.threads) if self.clip_by_clip else None
 
     def embed(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Vectors (N, D) of uint8 clips (N, T, H, W, 3).
@@ -143,7 +143,7 @@ class TorchEngine:
         Raises:
             PrecisionError: half precision is wrong on this device.
         """
-        if self._side_by_side is not None and self._side_by_side.fills(len(clips_NTHWC)):
+        if self.clip_by_clip and self._side_by_side.fills(len(clips_NTHWC)):
             return torch.cat(self._side_by_side.map(self._embed_clip, clips_NTHWC)).numpy()
         with torch.inference_mode():
             with self._checking:
@@ -153,7 +153,7 @@ class TorchEngine:
 
     def predict(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class scores (N, classes), before the softmax."""
-        if self._side_by_side is not None and self._side_by_side.fills(len(clips_NTHWC)):
+        if self.clip_by_clip and self._side_by_side.fills(len(clips_NTHWC)):
             return torch.cat(self._side_by_side.map(self._predict_clip, clips_NTHWC)).numpy()
         with torch.inference_mode():
             return self._halving(clips_NTHWC, self._network)
