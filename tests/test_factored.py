@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from vidfeat.engines import factored as subject
-from vidfeat.engines.factored import FactoredNetwork, can_factor, factored, winograd_pays
+from vidfeat.engines.factored import FactoredNetwork, can_factor, factored_pays, winograd_pays
 from vidfeat.engines.side_by_side import SideBySide, busy_batch
 from vidfeat.engines.torch_engine import TorchEngine
 from vidfeat.models import MODEL_NAMES, VideoNetwork, VideoResNet, build_model
@@ -105,12 +105,12 @@ def test_which_networks_can_be_taken_apart() -> None:
 @needs_winograd
 def test_it_is_taken_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     network = build_model("r2plus1d_10_w16")
-    assert factored(network, (112, 112)) is not None
-    assert factored(build_model("r3d_10_w16"), (112, 112)) is None
+    assert factored_pays(network)
+    assert not factored_pays(build_model("r3d_10_w16"))
     assert not TorchEngine(network, [], ["mean"], ROOMY, precision="bf16").clip_by_clip
     assert not TorchEngine(network, [], ["mean"], ROOMY, compiled=True).clip_by_clip
     monkeypatch.setattr(subject, "winograd_pays", lambda: False)
-    assert factored(network, (112, 112)) is None
+    assert not factored_pays(network)
 
 
 @pytest.mark.parametrize("fault", ["wrong", "failing", "gone", "absent", "wide", "other"])
@@ -141,7 +141,7 @@ def test_vectors_and_scores_are_those_of_the_network(clips: np.ndarray, threads:
     vectors, scores = made.embed(clips), made.predict(clips)
     assert made.clip_by_clip
     assert made.preferred_batch == 4
-    made._factored = None  # the network's own forward pass
+    made.clip_by_clip = False  # the network's own forward pass
     for found, expected in ((vectors, made.embed(clips)), (scores, made.predict(clips))):
         assert found.shape == expected.shape
         assert found.dtype == np.float32
@@ -164,7 +164,6 @@ def test_a_single_clip_takes_all_threads(
 ) -> None:
     made = engine()
     expected = made.embed(clips)[:1]
-    assert made._factored is not None
     monkeypatch.setattr(made._factored, "features", lambda *_: pytest.fail("one thread"))
     assert np.abs(made.embed(clips[:1]) - expected).max() < 1e-5 * np.abs(expected).max()
 

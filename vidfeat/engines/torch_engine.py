@@ -16,6 +16,8 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,11 +25,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidfeat.engines.base import Precision
-from vidfeat.engines.factored import FactoredNetwork, factored
+from vidfeat.engines.factored import FactoredNetwork, factored_pays
 from vidfeat.engines.memory import keep_large_blocks
 from vidfeat.engines.side_by_side import SideBySide, busy_batch
 from vidfeat.errors import UsageError, VidfeatError
 from vidfeat.models.base import VideoNetwork, pool_features
+from vidfeat.models.resnet3d import VideoResNet
 from vidfeat.preprocess import Preprocess
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -112,11 +115,13 @@ class TorchEngine:
         self._network = self._network.to(self.device)
         if self._channels_last:
             self._network = self._network.to(memory_format=torch.channels_last_3d)
-        self._factored: FactoredNetwork | None = None
-        if self.device.type == "cpu":
+        on_cpu = self.device.type == "cpu"
+        if on_cpu:
             keep_large_blocks()
-            if precision == "fp32" and not compiled:
-                self._factored = factored(self._network, preprocess.crop)
+        self.clip_by_clip = (
+            on_cpu and precision == "fp32" and not compiled and factored_pays(self._network)
+        )
+        """Whether clips run side by side, each on one thread of the processor."""
         self._side_by_side = SideBySide()
         self._copies = (
             torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
@@ -126,11 +131,6 @@ class TorchEngine:
         self._embed: Callable[[Tensor], Tensor] = self._embed_eagerly
         if compiled:
             self._embed = torch.compile(self._embed_eagerly)
-
-    @property
-    def clip_by_clip(self) -> bool:
-        """Whether clips run side by side, each on one thread of the processor."""
-        return self._factored is not None
 
     @property
     def preferred_batch(self) -> int | None:
@@ -144,7 +144,7 @@ class TorchEngine:
             PrecisionError: half precision is wrong on this device.
         """
         if self.clip_by_clip and self._side_by_side.fills(len(clips_NTHWC)):
-            return torch.cat(self._side_by_side.map(self._embed_clip, clips_NTHWC)).numpy()
+            return self._run_clip_by_clip(self._embed_clip, clips_NTHWC)
         with torch.inference_mode():
             with self._checking:
                 if self._reference is not None:
@@ -154,7 +154,7 @@ class TorchEngine:
     def predict(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class scores (N, classes), before the softmax."""
         if self.clip_by_clip and self._side_by_side.fills(len(clips_NTHWC)):
-            return torch.cat(self._side_by_side.map(self._predict_clip, clips_NTHWC)).numpy()
+            return self._run_clip_by_clip(self._predict_clip, clips_NTHWC)
         with torch.inference_mode():
             return self._halving(clips_NTHWC, self._network)
 
@@ -162,6 +162,19 @@ class TorchEngine:
 
     def _embed_eagerly(self, x: Tensor) -> Tensor:
         return pool_features(self._network.features(x, self._layers), self._pool)
+
+    @cached_property
+    def _factored(self) -> FactoredNetwork:
+        """Made for the first full batch: a single clip does without, and it takes half a second."""
+        return FactoredNetwork(cast("VideoResNet", self._network), self._preprocess.crop)
+
+    def _run_clip_by_clip(
+        self, work: Callable[[NDArray[np.uint8]], Tensor], clips_NTHWC: NDArray[np.uint8]
+    ) -> NDArray[np.float32]:
+        with self._checking:
+            _ = self._factored  # made here, and not by several threads at once
+        rows: NDArray[np.float32] = torch.cat(self._side_by_side.map(work, clips_NTHWC)).numpy()
+        return rows
 
     def _embed_clip(self, clip_THWC: NDArray[np.uint8]) -> Tensor:
         return pool_features(self._features_of_clip(clip_THWC, self._layers), self._pool)
@@ -172,7 +185,6 @@ class TorchEngine:
     def _features_of_clip(
         self, clip_THWC: NDArray[np.uint8], layers: Sequence[str]
     ) -> dict[str, Tensor]:
-        assert self._factored is not None
         (clip_CTHW,) = self._preprocess.normalize(torch.from_numpy(clip_THWC)[None])
         return self._factored.features(clip_CTHW, layers)
 
