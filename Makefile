@@ -46,12 +46,18 @@ $(VENV)/bin/python:
 
 $(VENV)/.ready-demo: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable "$(DEMO_INSTALL)"
+	@$(BIN)/python -c '$(ROOT_ON_PATH)'
 	@touch $@
 
 $(VENV)/.ready-test: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet "setuptools>=77" wheel
 	$(BIN)/python -m pip install --quiet --editable "$(TEST_INSTALL)"
+	@$(BIN)/python -c '$(ROOT_ON_PATH)'
 	@touch $@ $(VENV)/.ready-demo
+
+# A folder named vidfeat in the current directory (a clone, seen from its parent) is a namespace
+# package to Python unless a regular one is found on the path: the checkout's root goes there.
+ROOT_ON_PATH := import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "vidfeat-checkout.pth").write_text(str(pathlib.Path.cwd()) + "\n")
 
 clean:
 	rm -rf build $(DEMO)

@@ -73,7 +73,7 @@ class LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001
     if value and not ctx.resilient_parsing:
-        from vidfeat import __version__
+        from vidfeat.version import __version__
 
         click.echo(f"vidfeat {__version__}")
         ctx.exit()

@@ -22,8 +22,8 @@ from vidfeat.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from vidfeat.classify import HeadJudge, Judge, NetworkJudge, VideoPrediction, VideoRead
-    from vidfeat.extract import ExtractOptions
+    from vidfeat.extraction.run import ExtractOptions
+    from vidfeat.heads.classify import HeadJudge, Judge, NetworkJudge, VideoPrediction, VideoRead
 
 MOST_PICTURES = 12
 # What a head says itself, so that saying otherwise can only be a mistake.
@@ -51,8 +51,8 @@ def command(ctx: click.Context, /, **values: Any) -> int:
 
     VIDEO is a file, a folder that is searched through, or (with --head) a feature file.
     """
-    from vidfeat.classify import classify_clips
-    from vidfeat.extract import ExtractOptions
+    from vidfeat.extraction.run import ExtractOptions
+    from vidfeat.heads.classify import classify_clips
 
     videos: tuple[str, ...] = values.pop("videos")
     plot, scores_file = values.pop("plot"), values.pop("scores")
@@ -97,7 +97,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
 def _judge(
     ctx: click.Context, values: dict[str, Any], every: float | None, *, needs_encoder: bool
 ) -> HeadJudge | NetworkJudge:
-    from vidfeat.classify import HeadJudge, NetworkJudge, time_line_plan
+    from vidfeat.heads.classify import HeadJudge, NetworkJudge, time_line_plan
 
     folder = values.pop("head_folder")
     if folder is None:
@@ -107,8 +107,8 @@ def _judge(
         for note in encoder.notes:
             click.echo(f"note: {note}", err=True)
         return NetworkJudge(encoder)
+    from vidfeat.encoders.load import encoder_from_description
     from vidfeat.heads.head import Head
-    from vidfeat.load import encoder_from_description
 
     for name in OF_THE_HEAD:
         source = ctx.get_parameter_source(name)
@@ -149,7 +149,7 @@ def _read(
     judge: HeadJudge | NetworkJudge, given: tuple[str, ...], decoding: ExtractOptions
 ) -> Iterator[VideoRead]:
     """What is to be judged, in the order given: of files, of folders, of feature files."""
-    from vidfeat.classify import HeadJudge
+    from vidfeat.heads.classify import HeadJudge
 
     for stored, names in groupby(given, _is_features):
         if stored:
@@ -161,8 +161,8 @@ def _read(
 
 
 def _read_stored(judge: HeadJudge, name: str) -> Iterator[VideoRead]:
-    from vidfeat.classify import VideoRead
-    from vidfeat.store import FeatureStore
+    from vidfeat.heads.classify import VideoRead
+    from vidfeat.store.reader import FeatureStore
 
     with FeatureStore(name) as store:
         warning = judge.check_store(store)
@@ -174,8 +174,8 @@ def _read_stored(judge: HeadJudge, name: str) -> Iterator[VideoRead]:
 
 def _listed(names: Iterator[str]) -> list[str]:
     """Files as they were given; of folders, all videos in them."""
-    from vidfeat.listing import list_videos
-    from vidfeat.paths import identity_to_path
+    from vidfeat.system.identities import identity_to_path
+    from vidfeat.video.listing import list_videos
 
     files: list[str] = []
     for name in names:
@@ -190,8 +190,8 @@ def _listed(names: Iterator[str]) -> list[str]:
 def _read_videos(
     judge: Judge, files: Sequence[str], decoding: ExtractOptions
 ) -> Iterator[VideoRead]:
-    from vidfeat.classify import read_videos
-    from vidfeat.paths import path_to_identity
+    from vidfeat.heads.classify import read_videos
+    from vidfeat.system.identities import path_to_identity
 
     # A long video is decoded by two processes; for a few short ones more would start in vain.
     workers = min(decoding.num_workers, max(2, len(files)))
@@ -212,7 +212,7 @@ def _show(video: VideoPrediction) -> None:
 def _write_scores(path: Path, judge: Judge, found: list[VideoPrediction]) -> None:
     import numpy as np
 
-    from vidfeat.scores import Scores, write_scores
+    from vidfeat.evaluation.scores import Scores, write_scores
 
     write_scores(
         path,
@@ -227,8 +227,8 @@ def _write_scores(path: Path, judge: Judge, found: list[VideoPrediction]) -> Non
 
 
 def _draw(path: Path, found: list[VideoPrediction]) -> None:
-    from vidfeat.files import atomic_write
-    from vidfeat.plots import classified
+    from vidfeat.heads.prediction_plot import classified
+    from vidfeat.system.files import atomic_write
 
     if len(found) > MOST_PICTURES:
         click.echo(f"--plot draws the first {MOST_PICTURES} of {len(found)} videos", err=True)

@@ -20,7 +20,7 @@ _NETWORK = ["--model", "bundled"]
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default="demo")
 def command(folder: Path) -> int:
     """Render a few videos into FOLDER and run the whole tour on them."""
-    from vidfeat.demo import NUM_VIDEOS, render_demo
+    from vidfeat.datasets.demo import NUM_VIDEOS, render_demo
 
     videos, features = folder / "videos", folder / "features.h5"
     title = f"Rendering videos of moving figures into {videos}"

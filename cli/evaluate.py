@@ -11,7 +11,7 @@ import click
 from vidfeat.cli.options import HELP_NAMES, OutputPath
 
 if TYPE_CHECKING:
-    from vidfeat.scores import Scores
+    from vidfeat.evaluation.scores import Scores
 
 
 @click.command(
@@ -61,7 +61,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
 
 
 def _evaluate(values: dict[str, Any]) -> int:
-    from vidfeat.evaluate_run import evaluate_subject, open_subject
+    from vidfeat.training.evaluation_report import evaluate_subject, open_subject
 
     settings = list(values["settings"])
     for key, option in (
@@ -99,8 +99,8 @@ def _told(done: int, total: int) -> None:
 
 
 def _fuse(values: dict[str, Any]) -> int:
-    from vidfeat.evaluate_run import summary_of
-    from vidfeat.scores import fuse_scores, read_scores
+    from vidfeat.evaluation.scores import fuse_scores, read_scores
+    from vidfeat.training.evaluation_report import summary_of
 
     first, second = (read_scores(path) for path in values["fuse"])
     fused = fuse_scores(first, second, values["weight"])
@@ -112,8 +112,8 @@ def _fuse(values: dict[str, Any]) -> int:
 
 
 def _write(values: dict[str, Any], scores: Scores, summary: dict[str, Any]) -> None:
-    from vidfeat.evaluate_run import write_report
-    from vidfeat.scores import write_scores
+    from vidfeat.evaluation.scores import write_scores
+    from vidfeat.training.evaluation_report import write_report
 
     click.echo(json.dumps(summary) if values["as_json"] else _line(summary))
     if values["scores"] is not None:

@@ -48,9 +48,9 @@ def command(
 
     FEATURES holds both parts, ten clips a video: vidfeat extract --clips 10.
     """
-    from vidfeat.labels import labels_from_split, read_labels
-    from vidfeat.retrieval_protocol import evaluate_retrieval, mean_scores
-    from vidfeat.store import FeatureStore
+    from vidfeat.datasets.labels import labels_from_split, read_labels
+    from vidfeat.index.retrieval_protocol import evaluate_retrieval, mean_scores
+    from vidfeat.store.reader import FeatureStore
 
     if (labels is None) == (dataset is None):
         raise click.UsageError("give either --labels CSV or --dataset with --lists DIR")

@@ -82,8 +82,8 @@ def command(
         raise click.UsageError(
             "--calibrate, --calibration-clips, --frame-stride and --fps are for --precision int8"
         )
-    from vidfeat.export import check_target, export_network
-    from vidfeat.weights import load_weights
+    from vidfeat.encoders.onnx_export import check_target, export_network
+    from vidfeat.weights.load import load_weights
 
     check_target(output, overwrite=overwrite)
     loaded = load_weights(weights, model, seed, clip_frames=clip_frames)
@@ -111,9 +111,9 @@ def _quantise(
     frame_stride: int | None,
     fps: str | None,
 ) -> None:
-    from vidfeat.listing import list_videos
-    from vidfeat.plan_choice import PlanChoice
-    from vidfeat.quantize import Calibration, NetworkChoice, quantise
+    from vidfeat.encoders.int8.quantize import Calibration, NetworkChoice, quantise
+    from vidfeat.video.listing import list_videos
+    from vidfeat.video.plan_choice import PlanChoice
 
     plan = PlanChoice(frames=clip_frames, stride=frame_stride, fps=fps)
     net = quantise(

@@ -34,7 +34,7 @@ def command(features: Path, folder: Path | None, table: Path | None, overwrite: 
     """Write FEATURES for tools that read numpy or parquet."""
     if folder is None and table is None:
         raise click.UsageError("give --npy-per-video DIR, --parquet FILE, or both")
-    from vidfeat.export_features import export_npy, export_parquet
+    from vidfeat.store.export import export_npy, export_parquet
 
     if folder is not None:
         videos = export_npy(features, folder, overwrite=overwrite)

@@ -22,9 +22,9 @@ from vidfeat.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from vidfeat.extract import ExtractOptions
-    from vidfeat.extract_report import ExtractReport
-    from vidfeat.listing import Listing
+    from vidfeat.extraction.report import ExtractReport
+    from vidfeat.extraction.run import ExtractOptions
+    from vidfeat.video.listing import Listing
 
 
 @click.command(
@@ -81,10 +81,10 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     on with what is there: finished videos are not read twice.
     """
     from vidfeat.cli.extract_output import FailureLines, live, say_summary
-    from vidfeat.encoder import Encoder
-    from vidfeat.engine_choice import clips_at_least, with_quickest_engine
-    from vidfeat.extract import ExtractOptions, check_output, extract
-    from vidfeat.listing import list_videos, parse_shard, read_list
+    from vidfeat.encoders.encoder import Encoder
+    from vidfeat.extraction.engine_choice import clips_at_least, with_quickest_engine
+    from vidfeat.extraction.run import ExtractOptions, check_output, extract
+    from vidfeat.video.listing import list_videos, parse_shard, read_list
 
     paths = list(values.pop("paths"))
     for name, separator in (("list_file", b"\n"), ("list0_file", b"\0")):
@@ -111,7 +111,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     check_output(output)
     devices = values.pop("devices")
     if devices is not None:
-        from vidfeat.engines.replicas import parse_devices
+        from vidfeat.encoders.engines.replicas import parse_devices
 
         devices = parse_devices(devices, values["device"])
         values["device"] = "cpu"  # this process decodes and writes; the replicas compute
@@ -130,7 +130,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         click.echo(f"note: {note}", err=True)
     if dry_run:
         from vidfeat.cli.extract_output import say_dry_run
-        from vidfeat.dry_run import dry_run as estimate
+        from vidfeat.extraction.dry_run import dry_run as estimate
 
         say_dry_run(estimate(listing, encoder, options=options))
         return 0
@@ -149,7 +149,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             on_failure=FailureLines(show),
         )
     if stats_file is not None:
-        from vidfeat.files import write_json
+        from vidfeat.system.files import write_json
 
         write_json(stats_file, report.to_dict())
     say_summary(output, report, encoder)
@@ -165,7 +165,7 @@ def _on_cluster(
         if address is not None or actor_cpus is not None:
             raise click.UsageError("--address and --actor-cpus go with --engine ray")
         return None
-    from vidfeat.cluster import ClusterOptions, extract_on_cluster, import_ray
+    from vidfeat.extraction.cluster.run import ClusterOptions, extract_on_cluster, import_ray
 
     if devices is not None:
         raise click.UsageError("--engine ray takes all GPUs of the cluster: leave --devices out")
@@ -190,10 +190,10 @@ def _quantise_first(
     dry_run: bool,
 ) -> None:
     """Unless --weights names a quantised network, take the one beside the output, or make it."""
-    from vidfeat.engines import check_openvino
+    from vidfeat.encoders.engines import check_openvino
+    from vidfeat.encoders.int8.folder import is_net
+    from vidfeat.encoders.int8.quantize import beside, quantised_beside
     from vidfeat.errors import UsageError
-    from vidfeat.net_folder import is_net
-    from vidfeat.quantize import beside, quantised_beside
 
     if is_net(values["weights"]):
         return

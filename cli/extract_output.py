@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 if TYPE_CHECKING:
-    from vidfeat.dry_run import DryRun
-    from vidfeat.encoder import Encoder
-    from vidfeat.extract_report import ExtractProgress, ExtractReport
-    from vidfeat.records import VideoFailure
+    from vidfeat.encoders.encoder import Encoder
+    from vidfeat.extraction.dry_run import DryRun
+    from vidfeat.extraction.report import ExtractProgress, ExtractReport
+    from vidfeat.store.records import VideoFailure
 
 _PLAIN_SECONDS = 10.0
 

@@ -90,7 +90,8 @@ def command(**values: Any) -> int:
     labels have groups. The output folder holds the head for vidfeat classify --head, report.html,
     results.json and predictions.csv.
     """
-    from vidfeat.finetune import FinetuneOptions, finetune
+    from vidfeat.heads.finetuning import finetune
+    from vidfeat.heads.results import FinetuneOptions
     from vidfeat.heads.selection import HeadOptions
 
     features, as_json = values.pop("features"), values.pop("as_json")
@@ -178,7 +179,7 @@ def _show(result: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vidfeat.finetune_output import splits_table
+    from vidfeat.heads.results_folder import splits_table
 
     columns, rows = splits_table(result)
     table = Table(box=SIMPLE_HEAD)

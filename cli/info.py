@@ -23,7 +23,7 @@ def command(path: Path, as_json: bool, verify: bool) -> None:
 
     PATH may be the word bundled: the card of the network that comes with vidfeat.
     """
-    from vidfeat.describe import describe, in_words
+    from vidfeat.cli.describe import describe, in_words
 
     described: dict[str, Any] = describe(path, verify=verify)
     if as_json:

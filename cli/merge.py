@@ -23,7 +23,7 @@ from vidfeat.cli.options import HELP_NAMES
 @click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
 def command(parts: tuple[Path, ...], output: Path, overwrite: bool) -> None:
     """Put the feature files of all shards of one run (extract --shard K/N) into one."""
-    from vidfeat.merge import merge_stores
+    from vidfeat.store.merge import merge_stores
 
     report = merge_stores(parts, output, overwrite=overwrite)
     click.echo(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from vidfeat.encoder import Encoder
-    from vidfeat.plan_choice import PlanChoice
-    from vidfeat.quantize import NetworkChoice
+    from vidfeat.encoders.encoder import Encoder
+    from vidfeat.encoders.int8.quantize import NetworkChoice
+    from vidfeat.video.plan_choice import PlanChoice
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -130,7 +130,7 @@ PLAN_NAMES = (
 
 def plan_choice(values: dict[str, Any]) -> PlanChoice:
     """Take the plan options out of a command's values."""
-    from vidfeat.plan_choice import PlanChoice
+    from vidfeat.video.plan_choice import PlanChoice
 
     chosen = {name: values.pop(name) for name in PLAN_NAMES}
     chosen["frames"] = chosen.pop("clip_frames")
@@ -145,7 +145,7 @@ def comma_list(text: str | None) -> list[str] | None:
 
 def network_choice(values: dict[str, Any]) -> NetworkChoice:
     """The network to quantise out of a command's values, which keep what they hold."""
-    from vidfeat.quantize import NetworkChoice
+    from vidfeat.encoders.int8.quantize import NetworkChoice
 
     return NetworkChoice(
         values["model"],
@@ -159,7 +159,7 @@ def network_choice(values: dict[str, Any]) -> NetworkChoice:
 
 def make_encoder(values: dict[str, Any]) -> Encoder:
     """Take the options of network, features and plan out of a command's values; load."""
-    from vidfeat.load import load_encoder
+    from vidfeat.encoders.load import load_encoder
 
     return load_encoder(
         values.pop("model"),

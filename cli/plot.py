@@ -27,14 +27,14 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath
 def command(source: Path, output: Path | None, labels: str | None) -> None:
     """Draw the curves of a training run, finished or not; or the map of a feature file's clips."""
     if source.is_dir():
-        from vidfeat.train.curves import save_curves
+        from vidfeat.training.curves import save_curves
 
         if labels is not None:
             raise click.UsageError("--labels goes with a feature file, not with a training run")
         target = source / "curves.png" if output is None else output
         save_curves(source, target)
     else:
-        from vidfeat.feature_map import save_map
+        from vidfeat.evaluation.feature_map import save_map
 
         target = source.with_suffix(".png") if output is None else output
         save_map(source, target, labels)

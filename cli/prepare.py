@@ -40,10 +40,10 @@ def command(
     goes on where it was interrupted.
     """
     from vidfeat.cli.extract_output import megabytes
+    from vidfeat.datasets.prepare import prepare
+    from vidfeat.datasets.reencode import Encoding
     from vidfeat.errors import UsageError
-    from vidfeat.prepare import prepare
-    from vidfeat.reencode import Encoding
-    from vidfeat.train.distributed import cores_per_process
+    from vidfeat.training.distributed import cores_per_process
 
     if short_side is not None:
         numbers: tuple[int, ...] = (short_side,)

@@ -12,7 +12,7 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath
 
 if TYPE_CHECKING:
     from vidfeat.datasets import VideoDataset
-    from vidfeat.train.config import Recipe
+    from vidfeat.training.config import Recipe
 
 STOPPED = 143  # as a process that SIGTERM ended: a scheduler starts it again with --resume
 
@@ -56,10 +56,10 @@ def command(
 ) -> int:
     """Train a network by a recipe: a name (--list shows them) or a TOML file.
 
-    On several GPUs: torchrun --nproc-per-node 8 -m vidfeat.train RECIPE --data DIR --out RUN
+    On several GPUs: torchrun --nproc-per-node 8 -m vidfeat.training RECIPE --data DIR --out RUN
     """
     if list_all:
-        from vidfeat.train.recipes import RECIPES, get_recipe
+        from vidfeat.training.recipes import RECIPES, get_recipe
 
         for name in RECIPES:
             click.echo(f"{name:<46} {get_recipe(name).about}")
@@ -68,20 +68,20 @@ def command(
         raise click.UsageError("name a recipe, or see them with --list", ctx)
     chosen = _recipe(recipe, settings, init)
     if show:
-        from vidfeat.train.toml import recipe_to_toml
+        from vidfeat.training.toml import recipe_to_toml
 
         click.echo(recipe_to_toml(chosen), nl=False)
         return 0
     if out is None or (data is None and not _is_rendered(chosen)):
         raise click.UsageError("--data and --out are needed to train", ctx)
-    from vidfeat.train.console import Console
-    from vidfeat.train.run import train
+    from vidfeat.training.console import Console
+    from vidfeat.training.run import train
 
     console = Console()
 
     def find_broken(dataset: VideoDataset) -> list[str]:
-        from vidfeat.scan import find_broken
-        from vidfeat.train.feed import workers_of
+        from vidfeat.datasets.scan import find_broken
+        from vidfeat.training.feed import workers_of
 
         def told(done: int, total: int) -> None:
             if done == total or done % 1000 == 0:
@@ -120,9 +120,9 @@ def _is_rendered(recipe: Recipe) -> bool:
 def _recipe(name: str, settings: tuple[str, ...], init: str | None) -> Recipe:
     from dataclasses import replace
 
-    from vidfeat.train.config import change
-    from vidfeat.train.recipes import get_recipe
-    from vidfeat.train.toml import read_recipe
+    from vidfeat.training.config import change
+    from vidfeat.training.recipes import get_recipe
+    from vidfeat.training.toml import read_recipe
 
     is_file = name.endswith(".toml")
     chosen = change(read_recipe(Path(name)) if is_file else get_recipe(name), settings)

@@ -38,7 +38,7 @@ def list_command(model: str | None, as_json: bool) -> None:
 
 
 def _as_json(entry: WeightsEntry) -> dict[str, object]:
-    from vidfeat.download import find_cached
+    from vidfeat.system.download import find_cached
 
     cached = find_cached(entry.filename)
     accuracy = entry.accuracy
@@ -67,7 +67,7 @@ def _print_table(entries: tuple[WeightsEntry, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vidfeat.download import cache_folder, find_cached
+    from vidfeat.system.download import cache_folder, find_cached
 
     table = Table(box=SIMPLE_HEAD)
     table.add_column("--model", no_wrap=True)
@@ -112,9 +112,9 @@ def download_command(names: tuple[str, ...], model: str | None) -> None:
 
     NAME is the name of weights, MODEL/NAME, or the name of a network for its default.
     """
-    from vidfeat.download import fetch
     from vidfeat.pretrained import default_entry, find_entry
-    from vidfeat.weights import source_of
+    from vidfeat.system.download import fetch
+    from vidfeat.weights.load import source_of
 
     entries = [
         (default_entry(name) if model is None else None) or find_entry(name, model)
@@ -139,7 +139,7 @@ def convert_command(file: Path, output: Path, model: str | None, overwrite: bool
     Network, depth, channels and classes are read off the tensors. They cannot tell a max-pool
     after the stem (--model r2plus1d_152_pool), nor R2D on three frames from MC2 (--model r2d_18).
     """
-    from vidfeat.convert import convert_file
+    from vidfeat.weights.convert import convert_file
 
     made = convert_file(file, output, model, overwrite=overwrite)
     loaded = made.loaded

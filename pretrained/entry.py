@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from vidfeat.preprocess import Preprocess
-from vidfeat.sampling import ClipPlan
+from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.preprocess import Preprocess
 
 FileFormat = Literal["torch", "caffe2", "safetensors"]
 

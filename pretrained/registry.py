@@ -21,9 +21,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from vidfeat.preprocess import Preprocess
 from vidfeat.pretrained.entry import Accuracy, WeightsEntry
-from vidfeat.sampling import ClipPlan
+from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.preprocess import Preprocess
 
 TORCHVISION = "https://download.pytorch.org/models/"
 IG65M = "https://github.com/moabitcoin/ig65m-pytorch/releases/download/v1.0.0/"

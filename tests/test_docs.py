@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from video_assets import render, x264
+
+from tests.support.video_assets import render, x264
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

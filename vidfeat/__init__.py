@@ -1,53 +1,119 @@
 """Video features and transfer learning.
 
-The names below are loaded at first use, so that ``import vidfeat`` costs nothing and a command
-that needs no network never imports torch.
+The names below are loaded when they are first used, so that ``import vidfeat`` costs nothing and a
+command that needs no network never imports torch. No module here has the name of one of them, so
+importing a module never replaces a public name.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-try:
-    __version__ = version("vidfeat")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
+from vidfeat.version import __version__
 
 if TYPE_CHECKING:
-    from vidfeat.encoder import Encoder as Encoder
+    from vidfeat.encoders.encoder import Encoder as Encoder
+    from vidfeat.encoders.load import load_encoder as load_encoder
+    from vidfeat.errors import ClusterError as ClusterError
+    from vidfeat.errors import DataError as DataError
+    from vidfeat.errors import DownloadError as DownloadError
+    from vidfeat.errors import ExportError as ExportError
+    from vidfeat.errors import FingerprintError as FingerprintError
+    from vidfeat.errors import LockedError as LockedError
+    from vidfeat.errors import MissingExtraError as MissingExtraError
+    from vidfeat.errors import NothingDoneError as NothingDoneError
+    from vidfeat.errors import StateDictError as StateDictError
+    from vidfeat.errors import StoreError as StoreError
+    from vidfeat.errors import TrainingError as TrainingError
+    from vidfeat.errors import UsageError as UsageError
+    from vidfeat.errors import VideoError as VideoError
     from vidfeat.errors import VidfeatError as VidfeatError
-    from vidfeat.extract import extract as extract
-    from vidfeat.index import VideoIndex as VideoIndex
-    from vidfeat.load import load_encoder as load_encoder
-    from vidfeat.sampling import ClipPlan as ClipPlan
-    from vidfeat.store import Embeddings as Embeddings
-    from vidfeat.store import FeatureStore as FeatureStore
-    from vidfeat.video import probe as probe
+    from vidfeat.errors import WeightsError as WeightsError
+    from vidfeat.extraction.run import ExtractOptions as ExtractOptions
+    from vidfeat.extraction.run import extract as extract
+    from vidfeat.heads.finetuning import finetune as finetune
+    from vidfeat.heads.head import Head as Head
+    from vidfeat.index.match import Match as Match
+    from vidfeat.index.match import SearchOptions as SearchOptions
+    from vidfeat.index.video_index import VideoIndex as VideoIndex
+    from vidfeat.store.embeddings import Embeddings as Embeddings
+    from vidfeat.store.reader import FeatureStore as FeatureStore
+    from vidfeat.training.run import train as train
+    from vidfeat.video.clip_plan import ClipPlan as ClipPlan
+    from vidfeat.video.reader import Limits as Limits
+    from vidfeat.video.reader import probe as probe
 
+# name -> the module that defines it
 _HOME = {
-    "ClipPlan": "sampling",
-    "Embeddings": "store",
-    "Encoder": "encoder",
-    "FeatureStore": "store",
-    "VidfeatError": "errors",
-    "VideoIndex": "index",
-    "extract": "extract",
-    "load_encoder": "load",
-    "probe": "video",
+    "load_encoder": "encoders.load",
+    "Encoder": "encoders.encoder",
+    "extract": "extraction.run",
+    "ExtractOptions": "extraction.run",
+    "FeatureStore": "store.reader",
+    "Embeddings": "store.embeddings",
+    "ClipPlan": "video.clip_plan",
+    "Limits": "video.reader",
+    "probe": "video.reader",
+    "finetune": "heads.finetuning",
+    "Head": "heads.head",
+    "VideoIndex": "index.video_index",
+    "Match": "index.match",
+    "SearchOptions": "index.match",
+    "train": "training.run",
+    **dict.fromkeys(
+        (
+            "VidfeatError",
+            "UsageError",
+            "MissingExtraError",
+            "VideoError",
+            "WeightsError",
+            "StateDictError",
+            "DownloadError",
+            "StoreError",
+            "FingerprintError",
+            "LockedError",
+            "DataError",
+            "TrainingError",
+            "ClusterError",
+            "ExportError",
+            "NothingDoneError",
+        ),
+        "errors",
+    ),
 }
 
 __all__ = [  # noqa: RUF022 (the order is that of a first program)
     "load_encoder",
     "Encoder",
     "extract",
+    "ExtractOptions",
     "FeatureStore",
     "Embeddings",
-    "VideoIndex",
     "ClipPlan",
+    "Limits",
     "probe",
+    "finetune",
+    "Head",
+    "VideoIndex",
+    "Match",
+    "SearchOptions",
+    "train",
     "VidfeatError",
+    "UsageError",
+    "MissingExtraError",
+    "VideoError",
+    "WeightsError",
+    "StateDictError",
+    "DownloadError",
+    "StoreError",
+    "FingerprintError",
+    "LockedError",
+    "DataError",
+    "TrainingError",
+    "ClusterError",
+    "ExportError",
+    "NothingDoneError",
     "__version__",
 ]
 
@@ -61,4 +127,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

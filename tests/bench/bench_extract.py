@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from vidfeat.encoder import Encoder
+    from vidfeat.encoders.encoder import Encoder
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 ROUNDS = 2
 
@@ -80,8 +80,8 @@ def per_frame(read: Callable[[Path], int]) -> Callable[[], float]:
 
 def ours(path: Path) -> int:
     """Every frame, decoded and preprocessed exactly, by vidfeat."""
-    from vidfeat.preprocess import FramePreprocessor, Preprocess
-    from vidfeat.video import open_video
+    from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+    from vidfeat.video.reader import open_video
 
     preprocessor = FramePreprocessor(Preprocess())
     count = 0
@@ -229,11 +229,11 @@ def by_vidfeat(
     paths: list[Path], whole: Path, folder: Path, weights: str, **plan: object
 ) -> dict[str, float]:
     """extract() over a list of videos with the engine that the command takes."""
-    from vidfeat.engine_choice import clips_at_least, with_quickest_engine
-    from vidfeat.extract import ExtractOptions, extract
-    from vidfeat.listing import list_videos
-    from vidfeat.load import load_encoder
-    from vidfeat.plan_choice import PlanChoice
+    from vidfeat.encoders.load import load_encoder
+    from vidfeat.extraction.engine_choice import clips_at_least, with_quickest_engine
+    from vidfeat.extraction.run import ExtractOptions, extract
+    from vidfeat.video.listing import list_videos
+    from vidfeat.video.plan_choice import PlanChoice
 
     began = time.monotonic()
     choice = PlanChoice(fps="native", **plan)  # type: ignore[arg-type]
@@ -358,9 +358,9 @@ def one_clip(folder: Path, rounds: int) -> list[Row]:
 
 def quantised(folder: Path) -> Path | None:
     """A network quantised on clips of the fights; None without OpenVINO."""
+    from vidfeat.encoders.int8.quantize import Calibration, NetworkChoice, quantise
     from vidfeat.errors import MissingExtraError
-    from vidfeat.listing import list_videos
-    from vidfeat.quantize import Calibration, NetworkChoice, quantise
+    from vidfeat.video.listing import list_videos
 
     net = folder / "net"
     try:
@@ -399,9 +399,9 @@ def render_minute(path: Path, rate: int = 30) -> Path:
 
 def decode_seconds(path: Path, plan: object, workers: int) -> float:
     """Wall seconds of decoding and preprocessing all clips of a plan."""
-    from vidfeat.decode.pool import DecodePool
-    from vidfeat.decode.tasks import ClipReady, ClipSource, VideoTask
-    from vidfeat.preprocess import Preprocess
+    from vidfeat.video.decode.pool import DecodePool
+    from vidfeat.video.decode.tasks import ClipReady, ClipSource, VideoTask
+    from vidfeat.video.preprocess import Preprocess
 
     with DecodePool(ClipSource(plan, Preprocess()), workers) as pool:  # type: ignore[arg-type]
         for _ in pool.run([VideoTask(str(path), probe_only=True)] * workers):
@@ -442,9 +442,8 @@ def peak_memory(path: Path, output: Path) -> float:
 
 def long_videos(folder: Path) -> list[Row]:
     """Seeking, several processes on one film, memory."""
-    from video_assets import repeat_video
-
-    from vidfeat.sampling import ClipPlan
+    from tests.support.video_assets import repeat_video
+    from vidfeat.video.clip_plan import ClipPlan
 
     minute = render_minute(folder / "1.mp4")
     short, twenty, film = (repeat_video(minute, folder / f"{n}.mp4", n) for n in (3, 20, 30))

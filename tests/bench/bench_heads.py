@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vidfeat.embeddings import Embeddings
+from vidfeat.datasets.labels import labels_from_folders
+from vidfeat.datasets.samples import Samples, collect
 from vidfeat.heads.scorers import HeadKind
 from vidfeat.heads.selection import HeadOptions, fit
-from vidfeat.labels import labels_from_folders
-from vidfeat.records import RunIdentity, VideoRecord
-from vidfeat.samples import Samples, collect
-from vidfeat.store import FeatureStore
-from vidfeat.store_write import write_store
+from vidfeat.store.embeddings import Embeddings
+from vidfeat.store.reader import FeatureStore
+from vidfeat.store.records import RunIdentity, VideoRecord
+from vidfeat.store.writer import write_store
 
 DIMENSION = 512
 CLASSES = 10

@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.index import VideoIndex
-from vidfeat.records import RunIdentity, VideoRecord
-from vidfeat.store import Embeddings, FeatureStore
-from vidfeat.store_write import writing_store
+from vidfeat.store.reader import Embeddings, FeatureStore
+from vidfeat.store.records import RunIdentity, VideoRecord
+from vidfeat.store.writer import writing_store
 
 FIGHTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "fights"
 CLIPS = 10  # of a made video

@@ -23,10 +23,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vidfeat.encoder import Encoder
-from vidfeat.listing import ListedVideo, list_videos
-from vidfeat.load import load_encoder
-from vidfeat.quantize import Calibration, NetworkChoice, agreement, quantise, sample_clips
+from vidfeat.encoders.encoder import Encoder
+from vidfeat.encoders.int8.quantize import (
+    Calibration,
+    NetworkChoice,
+    agreement,
+    quantise,
+    sample_clips,
+)
+from vidfeat.encoders.load import load_encoder
+from vidfeat.video.listing import ListedVideo, list_videos
 
 FIGHTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "fights"
 MODEL = "r2plus1d_18"

@@ -18,12 +18,12 @@ from typing import NamedTuple
 import numpy as np
 
 from vidfeat.datasets.motion_pairs import PAIRS, write_motion_pairs
-from vidfeat.evaluate_run import evaluate_subject, open_subject
-from vidfeat.scores import Scores
-from vidfeat.train.config import change
-from vidfeat.train.console import Console
-from vidfeat.train.recipes import get_recipe
-from vidfeat.train.run import train
+from vidfeat.evaluation.scores import Scores
+from vidfeat.training.config import change
+from vidfeat.training.console import Console
+from vidfeat.training.evaluation_report import evaluate_subject, open_subject
+from vidfeat.training.recipes import get_recipe
+from vidfeat.training.run import train
 
 NETWORKS = {
     "r2plus1d": "R(2+1)D",
@@ -58,7 +58,7 @@ def within_pairs(scores: Scores) -> float:
 
 def draw(table: Sequence[tuple[str, float, float]], target: Path) -> None:
     """Bars of both figures for each network."""
-    from vidfeat.plots import ACCENT, MUTED, PALETTE, figure
+    from vidfeat.evaluation.plots import ACCENT, MUTED, PALETTE, figure
 
     with figure(7.0, 3.2) as (made, axes):
         place = np.arange(len(table))

@@ -21,11 +21,11 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from vidfeat.embeddings import Embeddings
-from vidfeat.merge import merge_parts
-from vidfeat.parts import Part, Segment, open_parts, write_part
-from vidfeat.records import RunIdentity, VideoRecord
-from vidfeat.store_write import chunk_shape, writing_store
+from vidfeat.store.embeddings import Embeddings
+from vidfeat.store.merge import merge_parts
+from vidfeat.store.parts import Part, Segment, open_parts, write_part
+from vidfeat.store.records import RunIdentity, VideoRecord
+from vidfeat.store.writer import chunk_shape, writing_store
 
 DIMENSION = 512
 PART_BYTES = 64 << 20
@@ -125,7 +125,7 @@ def write_ratios(folder: Path, clips: int, rounds: int) -> list[Row]:
 _OPEN = """
 import sys, time
 import numpy, h5py
-import vidfeat.store, vidfeat.store_check
+import vidfeat.store.reader, vidfeat.store.checks
 began = time.perf_counter()
 store = vidfeat.store.FeatureStore(sys.argv[1])
 opened = time.perf_counter()

@@ -25,17 +25,16 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from rendered_videos import KINDS, render
-from stretch_queries import Cut, make_cuts
-
-from vidfeat.embeddings import Embeddings
-from vidfeat.extract import extract
+from tests.support.rendered_videos import KINDS, render
+from tests.support.stretch_queries import Cut, make_cuts
+from vidfeat.encoders.load import load_encoder
+from vidfeat.extraction.run import extract
 from vidfeat.index import VideoIndex
-from vidfeat.load import load_encoder
-from vidfeat.plan_choice import PlanChoice
-from vidfeat.store import FeatureStore
+from vidfeat.store.embeddings import Embeddings
+from vidfeat.store.reader import FeatureStore
+from vidfeat.video.plan_choice import PlanChoice
 
 Row = tuple[str, str, str]
 Source = tuple[str, Path, float]

@@ -21,18 +21,18 @@ from typing import NamedTuple
 import numpy as np
 
 from vidfeat.datasets import open_dataset
+from vidfeat.datasets.prepare import prepare
+from vidfeat.datasets.reencode import Encoding
 from vidfeat.datasets.textures import noise_texture, shifted
-from vidfeat.prepare import prepare
-from vidfeat.reencode import Encoding
-from vidfeat.train.batches import Batch, training_batches
-from vidfeat.train.config import Recipe, change
-from vidfeat.train.distributed import World
-from vidfeat.train.feed import Ahead, Feed, workers_of
-from vidfeat.train.log import RunLog
-from vidfeat.train.loop import Trainer
-from vidfeat.train.network import build_network
-from vidfeat.train.recipes import get_recipe
-from vidfeat.train.setup import RunData, settle
+from vidfeat.training.batches import Batch, training_batches
+from vidfeat.training.config import Recipe, change
+from vidfeat.training.distributed import World
+from vidfeat.training.feed import Ahead, Feed, workers_of
+from vidfeat.training.log import RunLog
+from vidfeat.training.loop import Trainer
+from vidfeat.training.network import build_network
+from vidfeat.training.recipes import get_recipe
+from vidfeat.training.setup import RunData, settle
 
 
 class Row(NamedTuple):

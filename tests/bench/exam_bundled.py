@@ -2,8 +2,8 @@
 
     python tests/bench/exam_bundled.py [--weights FILE | --run RUN] [--folder DIR]
 
-Eight classes by ``tests/motion_test_scenes.py``, which shares nothing with the training scenes;
-frozen features, heads trained on two thirds of the videos and judged on the rest.
+Eight classes by ``tests/support/motion_test_scenes.py``, which shares nothing with the training
+scenes; frozen features, heads trained on two thirds of the videos and judged on the rest.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from pathlib import Path
 
 from fights_bundled import Row, choices, features, untrained
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from motion_test_scenes import write_scenes
-
+from tests.support.motion_test_scenes import write_scenes
+from vidfeat.datasets.labels import read_labels
 from vidfeat.heads.protocols import train_and_test
 from vidfeat.heads.selection import HeadOptions
-from vidfeat.labels import read_labels
-from vidfeat.plan_choice import PlanChoice
-from vidfeat.train.run import save_snapshot
+from vidfeat.training.run import save_snapshot
+from vidfeat.video.plan_choice import PlanChoice
 
 TARGETS = {"linear": "at least 95 %", "knn": "at least 90 %"}
 

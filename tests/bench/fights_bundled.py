@@ -22,14 +22,14 @@ from typing import NamedTuple
 from fights_table import difference_samples, judge
 
 from vidfeat import extract, load_encoder
-from vidfeat.extract import ExtractOptions
-from vidfeat.labels import Labels, read_labels
-from vidfeat.plan_choice import PlanChoice
-from vidfeat.samples import Samples, collect
-from vidfeat.store import FeatureStore
-from vidfeat.train.network import build_network, save_network
-from vidfeat.train.recipes import get_recipe
-from vidfeat.train.run import save_snapshot
+from vidfeat.datasets.labels import Labels, read_labels
+from vidfeat.datasets.samples import Samples, collect
+from vidfeat.extraction.run import ExtractOptions
+from vidfeat.store.reader import FeatureStore
+from vidfeat.training.network import build_network, save_network
+from vidfeat.training.recipes import get_recipe
+from vidfeat.training.run import save_snapshot
+from vidfeat.video.plan_choice import PlanChoice
 
 LAYERS = ("layer2", "layer3", "layer4")
 POOLS = ("mean", "max")

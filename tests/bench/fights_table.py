@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vidfeat.datasets.labels import Labels, read_labels
+from vidfeat.datasets.samples import Samples, collect
 from vidfeat.heads.protocols import CrossValidation, cross_validate
 from vidfeat.heads.scorers import HEAD_KINDS, HeadKind
 from vidfeat.heads.selection import HeadOptions
-from vidfeat.labels import Labels, read_labels
-from vidfeat.samples import Samples, collect
-from vidfeat.store import FeatureStore
-from vidfeat.video import open_video, to_rgb
+from vidfeat.store.reader import FeatureStore
+from vidfeat.video.reader import open_video, to_rgb
 
 GRID = 8
 SMALL_HEIGHT = 120  # large frames are thinned to about so many lines

@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from vidfeat.pretrained import bundled
-from vidfeat.statedict import tensor_hash
-from vidfeat.train.network import save_network
-from vidfeat.train.recipes import get_recipe
-from vidfeat.weights import load_weights
+from vidfeat.training.network import save_network
+from vidfeat.training.recipes import get_recipe
+from vidfeat.weights.load import load_weights
+from vidfeat.weights.statedict import tensor_hash
 
 
 def main(arguments: Sequence[str] | None = None) -> str:

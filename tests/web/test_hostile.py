@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from tests.web_fixtures import SECRET, build_site, running
+from tests.support.web_fixtures import SECRET, build_site, running
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,10 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.index_fixtures import embeddings, identity, record
-from tests.web_fixtures import build_site, running
+from tests.support.index_fixtures import embeddings, identity, record
+from tests.support.web_fixtures import build_site, running
 from vidfeat.index import VideoIndex
-from vidfeat.store_write import write_store
+from vidfeat.store.writer import write_store
 
 FLAGS = (
     "--headless",

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from vidfeat.errors import DataError
-from vidfeat.listing import VIDEO_SUFFIXES
-from vidfeat.paths import identity_to_path, path_to_identity
+from vidfeat.system.identities import identity_to_path, path_to_identity
+from vidfeat.video.listing import VIDEO_SUFFIXES
 
 Part = Literal["train", "val", "test", "unused"]
 

@@ -25,7 +25,7 @@ from vidfeat.datasets.textures import (
     shape_mask,
     shifted,
 )
-from vidfeat.files import atomic_write
+from vidfeat.system.files import atomic_write
 
 Frames = NDArray[np.uint8]
 

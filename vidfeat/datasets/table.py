@@ -13,7 +13,7 @@ from vidfeat.datasets.base import Part, Sample, VideoDataset, describe_folder
 from vidfeat.datasets.folders import hold_out
 from vidfeat.datasets.kinetics import PARTS
 from vidfeat.errors import DataError
-from vidfeat.paths import identity_to_path
+from vidfeat.system.identities import identity_to_path
 
 EXPECTED = "columns path,label and optionally start_seconds,end_seconds,split,group"
 

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat import __version__
-from vidfeat.differences import settings_that_differ
 from vidfeat.errors import FingerprintError, StoreError
-from vidfeat.files import atomic_folder
 from vidfeat.heads.scorers import Floats, Scorer
 from vidfeat.heads.selection import Unit
+from vidfeat.store.differences import settings_that_differ
+from vidfeat.system.files import atomic_folder
+from vidfeat.version import __version__
 
 FORMAT = "vidfeat-head"
 FORMAT_VERSION = 1

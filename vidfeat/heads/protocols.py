@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vidfeat.datasets.samples import Samples
 from vidfeat.errors import DataError
-from vidfeat.evaluate import (
+from vidfeat.evaluation.metrics import (
     Evaluation,
     Interval,
     accuracy_interval,
@@ -24,8 +25,7 @@ from vidfeat.evaluate import (
 from vidfeat.heads.head import Head
 from vidfeat.heads.scorers import Scorer
 from vidfeat.heads.selection import Choice, HeadOptions, fit, make_folds
-from vidfeat.records import RunIdentity
-from vidfeat.samples import Samples
+from vidfeat.store.records import RunIdentity
 
 TRAIN_NAMES = ("train",)
 VALIDATION_NAMES = ("val", "validation")

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.heads.threads import threads_for
+from vidfeat.system.threads import threads_for
 
 HeadKind = Literal["linear", "svm", "knn", "mlp"]
 HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)

@@ -14,12 +14,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from vidfeat.datasets.samples import Samples
 from vidfeat.errors import DataError, UsageError
-from vidfeat.evaluate import log_loss
+from vidfeat.evaluation.metrics import log_loss
 from vidfeat.heads.estimators import ESTIMATORS, GRIDS, Prepared
 from vidfeat.heads.scorers import HEAD_KINDS, HeadKind, softmax
-from vidfeat.heads.threads import threads_for
-from vidfeat.samples import Samples
+from vidfeat.system.threads import threads_for
 
 Unit = Literal["videos", "clips"]
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]

@@ -7,7 +7,7 @@ training sample, k-means) is seeded, so that equal features give equal indexes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.index.choose import POINTS_PER_LIST, IndexPlan
-from vidfeat.index.folder import FileEntry, entry_of, file_name
+from vidfeat.errors import DataError, StoreError, UsageError
+from vidfeat.index.choose import POINTS_PER_LIST, IndexPlan, choose, parse_size
+from vidfeat.index.engine import Engine, read_faiss
+from vidfeat.index.folder import (
+    FileEntry,
+    Head,
+    entry_of,
+    file_name,
+    now,
+    read_head,
+    remove_leftovers,
+    save_array,
+    save_videos,
+    write_head,
+    writing,
+)
 from vidfeat.index.ondisk import add_on_disk
-from vidfeat.index.vectors import Normalisation
+from vidfeat.index.recall import tune
+from vidfeat.index.vectors import Normalisation, learn
 from vidfeat.index.videos import CLIP, FACTS, Videos, make_videos
-from vidfeat.store import FeatureStore
+from vidfeat.store.reader import FeatureStore
+from vidfeat.system.files import atomic_folder
+from vidfeat.version import __version__
 
 Report = Callable[[str], None]
 
@@ -215,3 +232,170 @@ def _training_sample(vectors: NDArray[Any], lists: int) -> NDArray[np.float32]:
         return np.asarray(vectors, dtype=np.float32)
     chosen = np.random.default_rng(_SEED).choice(len(vectors), wanted, replace=False)
     return np.asarray(vectors[np.sort(chosen)], dtype=np.float32)
+
+
+def build_index(
+    features: Path,
+    target: Path,
+    *,
+    kind: str = "auto",
+    max_memory: int | str | None = None,
+    center: bool = False,
+    whiten: bool = False,
+    skip_bad_rows: bool = False,
+    overwrite: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> Head:
+    """Build an index; see `VideoIndex.build`.
+
+    An index that is there is replaced by one rename of its head; a search that goes on meanwhile
+    keeps what it has opened.
+    """
+    tell = report or quiet
+    memory = parse_size(max_memory) if isinstance(max_memory, str) else max_memory
+    there = target.exists() or target.is_symlink()
+    if there and not overwrite:
+        raise UsageError(f"{target} exists: give --overwrite to build it anew, or another -o")
+    generation = 1
+    if there:
+        try:
+            generation = read_head(target).generation + 1
+        except StoreError:
+            if not _looks_like_index(target):
+                raise UsageError(
+                    f"{target} exists and is no index: choose another place with -o"
+                ) from None
+            there = False  # a damaged one: replaced as a folder
+    target.parent.mkdir(parents=True, exist_ok=True)
+    asked = _Vectors(center or whiten, whiten, skip_bad_rows)
+    with FeatureStore(features) as store:
+        if there:
+            with writing(target):
+                head = _build_into(store, target, generation, kind, memory, asked, tell)
+                write_head(target, head)
+                remove_leftovers(target, head)
+        else:
+            with atomic_folder(target, replace=overwrite) as folder:
+                head = _build_into(store, folder, generation, kind, memory, asked, tell)
+                write_head(folder, head)
+    return head
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    """What is done to vectors on their way into an index."""
+
+    center: bool
+    whiten: bool
+    skip_bad_rows: bool
+
+
+def _looks_like_index(target: Path) -> bool:
+    return target.is_dir() and (target / "index.json").is_file()
+
+
+def _build_into(
+    store: FeatureStore,
+    folder: Path,
+    generation: int,
+    kind: str,
+    memory: int | None,
+    asked: _Vectors,
+    tell: Report,
+) -> Head:
+    normalisation = Normalisation()
+    if asked.center:
+        normalisation = learn(sampled_blocks(store), store.dimension, whiten=asked.whiten)
+    vectors_path = folder / file_name("vectors", generation)
+    clips_path = folder / file_name("clips", generation)
+    part = write_part(
+        store,
+        np.arange(store.num_videos),
+        normalisation,
+        vectors_path,
+        clips_path,
+        skip_bad_rows=asked.skip_bad_rows,
+    )
+    for line in part.skipped[:20]:
+        tell(f"left out: {line}")
+    if not part.num_rows:
+        raise DataError(f"{store.path} has no clip to index: extract some videos first")
+    files: dict[str, FileEntry] = {}
+    for role in ("mean", "whitening"):
+        values = getattr(normalisation, role)
+        if values is not None:
+            files[role] = save_array(folder / file_name(role, generation), values)
+    head = Head(
+        generation=generation,
+        kind="flat",
+        requested_kind=kind,
+        factory="Flat",
+        dimension=store.dimension,
+        num_base=0,
+        num_tail=0,
+        num_clips=0,
+        num_videos=0,
+        centred=asked.center,
+        whitened=asked.whiten,
+        search={},
+        recall={},
+        files={},
+        encoder=store.encoder,
+        space_fingerprint=store.space_fingerprint,
+        run_fingerprint=store.run_fingerprint,
+        source_root=store.source_root,
+        created=now(),
+        vidfeat_version=__version__,
+        max_memory_bytes=memory,
+    )
+    return finish_base(folder, head, vectors_path, clips_path, part.videos, files, tell)
+
+
+def finish_base(
+    folder: Path,
+    head: Head,
+    vectors_path: Path,
+    clips_path: Path,
+    videos: Videos,
+    files: dict[str, FileEntry],
+    tell: Report,
+) -> Head:
+    """Index written vectors: the FAISS file, its settings, the table of videos, the new head."""
+    vectors = np.asarray(np.load(vectors_path, mmap_mode="r"))
+    clips = np.load(clips_path)
+    plan = _plan(len(vectors), head)
+    tell(f"building {plan.kind} ({plan.factory}) of {len(vectors)} clips, {len(videos)} videos")
+    files = dict(files)
+    files |= train_and_add(vectors, plan, folder, head.generation, report=tell)
+    files["vectors"] = entry_of(vectors_path)
+    files["clips"] = entry_of(clips_path)
+    files["videos"] = save_videos(folder, head.generation, videos)
+    head = replace(
+        head,
+        kind=plan.kind,
+        factory=plan.factory,
+        num_base=len(vectors),
+        num_tail=0,
+        num_clips=len(vectors),
+        num_videos=len(videos),
+        files=files,
+        created=now(),
+    )
+    index = read_faiss(folder / files["index"].name, head)
+    engine = Engine(head, index, vectors, np.empty((0, head.dimension), dtype=np.float32))
+    tuned = tune(engine, clips["video"])
+    reached = tuned.recall["at_10"]
+    tell(f"recall@10 {reached:.3f} on {tuned.recall['queries']} clips, {tuned.search or 'exact'}")
+    return replace(head, search=tuned.search, recall=tuned.recall)
+
+
+def _plan(num_clips: int, head: Head) -> IndexPlan:
+    memory = head.max_memory_bytes
+    try:
+        return choose(num_clips, head.dimension, kind=head.requested_kind, max_memory_bytes=memory)
+    except UsageError:
+        if (
+            not head.files
+        ):  # at first the user can choose another kind, later a change must not fail
+            raise
+        return choose(num_clips, head.dimension, max_memory_bytes=memory)

@@ -28,12 +28,17 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vidfeat.errors import StoreError
-from vidfeat.files import TEMPORARY_MARK, sync_file, write_json
-from vidfeat.lock import OutputLock
+from vidfeat.index.videos import Videos
+from vidfeat.system.files import TEMPORARY_MARK, sync_file, write_json
+from vidfeat.system.lock import OutputLock
 
 FORMAT = "vidfeat-index"
 FORMAT_VERSION = 1
@@ -281,7 +286,7 @@ def copy_index(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
     """
     import shutil
 
-    from vidfeat.files import atomic_folder
+    from vidfeat.system.files import atomic_folder
 
     origin, goal = Path(source), Path(target)
     head = read_head(origin)
@@ -333,3 +338,21 @@ def _metric(head: Head) -> str:
     if head.whitened:
         return "cosine, whitened"
     return "cosine, minus the mean" if head.centred else "cosine"
+
+
+def save_array(path: Path, values: NDArray[Any]) -> FileEntry:
+    """Write an array and return its entry for the head."""
+    np.save(path, values)
+    return entry_of(path)
+
+
+def save_videos(folder: Path, generation: int, videos: Videos) -> FileEntry:
+    """Write the table of videos and return its entry for the head."""
+    path = folder / file_name("videos", generation)
+    videos.save(path)
+    return entry_of(path)
+
+
+def now() -> str:
+    """The time in UTC, for the head."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -17,10 +17,10 @@ import numpy as np
 from vidfeat.errors import StoreError, UsageError
 from vidfeat.index.match import Query
 from vidfeat.index.video_index import VideoIndex
-from vidfeat.paths import path_to_identity
+from vidfeat.system.identities import path_to_identity
 
 if TYPE_CHECKING:
-    from vidfeat.encoder import Encoder
+    from vidfeat.encoders.encoder import Encoder
 
 FEATURE_SUFFIXES = (".h5", ".hdf5")
 
@@ -60,7 +60,7 @@ class QuerySource:
             FingerprintError: they are other weights.
         """
         if self._encoder is None:
-            from vidfeat.load import encoder_from_description
+            from vidfeat.encoders.load import encoder_from_description
 
             self._encoder = encoder_from_description(
                 self.index.head.encoder, self.weights, device=self.device
@@ -133,7 +133,7 @@ class QuerySource:
 
     def of_features(self, path: Path) -> list[Query]:
         """The videos of a feature file, a query each."""
-        from vidfeat.store import FeatureStore
+        from vidfeat.store.reader import FeatureStore
 
         with FeatureStore(path) as store:
             self.index.require_space(store.space_fingerprint, str(path))

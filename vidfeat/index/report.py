@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vidfeat.errors import StoreError, VideoError
-from vidfeat.files import atomic_write
 from vidfeat.index.match import Match, Query
 from vidfeat.index.video_index import VideoIndex
+from vidfeat.system.files import atomic_write
 
 _STYLE = """
 :root{color-scheme:light dark;--back:#f6f6f4;--card:#fff;--text:#1c1c1a;--dim:#6d6d68;
@@ -77,7 +77,7 @@ def write_report(
 def _picture(
     index: VideoIndex, match: Match, root: str | os.PathLike[str] | None
 ) -> tuple[str, str]:
-    from vidfeat.thumbnails import clip_frames, jpeg
+    from vidfeat.video.thumbnails import clip_frames, jpeg
 
     try:
         file = index.local_path(match.video, root)

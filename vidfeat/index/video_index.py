@@ -10,18 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.errors import DataError, FingerprintError, StoreError, UsageError
-from vidfeat.index.engine import Engine, read_faiss
-from vidfeat.index.folder import Head, read_head
+from vidfeat.errors import DataError, StoreError, UsageError
 from vidfeat.index.match import Match, Query, SearchOptions
-from vidfeat.index.search import Searcher
-from vidfeat.index.vectors import Normalisation
-from vidfeat.index.videos import CLIP, Videos, load_videos
-from vidfeat.paths import identity_to_path
-from vidfeat.store import Embeddings
+from vidfeat.index.opened import OpenIndex
+from vidfeat.store.reader import Embeddings
+from vidfeat.system.identities import identity_to_path
 
 
-class VideoIndex:
+class VideoIndex(OpenIndex):
     """An index, open for searching.
 
     ::
@@ -38,59 +34,6 @@ class VideoIndex:
     Raises:
         StoreError: no index, a newer version, damaged, or not whole.
     """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        for attempt in range(20):
-            head = read_head(self.path)
-            try:
-                self._open(head)
-                return
-            except FileNotFoundError as error:
-                # A writer replaced the state between our two looks.
-                if attempt == 19 or read_head(self.path).generation == head.generation:
-                    raise StoreError(f"{error.filename} is missing: build the index anew") from None
-
-    def _open(self, head: Head) -> None:
-        self.head = head
-        total = head.num_base + head.num_tail
-        vectors = self._array("vectors", (head.num_base, head.dimension))
-        clips = self._array("clips", (head.num_base,), CLIP)
-        tail = np.empty((0, head.dimension), dtype=np.float32)
-        if head.num_tail:
-            tail = self._array("tail_vectors", (head.num_tail, head.dimension))
-            late = self._array("tail_clips", (head.num_tail,), CLIP)
-            clips = np.concatenate([clips, late])
-        self.videos: Videos = load_videos(self.path / head.files["videos"].name, total)
-        if total and not 0 <= clips["video"].min() <= clips["video"].max() < len(self.videos):
-            raise StoreError(f"{self.path}: clips of videos that it does not have; build it anew")
-        mean = self._array("mean", (head.dimension,)) if head.centred else None
-        square = (head.dimension, head.dimension)
-        whitening = self._array("whitening", square) if head.whitened else None
-        self.normalisation = Normalisation(mean, whitening)
-        faiss_index = read_faiss(self.path / head.files["index"].name, head)
-        engine = Engine(head, faiss_index, vectors, tail)
-        self.searcher = Searcher(engine, clips, self.videos)
-
-    def _array(
-        self, role: str, shape: tuple[int, ...], dtype: np.dtype[Any] | None = None
-    ) -> NDArray[Any]:
-        path = self.path / self.head.files[role].name
-        try:
-            # An empty array cannot be mapped.
-            array = np.load(path, mmap_mode="r" if shape[0] else None, allow_pickle=False)
-        except FileNotFoundError:
-            raise
-        except (OSError, ValueError, EOFError) as error:
-            raise StoreError(f"{path} is damaged: {error}; build the index anew") from None
-        known = (np.float32, np.float16) if dtype is None else (dtype,)
-        if array.shape != shape or array.dtype not in known or not array.flags.c_contiguous:
-            raise StoreError(
-                f"{path} has shape {array.shape} of {array.dtype}, its index.json says {shape}: "
-                "build the index anew"
-            )
-        # A plain array over the same mapping: the subclass costs time at every access.
-        return np.asarray(array)
 
     @classmethod
     def build(
@@ -124,7 +67,7 @@ class VideoIndex:
             DataError: vectors that cannot be compared, or none at all.
             StoreError: the feature file cannot be read.
         """
-        from vidfeat.index.update import build_index
+        from vidfeat.index.build import build_index
 
         target = Path(path) if path is not None else Path(features).with_suffix(".index")
         build_index(
@@ -185,16 +128,6 @@ class VideoIndex:
         """Start and end seconds of a video's clips."""
         clips = self.searcher.clips[self.videos.rows(self._row(path))]
         return clips["start_seconds"].copy(), clips["end_seconds"].copy()
-
-    def _row(self, path: str) -> int:
-        try:
-            return self.videos.row_of[path]
-        except KeyError:
-            import difflib
-
-            close = difflib.get_close_matches(path, list(self.videos.row_of)[:20_000], n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise StoreError(f"{self.path} has no video {path!r}{hint}") from None
 
     # ------------------------------------------------------------------ queries
 
@@ -296,20 +229,6 @@ class VideoIndex:
             allowed[[one.video_id for one in queries if one.video_id >= 0]] = False
         found = [self.searcher.search(one, options, allowed) for one in queries]
         return found[0] if len(found) == 1 else _together(found, options)
-
-    def require_space(self, space_fingerprint: str, what: str) -> None:
-        """Check that vectors can be compared with these.
-
-        Raises:
-            FingerprintError: they are of another encoder.
-        """
-        if space_fingerprint != self.head.space_fingerprint:
-            raise FingerprintError(
-                f"{what} has vectors of another encoder (space {space_fingerprint[:12]}) than "
-                f"{self.path} (space {self.head.space_fingerprint[:12]}, "
-                f"{self.head.encoder.get('model', 'unknown model')}): extract both with the same "
-                "model, weights, clip length and rate"
-            )
 
     def _prepared(self, query: Query) -> Query:
         if query.normalised:

@@ -409,7 +409,7 @@ def _thumb(site: Site, request: Request) -> Response:
     second = round(_seconds(request, "t") or 0.0, 1)
 
     def make(path: Path) -> None:
-        from vidfeat.thumbnails import clip_frames, jpeg
+        from vidfeat.video.thumbnails import clip_frames, jpeg
 
         with site.work:
             frame = clip_frames(file.path, second, second, 1)[0]

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import StoreError
+from vidfeat.evaluation.projection import project
 from vidfeat.index import VideoIndex
-from vidfeat.projection import project
 from vidfeat.web.cache import Cache
 
 MOST_POINTS = 50_000

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from vidfeat.files import TEMPORARY_MARK, temporary_name
+from vidfeat.system.files import TEMPORARY_MARK, temporary_name
 
 # Between two looks at the size of the folder, as many bytes may be written.
 _LOOK_BYTES = 32 << 20

@@ -66,7 +66,7 @@ def make_app(index: VideoIndex, options: ServeOptions) -> object:
 
     labels: dict[str, str] = {}
     if options.labels is not None:
-        from vidfeat.labels import read_labels
+        from vidfeat.datasets.labels import read_labels
 
         labels = {row.path: row.label for row in read_labels(options.labels).rows}
     catalog = Catalog(index, root=options.root, labels=labels, follow_links=options.follow_links)

@@ -14,9 +14,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidfeat.containers import open_container
 from vidfeat.errors import VideoError
-from vidfeat.sampling import Timeline
+from vidfeat.video.clip_plan import Timeline
+from vidfeat.video.containers import open_container
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -70,7 +70,7 @@ def transcode(source: Path, target: Path, start_seconds: float, end_seconds: flo
     import av
     from av.video.reformatter import VideoReformatter
 
-    from vidfeat.video import Recounted, open_video
+    from vidfeat.video.reader import Recounted, open_video
 
     end_seconds = min(end_seconds, start_seconds + MOST_SECONDS)
     with open_video(source) as video:
@@ -159,7 +159,7 @@ def _upright(
     """The frame at the wanted size, upright."""
     import av
 
-    from vidfeat.video import to_rgb
+    from vidfeat.video.reader import to_rgb
 
     if turned:
         frame = av.VideoFrame.from_ndarray(to_rgb(frame), format="rgb24")

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.embeddings import Embeddings
 from vidfeat.errors import UsageError, VideoError
 from vidfeat.index.match import Query
 from vidfeat.index.query import QuerySource
-from vidfeat.sampling import Stretch
+from vidfeat.store.embeddings import Embeddings
+from vidfeat.video.clip_plan import Stretch
 
 if TYPE_CHECKING:
-    from vidfeat.encoder import Encoder
+    from vidfeat.encoders.encoder import Encoder
 
 MOST_KEPT = 16
 _DECODE_TIMEOUT_SECONDS = 60.0
@@ -144,8 +144,8 @@ class Uploads:
         return Query(vectors, held.start_seconds, held.end_seconds, name=name)
 
     def _decode_and_embed(self, path: Path, name: str, stretch: Stretch | None) -> Embeddings:
-        from vidfeat.decode.pool import DecodePool
-        from vidfeat.decode.tasks import ClipReady, ClipSource, Finished, Started, VideoTask
+        from vidfeat.video.decode.pool import DecodePool
+        from vidfeat.video.decode.tasks import ClipReady, ClipSource, Finished, Started, VideoTask
 
         encoder = self.source.encoder
         task = VideoTask(str(path), () if stretch is None else (stretch,))

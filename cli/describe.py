@@ -1,0 +1,228 @@
+"""What is in a file, whatever kind of file of this world it is: for ``vidfeat info``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vidfeat.errors import StoreError, UsageError, VidfeatError
+from vidfeat.pretrained import bundled
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_WEIGHTS = frozenset({".safetensors", ".pt", ".pth", ".pkl"})
+
+
+def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str, Any]:
+    """What a file or folder holds, in values that JSON can hold; ``kind`` says what it is.
+
+    Args:
+        path: a video, a feature file, weights, a score file, a head, an index, a training run; or
+            ``bundled``, the network that comes with vidfeat.
+        verify: of an index, compare its files with their hashes.
+
+    Raises:
+        UsageError: there is nothing, or nothing that is known.
+        VidfeatError: what is there cannot be read.
+    """
+    path = Path(path)
+    if path == Path(bundled.NAME) and not os.path.lexists(path):
+        return {**_weights(bundled.WEIGHTS_FILE), "path": bundled.NAME, "card": bundled.card()}
+    if not os.path.lexists(path):
+        raise UsageError(f"{path}: no such file or folder")
+    if path.is_dir():
+        return _folder(path, verify)
+    if path.suffix.lower() in _WEIGHTS:
+        return _weights(path)
+    if _begins_with_hdf5(path):
+        return _hdf5(path)
+    return _video(path)
+
+
+def in_words(described: dict[str, Any]) -> list[str]:
+    """The same as lines to read."""
+    if described["kind"] == "features":
+        from vidfeat.store.describe import store_in_words
+
+        return store_in_words(described)
+    if described["kind"] == "video":
+        return _video_in_words(described)
+    return _lines(described)
+
+
+def _folder(path: Path, verify: bool) -> dict[str, Any]:
+    if (path / "index.json").is_file():
+        from vidfeat.index.folder import describe_index, verify_index
+
+        described = describe_index(path)
+        described |= {"kind": "index", "path": str(path), "faiss_kind": described["kind"]}
+        if verify:
+            problems = verify_index(path)
+            if problems:
+                raise StoreError(f"{path} is damaged: {'; '.join(problems)}: build it again")
+            described["verified"] = True
+        return described
+    kinds: list[tuple[str, str, Callable[[Path], dict[str, Any]]]] = [
+        ("head.json", "head", _json_of),
+        ("net.json", "quantised network", _json_of),
+        ("recipe.toml", "training run", _run),
+    ]
+    for name, kind, read in kinds:
+        if (path / name).is_file():
+            return {"kind": kind, "path": str(path), **read(path / name)}
+    raise UsageError(
+        f"{path} is a folder without index.json, head.json, net.json or recipe.toml: neither an "
+        "index, a head, a quantised network nor a training run"
+    )
+
+
+def _json_of(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StoreError(f"{file} cannot be read: {error}") from None
+    return value if isinstance(value, dict) else {"content": value}
+
+
+def _run(recipe: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        described: dict[str, Any] = {"recipe": tomllib.loads(recipe.read_text(encoding="utf-8"))}
+    except ValueError as error:
+        raise StoreError(f"{recipe} cannot be read: {error}") from None
+    folder = recipe.parent
+    steps = sorted(name.name for name in (folder / "checkpoints").glob("step-*"))
+    described["finished"] = (folder / "model.safetensors").is_file()
+    described["checkpoints"] = steps
+    log = folder / "log.jsonl"
+    if log.is_file():
+        lines = log.read_text(encoding="utf-8").splitlines()
+        if lines:
+            described["last"] = json.loads(lines[-1])
+    return described
+
+
+def _weights(path: Path) -> dict[str, Any]:
+    from vidfeat.weights.load import read_tensors, tensor_hash
+
+    tensors, metadata = read_tensors(path)
+    return {
+        "kind": "weights",
+        "path": str(path),
+        "size_bytes": path.stat().st_size,
+        "tensors": len(tensors),
+        "parameters": sum(t.numel() for t in tensors.values() if t.is_floating_point()),
+        "sha256_of_tensors": tensor_hash(tensors),
+        **{key: value for key, value in metadata.items() if key != "kind"},
+    }
+
+
+def _begins_with_hdf5(path: Path) -> bool:
+    try:
+        if not path.is_file():
+            return False  # a pipe would wait for a writer
+        with path.open("rb") as file:
+            return file.read(len(_HDF5)) == _HDF5
+    except OSError:
+        return False  # the video reader says why
+
+
+def _hdf5(path: Path) -> dict[str, Any]:
+    from vidfeat.store.describe import describe_store
+
+    try:
+        return describe_store(path)
+    except StoreError as not_features:
+        from vidfeat.evaluation.scores import read_scores
+
+        try:
+            scores = read_scores(path)
+        except VidfeatError:
+            raise not_features from None
+        return {
+            "kind": "scores",
+            "path": str(path),
+            "videos": len(scores.paths),
+            "classes": list(scores.classes),
+        }
+
+
+def _video(path: Path) -> dict[str, Any]:
+    from vidfeat.video.reader import open_video
+
+    with open_video(path) as video:
+        info = video.info
+        return {
+            "kind": "video",
+            "path": str(path),
+            "duration_seconds": info.duration_seconds,
+            "fps": float(info.fps),
+            "fps_exact": str(info.fps),
+            "timing": info.timing,
+            "num_frames": info.num_frames,
+            "num_frames_source": info.num_frames_source,
+            "width": info.width,
+            "height": info.height,
+            "rotation": info.rotation,
+            "codec": info.codec,
+            "container": info.container,
+            "size_bytes": info.size_bytes,
+            "damage": None if video.damage is None else video.damage.message,
+        }
+
+
+def _video_in_words(video: dict[str, Any]) -> list[str]:
+    rate = f"{video['fps']:.5g} frames/s"
+    if "/" in video["fps_exact"] and video["timing"] != "variable":
+        rate += f" ({video['fps_exact']})"
+    counted = "their packets" if video["num_frames_source"] == "packets" else "decoding them"
+    turned = f", turned by {video['rotation']} degrees" if video["rotation"] else ""
+    clock = {
+        "constant": "constant rate",
+        "variable": "variable rate: frames go by the time at which they are shown",
+        "disordered": "timestamps out of order: frames go by their index",
+    }[video["timing"]]
+    lines = [
+        f"{video['path']}: a video of {video['duration_seconds']:.3f} s",
+        f"  {video['num_frames']} frames (counted by {counted}) at {rate}, {clock}",
+        f"  {video['width']} x {video['height']} as shown{turned}, {video['codec']} in "
+        f"{video['container']}, {video['size_bytes']:,} bytes",
+    ]
+    if video["damage"]:
+        lines.append(f"  damaged: {video['damage']}")
+    return lines
+
+
+def _lines(value: dict[str, Any], indent: str = "") -> list[str]:
+    """Nested values as an indented list; long lists are cut."""
+    lines = []
+    for key, item in value.items():
+        if isinstance(item, dict):
+            lines += [f"{indent}{key}:", *_lines(item, indent + "  ")]
+            continue
+        if isinstance(item, list) and item and all(isinstance(entry, dict) for entry in item):
+            lines += [f"{indent}{key}:", *(f"{indent}  {_on_a_line(entry)}" for entry in item)]
+            continue
+        if isinstance(item, list):
+            shown = ", ".join(str(entry) for entry in item[:8])
+            item = shown + (f", ... ({len(item)} in all)" if len(item) > 8 else "")
+        lines.append(f"{indent}{key}: {_in_short(item)}")
+    return lines
+
+
+def _on_a_line(value: dict[str, Any]) -> str:
+    """One of a list of things, such as a trial: ``C 0.1, accuracy 0.42``."""
+    parts = []
+    for key, item in value.items():
+        nested = isinstance(item, dict)
+        parts.append(_on_a_line(item) if nested else f"{key} {_in_short(item)}")
+    return ", ".join(parts)
+
+
+def _in_short(item: object) -> str:
+    if item is None:
+        return "none"
+    return f"{item:g}" if isinstance(item, float) else str(item)

@@ -1,0 +1,421 @@
+"""Choosing, training, judging: inside the training part alone, and by group."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from tests.support.heads_fixtures import ENCODER, identity, names_of, three_classes, write_features
+from vidfeat.datasets.labels import LabelRow, labels_from_folders
+from vidfeat.datasets.samples import Samples, collect
+from vidfeat.errors import DataError, FingerprintError, StoreError, UsageError
+from vidfeat.heads.head import Head
+from vidfeat.heads.protocols import (
+    cross_validate,
+    few_shot,
+    hold_out,
+    leave_out_small_classes,
+    score_samples,
+    split_parts,
+    train_and_test,
+    train_head,
+)
+from vidfeat.heads.scorers import HEAD_KINDS
+from vidfeat.heads.selection import HeadOptions, choose, make_folds
+from vidfeat.store.reader import FeatureStore
+from vidfeat.system.threads import BYTES_FOR_THREADS, threads_for
+
+
+def make_samples(y, *, groups=None, splits=None, clips=3, dimension=8, distance=2.0, seed=0):
+    """Samples around one centre a class, without a file."""
+    random = np.random.default_rng(seed)
+    y = np.asarray(y)
+    count = len(y)
+    centres = random.normal(size=(y.max() + 1, dimension))
+    centres *= distance / np.linalg.norm(centres, axis=1, keepdims=True)
+    middles = centres[y] + random.normal(size=(count, dimension))
+    vectors = np.repeat(middles, clips, axis=0)
+    vectors = vectors + 0.5 * random.normal(size=vectors.shape)
+    classes = tuple(f"class{c}" for c in range(y.max() + 1))
+    rows = tuple(
+        LabelRow(
+            path=f"{i:03d}.mp4",
+            label=classes[c],
+            group="" if groups is None else f"g{groups[i]}",
+            split="" if splits is None else splits[i],
+        )
+        for i, c in enumerate(y)
+    )
+    return Samples(
+        vectors=vectors.astype(np.float32),
+        first=np.arange(count + 1, dtype=np.int64) * clips,
+        store_rows=np.arange(count * clips),
+        start_seconds=np.zeros(count * clips),
+        end_seconds=np.ones(count * clips),
+        rows=rows,
+        classes=classes,
+        y=y.astype(np.int64),
+        has_groups=groups is not None,
+    )
+
+
+EASY = np.arange(60) % 3
+
+
+@pytest.mark.parametrize("unit", ["videos", "clips"])
+@pytest.mark.parametrize("kind", HEAD_KINDS)
+def test_every_head_learns_an_easy_problem(kind, unit):
+    samples = make_samples(EASY, distance=5.0)
+    train, test = hold_out(samples, 0.2, 0)
+    params = {"alpha": (1.0, 0.01)} if kind == "mlp" else {}
+    outcome = train_and_test(samples, train, test, HeadOptions(kind, unit=unit, params=params))
+    assert outcome.evaluation.accuracy.value > 0.9
+    assert outcome.clip_accuracy > 0.9
+    assert len(set(train) & set(test)) == 0
+
+
+@pytest.mark.parametrize("kind", HEAD_KINDS)
+def test_shuffled_test_labels_change_no_choice(kind):
+    samples = make_samples(EASY, distance=1.5)
+    train, test = hold_out(samples, 0.3, 0)
+    options = HeadOptions(kind, params={"epochs": 20} if kind == "mlp" else {})
+    chosen = train_and_test(samples, train, test, options)
+    shuffled = samples.y.copy()
+    shuffled[test] = np.random.default_rng(1).permutation(shuffled[test])
+    assert (shuffled != samples.y).any()
+    again = train_and_test(replace(samples, y=shuffled), train, test, options)
+    assert again.choice == chosen.choice
+    for name, array in chosen.head.scorer.arrays.items():
+        np.testing.assert_array_equal(array, again.head.scorer.arrays[name])
+    assert again.evaluation.accuracy.value < chosen.evaluation.accuracy.value
+
+
+def test_vectors_of_the_test_part_change_no_choice_either():
+    samples = make_samples(EASY)
+    train, test = hold_out(samples, 0.3, 0)
+    other = samples.vectors.copy()
+    other[samples.clips_of(test)] += 100
+    before = train_and_test(samples, train, test, HeadOptions())
+    after = train_and_test(replace(samples, vectors=other), train, test, HeadOptions())
+    assert before.choice == after.choice
+
+
+@pytest.mark.parametrize("unit", ["videos", "clips"])
+@pytest.mark.parametrize("kind", HEAD_KINDS)
+def test_the_search_is_that_of_whole_fits(kind, unit):
+    """Folds are prepared once for all combinations: the same figures as fitting each anew."""
+    samples = make_samples(EASY, distance=1.0)
+    names = {"linear": "C", "svm": "C", "knn": "n_neighbors", "mlp": "alpha"}
+    values = (7, 3) if kind == "knn" else (0.01, 1.0)
+    params = {names[kind]: values, "standardize": (True, False), "normalize": (False, True)}
+    if kind == "mlp":
+        params["epochs"] = 5
+    options = HeadOptions(kind, unit=unit, params=params, folds=3)
+    choice = choose(samples, options)
+    folds = make_folds(samples, 3, 0, purpose="a test", remedy="none")
+    assert len(choice.trials) == 8
+    for trial in choice.trials:
+        right = []
+        for train, test in folds:
+            one = HeadOptions(kind, unit=unit, params=trial.params, calibrate=False)
+            right.append(train_and_test(samples, train, test, one).evaluation.correct)
+        assert trial.accuracy == pytest.approx(np.concatenate(right).mean())
+
+
+def test_small_products_get_one_thread():
+    def counts():
+        return {pool["num_threads"] for pool in threadpool_info()}
+
+    before = counts()
+    with threads_for(1 << 20):
+        assert counts() == {1}
+    assert counts() == before
+    with threads_for(BYTES_FOR_THREADS + 1):
+        assert counts() == before
+
+
+def test_folds_keep_groups_together_and_classes_apart():
+    groups = np.arange(60) // 3
+    samples = make_samples(EASY, groups=groups)
+    folds = make_folds(samples, 5, 0, purpose="a test", remedy="wait")
+    assert len(folds) == 5
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(60))
+    for train, test in folds:
+        assert not set(groups[train]) & set(groups[test])
+        assert set(samples.y[test]) == {0, 1, 2}
+
+
+def test_grouped_choice_is_not_fooled_by_copies():
+    # Every recording is cut into four clips that are almost equal: with one neighbour, folds by
+    # clip find the clip's own copy; folds by recording must not.
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), 4)
+    y = np.repeat(random.integers(2, size=30), 4)
+    samples = make_samples(y, groups=groups, clips=1)
+    middles = random.normal(size=(30, 8))
+    vectors = (middles[groups] + 0.01 * random.normal(size=(120, 8))).astype(np.float32)
+    samples = replace(samples, vectors=vectors)
+    options = HeadOptions("knn", params={"n_neighbors": 1})
+    by_group = choose(samples, options).trials[0].accuracy
+    by_clip = choose(replace(samples, has_groups=False), options).trials[0].accuracy
+    assert by_clip == 1.0
+    assert by_group < 0.75
+
+
+def test_fewer_folds_where_a_class_is_small():
+    samples = make_samples([0] * 20 + [1] * 3)
+    assert len(make_folds(samples, 5, 0, purpose="a test", remedy="wait")) == 3
+
+
+def test_a_class_of_one_video_is_told_with_the_remedy():
+    samples = make_samples([0] * 20 + [1] * 20 + [2])
+    with pytest.raises(DataError, match=r"'class2' has one video.*--min-per-class 2.*--param"):
+        choose(samples, HeadOptions())
+    with pytest.raises(DataError, match=r"'class2' has one video.*--test-share 0"):
+        split_parts(samples)
+    smaller, notes = leave_out_small_classes(samples, 2)
+    assert smaller.classes == ("class0", "class1")
+    assert "class2" in notes[0]
+    assert choose(smaller, HeadOptions()).folds == 5
+
+
+def test_a_class_of_one_group_is_told():
+    samples = make_samples([0] * 10 + [1] * 10, groups=[0] * 10 + [1, 2] * 5)
+    with pytest.raises(DataError, match="'class0' has one group"):
+        choose(samples, HeadOptions())
+
+
+def test_fixed_parameters_need_no_folds():
+    samples = make_samples([0] * 5 + [1])
+    head, choice, _ = train_head(samples, HeadOptions(params={"C": 0.1}))
+    assert choice.params == {"C": 0.1}
+    assert choice.temperature == head.scorer.temperature == 1.0
+
+
+def test_one_class_alone_is_told():
+    with pytest.raises(DataError, match=r"only one class to train on \(class0\)"):
+        train_head(make_samples([0] * 10), HeadOptions())
+
+
+def test_parts_come_from_the_split_column():
+    splits = ["train"] * 30 + ["val"] * 10 + ["test"] * 15 + [""] * 5
+    train, test, notes = split_parts(make_samples(EASY, splits=splits))
+    assert train.tolist() == list(range(40)), "val joins the training part where there is a test"
+    assert test.tolist() == list(range(40, 55))
+    assert notes == ["5 samples have no split and are left out"]
+    _, test, _ = split_parts(make_samples(EASY, splits=["train"] * 40 + ["val"] * 20))
+    assert test.tolist() == list(range(40, 60))
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (["train"] * 60, r"test part is empty \(splits: train 60\).*split=test.*--test-share 0"),
+        (["test"] * 60, "training part is empty"),
+        (["train"] * 30 + ["holdout"] * 30, "'holdout' is none of train, val, test"),
+    ],
+)
+def test_an_empty_part_is_told_with_the_remedy(splits, message):
+    with pytest.raises(DataError, match=message):
+        split_parts(make_samples(EASY, splits=splits))
+
+
+def test_a_group_in_both_parts_is_noted():
+    splits = ["train", "test"] * 30
+    samples = make_samples(EASY, splits=splits, groups=np.arange(60) // 2)
+    assert "30 groups are in both parts" in split_parts(samples)[2][0]
+
+
+def test_without_a_split_column_whole_groups_are_held_out():
+    groups = np.arange(60) // 6
+    samples = make_samples(EASY, groups=groups)
+    train, test, notes = split_parts(samples, test_share=0.2)
+    assert not set(groups[train]) & set(groups[test])
+    assert 6 <= len(test) <= 18
+    assert "held out by group" in notes[0]
+    assert len(split_parts(samples, test_share=0)[1]) == 0
+
+
+@pytest.mark.parametrize("unit", ["videos", "clips"])
+@pytest.mark.parametrize("kind", HEAD_KINDS)
+def test_a_saved_head_gives_the_same_scores(tmp_path, kind, unit):
+    samples = make_samples(EASY)
+    params = {"epochs": 5, "alpha": 0.1} if kind == "mlp" else {}
+    options = HeadOptions(kind, unit=unit, params=params)
+    head, _, _ = train_head(samples, options, identity(8))
+    head.save(tmp_path / "head")
+    loaded = Head.load(tmp_path / "head")
+    for new, old in zip(score_samples(loaded, samples), score_samples(head, samples), strict=True):
+        np.testing.assert_array_equal(new, old)
+    assert loaded.classes == head.classes
+    assert dict(loaded.encoder) == ENCODER
+    assert sorted(p.name for p in (tmp_path / "head").iterdir()) == [
+        "head.json",
+        "head.safetensors",
+    ]
+    head.save(tmp_path / "head")  # a head may be written over a head
+    assert [p.name for p in tmp_path.iterdir()] == ["head"]
+
+
+def saved(tmp_path):
+    head, _, _ = train_head(make_samples(EASY), HeadOptions(params={"C": 0.1}), identity(8))
+    head.save(tmp_path / "head")
+    return head, tmp_path / "head"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("format_version", 2, "upgrade vidfeat"),
+        ("format", "other", "no head of vidfeat"),
+        ("classes", ["a", "b"], "is damaged"),
+        ("classes", ["a", "a", "b"], "is damaged: a class is named twice"),
+        ("temperature", 0, "is damaged"),
+        ("kind", "forest", "is damaged"),
+        ("arrays_sha256", "0" * 64, "not the file that head.json was written with"),
+        ("encoder", None, "is damaged"),
+    ],
+)
+def test_a_damaged_head_is_refused(tmp_path, key, value, message):
+    _, folder = saved(tmp_path)
+    values = json.loads((folder / "head.json").read_text())
+    (folder / "head.json").write_text(json.dumps({**values, key: value}))
+    with pytest.raises(StoreError, match=message):
+        Head.load(folder)
+
+
+def test_a_cut_head_is_refused(tmp_path):
+    _, folder = saved(tmp_path)
+    text = (folder / "head.json").read_text()
+    for damage in (text[:40], "[]", '{"format": "vidfeat-head", "format_version": 1}'):
+        (folder / "head.json").write_text(damage)
+        with pytest.raises(StoreError):
+            Head.load(folder)
+    (folder / "head.json").unlink()
+    with pytest.raises(StoreError, match="expected a folder with head"):
+        Head.load(folder)
+
+
+def test_a_head_is_not_written_over_something_else(tmp_path):
+    head, _ = saved(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "me.jpg").touch()
+    with pytest.raises(StoreError, match="is no head"):
+        head.save(tmp_path / "photos")
+    with pytest.raises(StoreError, match="does not exist"):
+        head.save(tmp_path / "none" / "head")
+
+
+def test_features_of_another_space_are_refused_and_named(tmp_path):
+    head, _ = saved(tmp_path)
+    same = (ENCODER, "space-a", "run-a")
+    assert head.check_encoder(*same, name="f.h5") is None
+    other = {**ENCODER, "model": "r3d_18"}
+    with pytest.raises(FingerprintError, match='model was "r2plus1d_18", is "r3d_18"'):
+        head.check_encoder(other, "space-b", "run-b", name="f.h5")
+
+
+def test_another_plan_or_precision_is_a_warning(tmp_path):
+    head, _ = saved(tmp_path)
+    other = {**ENCODER, "precision": "fp16"}
+    warning = head.check_encoder(other, "space-a", "run-b", name="f.h5")
+    assert 'precision was "fp32", is "fp16"' in warning
+
+
+def test_temperature_makes_scores_honest():
+    # Strong regularisation makes a head unsure of what it knows: calibration must repair it.
+    samples = make_samples(np.arange(300) % 3, distance=2.0)
+    train, test = hold_out(samples, 0.5, 0)
+    fixed = HeadOptions(params={"C": 1e-5}, calibrate=False)
+    plain = train_and_test(samples, train, test, fixed).evaluation
+    repaired = train_and_test(samples, train, test, replace(fixed, calibrate=True)).evaluation
+    assert repaired.calibration.error < 0.5 * plain.calibration.error
+    assert repaired.accuracy.value == plain.accuracy.value
+
+
+def test_cross_validation_judges_every_sample_and_repeats():
+    samples = make_samples(EASY, groups=np.arange(60) // 2)
+    options = HeadOptions(params={"C": 0.01}, calibrate=False)
+    result = cross_validate(samples, options, folds=4, repeats=3)
+    assert result.accuracies.shape == (3, 4)
+    assert np.isfinite(result.accuracies).all()
+    assert result.interval.low <= result.interval.value <= result.interval.high
+    assert result.interval.method == "bootstrap over groups"
+    assert result.interval.value == pytest.approx(result.correct.mean())
+    assert len(result.chosen) == 12
+    again = cross_validate(samples, options, folds=4, repeats=3)
+    np.testing.assert_array_equal(result.accuracies, again.accuracies)
+
+
+def test_more_shots_are_better_and_draws_repeat():
+    samples = make_samples(np.arange(120) % 3, distance=3.0)
+    train, test = hold_out(samples, 0.5, 0)
+    rows = list(few_shot(samples, train, test, [1, 2, 10], HeadOptions(), draws=8))
+    assert [row.shots for row in rows] == [1, 2, 10]
+    assert rows[2].interval.value > rows[0].interval.value
+    assert len(set(rows[0].accuracies)) > 1
+    again = next(few_shot(samples, train, test, [1], HeadOptions(), draws=8))
+    assert again.accuracies == rows[0].accuracies
+    with pytest.raises(DataError, match=r"21 shots: the class 'class\d' has 20"):
+        list(few_shot(samples, train, test, [21], HeadOptions()))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "forest"}, "--head is one of linear, svm, knn, mlp"),
+        ({"unit": "frames"}, "--train-on"),
+        ({"folds": 1}, "--folds"),
+        ({"seed": -1}, "--seed"),
+        ({"params": {"gamma": 1}}, "'gamma': --param takes C, class_weight"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        HeadOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "params"),
+    [
+        ("linear", {"C": -1}),
+        ("svm", {"C": "much"}),
+        ("knn", {"n_neighbors": 0}),
+        ("mlp", {"hidden": (0,), "alpha": 1}),
+    ],
+)
+def test_parameters_that_cannot_be_meant_are_one_line(kind, params):
+    with pytest.raises(UsageError, match="--param: ") as error:
+        train_head(make_samples(EASY), HeadOptions(kind, params=params))
+    assert "\n" not in str(error.value)
+
+
+def test_a_class_that_only_the_test_part_has_is_wrong_not_fatal():
+    samples = make_samples([0, 1] * 20 + [2] * 5, splits=["train"] * 40 + ["test"] * 5)
+    outcome = train_and_test(samples, np.arange(40), np.arange(40, 45), HeadOptions())
+    assert outcome.evaluation.accuracy.value == 0
+    assert outcome.head.classes == ("class0", "class1")
+
+
+def test_from_a_feature_file_to_a_head(tmp_path):
+    with FeatureStore(three_classes(tmp_path)) as store:
+        samples = collect(store, labels_from_folders(store.paths))
+        train, test, _ = split_parts(samples)
+        outcome = train_and_test(samples, train, test, HeadOptions(), store.identity)
+        assert outcome.evaluation.accuracy.value > 0.8
+        video = store.read("run/video_03.mp4")
+        scores = outcome.head.scores(video.vectors)
+    assert scores.sum() == pytest.approx(1.0)
+    assert outcome.head.classes[scores.argmax()] == "run"
+    assert outcome.head.space_fingerprint == "space-a"
+
+
+def test_vectors_in_half_precision_are_scored(tmp_path):
+    names, classes = names_of(["jump", "run"], 6)
+    half = replace(identity(16), dtype="float16")
+    with FeatureStore(write_features(tmp_path / "f.h5", names, classes, of=half)) as store:
+        samples = collect(store, labels_from_folders(store.paths))
+    assert samples.vectors.dtype == np.float32
+    assert train_head(samples, HeadOptions())[0].dimension == 16

@@ -1,0 +1,102 @@
+"""Check-points: whole or absent, verified, readable without trust."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from vidfeat.errors import StoreError
+from vidfeat.system.files import TEMPORARY_MARK
+from vidfeat.training import checkpoint
+from vidfeat.training.checkpoint import Checkpoint
+
+
+def state(step: int = 7, *, average: bool = False) -> Checkpoint:
+    torch.manual_seed(step)
+    weight = torch.randn(3, 4)
+    return Checkpoint(
+        step=step,
+        model={"w": weight, "view": weight.t(), "count": torch.tensor(step)},
+        optimizer={
+            "state": {0: {"momentum_buffer": torch.randn(3, 4)}},
+            "param_groups": [{"lr": 0.1, "params": [0], "foreach": None, "nesterov": False}],
+        },
+        average={"w": weight * 2} if average else None,
+        scaler={"scale": 65536.0, "_growth_tracker": 3},
+        facts={"epoch": 0.5, "best": {"step": 3, "video@1": 0.5}},
+    )
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    written = state(12, average=True)
+    folder = checkpoint.write_checkpoint(tmp_path, written)
+    assert folder.name == "step-00000012"
+    read = checkpoint.read_checkpoint(folder)
+    assert (read.step, read.scaler, read.facts) == (12, written.scaler, written.facts)
+    assert all(torch.equal(read.model[name], written.model[name]) for name in written.model)
+    assert read.average is not None and written.average is not None
+    assert torch.equal(read.average["w"], written.average["w"])
+    assert read.optimizer["param_groups"] == written.optimizer["param_groups"]
+    plain = torch.load(folder / "optimizer.pt", weights_only=True)
+    assert torch.equal(
+        plain["state"][0]["momentum_buffer"], written.optimizer["state"][0]["momentum_buffer"]
+    )
+    assert json.loads((folder / "state.json").read_text())["step"] == 12
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "state.json"])
+@pytest.mark.parametrize("harm", ["cut", "flip", "remove"])
+def test_a_damaged_one_is_passed_over(tmp_path: Path, name: str, harm: str) -> None:
+    whole = checkpoint.write_checkpoint(tmp_path, state(3))
+    damaged = checkpoint.write_checkpoint(tmp_path, state(6))
+    file = damaged / name
+    data = bytearray(file.read_bytes())
+    if harm == "cut":
+        file.write_bytes(data[: len(data) // 2])
+    elif harm == "remove":
+        file.unlink()
+    else:
+        data[len(data) // 2] ^= 0xFF
+        file.write_bytes(data)
+    with pytest.raises(StoreError):
+        checkpoint.read_checkpoint(damaged)
+    found, reasons = checkpoint.newest(tmp_path)
+    assert found == whole
+    assert len(reasons) == 1 and "step-00000006" in reasons[0]
+
+
+def test_nothing_is_purged_while_the_newest_is_damaged(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        checkpoint.write_checkpoint(tmp_path, state(step))
+    (tmp_path / "step-00000003/model.safetensors").write_bytes(b"")
+    with pytest.raises(StoreError):
+        checkpoint.purge(tmp_path, keep=1)
+    assert len(checkpoint.list_checkpoints(tmp_path)) == 3
+
+
+def test_the_last_ones_and_the_best_are_kept(tmp_path: Path) -> None:
+    for step in range(1, 8):
+        checkpoint.write_checkpoint(tmp_path, state(step))
+    (tmp_path / f"step-00000009{TEMPORARY_MARK}1-abc").mkdir()  # a killed writer's
+    checkpoint.purge(tmp_path, keep=2, spare=[3])
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["step-00000003", "step-00000006", "step-00000007"]
+
+
+def test_a_failing_disk_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = checkpoint.write_checkpoint(tmp_path, state(5))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.write_checkpoint(tmp_path, state(10))
+    assert list(tmp_path.iterdir()) == [before]
+    assert checkpoint.newest(tmp_path) == (before, [])
+    assert checkpoint.newest(tmp_path / "absent") == (None, [])

@@ -1,0 +1,253 @@
+"""Labels of videos, and of stretches of videos: from a CSV, from folders, from official splits.
+
+``Labels`` is what someone said, ``Samples`` is what can be trained on: the labelled things that
+have vectors, each with its rows. A sample is a whole video or one labelled stretch of it.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from vidfeat.datasets.label_rows import LabelRow
+from vidfeat.datasets.samples import collect
+from vidfeat.errors import DataError
+
+if TYPE_CHECKING:
+    from vidfeat.store.arrays import RowLabels
+    from vidfeat.store.reader import FeatureStore
+
+SPLIT_FOLDERS = ("train", "val", "validation", "test")
+COLUMNS = ("path", "label", "start_seconds", "end_seconds", "split", "group")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels and where they came from.
+
+    Attributes:
+        rows: the labels.
+        source: a name for messages (``labels.csv``, ``ucf101 split 1``).
+        ignore_case: paths that differ from a feature file's only in case are the same.
+        classes: all classes in index order; empty for those that occur, sorted.
+        missing: videos that the source names and that were looked for in vain.
+    """
+
+    rows: tuple[LabelRow, ...]
+    source: str
+    ignore_case: bool = False
+    classes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise DataError(f"{self.source}: not one label in it")
+        if not self.classes:
+            object.__setattr__(self, "classes", tuple(sorted({row.label for row in self.rows})))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def resolve(self, store: FeatureStore) -> RowLabels:
+        """The labelled rows of a feature file, for ``FeatureStore.to_arrays(labels)``.
+
+        Raises:
+            DataError: no label fits a video of the file.
+        """
+        from vidfeat.store.arrays import RowLabels
+
+        found = collect(store, self)
+        owner = found.sample_of_clip
+        return RowLabels(found.store_rows, found.labels()[owner], found.group_names()[owner])
+
+
+def read_labels(path: str | os.PathLike[str], *, ignore_case: bool = False) -> Labels:
+    """Read ``labels.csv``: path, label, and if wanted start_seconds, end_seconds, split, group.
+
+    Args:
+        path: the CSV, UTF-8, with a header line; other columns are ignored.
+        ignore_case: paths and classes that differ only in case are the same.
+
+    Raises:
+        DataError: there is no such file, a column is missing, a value cannot be meant, a video has
+            two labels, or classes differ only in case; the message names the line.
+    """
+    name = os.fspath(path)
+    rows: list[LabelRow] = []
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = [column.strip() for column in reader.fieldnames or []]
+            for needed in ("path", "label"):
+                if needed not in columns:
+                    raise DataError(
+                        f"{name}: no column {needed!r} in its first line "
+                        f"({','.join(columns)[:80] or 'empty'}); expected path,label"
+                        "[,start_seconds,end_seconds][,split][,group]"
+                    )
+            reader.fieldnames = columns
+            rows.extend(_parse(name, reader.line_num, values) for values in reader)
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{name} is not UTF-8 text: save it as UTF-8; odd bytes of file names are written as "
+            "in the feature file, %E9 and the like"
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"{name}: {error.strerror}: --labels takes a CSV with the columns path,label, or the "
+            "word folders for folder names"
+        ) from None
+    except csv.Error as error:
+        raise DataError(f"{name}: not a CSV file: {error}") from None
+    labels = Labels(rows=tuple(rows), source=name, ignore_case=ignore_case)
+    return _without_doubles(_with_one_case(labels, ignore_case))
+
+
+def _parse(name: str, line: int, values: Mapping[str | None, str | None]) -> LabelRow:
+    text = {column: (values.get(column) or "").strip() for column in COLUMNS}
+    for column in ("path", "label"):
+        if not text[column]:
+            raise DataError(f"{name}, line {line}: the {column} is empty")
+    seconds: list[float | None] = []
+    for column in ("start_seconds", "end_seconds"):
+        try:
+            value = float(text[column]) if text[column] else None
+        except ValueError:
+            value = float("nan")
+        if value is not None and not 0 <= value < float("inf"):
+            raise DataError(
+                f"{name}, line {line}: {column} is {text[column]!r}, expected seconds like 12.5"
+            )
+        seconds.append(value)
+    start, end = seconds
+    if end is not None and end <= (start or 0.0):
+        raise DataError(f"{name}, line {line}: the stretch {start or 0:g} to {end:g} s is empty")
+    return LabelRow(
+        path=normal_path(text["path"]),
+        label=text["label"],
+        start_seconds=start,
+        end_seconds=end,
+        split=text["split"].lower(),
+        group=text["group"],
+        line=line,
+    )
+
+
+def normal_path(path: str) -> str:
+    """A path as the feature file writes it: ``/`` between parts, no ``./`` before it."""
+    return str(PurePosixPath(path)) if path else path
+
+
+def _with_one_case(labels: Labels, ignore_case: bool) -> Labels:
+    """One spelling per class: the commonest one, or an error that says which differ."""
+    counts = Counter(row.label for row in labels.rows)
+    spelling: dict[str, str] = {}
+    for label, count in sorted(counts.items()):
+        other = spelling.setdefault(label.casefold(), label)
+        if other != label and not ignore_case:
+            raise DataError(
+                f"{labels.source}: the classes {other!r} ({counts[other]} rows) and {label!r} "
+                f"({count} rows) differ only in case: write them alike, or give --ignore-case"
+            )
+        if count > counts[other]:
+            spelling[label.casefold()] = label
+    if not ignore_case:
+        return labels
+    rows = tuple(replace(row, label=spelling[row.label.casefold()]) for row in labels.rows)
+    return replace(labels, rows=rows, classes=())
+
+
+def _without_doubles(labels: Labels) -> Labels:
+    """Drop repeated rows; refuse two labels for the same thing."""
+    seen: dict[tuple[str, float | None, float | None], LabelRow] = {}
+    for row in labels.rows:
+        other = seen.setdefault((row.path, row.start_seconds, row.end_seconds), row)
+        if other.label != row.label:
+            raise DataError(
+                f"{labels.source}: {row.path} is {other.label!r} in line {other.line} and "
+                f"{row.label!r} in line {row.line}: keep one"
+            )
+    return replace(labels, rows=tuple(seen.values()))
+
+
+def labels_from_folders(paths: Iterable[str], *, source: str = "folder names") -> Labels:
+    """Take each video's folder as its class: ``fight/fi001.mp4`` is a ``fight``.
+
+    A first folder named train, val or test also assigns the part: ``train/fight/fi001.mp4``.
+    Videos beside the folders, in none, get no label.
+
+    Raises:
+        DataError: no video lies in a folder.
+    """
+    rows = []
+    for path in paths:
+        folders = PurePosixPath(path).parts[:-1]
+        if not folders or (len(folders) == 1 and folders[0].lower() in SPLIT_FOLDERS):
+            continue
+        split = folders[0].lower() if folders[0].lower() in SPLIT_FOLDERS else ""
+        rows.append(LabelRow(path=path, label=folders[-1], split=split))
+    if not rows:
+        raise DataError(
+            f"{source}: no video lies in a folder that could name its class: put each class in a "
+            "folder of its own, extract the folder above them, or give --labels labels.csv"
+        )
+    return Labels(rows=tuple(rows), source=source)
+
+
+def labels_from_split(
+    dataset: str,
+    lists: str | Path,
+    split: int,
+    paths: Sequence[str],
+) -> Labels:
+    """One official split of UCF101 or HMDB51, met with the videos that are there.
+
+    Args:
+        dataset: ``ucf101`` or ``hmdb51``.
+        lists: the folder of the split files.
+        split: 1, 2 or 3.
+        paths: the videos of a feature file; their suffix does not count.
+
+    Raises:
+        DataError: no lists there, or none of their videos among the paths.
+        UsageError: an unknown dataset or split.
+    """
+    from vidfeat.datasets import match_listing, read_listing
+
+    listing = read_listing(dataset, lists, lists=lists, split=split)
+    found = match_listing(listing, paths, Path("the feature file"))
+    rows = tuple(
+        LabelRow(
+            path=sample.path,
+            label=found.classes[sample.labels[0]],
+            split=sample.part,
+            group=sample.group,
+        )
+        for sample in found.samples
+        if sample.part != "unused"
+    )
+    return Labels(
+        rows=rows,
+        source=f"{dataset} split {split}",
+        classes=found.classes,
+        missing=found.missing,
+    )
+
+
+def as_labels(
+    labels: Labels | Mapping[str, str] | str | os.PathLike[str], paths: Sequence[str] = ()
+) -> Labels:
+    """Labels from whatever says them: a CSV's path, ``"folders"``, a mapping path -> class."""
+    if isinstance(labels, Labels):
+        return labels
+    if isinstance(labels, Mapping):
+        rows = tuple(LabelRow(normal_path(path), label) for path, label in labels.items())
+        return Labels(rows=rows, source="the mapping of labels")
+    if labels == "folders":
+        return labels_from_folders(paths)
+    return read_labels(Path(labels))

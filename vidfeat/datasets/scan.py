@@ -1,0 +1,168 @@
+"""Looking through the videos of a dataset once: what each holds, and which cannot be read.
+
+The result of each video is appended to a cache as soon as it is known, so that an interrupted scan
+goes on where it stopped and a later one looks at new and changed files alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vidfeat.datasets.base import VideoDataset
+from vidfeat.system.download import cache_folder
+from vidfeat.system.files import append_lines
+from vidfeat.system.identities import identity_to_path
+from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.decode.inline import decode_inline
+from vidfeat.video.decode.pool import DecodePool
+from vidfeat.video.decode.tasks import ClipSource, Finished, Started, VideoTask
+from vidfeat.video.preprocess import Preprocess
+
+Told = Callable[[int, int], None]
+"""Called with how many videos are done, of how many."""
+
+
+@dataclass(frozen=True)
+class ScannedVideo:
+    """What is known of a file."""
+
+    path: str
+    """Identity below the root."""
+    size_bytes: int
+    mtime_ns: int
+    duration_seconds: float = 0.0
+    fps: str = ""
+    num_frames: int = 0
+    width: int = 0
+    height: int = 0
+    error: str = ""
+    """Why it cannot be read; empty if it can."""
+
+
+def scan_file(root: Path) -> Path:
+    """Where the cache of a folder's scan stands: in the user's cache, named by the folder."""
+    name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+    return cache_folder().parent / "scans" / f"{name}.jsonl"
+
+
+def scan_videos(
+    root: Path,
+    paths: Iterable[str],
+    *,
+    workers: int = 0,
+    cache: Path | None = None,
+    told: Told | None = None,
+    timeout_seconds: float = 120.0,
+) -> dict[str, ScannedVideo]:
+    """Measure videos, those that the cache does not know.
+
+    Args:
+        root: the folder that the paths are below.
+        paths: identities of the videos.
+        workers: decode processes; 0 works in this one.
+        cache: the file of the cache; None: :func:`scan_file`.
+        told: called now and then.
+        timeout_seconds: after which a process that says nothing is given up.
+
+    Returns:
+        All of the paths, in their order.
+    """
+    cache = scan_file(root) if cache is None else cache
+    known = _read_cache(cache)
+    found: dict[str, ScannedVideo | None] = {}
+    stamps: dict[str, tuple[int, int]] = {}
+    for path in paths:
+        stamps[path] = _stamp(root, path)
+        entry = known.get(path)
+        fresh = entry is not None and (entry.size_bytes, entry.mtime_ns) == stamps[path]
+        found[path] = entry if fresh else None
+    todo = [path for path, entry in found.items() if entry is None]
+    total = len(found)
+    if told is not None:
+        told(total - len(todo), total)
+    if todo:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with append_lines(cache) as lines:
+            scanned = _scan(root, todo, stamps, workers, timeout_seconds)
+            for number, entry in enumerate(scanned, total - len(todo) + 1):
+                found[entry.path] = entry
+                lines.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
+                if told is not None:
+                    told(number, total)
+    return {path: entry for path, entry in found.items() if entry is not None}
+
+
+def find_broken(
+    dataset: VideoDataset, *, workers: int = 0, cache: Path | None = None, told: Told | None = None
+) -> list[str]:
+    """Paths of a dataset's videos that cannot be read, sorted."""
+    paths = sorted({sample.path for sample in dataset.samples})
+    scanned = scan_videos(dataset.root, paths, workers=workers, cache=cache, told=told)
+    return [path for path, entry in scanned.items() if entry.error]
+
+
+def _scan(
+    root: Path,
+    todo: Sequence[str],
+    stamps: dict[str, tuple[int, int]],
+    workers: int,
+    timeout_seconds: float,
+) -> Iterator[ScannedVideo]:
+    source = ClipSource(ClipPlan(1), Preprocess((8, 8), (8, 8)))
+    tasks = [VideoTask(str(root / identity_to_path(path)), probe_only=True) for path in todo]
+    with ExitStack() as stack:
+        if workers:
+            pool = DecodePool(source, min(workers, len(todo)), timeout_seconds=timeout_seconds)
+            events = stack.enter_context(pool).run(tasks)
+        else:
+            events = decode_inline(source, tasks)
+        names = iter(todo)
+        info = None
+        for _, event in events:
+            if isinstance(event, Started):
+                info = event.info
+            elif isinstance(event, Finished):
+                path = next(names)
+                if event.error is not None or info is None:
+                    reason = f"{event.error}" if event.error else "nothing came of it"
+                    yield ScannedVideo(path, *stamps[path], error=reason)
+                else:
+                    yield ScannedVideo(
+                        path,
+                        *stamps[path],
+                        duration_seconds=info.duration_seconds,
+                        fps=str(info.fps),
+                        num_frames=info.num_frames,
+                        width=info.width,
+                        height=info.height,
+                    )
+                info = None
+
+
+def _stamp(root: Path, path: str) -> tuple[int, int]:
+    try:
+        status = (root / identity_to_path(path)).stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+def _read_cache(file: Path) -> dict[str, ScannedVideo]:
+    """Entries of a cache, the last one of a path; lines cut off by a kill are passed over."""
+    if not file.is_file():
+        return {}
+    known = {}
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                entry = ScannedVideo(**json.loads(line))
+            except (json.JSONDecodeError, TypeError):
+                continue
+            known[entry.path] = entry
+    return known

@@ -1,0 +1,1 @@
+"""Networks that produce vectors, how they are loaded, and the engines that run them."""

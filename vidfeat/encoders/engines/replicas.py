@@ -1,0 +1,161 @@
+"""One process a GPU: replicas of a network, each on a device of its own.
+
+A replica is ``python -m vidfeat.encoders.engines.replica``, which makes the encoder anew on its
+device and answers batch by batch; clips travel through shared memory. A process has one Python
+lock: two GPUs fed from one process would wait for each other.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import UsageError, VidfeatError
+from vidfeat.video.decode.pool import nameless_memory
+
+
+class ReplicaError(VidfeatError):
+    """A replica's process ended, or its network failed."""
+
+
+class Replica:
+    """A network in a process of its own.
+
+    Args:
+        recipe: arguments of ``load_encoder`` without the device.
+        device: where it runs.
+        batch_shape: (B, T, H, W, 3) of the largest batch.
+        dimension: D of the vectors.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self,
+        recipe: Mapping[str, Any],
+        device: str,
+        batch_shape: tuple[int, int, int, int, int],
+        dimension: int,
+    ) -> None:
+        self.device = device
+        self.precision_error: float | None = None
+        self.largest_batch: int | None = None
+        self._dimension = dimension
+        size = int(np.prod(batch_shape))
+        memory_fd = nameless_memory(size)
+        ours, theirs = Pipe()
+        try:
+            self._memory = mmap.mmap(memory_fd, size)
+            view: NDArray[np.uint8] = np.frombuffer(self._memory, np.uint8)
+            self._slot = view.reshape(batch_shape)
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "vidfeat.encoders.engines.replica"),
+                    *map(str, (theirs.fileno(), memory_fd, size)),
+                ],
+                pass_fds=(theirs.fileno(), memory_fd),
+                stdin=subprocess.DEVNULL,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            os.close(memory_fd)
+            theirs.close()
+        self._channel: Connection = ours
+        self._ready = False
+        self._send(("load", dict(recipe), device, batch_shape))
+
+    def wait(self) -> None:
+        """Wait until the network stands on its device.
+
+        Raises:
+            VidfeatError: what loading it raised there.
+        """
+        if not self._ready:
+            self._receive()
+            self._ready = True
+
+    def embed(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Vectors (N, D) of uint8 clips (N, T, H, W, 3)."""
+        self.wait()
+        count = len(clips_NTHWC)
+        self._slot[:count] = clips_NTHWC
+        self._send(("embed", count))
+        data, self.precision_error, self.largest_batch = self._receive()
+        vectors: NDArray[np.float32] = np.frombuffer(data, np.float32)
+        return vectors.reshape(count, self._dimension)
+
+    def predict(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:  # noqa: ARG002
+        """Not offered: replicas embed."""
+        raise UsageError("several --devices serve extract alone")
+
+    def close(self) -> None:
+        """End the process."""
+        self._channel.close()
+        with suppress(OSError):
+            self._process.kill()
+        self._process.wait()
+
+    def _send(self, message: tuple[Any, ...]) -> None:
+        with suppress(OSError):  # the answer that does not come says why
+            self._channel.send(message)
+
+    def _receive(self) -> Any:
+        try:
+            kind, value = self._channel.recv()
+        except (EOFError, OSError):
+            status = self._process.wait()
+            raise ReplicaError(
+                f"the process of device {self.device} ended with status {status}: what is finished "
+                "is kept; run the same command again, without that device if need be"
+            ) from None
+        if kind == "error":
+            raise value
+        return value
+
+
+def parse_devices(text: str, device: str) -> list[str]:
+    """Devices out of ``0,1`` (of the kind that ``--device`` names) or ``cuda:0,cuda:1``.
+
+    Raises:
+        UsageError: nothing, or one twice.
+    """
+    kind = "cuda" if device == "auto" else device.split(":")[0]
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    devices = [f"{kind}:{name}" if name.isdigit() else name for name in names]
+    on_gpus = [name for name in devices if name != "cpu"]
+    if not devices or len(set(on_gpus)) < len(on_gpus):
+        raise UsageError(f"--devices takes different devices as 0,1 or cuda:0,cuda:1, not {text!r}")
+    return devices
+
+
+def start_replicas(
+    recipe: Mapping[str, Any],
+    devices: Sequence[str],
+    batch_shape: tuple[int, int, int, int, int],
+    dimension: int,
+) -> list[Replica]:
+    """A replica on each device, all loaded.
+
+    Raises:
+        VidfeatError: one of them could not be; all are ended.
+    """
+    replicas = [Replica(recipe, device, batch_shape, dimension) for device in devices]
+    try:
+        for replica in replicas:
+            replica.wait()
+    except BaseException:
+        for replica in replicas:
+            replica.close()
+        raise
+    return replicas

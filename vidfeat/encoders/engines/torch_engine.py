@@ -1,0 +1,255 @@
+"""torch on a CPU or a GPU.
+
+On a GPU batches travel as uint8 out of pinned memory on a stream of their own, and are normalised
+there; two threads may call ``embed``, so that the next batch travels while one is computed. Half
+precision runs with channels last, without which 3D convolutions are slow on some versions, and is
+compared with fp32 on the first batch: cuDNN has been wrong for exactly the kernels of R(2+1)D. A
+batch that does not fit into memory is halved, and the size remembered.
+
+On a CPU, networks of 2D and (2+1)D groups run clip by clip, several side by side, where that is
+sooner: see ``factored.py``. A batch of few clips on many threads goes through the network's own
+forward pass, with all threads on each clip; the two agree to 2e-6 of the largest value.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidfeat.encoders.engines.base import Precision
+from vidfeat.encoders.engines.factored import FactoredNetwork, factored_pays
+from vidfeat.encoders.engines.side_by_side import SideBySide, busy_batch
+from vidfeat.errors import UsageError, VidfeatError
+from vidfeat.models.base import VideoNetwork, pool_features
+from vidfeat.models.resnet3d import VideoResNet
+from vidfeat.system.memory import keep_large_blocks
+from vidfeat.video.preprocess import Preprocess
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# Rounding alone gives some 1e-3 (fp16) to 1e-2 (bf16) over the depth of these networks.
+_LARGEST_ERROR = {"fp16": 2e-2, "bf16": 5e-2}
+_CHECK_CLIPS = 2
+
+
+class PrecisionError(VidfeatError):
+    """Half precision gives other numbers than fp32 on this device."""
+
+
+def choose_device(device: str) -> torch.device:
+    """The device that a name stands for.
+
+    Raises:
+        UsageError: no such device here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"no device {device!r}: --device takes auto, cpu, cuda, cuda:1") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device can be used here: take --device cpu")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"no device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices"
+        )
+    return chosen
+
+
+class TorchEngine:
+    """A network under torch.
+
+    Args:
+        network: in fp32 on the CPU; it is put into evaluation mode.
+        layers: to embed with; none means the network's default.
+        pool: how their maps become vectors.
+        preprocess: the normalisation.
+        precision: fp32, fp16 or bf16.
+        device: where to run.
+        compiled: run it through ``torch.compile``.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self,
+        network: VideoNetwork,
+        layers: Sequence[str],
+        pool: Sequence[str],
+        preprocess: Preprocess,
+        *,
+        precision: Precision = "fp32",
+        device: torch.device | None = None,
+        compiled: bool = False,
+    ) -> None:
+        if precision not in _DTYPES:
+            raise UsageError(f"the torch engine runs fp32, fp16 and bf16, not {precision}")
+        self.device = device or torch.device("cpu")
+        self.precision = precision
+        self.precision_error: float | None = None
+        """Relative error to fp32 on the first clips; None before, and for fp32."""
+        self.largest_batch: int | None = None
+        """The batch that fits into memory, once one did not."""
+        self._layers = tuple(layers)
+        self._pool = tuple(pool)
+        self._preprocess = preprocess
+        self._dtype = _DTYPES[precision]
+        self._network = network.eval().requires_grad_(requires_grad=False)
+        self._reference: VideoNetwork | None = None
+        if precision != "fp32":
+            self._reference = copy.deepcopy(self._network).to(self.device)
+            self._network = self._network.to(self._dtype)
+        # Compiling is not for two threads at once.
+        self.batches_at_once = 2 if self.device.type == "cuda" and not compiled else 1
+        """Threads that extract calls ``embed`` from: their copies overlap, their kernels do not."""
+        self._checking = threading.Lock()
+        self._channels_last = self.device.type == "cuda"
+        self._network = self._network.to(self.device)
+        if self._channels_last:
+            self._network = self._network.to(memory_format=torch.channels_last_3d)
+        on_cpu = self.device.type == "cpu"
+        if on_cpu:
+            keep_large_blocks()
+        self.clip_by_clip = (
+            on_cpu and precision == "fp32" and not compiled and factored_pays(self._network)
+        )
+        """Whether clips run side by side, each on one thread of the processor."""
+        self._side_by_side = SideBySide()
+        self._copies = (
+            torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+            if self.device.type == "cuda"
+            else None
+        )
+        self._embed: Callable[[Tensor], Tensor] = self._embed_eagerly
+        if compiled:
+            self._embed = torch.compile(self._embed_eagerly)
+
+    @property
+    def preferred_batch(self) -> int | None:
+        """Clips at a time that keep a processor busy; None where it matters little."""
+        return busy_batch(self._side_by_side.threads) if self.clip_by_clip else None
+
+    def embed(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Vectors (N, D) of uint8 clips (N, T, H, W, 3).
+
+        Raises:
+            PrecisionError: half precision is wrong on this device.
+        """
+        if self.clip_by_clip and self._side_by_side.fills(len(clips_NTHWC)):
+            return self._run_clip_by_clip(self._embed_clip, clips_NTHWC)
+        with torch.inference_mode():
+            with self._checking:
+                if self._reference is not None:
+                    self._check(clips_NTHWC[:_CHECK_CLIPS])
+            return self._halving(clips_NTHWC, self._embed)
+
+    def predict(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Class scores (N, classes), before the softmax."""
+        if self.clip_by_clip and self._side_by_side.fills(len(clips_NTHWC)):
+            return self._run_clip_by_clip(self._predict_clip, clips_NTHWC)
+        with torch.inference_mode():
+            return self._halving(clips_NTHWC, self._network)
+
+    # -- one batch -----------------------------------------------------------------------------
+
+    def _embed_eagerly(self, x: Tensor) -> Tensor:
+        return pool_features(self._network.features(x, self._layers), self._pool)
+
+    @cached_property
+    def _factored(self) -> FactoredNetwork:
+        """Made for the first full batch: a single clip does without, and it takes half a second."""
+        return FactoredNetwork(cast("VideoResNet", self._network), self._preprocess.crop)
+
+    def _run_clip_by_clip(
+        self, work: Callable[[NDArray[np.uint8]], Tensor], clips_NTHWC: NDArray[np.uint8]
+    ) -> NDArray[np.float32]:
+        with self._checking:
+            _ = self._factored  # made here, and not by several threads at once
+        rows: NDArray[np.float32] = torch.cat(self._side_by_side.map(work, clips_NTHWC)).numpy()
+        return rows
+
+    def _embed_clip(self, clip_THWC: NDArray[np.uint8]) -> Tensor:
+        return pool_features(self._features_of_clip(clip_THWC, self._layers), self._pool)
+
+    def _predict_clip(self, clip_THWC: NDArray[np.uint8]) -> Tensor:
+        return self._network.classify(pool_features(self._features_of_clip(clip_THWC, ())))
+
+    def _features_of_clip(
+        self, clip_THWC: NDArray[np.uint8], layers: Sequence[str]
+    ) -> dict[str, Tensor]:
+        (clip_CTHW,) = self._preprocess.normalize(torch.from_numpy(clip_THWC)[None])
+        return self._factored.features(clip_CTHW, layers)
+
+    def _input(self, clips_NTHWC: NDArray[np.uint8], dtype: torch.dtype) -> Tensor:
+        clips = torch.from_numpy(clips_NTHWC)
+        if self._copies is not None:
+            pinned = clips.pin_memory()
+            with torch.cuda.stream(self._copies):
+                clips = pinned.to(self.device, non_blocking=True)
+            torch.cuda.current_stream(self.device).wait_stream(self._copies)
+            clips.record_stream(torch.cuda.current_stream(self.device))
+        x = self._preprocess.normalize(clips).to(dtype)
+        if self._channels_last:
+            return x.contiguous(memory_format=torch.channels_last_3d)
+        return x.contiguous()
+
+    def _halving(
+        self, clips_NTHWC: NDArray[np.uint8], run: Callable[[Tensor], Tensor]
+    ) -> NDArray[np.float32]:
+        """Run a batch, in parts if it must be; the order of the clips stays."""
+        size = min(len(clips_NTHWC), self.largest_batch or len(clips_NTHWC))
+        vectors: list[NDArray[np.float32]] = []
+        done = 0
+        while done < len(clips_NTHWC):
+            part = self._try(clips_NTHWC[done : done + size], run)
+            if part is None:
+                if size == 1:
+                    raise VidfeatError(
+                        f"one clip does not fit into the memory of {self.device}: take a smaller "
+                        "network, fewer --clip-frames, --precision fp16, or --device cpu"
+                    )
+                size = self.largest_batch = (size + 1) // 2
+                continue
+            vectors.append(part)
+            done += len(part)
+        return np.concatenate(vectors) if len(vectors) != 1 else vectors[0]
+
+    def _try(
+        self, clips_NTHWC: NDArray[np.uint8], run: Callable[[Tensor], Tensor]
+    ) -> NDArray[np.float32] | None:
+        """The result of a batch, None if memory did not suffice."""
+        try:
+            result: NDArray[np.float32] = (
+                run(self._input(clips_NTHWC, self._dtype)).float().cpu().numpy()
+            )
+            return result
+        except torch.cuda.OutOfMemoryError:
+            pass
+        # Outside of the except block: its traceback keeps the tensors of the failed batch alive.
+        torch.cuda.empty_cache()
+        return None
+
+    def _check(self, clips_NTHWC: NDArray[np.uint8]) -> None:
+        """Compare half precision with fp32 on a few clips; raise if it is not merely rounding."""
+        reference = self._reference
+        assert reference is not None
+        x = self._input(clips_NTHWC, torch.float32)
+        exact = pool_features(reference.features(x, self._layers), self._pool)
+        half = self._embed(x.to(self._dtype)).float()
+        error = float((half - exact).norm() / exact.norm())
+        self.precision_error = error
+        if not error <= _LARGEST_ERROR[self.precision]:
+            raise PrecisionError(
+                f"{self.precision} differs from fp32 by {error:.1%} on the first clips on "
+                f"{self.device}, more than rounding explains (a faulty kernel, or values out of "
+                f"range): take --precision fp32"
+            )
+        self._reference = None

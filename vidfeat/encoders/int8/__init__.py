@@ -1,0 +1,1 @@
+"""Networks quantised to int8 with OpenVINO: quantising, the folder they are kept in, loading."""

@@ -1,0 +1,387 @@
+"""Quantise a network to int8 on a sample of the user's own clips, and measure what that costs.
+
+NNCF's post-training quantisation: the ranges of all maps are taken from calibration clips, weights
+and maps become 8-bit integers, and biases make up for the mean of the error in each layer. What is
+left of that mean at the outputs is the largest part of the error, and is taken off there. The error
+is measured on clips of other videos, after subtracting the mean embedding of fp32 from both: those
+of one network are nearly parallel, and a plain cosine would show nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.encoders.encoder import Encoder
+from vidfeat.encoders.engines.openvino_engine import EMBEDDING, SCORES, OpenVinoEngine, read_network
+from vidfeat.encoders.int8.folder import (
+    FACTS_FILE,
+    FILES,
+    FORMAT,
+    FORMAT_VERSION,
+    MODEL_FILE,
+    QuantisedNet,
+    is_net,
+    read_net,
+)
+from vidfeat.encoders.load import load_encoder
+from vidfeat.encoders.openvino_package import import_openvino
+from vidfeat.errors import ExportError, NothingDoneError, UsageError, VideoError
+from vidfeat.store.differences import settings_that_differ
+from vidfeat.system.files import atomic_folder, write_json
+from vidfeat.system.lock import OutputLock
+from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.clips import ClipStream
+from vidfeat.video.listing import ListedVideo
+from vidfeat.video.plan_choice import PlanChoice
+from vidfeat.video.preprocess import Preprocess
+
+Clips = NDArray[np.uint8]  # (N, T, H, W, 3)
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """The network to quantise: what :func:`vidfeat.load_encoder` takes."""
+
+    model: str | None = None
+    weights: str | os.PathLike[str] | None = None
+    seed: int = 0
+    plan: PlanChoice | None = None
+    layers: Sequence[str] | None = None
+    pool: Sequence[str] | None = None
+
+    def load(self, engine: str) -> Encoder:
+        """The encoder in fp32 on the processor."""
+        return load_encoder(
+            **vars(self), engine=engine, precision="fp32", device="cpu", compiled=False
+        )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How many clips are looked at."""
+
+    clips: int = 32
+    """To quantise on."""
+    check_clips: int = 64
+    """To measure the error on; of other videos, where there are several."""
+    seed: int = 0
+    """Of the choice of videos."""
+
+    def __post_init__(self) -> None:
+        if self.clips < 1 or self.check_clips < 0:
+            raise UsageError(
+                f"cannot quantise on {self.clips} clips and check on {self.check_clips}: "
+                "--calibration-clips must be at least 1"
+            )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far vectors are from those of fp32, of the same clips, the mean of fp32 subtracted."""
+
+    clips: int
+    cosine_min: float
+    cosine_mean: float
+    same_nearest: float
+    """Share of the clips whose nearest other clip is the same one."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Clips of some videos."""
+
+    calibration: Clips
+    held_out: Clips
+    calibration_videos: int
+    held_out_videos: int
+    """0 where the held-out clips are others of the same video."""
+    unreadable: int
+
+
+def quantise(
+    network: NetworkChoice,
+    videos: Sequence[ListedVideo],
+    target: Path,
+    *,
+    calibration: Calibration | None = None,
+    overwrite: bool = False,
+    say: Say | None = None,
+) -> QuantisedNet:
+    """Quantise a network and write the folder that ``--weights`` takes.
+
+    Args:
+        network: which, and with which settings; they are fixed in the folder.
+        videos: to take clips of.
+        target: the folder.
+        calibration: how many clips.
+        overwrite: replace a folder that is there.
+        say: told what is being done, a line each.
+
+    Raises:
+        UsageError: the target is there, or a setting cannot be meant.
+        MissingExtraError: OpenVINO or NNCF is not installed.
+        NothingDoneError: not one video can be read.
+        ExportError: OpenVINO or NNCF cannot take this network.
+    """
+    calibration = calibration or Calibration()
+    say = say or (lambda _: None)
+    openvino = import_openvino("--precision int8", "nncf")
+    if target.exists() and not overwrite:
+        raise UsageError(f"{target} exists: give --overwrite, or another name")
+    if target.exists() and not (target / FACTS_FILE).is_file():
+        raise UsageError(f"{target} is no quantised network, and is not replaced: name another")
+    encoder = network.load("openvino")
+    say(f"quantising {encoder.model_name} to int8: reading clips of {len(videos)} videos")
+    sample = sample_clips(videos, encoder.plan, encoder.preprocess, calibration)
+    say(f"  calibrating on {len(sample.calibration)} clips")
+    exact_engine = encoder.engine
+    assert isinstance(exact_engine, OpenVinoEngine)
+    quantised = _quantised(exact_engine.model, sample.calibration)
+    quantised = _without_shift(quantised, exact_engine, sample.calibration)
+    with atomic_folder(target) as folder:
+        openvino.save_model(quantised, folder / MODEL_FILE, compress_to_fp16=False)
+        say(f"  measuring the error on {len(sample.held_out)} other clips")
+        engine = read_network(folder / MODEL_FILE, "int8")
+        error = None
+        if len(sample.held_out) > 2:  # of two, each is the other's nearest
+            exact = encoder.encode_clips(sample.held_out)
+            error = agreement(exact, engine.embed(sample.held_out))
+        write_json(folder / FACTS_FILE, _facts(encoder, folder, sample, calibration, error))
+    return read_net(target)
+
+
+def beside(output: Path) -> Path:
+    """Where the quantised network of a feature file is kept."""
+    return output.with_name(output.name + ".int8")
+
+
+def quantised_beside(
+    output: Path,
+    network: NetworkChoice,
+    videos: Sequence[ListedVideo],
+    *,
+    sharded: bool = False,
+    overwrite: bool = False,
+    say: Say | None = None,
+) -> Path:
+    """The quantised network of a feature file; made if it is not there.
+
+    Args:
+        output: the feature file.
+        network: which, and with which settings.
+        videos: of the run; a sample of them is used.
+        sharded: whether the run is one of several that will be merged.
+        overwrite: make it anew where it was made with other settings.
+        say: told what is being done.
+
+    Raises:
+        UsageError: it was made with other settings, or would be another one in every shard.
+        VidfeatError: as :func:`quantise` does.
+    """
+    folder = beside(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    import_openvino("--precision int8")
+    with OutputLock(output):
+        if is_net(folder):
+            net, encoder = read_net(folder), network.load("torch")
+            if net.space_fingerprint == encoder.space_fingerprint:
+                return folder
+            if not overwrite:
+                now = {name: value for name, value in encoder.describe().items() if name in _FIXED}
+                before = {name: net.facts[name] for name in now}
+                raise UsageError(
+                    f"{folder} was quantised otherwise "
+                    f"({'; '.join(settings_that_differ(before, now)) or 'in its architecture'}): "
+                    "give --overwrite to begin anew, or another output"
+                )
+        if sharded:
+            raise UsageError(
+                "--shard with --precision int8 needs one quantised network for all shards: make "
+                "it with vidfeat export MODEL --precision int8 --calibrate VIDEOS -o net/, and "
+                "give --weights net/"
+            )
+        quantise(network, videos, folder, overwrite=overwrite, say=say)
+    return folder
+
+
+_FIXED = ("model", "weights", "weights_sha256", "layers", "pool", "preprocess", "plan")
+
+
+def sample_clips(
+    videos: Sequence[ListedVideo],
+    plan: ClipPlan,
+    preprocess: Preprocess,
+    calibration: Calibration,
+) -> Sample:
+    """Clips of videos in a seeded order, evenly spread over each, parted by video.
+
+    Raises:
+        NothingDoneError: not one video can be read.
+    """
+    wanted = calibration.clips, calibration.check_clips
+    each = max(1, math.ceil(sum(wanted) / max(1, len(videos))))
+    plan = replace(plan, hop_frames=None, hop_seconds=None, clips=each, tail=None)
+    order = list(videos)
+    random.Random(calibration.seed).shuffle(order)
+    groups: tuple[list[Clips], list[Clips]] = ([], [])
+    taken = [0, 0]
+    unreadable: list[str] = []
+    for video in order:
+        if all(len(group) >= want for group, want in zip(groups, wanted, strict=True)):
+            break
+        try:
+            clips = _clips_of(video, plan, preprocess)
+        except VideoError as error:
+            unreadable.append(f"{video.identity}: {error}")
+            continue
+        if len(videos) == 1:
+            groups[0].extend(clips[::2])
+            groups[1].extend(clips[1::2])
+            taken[0] += 1
+            continue
+        # Each video goes where more is wanting, calibration first: it must not stay without.
+        lacking = [
+            1 - len(group) / max(1, want) for group, want in zip(groups, wanted, strict=True)
+        ]
+        place = 0 if lacking[0] >= lacking[1] else 1
+        groups[place].extend(clips)
+        taken[place] += 1
+    if not groups[0]:
+        raise NothingDoneError(
+            f"none of the {len(videos)} videos to calibrate on can be read; the first: "
+            f"{unreadable[0] if unreadable else 'none was given'}"
+        )
+    shape = groups[0][0].shape
+    calibration_clips, held_out = (
+        np.stack(group[:want]) if group[:want] else np.empty((0, *shape), np.uint8)
+        for group, want in zip(groups, wanted, strict=True)
+    )
+    return Sample(calibration_clips, held_out, taken[0], taken[1], len(unreadable))
+
+
+def _clips_of(video: ListedVideo, plan: ClipPlan, preprocess: Preprocess) -> list[Clips]:
+    stream = ClipStream(video.path, plan, preprocess, video.stretches)
+    found: list[Clips] = []
+    restarts = 0
+    for clip in stream:
+        if stream.restarts != restarts:
+            restarts, found = stream.restarts, []
+        found.append(clip.frames_THWC.copy())
+    return found
+
+
+def agreement(exact: NDArray[np.float32], other: NDArray[np.float32]) -> Agreement:
+    """Compare vectors (N, D) of N clips, at least three, with those of fp32."""
+    mean = exact.mean(0, dtype=np.float64)
+    a, b = (_unit(vectors - mean) for vectors in (exact, other))
+    cosines = (a * b).sum(1)
+    nearest = []
+    for vectors in (a, b):
+        likeness = vectors @ vectors.T
+        np.fill_diagonal(likeness, -np.inf)
+        nearest.append(likeness.argmax(1))
+    return Agreement(
+        clips=len(exact),
+        cosine_min=float(cosines.min()),
+        cosine_mean=float(cosines.mean()),
+        same_nearest=float((nearest[0] == nearest[1]).mean()),
+    )
+
+
+def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: NDArray[np.float64] = vectors / np.maximum(lengths, 1e-30)
+    return unit
+
+
+def _quantised(model: Any, clips: Clips) -> Any:
+    import nncf
+
+    nncf.set_log_level("ERROR")
+    try:
+        with _bars_on_stderr():
+            return nncf.quantize(
+                model,
+                nncf.Dataset(list(clips), lambda clip: clip[None]),
+                preset=nncf.QuantizationPreset.MIXED,
+                subset_size=len(clips),
+            )
+    except Exception as error:  # its own classes, by version
+        line = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ExportError(f"NNCF cannot quantise this network: {line}") from error
+
+
+def _without_shift(model: Any, exact: OpenVinoEngine, clips: Clips) -> Any:
+    """The model with the mean difference from fp32 over the clips taken off its outputs."""
+    openvino = import_openvino("--precision int8")
+    from openvino import opset13
+
+    both = (engine.run(clips, EMBEDDING, SCORES) for engine in (exact, _int8(model)))
+    results = []
+    for result, wanted, found in zip(model.get_results(), *both, strict=True):
+        shift = (wanted - found).mean(0, dtype=np.float64).astype(np.float32)
+        corrected = opset13.add(result.input_value(0), opset13.constant(shift[None]))
+        results.append(opset13.result(corrected))
+    return openvino.Model(results, model.get_parameters(), "net")
+
+
+def _int8(model: Any) -> OpenVinoEngine:
+    return OpenVinoEngine(model, precision="int8")
+
+
+@contextmanager
+def _bars_on_stderr() -> Iterator[None]:
+    """NNCF draws its bars on standard output, which belongs to results."""
+    if sys.stderr.isatty():
+        with redirect_stdout(sys.stderr):
+            yield
+        return
+    with open(os.devnull, "w") as null, redirect_stdout(null):
+        yield
+
+
+def _facts(
+    encoder: Encoder,
+    folder: Path,
+    sample: Sample,
+    calibration: Calibration,
+    error: Agreement | None,
+) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    from vidfeat.system.download import file_sha256
+    from vidfeat.version import __version__
+
+    described = encoder.describe()
+    del described["engine"]
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "vidfeat_version": __version__,
+        "made_by": {name: version(name) for name in ("openvino", "nncf")},
+        **described,
+        "precision": "int8",
+        "space_fingerprint": encoder.space_fingerprint,
+        "class_names": encoder.class_names,
+        "flops_per_clip": encoder.flops_per_clip,
+        "files": {name: file_sha256(folder / name) for name in FILES},
+        "calibration": {
+            "clips": len(sample.calibration),
+            "videos": sample.calibration_videos,
+            "videos_unreadable": sample.unreadable,
+            "seed": calibration.seed,
+        },
+        "error": None if error is None else {**vars(error), "videos": sample.held_out_videos},
+    }

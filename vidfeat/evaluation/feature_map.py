@@ -1,0 +1,77 @@
+"""A picture of a feature file: all clips on a plane, near each other where their vectors are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.datasets.labels import Labels, as_labels
+from vidfeat.datasets.samples import collect
+from vidfeat.errors import DataError
+from vidfeat.store.reader import FeatureStore
+
+FEWEST_CLIPS = 3
+
+
+def save_map(
+    features: str | os.PathLike[str],
+    target: Path,
+    labels: Labels | Mapping[str, str] | str | os.PathLike[str] | None = None,
+    *,
+    seed: int = 0,
+) -> int:
+    """Draw the clips of a feature file, coloured by class; the suffix decides the format.
+
+    t-SNE of the vectors, centred; of more clips than it can lay out, a random sample.
+
+    Args:
+        features: the feature file.
+        target: png, svg or pdf.
+        labels: what names the class of a video, as ``vidfeat finetune`` takes it; None takes the
+            folder that each video lies in.
+        seed: of the sample, and of the layout.
+
+    Returns:
+        How many clips were drawn.
+
+    Raises:
+        DataError: fewer than three clips, or labels that name none of the videos.
+    """
+    from vidfeat.evaluation import plots
+    from vidfeat.evaluation.projection import MOST_POINTS, project
+
+    with FeatureStore(features) as store:
+        if labels is None:
+            vectors, classes, y = _by_folder(store)
+        else:
+            samples = collect(store, as_labels(labels, store.paths))
+            vectors, classes = samples.vectors, samples.classes
+            y = samples.y[samples.sample_of_clip]
+    if len(vectors) < FEWEST_CLIPS:
+        raise DataError(f"{features}: {len(vectors)} clips make no map; it takes {FEWEST_CLIPS}")
+    if len(vectors) > MOST_POINTS:
+        rng = np.random.default_rng(seed)
+        chosen = np.sort(rng.choice(len(vectors), MOST_POINTS, replace=False))
+        vectors, y = vectors[chosen], y[chosen]
+    points = project(vectors, seed=seed)
+    with plots.figure(6.0, 6.2) as (made, (axes,)):
+        plots.embedding_map(axes, points, y, classes)
+        axes.set_title(f"{Path(features).name}: {len(y)} clips")
+        made.savefig(target)
+    return len(y)
+
+
+def _by_folder(
+    store: FeatureStore,
+) -> tuple[NDArray[np.float32], tuple[str, ...], NDArray[np.int64]]:
+    """All vectors, the folders, and the folder of each vector."""
+    vectors, _, videos = store.to_arrays()
+    folders = [
+        str(PurePosixPath(path).parent).removeprefix(".") or "videos" for path in store.paths
+    ]
+    classes, of_video = np.unique(np.array(folders, dtype=object), return_inverse=True)
+    return vectors, tuple(map(str, classes)), of_video[videos].astype(np.int64)

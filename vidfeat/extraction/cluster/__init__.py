@@ -1,0 +1,1 @@
+"""Extraction on all machines of a Ray cluster."""

@@ -1,0 +1,216 @@
+"""The actor: an encoder and decode processes on some machine of a cluster, working on leases.
+
+It reads the videos and writes the parts itself, through the shared file system; what travels to
+the driver are counts and failures.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.encoders.encoder import Encoder
+from vidfeat.encoders.load import load_encoder
+from vidfeat.errors import VidfeatError
+from vidfeat.extraction.assembly import AssemblyStats
+from vidfeat.extraction.cluster.lease import Lease
+from vidfeat.extraction.resume import WorkPlan
+from vidfeat.extraction.run import ExtractOptions, Run
+from vidfeat.store.records import VideoFailure
+from vidfeat.video.decode.pool import DecodePool, PoolStats
+from vidfeat.video.listing import ListedVideo
+
+_UPDATE_SECONDS = 1.0
+_VISIBLE_SECONDS = 15.0  # for what another machine has just written to show up
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What is the same for all actors of a run."""
+
+    recipe: Mapping[str, Any]
+    """Arguments of :func:`load_encoder`."""
+    weights_name: str | None
+    """Of the file whose bytes come along; None where the recipe needs no file."""
+    run_fingerprint: str
+    options: ExtractOptions
+    device: str
+    threads: int | None
+    """For the network on a CPU."""
+    folder: str
+    """Of the parts, on the shared file system."""
+    token: str
+    """Name of a file that the driver has written there; it is gone when the run is over."""
+    first_number: int
+    sample: ListedVideo | None
+    """A video that the driver sees."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The actor can work."""
+
+    node: str
+    """Its machine, by the id that the cluster gives it."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The actor cannot work, and another on its machine could not either; or nobody could."""
+
+    message: str
+    errno: int | None = None
+
+
+@dataclass(frozen=True)
+class Update:
+    """How far a lease is."""
+
+    stats: AssemblyStats
+    frames: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """A lease is finished, and its parts are on the disk."""
+
+    stats: AssemblyStats
+    frames: int
+    failures: tuple[VideoFailure, ...]
+    decoding: PoolStats
+    engine: Mapping[str, Any]
+
+
+class LeaseWorker:
+    """One of the actors of a run."""
+
+    def __init__(self) -> None:
+        self._errand: Errand | None = None
+        self._encoder: Encoder | None = None
+        self._pool: DecodePool | None = None
+        self._decoded = PoolStats()
+
+    def prepare(self, errand: Errand, weights: NDArray[np.uint8] | None) -> Ready | Problem:
+        """Load the network, and see that this machine has all that the driver has.
+
+        Args:
+            errand: the run.
+            weights: the bytes of the weights' file.
+        """
+        where = socket.gethostname()
+        try:
+            self._check_shared(errand)
+            self._encoder = encoder_of(errand, weights)
+        except (VidfeatError, OSError, ImportError, RuntimeError) as error:
+            return Problem(f"node {where}: {error}")
+        if self._encoder.run_fingerprint != errand.run_fingerprint:
+            return Problem(
+                f"node {where} makes another encoder of the same settings: install the same "
+                "versions of vidfeat and torch on all nodes"
+            )
+        self._errand = errand
+        if errand.options.num_workers:
+            run = Run(self._encoder, errand.options, WorkPlan(()))
+            self._pool = run.decode_pool(errand.options.num_workers).__enter__()
+        import ray
+
+        return Ready(ray.get_runtime_context().get_node_id())
+
+    def work(self, lease: Lease) -> Iterator[Update | Done | Problem]:
+        """Embed the videos of a lease and write their parts; the last answer is no `Update`."""
+        assert self._errand is not None and self._encoder is not None
+        errand = self._errand
+        run = Run(self._encoder, errand.options, WorkPlan(lease.todo))
+        told = 0.0
+        try:
+            steps = run.steps(
+                Path(errand.folder),
+                lease.first_number(errand.first_number),
+                name=lease.name,
+                pool=self._pool,
+            )
+            for stats in steps:
+                if time.monotonic() - told > _UPDATE_SECONDS:
+                    told = time.monotonic()
+                    self._check_wanted()
+                    yield Update(stats, run.meter.frames)
+        except VidfeatError as error:
+            yield Problem(f"node {socket.gethostname()}: {error}")
+            return
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise  # of this machine: another one may do better
+            yield Problem(str(error), error.errno)
+            return
+        yield Done(
+            AssemblyStats(**run.report.assembly),
+            run.meter.frames,
+            tuple(run.report.failures),
+            self._newly_decoded(run.report.decoding),
+            run.report.engine,
+        )
+
+    def _check_shared(self, errand: Errand) -> None:
+        """See that the output and the videos are where the driver has them.
+
+        Raises:
+            VidfeatError: names the folder that is not shared.
+        """
+        token = Path(errand.folder) / errand.token
+        deadline = time.monotonic() + _VISIBLE_SECONDS
+        while not token.exists():
+            if time.monotonic() > deadline:
+                raise VidfeatError(
+                    f"does not see what was written to {errand.folder}: --engine ray needs an "
+                    "output on a file system that all nodes share under one path"
+                )
+            time.sleep(0.2)
+        sample = errand.sample
+        if sample is None:
+            return
+        path = Path(sample.path)
+        if not path.exists() or path.stat().st_size != sample.size_bytes:
+            raise VidfeatError(
+                f"does not see the video {sample.identity} at {path.parent}: --engine ray needs "
+                "videos on a file system that all nodes share under one path"
+            )
+
+    def _check_wanted(self) -> None:
+        """Stop when the run has ended without this actor hearing of it."""
+        assert self._errand is not None
+        if not (Path(self._errand.folder) / self._errand.token).exists():
+            raise FileNotFoundError(errno.ENOENT, "the run is over", self._errand.token)
+
+    def _newly_decoded(self, stats: PoolStats) -> PoolStats:
+        """What the decode processes did since the last lease: they outlive it."""
+        if self._pool is None:
+            return stats
+        before, self._decoded = self._decoded, replace(stats)
+        return PoolStats(
+            **{name: value - getattr(before, name) for name, value in asdict(stats).items()}
+        )
+
+
+def encoder_of(errand: Errand, weights: NDArray[np.uint8] | None) -> Encoder:
+    """The encoder of a run, with weights out of the bytes that came along."""
+    if errand.threads is not None:
+        import torch
+
+        torch.set_num_threads(errand.threads)
+    recipe = dict(errand.recipe)
+    with tempfile.TemporaryDirectory(prefix="vidfeat-") as folder:
+        if errand.weights_name is not None and weights is not None:
+            file = Path(folder) / errand.weights_name
+            file.write_bytes(weights.tobytes())
+            recipe["weights"] = str(file)
+        return load_encoder(**recipe, device=errand.device)

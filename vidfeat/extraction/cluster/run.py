@@ -1,0 +1,168 @@
+"""The main job on many machines: a driver that leases videos to actors of a Ray cluster.
+
+The driver lists, compares with what is there, leases, and merges; actors (`cluster_actor.py`)
+decode, embed and write parts, straight to the output's folder on a file system that all machines
+share. Neither frames nor vectors pass through Ray: only leases, counts, failures, and once the
+bytes of the weights' file. Parts are named by what is in them, so a lease that is done twice,
+because its actor was thought lost, does no harm.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vidfeat.encoders.encoder import Encoder
+from vidfeat.errors import ClusterError, MissingExtraError, UsageError
+from vidfeat.extraction.cluster.driver import Driver
+from vidfeat.extraction.cluster.options import ClusterOptions
+from vidfeat.extraction.report import ExtractProgress, ExtractReport
+from vidfeat.extraction.run import ExtractOptions, Run, extract
+from vidfeat.store.records import VideoFailure
+from vidfeat.video.listing import Listing
+
+__all__ = ["ClusterOptions", "await_parts", "extract_on_cluster", "import_ray"]
+
+_SHOWN_SECONDS = 120.0  # for parts written elsewhere to show up in a cached listing
+_LOCAL_MEMORY = 256 << 20
+
+
+def import_ray(address: str = "auto") -> Any:
+    """The package, which reads some settings when it is first imported.
+
+    Args:
+        address: as in `ClusterOptions`; a cluster on this machine alone listens to it alone.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address == "local":  # else Ray takes 127.0.0.1 for the machine's address in the network
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtraError("ray", "ray", "--engine ray") from None
+    return ray
+
+
+def extract_on_cluster(
+    inputs: Listing | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    encoder: Encoder,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    segments: str | os.PathLike[str] | None = None,
+    options: ExtractOptions | None = None,
+    cluster: ClusterOptions | None = None,
+    progress: Callable[[ExtractProgress], None] | None = None,
+    on_failure: Callable[[VideoFailure], None] | None = None,
+) -> ExtractReport:
+    """Do what :func:`vidfeat.extraction.run.extract` does, on the machines of a Ray cluster.
+
+    The output and the videos must lie on a file system that all machines see under one path. A
+    feature file that was begun on one machine can be gone on with on many, and the other way.
+
+    Args:
+        inputs: folders and files, or a listing.
+        output: the feature file.
+        encoder: what the actors load; here it only describes them, so a CPU will do.
+        root: what the paths in the file are relative to.
+        segments: a CSV of stretches to lay clips over.
+        options: how to go about it; ``workers`` is for each actor.
+        cluster: which machines.
+        progress: called about once a second.
+        on_failure: called for each video that could not be read.
+
+    Raises:
+        ClusterError: no machine can do the work, or one lacks what it takes; finished parts stay.
+        MissingExtraError: ray is not installed.
+        VidfeatError: as ``extract`` does.
+    """
+    if encoder.engine.name != "torch":
+        raise UsageError(
+            f"--engine ray runs networks with torch, not {encoder.engine.name}: for that, run "
+            "--shard K/N on every machine and merge the files"
+        )
+    cluster = cluster or ClusterOptions()
+    ray = import_ray(cluster.address)
+    return extract(
+        inputs,
+        output,
+        encoder,
+        root=root,
+        segments=segments,
+        options=options,
+        progress=progress,
+        on_failure=on_failure,
+        work=partial(_work, ray, cluster),
+    )
+
+
+def _work(ray: Any, options: ClusterOptions, run: Run, folder: Path, first_number: int) -> None:
+    with _connected(ray, options.address), _token(folder) as token:
+        driver = Driver(ray, options, run, folder, first_number, token)
+        try:
+            driver.work()
+        finally:
+            driver.dismiss()
+    await_parts(folder, driver.parts)
+
+
+@contextmanager
+def _connected(ray: Any, address: str) -> Iterator[None]:
+    """A connection to the cluster; one that is there already is used and left alone."""
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == "local":
+        quiet |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        quiet |= {"object_store_memory": _LOCAL_MEMORY}
+    try:
+        ray.init(address=address, **quiet)
+    except (ray.exceptions.RayError, ConnectionError, ValueError, RuntimeError) as error:
+        raise ClusterError(
+            f"no Ray cluster at --address {address} ({str(error).partition('. ')[0]}): start one "
+            "with 'ray start --head' here and 'ray start --address HOST:6379' on the other "
+            "machines, or take --address local"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _token(folder: Path) -> Iterator[str]:
+    """The name of a file in the folder by which actors know it, while the run goes on."""
+    file = folder / f"run-{uuid.uuid4().hex}.token"
+    file.touch()
+    try:
+        yield file.name
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def await_parts(folder: Path, files: Sequence[Path], seconds: float = _SHOWN_SECONDS) -> None:
+    """Wait until a folder lists files that other machines have written to it.
+
+    Raises:
+        ClusterError: some are still missing after that time.
+    """
+    deadline = time.monotonic() + seconds
+    while missing := {file.name for file in files} - set(os.listdir(folder)):  # noqa: PTH208
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                f"{len(missing)} parts that other machines have written do not show up in "
+                f"{folder}, as {min(missing)}: run the same command again, and see that all "
+                "machines mean the same folder by that path"
+            )
+        time.sleep(0.5)

@@ -1,0 +1,86 @@
+"""What a run would have to do, and how long that may take: nothing is decoded or written."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from vidfeat.encoders.encoder import Encoder
+from vidfeat.extraction.run import DECODED_FRAMES_PER_WORKER, ExtractOptions
+from vidfeat.video.decode.inline import decode_inline
+from vidfeat.video.decode.pool import DecodePool
+from vidfeat.video.decode.tasks import ClipSource, Finished, Started, VideoTask
+from vidfeat.video.listing import Listing, total_bytes
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """The outcome."""
+
+    videos: int
+    bytes: int
+    """Of the video files."""
+    video_seconds: float
+    clips: int
+    output_bytes: int
+    seconds: float
+    """That a run may take on this machine."""
+    clips_per_second: float
+    failures: tuple[tuple[str, str], ...]
+    """(path, reason) of videos that cannot be read."""
+
+
+def dry_run(
+    listing: Listing,
+    encoder: Encoder,
+    *,
+    options: ExtractOptions | None = None,
+) -> DryRun:
+    """Measure all videos (packets only, where they suffice) and one batch of the network."""
+    options = options or ExtractOptions()
+    if options.shard is not None:
+        listing = listing.shard(*options.shard)
+    source = ClipSource(encoder.plan, encoder.preprocess, options.limits)
+    tasks = [VideoTask(video.path, video.stretches, probe_only=True) for video in listing.videos]
+    identity_of = {video.path: video.identity for video in listing.videos}
+    clips = 0
+    seconds = 0.0
+    failures: list[tuple[str, str]] = []
+    with ExitStack() as stack:
+        if options.num_workers == 0:
+            events = decode_inline(source, tasks)
+        else:
+            pool = DecodePool(source, options.num_workers, timeout_seconds=options.video_timeout)
+            events = stack.enter_context(pool).run(tasks)
+        for task, event in events:
+            if isinstance(event, Started):
+                clips += event.num_clips
+                seconds += event.info.duration_seconds
+            elif isinstance(event, Finished) and event.error is not None:
+                failures.append((identity_of[task.path], str(event.error)))
+    rate = _clips_per_second(encoder, source)
+    workers = max(1, options.num_workers)
+    decoding = clips * encoder.plan.frames / (DECODED_FRAMES_PER_WORKER * workers)
+    width = encoder.dimension * (2 if options.dtype == "float16" else 4)
+    return DryRun(
+        videos=len(listing.videos),
+        bytes=total_bytes(listing.videos),
+        video_seconds=seconds,
+        clips=clips,
+        output_bytes=clips * (width + 24) + len(listing.videos) * 160,
+        seconds=max(clips / rate, decoding),
+        clips_per_second=rate,
+        failures=tuple(failures),
+    )
+
+
+def _clips_per_second(encoder: Encoder, source: ClipSource) -> float:
+    """Speed of the network on its second batch: the first one allocates and tunes."""
+    batch = np.zeros((encoder.batch_size, *source.clip_shape), np.uint8)
+    encoder.engine.embed(batch)
+    began = time.monotonic()
+    encoder.engine.embed(batch)
+    return len(batch) / max(1e-9, time.monotonic() - began)

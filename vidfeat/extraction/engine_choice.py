@@ -1,0 +1,90 @@
+"""Which engine runs a job of many clips on a processor, where nobody has said.
+
+OpenVINO is quicker there than a network's own forward pass under torch, to the same numbers within
+1e-5, once some seconds have been spent on making its graph. So a job takes it where it is installed
+and there is enough to do, unless torch runs the network clip by clip, which is quicker still. What
+an output was begun with is gone on with: rows of two engines do not mix.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from pathlib import Path
+
+from vidfeat.encoders.encoder import Encoder
+from vidfeat.errors import ExportError, StoreError
+from vidfeat.store.parts import parts_folder, read_run
+from vidfeat.store.reader import FeatureStore
+from vidfeat.video.listing import Listing, total_bytes
+
+# Seconds of work, roughly estimated, of which OpenVINO saves more than its graph costs. Constants
+# and no measurements, so that the same command takes the same engine each time.
+PAYS_FROM_SECONDS = 60.0
+_BYTES_PER_CLIP = 1 << 20  # more than a clip of half a second has, so that clips are counted low
+_MEASURED_ON = ("x86_64", "AMD64")
+
+
+def engine_begun(output: str | os.PathLike[str]) -> str | None:
+    """The engine of the parts, or else of the feature file, that are there already."""
+    folder = parts_folder(output)
+    if folder.is_dir():
+        try:
+            return str(read_run(folder).encoder.get("engine"))
+        except StoreError:
+            pass  # opening the parts will say what is wrong, and the remedy
+    if Path(output).is_file():
+        with FeatureStore(output) as store:
+            return str(store.identity.encoder.get("engine"))
+    return None
+
+
+def clips_at_least(listing: Listing, encoder: Encoder) -> int:
+    """A low estimate of the clips of a job, from its list alone."""
+    videos = len(listing.videos)
+    if encoder.plan.clips is not None:
+        return videos * encoder.plan.clips
+    return max(videos, total_bytes(listing.videos) // _BYTES_PER_CLIP)
+
+
+def with_quickest_engine(
+    encoder: Encoder, clips: int, output: str | os.PathLike[str] | None = None
+) -> Encoder:
+    """The encoder, or the same on OpenVINO where that is worth its start.
+
+    Args:
+        encoder: as :func:`vidfeat.load_encoder` gives it, with the engine left open.
+        clips: how many there are at least.
+        output: goes on with the engine that it was begun with; None begins anew.
+    """
+    begun = None if output is None else engine_begun(output)
+    if not _may_change(encoder) or begun == encoder.engine.name:
+        return encoder
+    seconds = clips * encoder.flops_per_clip / encoder.flops_per_second
+    pays = (
+        seconds >= PAYS_FROM_SECONDS
+        and platform.machine() in _MEASURED_ON
+        and not getattr(encoder.engine, "clip_by_clip", False)
+    )
+    if begun is None and not pays:
+        return encoder
+    from vidfeat.encoders.load import load_encoder
+
+    try:
+        return load_encoder(**{**encoder.recipe, "engine": "openvino", "device": "cpu"})
+    except ExportError:
+        return encoder  # a network that OpenVINO cannot take, or computes otherwise
+
+
+def _may_change(encoder: Encoder) -> bool:
+    """Whether OpenVINO is here and could run it."""
+    device = getattr(getattr(encoder.engine, "device", None), "type", None)
+    return (
+        encoder.engine.name == "torch"
+        and encoder.precision == "fp32"
+        and device == "cpu"
+        and bool(encoder.recipe)
+        and not encoder.recipe.get("compiled")
+        and importlib.util.find_spec("openvino") is not None
+    )

@@ -1,0 +1,166 @@
+"""What a run says about itself: while it works, and at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from vidfeat.extraction.assembly import AssemblyStats
+from vidfeat.store.merge import MergeReport
+from vidfeat.store.records import VideoFailure
+from vidfeat.video.decode.pool import PoolStats
+
+_TICK_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class ExtractProgress:
+    """Where a run stands."""
+
+    videos_done: int
+    videos_total: int
+    """Of those that are to be read."""
+    clips_done: int
+    """Clips through the network."""
+    frames_per_second: float
+    clips_per_second: float
+    failures: int
+    network_waited_share: float
+    """Share of the time in which the network had no batch."""
+    decoding_blocked_share: float
+    """Share of the time in which decoded clips waited for the network."""
+    seconds: float
+    seconds_left: float | None
+    """By the size of the files; None before anything is known."""
+    current: str
+    """The video whose clips are coming."""
+
+
+class Meter:
+    """Counts the events of a run and passes them on some times a second."""
+
+    def __init__(
+        self,
+        videos_total: int,
+        bytes_total: int,
+        progress: Callable[[ExtractProgress], None] | None,
+    ) -> None:
+        self.failures = 0
+        self.frames = 0
+        self._progress = progress
+        self._videos_total = videos_total
+        self._bytes_total = bytes_total
+        self._videos_done = 0
+        self._bytes_done = 0
+        self._current = ""
+        self._current_clips = (0, 0)
+        self._began = time.monotonic()
+        self._ticked = 0.0
+
+    def start(self, identity: str, num_frames: int, num_clips: int) -> None:  # noqa: ARG002
+        """A video begins, or begins anew."""
+        self._current = identity
+        self._current_clips = (0, num_clips)
+
+    def clip(self, frames: int) -> None:
+        """A clip of it has come."""
+        self.frames += frames
+        done, total = self._current_clips
+        self._current_clips = (done + 1, total)
+
+    def finish(self, size_bytes: int) -> None:
+        """It is over."""
+        self._videos_done += 1
+        self._bytes_done += size_bytes
+        self._current_clips = (0, 0)
+
+    def tick(self, stats: AssemblyStats, *, now: bool = False) -> None:
+        """Pass the state on, if it is time."""
+        moment = time.monotonic()
+        if self._progress is None or (moment - self._ticked < _TICK_SECONDS and not now):
+            return
+        self._ticked = moment
+        seconds = max(1e-6, moment - self._began)
+        # Clips on their way to the network count as not done, or the rest would look too near.
+        done = self._videos_done + (
+            self._current_clips[0] / self._current_clips[1] if self._current_clips[1] else 0.0
+        )
+        share = done / self._videos_total if self._videos_total else 1.0
+        if self._bytes_total:
+            share = min(1.0, self._bytes_done / self._bytes_total + (done % 1) / self._videos_total)
+        left = seconds * (1 - share) / share if share > 0 and stats.clips_encoded else None
+        self._progress(
+            ExtractProgress(
+                videos_done=self._videos_done,
+                videos_total=self._videos_total,
+                clips_done=stats.clips_encoded,
+                frames_per_second=self.frames / seconds,
+                clips_per_second=stats.clips_encoded / seconds,
+                failures=self.failures,
+                network_waited_share=min(1.0, stats.network_waited_seconds / seconds),
+                decoding_blocked_share=min(1.0, stats.blocked_seconds / seconds),
+                seconds=seconds,
+                seconds_left=left,
+                current=self._current,
+            )
+        )
+
+
+@dataclass
+class ExtractReport:
+    """What a run did."""
+
+    videos_listed: int = 0
+    videos_reused: int = 0
+    """Unchanged since an earlier run, not read again."""
+    clips_reused: int = 0
+    clips_lost: int = 0
+    """Clips that an earlier run had encoded but not brought to the disk."""
+    videos: int = 0
+    """In the file now."""
+    clips: int = 0
+    videos_dropped: int = 0
+    """Videos of the file that have disappeared."""
+    failures: list[VideoFailure] = field(default_factory=list)
+    """Of this run, and remembered ones of unchanged files."""
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    assembly: dict[str, Any] = field(default_factory=dict)
+    decoding: PoolStats = field(default_factory=PoolStats)
+    engine: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def clips_encoded(self) -> int:
+        """Clips that went through the network in this run."""
+        return int(self.assembly.get("clips_encoded", 0))
+
+    def finish(self, merged: MergeReport) -> None:
+        """Take in what the merge found."""
+        self.videos, self.clips = merged.videos, merged.clips
+        self.videos_dropped = merged.dropped
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--stats``: JSON."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "videos_listed": self.videos_listed,
+            "videos_reused": self.videos_reused,
+            "videos_in_file": self.videos,
+            "videos_dropped": self.videos_dropped,
+            "clips_in_file": self.clips,
+            "clips_reused": self.clips_reused,
+            "clips_encoded": self.clips_encoded,
+            "clips_lost_to_kills": self.clips_lost,
+            "clips_per_second": self.clips_encoded / seconds,
+            "seconds": self.seconds,
+            "assembly": self.assembly,
+            "decoding": asdict(self.decoding),
+            "engine": self.engine,
+            "failures": [
+                {"path": f.path, "kind": f.kind, "message": f.message, "tries": f.tries}
+                for f in self.failures
+            ],
+            "notes": self.notes,
+        }

@@ -1,0 +1,379 @@
+"""A folder of videos to one feature file: the main job.
+
+list -> compare with what is there -> decode (processes) -> batches -> network -> parts -> merge
+
+Whatever ends a run, finished parts stay, and the same command goes on from them.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vidfeat.encoders.encoder import Encoder
+from vidfeat.errors import NothingDoneError, StoreError, UsageError, VideoError
+from vidfeat.extraction.assembly import Assembly, AssemblyStats, clips_in_journal
+from vidfeat.extraction.report import ExtractProgress, ExtractReport, Meter
+from vidfeat.extraction.resume import Todo, WorkPlan, check_root, is_there, plan_work
+from vidfeat.store.merge import merge_parts
+from vidfeat.store.parts import open_parts, parts_folder, remove_parts
+from vidfeat.store.parts_summary import scan_parts
+from vidfeat.store.reader import FeatureStore
+from vidfeat.store.records import RunIdentity, VectorType, VideoFailure, require_same_run
+from vidfeat.system.identities import path_to_identity
+from vidfeat.system.lock import OutputLock
+from vidfeat.video.decode.inline import decode_inline
+from vidfeat.video.decode.pool import DEFAULT_TIMEOUT_SECONDS, DecodePool
+from vidfeat.video.decode.tasks import ClipReady, ClipSource, Event, Finished, Started, VideoTask
+from vidfeat.video.listing import ListedVideo, Listing, list_videos, total_bytes
+from vidfeat.video.reader import Limits
+
+_PART_SECONDS = 30.0
+_PART_BYTES = 64 << 20
+# Of small frames; a constant, so that two runs of one command cut the same parts.
+DECODED_FRAMES_PER_WORKER = 1000.0
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """How a run goes about it; none of these changes a vector."""
+
+    workers: int | None = None
+    """Decode processes; None takes one for each processor, 0 decodes in this process."""
+    buffer_bytes: int | None = None
+    """Memory for clips decoded ahead, over all processes; None takes 32 MB a process."""
+    video_timeout: float = DEFAULT_TIMEOUT_SECONDS
+    """Seconds without a sign of life after which a video is given up."""
+    limits: Limits = field(default_factory=Limits)
+    dtype: VectorType = "float32"
+    """Of the vectors in the file."""
+    shard: tuple[int, int] | None = None
+    """(k, n): only the k-th of n shards of the videos, counted from 1."""
+    retry_errors: bool = False
+    """Try unchanged files again that failed before."""
+    overwrite: bool = False
+    """Begin anew, whatever the output holds."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 0:
+            raise UsageError(f"--workers must be 0 or more, not {self.workers}")
+        if self.buffer_bytes is not None and self.buffer_bytes < 1:
+            raise UsageError("--buffer-mb must be above 0")
+        if not self.video_timeout > 0:
+            raise UsageError(f"--video-timeout must be above 0, not {self.video_timeout}")
+
+    @property
+    def num_workers(self) -> int:
+        """Decode processes of this run."""
+        return default_workers() if self.workers is None else self.workers
+
+
+def default_workers() -> int:
+    """One decode process for each processor that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+def extract(
+    inputs: Listing | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    encoder: Encoder,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    segments: str | os.PathLike[str] | None = None,
+    options: ExtractOptions | None = None,
+    progress: Callable[[ExtractProgress], None] | None = None,
+    on_failure: Callable[[VideoFailure], None] | None = None,
+    work: Callable[[Run, Path, int], None] | None = None,
+) -> ExtractReport:
+    """Write the embeddings of all clips of all videos to a feature file.
+
+    A run on an output that is there goes on with it: videos that it has, unchanged, are not read
+    again. Videos that have disappeared from below the root are dropped from it.
+
+    Args:
+        inputs: folders (searched through) and files, or what :func:`list_videos` made of them.
+        output: the feature file.
+        encoder: what turns clips into vectors, with the plan of the clips.
+        root: what the paths in the file are relative to.
+        segments: a CSV of stretches (path, start_seconds, end_seconds) to lay clips over.
+        options: how to go about it.
+        progress: called some times a second.
+        on_failure: called for each video that could not be read.
+        work: does what is to be done of a run, into a folder of parts, from a part number on;
+            None does it in this process.
+
+    Returns:
+        What was done, with the failures of this run and those remembered.
+
+    Raises:
+        UsageError: inputs that cannot be meant, or hold no video.
+        StoreError: the output is no feature file, was made otherwise, or another run writes it.
+        NothingDoneError: every video failed.
+    """
+    options = options or ExtractOptions()
+    if isinstance(inputs, (str, os.PathLike)):
+        inputs = [inputs]
+    listing = inputs if isinstance(inputs, Listing) else list_videos(inputs, root, segments)
+    if options.shard is not None:
+        listing = listing.shard(*options.shard)
+    target = Path(output)
+    check_output(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    identity = _identity(encoder, options, listing, segments)
+    with ExitStack() as stack:
+        stack.enter_context(OutputLock(target))
+        existing = _existing(stack, target, identity, options, listing)
+        folder = open_parts(target, identity, overwrite=options.overwrite)
+        begun = scan_parts(folder)
+        encoded_before = clips_in_journal(folder)
+        plan = plan_work(listing.videos, begun, existing, retry_errors=options.retry_errors)
+        run = Run(encoder, options, plan, progress, on_failure)
+        run.report.videos_listed = len(listing.videos)
+        run.report.notes += [*listing.notes, *begun.warnings]
+        run.report.clips_lost = max(0, encoded_before - sum(part.rows for part in begun.parts))
+        for failure in plan.remembered:
+            run.note_failure(failure)
+        if plan.todo:
+            try:
+                (work or Run.work)(run, folder, begun.next_number)
+            except OSError as error:
+                raise _with_remedy(error, target) from error
+        failed = {failure.path for failure in run.report.failures}
+        good = sum(video.identity not in failed for video in listing.videos)
+        good += sum(failure.kind == "damaged" for failure in run.report.failures)
+        if listing.videos and not good:
+            remove_parts(folder)
+            raise NothingDoneError(
+                f"all {len(listing.videos)} videos failed, no file was written; the first: "
+                f"{run.report.failures[0].path}: {run.report.failures[0].message}"
+            )
+        try:
+            merged = merge_parts(
+                target, folder, existing, keep=lambda name: is_there(listing.root, name)
+            )
+        except OSError as error:
+            raise _with_remedy(error, target) from error
+        run.report.finish(merged)
+    return run.report
+
+
+def check_output(target: Path) -> None:
+    """Refuse an output that would have to be destroyed; quick, and before any work.
+
+    Raises:
+        StoreError: a folder, or a file that is no feature file: not touched, --overwrite or not.
+    """
+    if target.is_dir():
+        raise StoreError(f"{target} is a folder: name a file, as {target / 'features.h5'}")
+    if target.exists():
+        FeatureStore(target).close()
+
+
+def _identity(
+    encoder: Encoder, options: ExtractOptions, listing: Listing, segments: Any
+) -> RunIdentity:
+    described = encoder.describe()
+    laid = None
+    if segments is not None:
+        laid = hashlib.sha256(Path(segments).read_bytes()).hexdigest()
+        described["segments_sha256"] = laid
+    return RunIdentity(
+        encoder=described,
+        space_fingerprint=encoder.space_fingerprint,
+        run_fingerprint=encoder.run_fingerprint_with(laid),
+        dimension=encoder.dimension,
+        dtype=options.dtype,
+        source_root=path_to_identity(listing.root),
+    )
+
+
+def _existing(
+    stack: ExitStack,
+    target: Path,
+    identity: RunIdentity,
+    options: ExtractOptions,
+    listing: Listing,
+) -> FeatureStore | None:
+    """The feature file that is there and will be gone on with.
+
+    Raises:
+        StoreError: what is there is no feature file; it is not touched, --overwrite or not.
+    """
+    if not target.exists():
+        return None
+    existing = stack.enter_context(FeatureStore(target))
+    if options.overwrite:
+        return None
+    require_same_run(existing.identity, identity, str(target))
+    check_root(existing, listing.root)
+    return existing
+
+
+def _with_remedy(error: OSError, target: Path) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StoreError(
+            f"{parts_folder(target).parent}: {error.strerror}: make room and run the same command "
+            "again; it goes on from what is finished"
+        )
+    return error
+
+
+class Run:
+    """One run over what is to be done."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        options: ExtractOptions,
+        plan: WorkPlan,
+        progress: Callable[[ExtractProgress], None] | None = None,
+        on_failure: Callable[[VideoFailure], None] | None = None,
+    ) -> None:
+        self.encoder = encoder
+        self.options = options
+        self.todo = plan.todo
+        self.source = ClipSource(encoder.plan, encoder.preprocess, options.limits)
+        self.report = ExtractReport(
+            videos_reused=plan.reused_videos,
+            clips_reused=plan.reused_clips,
+        )
+        self.meter = Meter(len(plan.todo), total_bytes(item.video for item in plan.todo), progress)
+        self._on_failure = on_failure
+
+    def note_failure(self, failure: VideoFailure) -> None:
+        """Report a failed video."""
+        self.report.failures.append(failure)
+        self.meter.failures += 1
+        if self._on_failure is not None:
+            self._on_failure(failure)
+
+    def work(self, folder: Path, first_number: int) -> None:
+        """Decode and encode all that is to be done, into parts."""
+        for _ in self.steps(folder, first_number):
+            pass
+
+    def steps(
+        self,
+        folder: Path,
+        first_number: int,
+        *,
+        name: str | None = None,
+        pool: DecodePool | None = None,
+    ) -> Iterator[AssemblyStats]:
+        """The same step by step: yields after each event of the decoding.
+
+        Args:
+            folder: of the parts.
+            first_number: of the first part.
+            name: of the parts' files, in place of their numbers.
+            pool: decode processes that outlive this run; None starts and ends its own.
+        """
+        encoder = self.encoder
+        assembly = Assembly(
+            [
+                engine.embed
+                for engine in encoder.engines
+                for _ in range(getattr(engine, "batches_at_once", 1))
+            ],
+            folder,
+            clip_shape=self.source.clip_shape,
+            dimension=encoder.dimension,
+            dtype=self.options.dtype,
+            batch_size=encoder.batch_size,
+            part_clips=part_clips(encoder, self.options),
+            first_number=first_number,
+            name=name,
+        )
+        began = time.monotonic()
+        try:
+            with ExitStack() as stack:
+                for item, event in self._events(stack, pool):
+                    self._take(assembly, item, event)
+                    self.meter.tick(assembly.stats)
+                    yield assembly.stats
+                assembly.close()
+        except BaseException:
+            assembly.abort()
+            raise
+        self.meter.tick(assembly.stats, now=True)
+        self.report.seconds = time.monotonic() - began
+        self.report.assembly = asdict(assembly.stats)
+        self.report.engine = {
+            "precision_error": getattr(encoder.engine, "precision_error", None),
+            "largest_batch": getattr(encoder.engine, "largest_batch", None),
+        }
+
+    def decode_pool(self, tasks: int) -> DecodePool:
+        """Decode processes as the options say, for a number of videos."""
+        return DecodePool(
+            self.source,
+            min(self.options.num_workers, max(2, tasks)),
+            buffer_bytes=self.options.buffer_bytes,
+            timeout_seconds=self.options.video_timeout,
+        )
+
+    def _events(self, stack: ExitStack, pool: DecodePool | None) -> Iterator[tuple[Todo, Event]]:
+        """The events of all tasks, in order, each with what it belongs to."""
+        tasks = [item.task for item in self.todo]
+        if self.options.num_workers == 0:
+            events: Iterator[tuple[VideoTask, Event]] = decode_inline(self.source, tasks)
+        else:
+            pool = pool or stack.enter_context(self.decode_pool(len(tasks)))
+            self.report.decoding = pool.stats
+            events = pool.run(tasks)
+        place = 0
+        for task, event in events:
+            while self.todo[place].task is not task:
+                place += 1
+            yield self.todo[place], event
+
+    def _take(self, assembly: Assembly, item: Todo, event: Event) -> None:
+        if isinstance(event, Started):
+            assembly.start(item.video.identity, event.info, event.first_clip)
+            self.meter.start(item.video.identity, event.info.num_frames, event.num_clips)
+        elif isinstance(event, ClipReady):
+            assembly.clip(event.frames_THWC, event.start_seconds, event.end_seconds)
+            event.release()
+            self.meter.clip(self.source.plan.frames)
+        else:
+            failure = _failure_of(item, event)
+            assembly.finish(failure, keep=event.error is None)
+            if failure is not None:
+                self.note_failure(failure)
+            self.meter.finish(max(0, item.video.size_bytes))
+
+
+def _failure_of(item: Todo, event: Finished) -> VideoFailure | None:
+    error: VideoError | None = event.error
+    if event.damage is not None:
+        error = VideoError(event.damage.message, kind="damaged")
+    if error is None:
+        return None
+    video: ListedVideo = item.video
+    return VideoFailure(
+        path=video.identity,
+        message=str(error),
+        kind=error.kind,
+        size_bytes=video.size_bytes,
+        mtime_ns=video.mtime_ns,
+        tries=item.tries + 1,
+    )
+
+
+def part_clips(encoder: Encoder, options: ExtractOptions) -> int:
+    """Clips of a part: about half a minute of work, at most 64 MB, whole batches."""
+    per_second = DECODED_FRAMES_PER_WORKER * max(1, options.num_workers) / encoder.plan.frames
+    if encoder.flops_per_clip:
+        per_second = min(per_second, encoder.flops_per_second / encoder.flops_per_clip)
+    width = encoder.dimension * (2 if options.dtype == "float16" else 4)
+    clips = min(int(per_second * _PART_SECONDS), _PART_BYTES // width)
+    return max(1, clips // encoder.batch_size) * encoder.batch_size

@@ -1,0 +1,387 @@
+"""What is in a video: by a trained head, or by the network's own classes; along its time too.
+
+::
+
+    judge = HeadJudge(Head.load("head/"))
+    found = classify_video(judge, "video.mp4", every_seconds=2.0)
+    found.predictions[0].label, found.segments[3].predictions[0].label
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import UsageError, VideoError
+from vidfeat.heads.head import Head
+from vidfeat.heads.scorers import softmax
+from vidfeat.store.embeddings import Embeddings
+from vidfeat.video.decode.inline import decode_inline
+from vidfeat.video.decode.pool import DEFAULT_TIMEOUT_SECONDS, DecodePool
+from vidfeat.video.decode.tasks import ClipReady, ClipSource, Started, VideoTask
+
+if TYPE_CHECKING:
+    from vidfeat.encoders.encoder import Encoder
+    from vidfeat.store.reader import FeatureStore
+    from vidfeat.video.plan_choice import PlanChoice
+
+CLIPS_PER_SECOND_OF_TIME_LINE = 1.0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class and its score, 0 to 1."""
+
+    label: str
+    score: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"label": self.label, "score": self.score}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a video and what is in it, best first."""
+
+    start_seconds: float
+    end_seconds: float
+    predictions: tuple[Prediction, ...]
+
+
+@dataclass(frozen=True)
+class VideoPrediction:
+    """What is in a video.
+
+    Attributes:
+        path: the video.
+        predictions: the best classes, best first.
+        segments: along the time line; empty where none was asked for.
+        scores: (C,) of all classes.
+    """
+
+    path: str
+    predictions: tuple[Prediction, ...]
+    segments: tuple[Segment, ...] = ()
+    scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; ``segments`` only along a time line."""
+        values: dict[str, Any] = {
+            "path": self.path,
+            "predictions": [prediction.to_dict() for prediction in self.predictions],
+        }
+        if self.segments:
+            values["segments"] = [
+                {
+                    "start_seconds": segment.start_seconds,
+                    "end_seconds": segment.end_seconds,
+                    "predictions": [prediction.to_dict() for prediction in segment.predictions],
+                }
+                for segment in self.segments
+            ]
+        return values
+
+
+class Judge(Protocol):
+    """What turns a video's clips into class scores."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names, in the order of the scores."""
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """Says which clips are read; None where there are only stored features to judge."""
+
+    def rows(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """One row (N, ...) a clip, for ``scores``."""
+
+    def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """Class scores (C,) of some clips of one video together."""
+
+
+class HeadJudge:
+    """A trained head and, for video files, the encoder whose vectors it takes.
+
+    Args:
+        head: the head.
+        encoder: for video files; None where only stored features are judged.
+
+    Raises:
+        FingerprintError: the encoder's vectors are of another space.
+    """
+
+    def __init__(self, head: Head, encoder: Encoder | None = None) -> None:
+        self.head = head
+        self.encoder = encoder
+        self.warning: str | None = None
+        if encoder is not None:
+            self.warning = head.check_encoder(
+                encoder.describe(),
+                encoder.space_fingerprint,
+                encoder.run_fingerprint,
+                name="the encoder",
+            )
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The head's classes."""
+        return self.head.classes
+
+    def check_store(self, store: FeatureStore) -> str | None:
+        """Whether stored features can be judged; a warning where plan or precision differ.
+
+        Raises:
+            FingerprintError: they are of another space.
+        """
+        return self.head.check_encoder(
+            store.encoder,
+            store.space_fingerprint,
+            store.run_fingerprint,
+            name=os.fspath(store.path),
+        )
+
+    def rows(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The vectors (N, D) of clips.
+
+        Raises:
+            UsageError: there is no encoder.
+        """
+        if self.encoder is None:
+            raise UsageError("video files need an encoder: give one to HeadJudge")
+        return self.encoder.encode_clips(clips_NTHWC)
+
+    def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """Class scores (C,) of clip vectors (N, D)."""
+        return self.head.scores(rows)
+
+
+class NetworkJudge:
+    """The network's own classes: the mean over clips of the softmax of its logits."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self._classes = tuple(encoder.class_names or ())
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Class names of the weights; numbers where these say none."""
+        return self._classes
+
+    def rows(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The logits (N, C) of clips."""
+        logits = self.encoder.predict_clips(clips_NTHWC)
+        if not self._classes:
+            self._classes = tuple(f"class {i}" for i in range(logits.shape[1]))
+        return logits
+
+    def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """Class scores (C,) of clip logits (N, C)."""
+        return np.asarray(softmax(np.asarray(rows, dtype=np.float64)).mean(axis=0))
+
+
+def time_line_plan(plan: PlanChoice, every_seconds: float | None) -> PlanChoice:
+    """Lay about a clip a second, where a time line is asked for and no layout of clips is.
+
+    Raises:
+        UsageError: ``every_seconds`` is not above 0.
+    """
+    from dataclasses import replace
+
+    _check_every(every_seconds)
+    if every_seconds is None:
+        return plan
+    if plan.hop_frames or plan.hop_seconds or plan.clips:
+        return plan
+    clips = math.ceil(every_seconds * CLIPS_PER_SECOND_OF_TIME_LINE)
+    return replace(plan, hop_seconds=every_seconds / clips, tail=plan.tail or "flush")
+
+
+def _check_every(seconds: float | None) -> None:
+    if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
+        raise UsageError(f"--every-seconds must be above 0, not {seconds:g}")
+
+
+@dataclass(frozen=True)
+class VideoRead:
+    """The rows of a video's clips, or why there are none.
+
+    Attributes:
+        path: as it was given.
+        clips: one row a clip, with its seconds; None where the video failed.
+        error: why it failed; beside ``clips``, where it broke off behind them.
+    """
+
+    path: str
+    clips: Embeddings | None
+    error: VideoError | None = None
+
+
+def read_videos(
+    judge: Judge,
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    workers: int = 1,
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+) -> Iterator[VideoRead]:
+    """Decode videos and give the rows of their clips, video after video, in the order given.
+
+    Decoding is done by processes of their own: a file that crashes its decoder, or hangs it, costs
+    that one video.
+
+    Args:
+        judge: a head with an encoder, or a network.
+        paths: the files.
+        workers: decode processes; 0 decodes in this process, which then has no such protection.
+        timeout_seconds: without a sign of life, after which a video is given up.
+
+    Raises:
+        UsageError: the judge has no encoder.
+    """
+    encoder = judge.encoder
+    if encoder is None:
+        raise UsageError("video files need an encoder: give one to HeadJudge")
+    source = ClipSource(encoder.plan, encoder.preprocess)
+    tasks = [VideoTask(os.fspath(path)) for path in paths]
+    with ExitStack() as stack:
+        if workers > 0:
+            pool = DecodePool(source, workers, timeout_seconds=timeout_seconds)
+            events = stack.enter_context(pool).run(tasks)
+        else:
+            events = decode_inline(source, tasks)
+        reading = _Reading(judge, source.clip_shape, encoder.batch_size)
+        for task, event in events:
+            if isinstance(event, Started):
+                reading.start()  # a second one: the video was planned anew, all before is void
+            elif isinstance(event, ClipReady):
+                reading.add(event)
+            elif event.error is not None:
+                reading.start()
+                error = event.error
+                if error.kind == "gone":  # nobody listed it a while ago: it may never have been
+                    error = VideoError("there is no such file", kind="gone", path=task.path)
+                yield VideoRead(task.path, None, error)
+            else:
+                clips, error = reading.finish(), None
+                if event.damage is not None:
+                    error = VideoError(event.damage.message, kind="damaged", path=task.path)
+                elif clips is None:
+                    error = VideoError("no clip could be read", kind="no_frames", path=task.path)
+                yield VideoRead(task.path, clips, error)
+
+
+class _Reading:
+    """The clips of one video on their way through the network, a batch at a time."""
+
+    def __init__(self, judge: Judge, clip_shape: tuple[int, ...], batch_size: int) -> None:
+        self._judge = judge
+        self._batch = np.empty((batch_size, *clip_shape), np.uint8)
+        self.start()
+
+    def start(self) -> None:
+        """Begin with a video."""
+        self._filled = 0
+        self._rows: list[NDArray[np.float32]] = []
+        self._seconds: list[tuple[float, float]] = []
+
+    def add(self, clip: ClipReady) -> None:
+        """Copy a clip, and run the network when the batch is full."""
+        self._batch[self._filled] = clip.frames_THWC
+        clip.release()
+        self._seconds.append((clip.start_seconds, clip.end_seconds))
+        self._filled += 1
+        if self._filled == len(self._batch):
+            self._run()
+
+    def finish(self) -> Embeddings | None:
+        """All rows of the video; None where there are none."""
+        if self._filled:
+            self._run()
+        if not self._rows:
+            return None
+        start, end = np.array(self._seconds, dtype=np.float64).T
+        return Embeddings(np.concatenate(self._rows), start, end)
+
+    def _run(self) -> None:
+        self._rows.append(self._judge.rows(self._batch[: self._filled]))
+        self._filled = 0
+
+
+def classify_video(
+    judge: Judge,
+    path: str | os.PathLike[str],
+    *,
+    top: int = 5,
+    every_seconds: float | None = None,
+) -> VideoPrediction:
+    """Judge one video file; one that breaks midway is judged by the clips before.
+
+    Args:
+        judge: a head or a network.
+        path: the file.
+        top: how many classes to name.
+        every_seconds: also name them for each stretch of so many seconds.
+
+    Raises:
+        VideoError: the file cannot be read.
+    """
+    (read,) = read_videos(judge, [path])
+    if read.clips is None:
+        assert read.error is not None
+        raise read.error
+    return classify_clips(judge, os.fspath(path), read.clips, top=top, every_seconds=every_seconds)
+
+
+def classify_clips(
+    judge: Judge,
+    path: str,
+    clips: Embeddings,
+    *,
+    top: int = 5,
+    every_seconds: float | None = None,
+) -> VideoPrediction:
+    """Judge a video whose clips are there already; see `classify_video`."""
+    if top < 1:
+        raise UsageError(f"--top must be 1 or more, not {top}")
+    _check_every(every_seconds)
+    scores = judge.scores(clips.vectors)
+    segments: list[Segment] = []
+    if every_seconds is not None:
+        segments = _segments(judge, clips, top, every_seconds)
+    return VideoPrediction(path, _best(judge, scores, top), tuple(segments), scores)
+
+
+def _segments(judge: Judge, clips: Embeddings, top: int, every_seconds: float) -> list[Segment]:
+    """Stretches of equal length from 0 to the last clip's end.
+
+    A clip belongs to the stretch that its middle lies in; a stretch without one takes the clip
+    whose middle is nearest to its own.
+    """
+    middle = (clips.start_seconds + clips.end_seconds) / 2
+    end = float(clips.end_seconds.max())
+    # A rest of a hundredth (60 s at 29.97 frames per second are 60.06 s) is no stretch of its own.
+    count = max(1, math.ceil(end / every_seconds - 0.01))
+    place = np.minimum((middle / every_seconds).astype(np.int64), count - 1)
+    segments = []
+    for number in range(count):
+        start = number * every_seconds
+        stop = end if number == count - 1 else start + every_seconds
+        inside = np.flatnonzero(place == number)
+        if not len(inside):
+            inside = np.array([np.abs(middle - (start + stop) / 2).argmin()])
+        scores = judge.scores(clips.vectors[inside])
+        segments.append(Segment(start, stop, _best(judge, scores, top)))
+    return segments
+
+
+def _best(judge: Judge, scores: NDArray[np.float64], top: int) -> tuple[Prediction, ...]:
+    order = np.argsort(-scores, kind="stable")[:top]
+    return tuple(Prediction(judge.classes[int(i)], float(scores[i])) for i in order)

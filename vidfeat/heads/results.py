@@ -1,0 +1,164 @@
+"""What fine-tuning is asked for and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from vidfeat.datasets.samples import Samples
+from vidfeat.errors import UsageError
+from vidfeat.heads.protocols import CrossValidation, FewShot, Outcome
+from vidfeat.heads.selection import HeadOptions
+
+Split = Literal["1", "2", "3", "all"]
+
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """What is trained, and how it is judged.
+
+    Attributes:
+        head: kind, hyper-parameters and seed.
+        test_share: of each class held out where the labels have no split column; 0 for no test.
+        dataset: ``ucf101`` or ``hmdb51``, in place of labels.
+        lists: the folder of its official split files.
+        split: which of them, or all three.
+        shots: numbers of training samples a class to try as well.
+        draws: how often each is drawn.
+        cross_validation: folds of a cross-validation over all samples; 0 for none.
+        repeats: how often it is repeated with other folds.
+        min_per_class: classes with fewer samples are left out.
+        ignore_case: paths and classes of the CSV that differ only in case are the same.
+        skip_bad_rows: leave out clips whose vectors are not finite.
+        root: folder of the videos for thumbnails; None for the one that the feature file names.
+        map: how the report lays the vectors on a plane.
+        report: write ``report.html``.
+    """
+
+    head: HeadOptions = field(default_factory=HeadOptions)
+    test_share: float = 0.2
+    dataset: str | None = None
+    lists: str | None = None
+    split: Split = "1"
+    shots: tuple[int, ...] = ()
+    draws: int = 10
+    cross_validation: int = 0
+    repeats: int = 1
+    min_per_class: int = 1
+    ignore_case: bool = False
+    skip_bad_rows: bool = False
+    root: str | None = None
+    map: Literal["tsne", "pca", "none"] = "tsne"
+    report: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.test_share <= 0.5:
+            raise UsageError(f"--test-share is from 0 to 0.5, not {self.test_share:g}")
+        if self.split not in ("1", "2", "3", "all"):
+            raise UsageError(f"--split is 1, 2, 3 or all, not {self.split!r}")
+        if self.dataset is not None and self.lists is None:
+            raise UsageError(f"--dataset {self.dataset} needs --splits, the folder of its lists")
+        if self.lists is not None and self.dataset is None:
+            raise UsageError("--splits belongs to --dataset ucf101 or hmdb51: give that too")
+        if self.draws < 2 and self.shots:
+            raise UsageError(f"--draws must be 2 or more, not {self.draws}")
+        if self.cross_validation == 1 or self.cross_validation < 0 or self.repeats < 1:
+            raise UsageError("--cross-validate takes 2 folds or more, --repeats 1 or more")
+        if self.min_per_class < 1:
+            raise UsageError(f"--min-per-class must be 1 or more, not {self.min_per_class}")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One head with the samples it was trained and judged on.
+
+    Attributes:
+        name: ``split 1`` and the like; empty for the only one.
+        samples: all labelled samples.
+        outcome: the head and its evaluation.
+        few_shots: accuracies with few training samples.
+        notes: sentences for a person.
+    """
+
+    name: str
+    samples: Samples = field(repr=False)
+    outcome: Outcome
+    few_shots: tuple[FewShot, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What came out.
+
+    Attributes:
+        parts: one, or one for each official split.
+        cross_validation: over all samples, where asked for.
+    """
+
+    parts: tuple[Part, ...]
+    cross_validation: CrossValidation | None = None
+
+    def mean_and_spread(self, what: Literal["video", "clip"]) -> tuple[float, float]:
+        """Mean accuracy over the parts and its standard deviation (0 for one part)."""
+        values = [
+            part.outcome.clip_accuracy
+            if what == "clip" or part.outcome.evaluation is None
+            else part.outcome.evaluation.accuracy.value
+            for part in self.parts
+        ]
+        return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers as JSON."""
+        values: dict[str, Any] = {"parts": [_part_dict(part) for part in self.parts]}
+        if len(self.parts) > 1:
+            for what in ("video", "clip"):
+                mean, spread = self.mean_and_spread("video" if what == "video" else "clip")
+                values[f"{what}_accuracy"] = {"mean": mean, "standard_deviation": spread}
+        if self.cross_validation is not None:
+            values["cross_validation"] = {
+                "accuracy": self.cross_validation.interval.to_dict(),
+                "spread_over_folds": self.cross_validation.spread,
+                "folds": self.cross_validation.accuracies.tolist(),
+            }
+        return {name: _without_nan(value) for name, value in values.items()}
+
+
+def _part_dict(part: Part) -> dict[str, Any]:
+    outcome = part.outcome
+    return {
+        "name": part.name,
+        "head": outcome.head.scorer.kind,
+        "train": len(outcome.train),
+        "test": len(outcome.test),
+        "video": outcome.evaluation.to_dict() if outcome.evaluation else None,
+        "clip_accuracy": outcome.clip_accuracy,
+        "params": dict(outcome.choice.params),
+        "temperature": outcome.choice.temperature,
+        "trials": [trial.to_dict() for trial in outcome.choice.trials],
+        "few_shot": [
+            {
+                "shots": row.shots,
+                "accuracy": row.interval.to_dict(),
+                "draws": list(row.accuracies),
+            }
+            for row in part.few_shots
+        ],
+        "notes": list(part.notes),
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    """NaN as null: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,120 @@
+"""What is in a feature file, as a dictionary for programs and in words for people."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidfeat.store.differences import flat_settings
+from vidfeat.store.reader import FORMAT_VERSION, FeatureStore
+
+_ERRORS_SHOWN = 5
+_SETTINGS_SHOWN = 24
+
+
+def describe_store(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a feature file holds, in values that JSON can hold. No vector is read.
+
+    Raises:
+        StoreError: it is no feature file.
+    """
+    with FeatureStore(path) as store:
+        counts = store.videos["count"]
+        seconds = store.videos["duration_seconds"]
+        errors = store.errors
+        sources = Counter(store.videos["num_frames_source"].tolist())
+        return {
+            "kind": "features",
+            "path": str(store.path),
+            "size_bytes": Path(path).stat().st_size,
+            "format_version": FORMAT_VERSION,
+            "vidfeat_version": store.vidfeat_version,
+            "created": store.created,
+            "videos": store.num_videos,
+            "clips": store.num_clips,
+            "dimension": store.dimension,
+            "dtype": store.dtype,
+            "duration_seconds": float(np.nansum(seconds)),
+            "clips_per_video": _spread(counts),
+            "videos_without_clips": int((counts == 0).sum()),
+            "num_frames_sources": dict(sorted(sources.items())),
+            "errors": len(errors),
+            "errors_by_kind": dict(Counter(error.kind for error in errors).most_common()),
+            "error_examples": [
+                {"path": error.path, "kind": error.kind, "message": error.message}
+                for error in errors[:_ERRORS_SHOWN]
+            ],
+            "encoder": store.encoder,
+            "space_fingerprint": store.space_fingerprint,
+            "run_fingerprint": store.run_fingerprint,
+            "source_root": store.source_root,
+        }
+
+
+def _spread(counts: np.ndarray[Any, Any]) -> dict[str, float] | None:
+    if not len(counts):
+        return None
+    return {
+        "least": int(counts.min()),
+        "median": float(np.median(counts)),
+        "most": int(counts.max()),
+    }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _size(size: float) -> str:
+    units = ["bytes", "KB", "MB", "GB", "TB"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1000
+        units.pop(0)
+    return f"{size:.0f} bytes" if units[0] == "bytes" else f"{size:.1f} {units[0]}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours:,} h {rest // 60:02d} min" if hours else f"{rest // 60} min {rest % 60:02d} s"
+
+
+def store_in_words(described: dict[str, Any]) -> list[str]:
+    """Lines that say what `describe_store` found."""
+    facts = {"footage": _duration(described["duration_seconds"])}
+    spread = described["clips_per_video"]
+    if spread is not None:
+        facts["clips a video"] = (
+            f"{spread['least']} to {spread['most']}, median {spread['median']:g}"
+        )
+    if described["videos_without_clips"]:
+        facts["without clips"] = _count(described["videos_without_clips"], "video")
+    facts["root"] = described["source_root"] or "not recorded"
+    for name, value in list(flat_settings(described["encoder"]).items())[:_SETTINGS_SHOWN]:
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        facts[name] = "none" if shown is None or shown == "" else str(shown)
+    facts["space"] = described["space_fingerprint"]
+    facts["run"] = described["run_fingerprint"]
+    facts["written"] = (
+        f"{described['created']} by vidfeat {described['vidfeat_version']}, "
+        f"format {described['format_version']}"
+    )
+    kinds = ", ".join(f"{n} {kind}" for kind, n in described["errors_by_kind"].items())
+    facts["errors"] = f"{described['errors']} ({kinds})" if kinds else "none"
+    width = max(map(len, facts))
+    lines = [
+        f"{described['path']}: features of {_count(described['videos'], 'video')}, "
+        f"{_count(described['clips'], 'clip')} of {described['dimension']} dimensions "
+        f"({described['dtype']}), {_size(described['size_bytes'])}",
+        *(f"  {name:<{width}}  {fact}" for name, fact in facts.items()),
+        *(f"    {error['path']!r}: {error['message']}" for error in described["error_examples"]),
+    ]
+    more = described["errors"] - len(described["error_examples"])
+    if more:
+        lines.append(f"    and {more:,} more, in /errors of the file")
+    return lines

@@ -1,0 +1,249 @@
+"""What the parts of a folder amount to: which videos are finished, begun, or failed."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from vidfeat.store.parts import DamagedPartError, PartHeader, read_header, read_run
+from vidfeat.store.records import RunIdentity, VideoFailure, VideoRecord
+from vidfeat.system.files import TEMPORARY_MARK
+
+
+class Piece(NamedTuple):
+    """Consecutive rows of one file."""
+
+    source: int
+    """Index in ``Progress.parts``."""
+    first_row: int
+    num_rows: int
+
+
+@dataclass(slots=True)  # not frozen: that takes three times as long to make, a million times
+class FinishedVideo:
+    """A video all of whose clips are in parts."""
+
+    attempt: str
+    count: int
+    """Clips."""
+    pieces: tuple[Piece, ...]
+    """Its rows, in the order of time."""
+    header: PartHeader
+    """The part that ends it."""
+    index: int
+    """Its segment there."""
+
+    @property
+    def record(self) -> VideoRecord:
+        """The video, as it was read."""
+        return self.header.record(self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class PartialVideo:
+    """A video whose first clips are in parts."""
+
+    attempt: str
+    record: VideoRecord
+    next_clip: int
+    """Number of the first clip that is missing."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a folder of parts holds."""
+
+    finished: dict[str, FinishedVideo] = field(default_factory=dict)
+    partial: dict[str, PartialVideo] = field(default_factory=dict)
+    """The newest attempts that did not come to their end; a path may be finished (by an older
+    attempt) and begun anew."""
+    failures: dict[str, VideoFailure] = field(default_factory=dict)
+    """The newest failure of each path, unless the video was finished since."""
+    parts: tuple[PartHeader, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """One line for each damaged part that was dropped."""
+
+    @property
+    def next_number(self) -> int:
+        """The number for the next part."""
+        return max((part.number for part in self.parts), default=-1) + 1
+
+    @property
+    def num_clips(self) -> int:
+        """Clips of the finished videos."""
+        return sum(video.count for video in self.finished.values())
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Leave the cycle collector off while millions of small objects are made that live on.
+
+    It would look through all of them again and again, which takes longer than making them.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def scan_parts(folder: Path, *, sweep: bool = True) -> Progress:
+    """Read the headers of all parts.
+
+    Args:
+        folder: of the parts; one that is absent holds nothing.
+        sweep: remove temporary files and damaged parts; only for the holder of the output's lock.
+
+    Raises:
+        StoreError: the folder has no ``run.json`` that can be read.
+        OSError: a part cannot be read.
+    """
+    if not folder.is_dir():
+        return Progress()
+    with collector_paused():
+        headers, warnings = _read_headers(folder, read_run(folder), sweep)
+        return summarize(headers, warnings)
+
+
+def _read_headers(
+    folder: Path, run: RunIdentity, sweep: bool
+) -> tuple[list[PartHeader], list[str]]:
+    """The headers of the parts that are whole, oldest first, and a line for each other one."""
+    headers, warnings = [], []
+    for file in sorted(folder.iterdir()):
+        if TEMPORARY_MARK in file.name:
+            if sweep:
+                file.unlink(missing_ok=True)
+            continue
+        if file.suffix != ".part":
+            continue
+        try:
+            header = read_header(file)
+            if (header.dimension, header.dtype) != (run.dimension, run.dtype):
+                raise DamagedPartError(
+                    f"{file} has vectors of {header.dimension} {header.dtype}, the run of "
+                    f"{run.dimension} {run.dtype}"
+                )
+        except DamagedPartError as error:
+            warnings.append(f"{error}: dropped, its videos will be read again")
+            if sweep:
+                file.unlink(missing_ok=True)
+            continue
+        headers.append(header)
+    headers.sort(key=lambda header: (header.number, header.file.name))
+    return headers, warnings
+
+
+class _Placed(NamedTuple):
+    """A segment, and where it stands."""
+
+    order: int
+    """Index of its part: newer parts have higher ones."""
+    row: int
+    """Its first row there."""
+    number: int
+    """Its number among the segments there."""
+    attempt: str
+    first_clip: int
+    clips: int
+    complete: bool
+
+
+def summarize(headers: Iterable[PartHeader], warnings: Iterable[str] = ()) -> Progress:
+    """The state of every video, from the headers of the parts, oldest first."""
+    progress = Progress(parts=tuple(headers), warnings=tuple(warnings))
+    failures: dict[str, tuple[int, VideoFailure]] = {}
+    for order, part in enumerate(progress.parts):
+        for failure in part.failures:
+            failures[failure.path] = (order, failure)
+
+    for path, segments in _by_path(progress.parts).items():
+        ended, finished, partial = _resolve(progress.parts, segments)
+        if finished is not None and path in failures:
+            failed, failure = failures[path]
+            if failed < ended:
+                del failures[path]  # read since
+            elif failed > ended and not finished.record.same_file(
+                failure.size_bytes, failure.mtime_ns
+            ):
+                finished = None  # the file changed since, and what it is now cannot be read
+        if finished is not None:
+            progress.finished[path] = finished
+        if partial is not None:
+            progress.partial[path] = partial
+    progress.failures.update({path: failure for path, (_, failure) in failures.items()})
+    return progress
+
+
+def _by_path(parts: Iterable[PartHeader]) -> dict[str, list[_Placed]]:
+    """The segments of each video, oldest first."""
+    placed: dict[str, list[_Placed]] = {}
+    for order, part in enumerate(parts):
+        row = 0
+        columns = [part.columns[name] for name in ("path", "attempt", "first_clip", "count")]
+        rows = zip(*columns, part.columns["complete"], strict=True)
+        for index, (path, attempt, first, clips, complete) in enumerate(rows):
+            here = _Placed(order, row, index, attempt, first, clips, complete)
+            if path not in placed or (complete and not first):
+                placed[path] = [here]  # what was before is of no more consequence
+            else:
+                placed[path].append(here)
+            row += clips
+    return placed
+
+
+def _resolve(
+    parts: Sequence[PartHeader], segments: list[_Placed]
+) -> tuple[int, FinishedVideo | None, PartialVideo | None]:
+    """The part that finished a video, its rows, and what a newer attempt has of it."""
+    last = segments[-1]
+    if len(segments) == 1 and last.complete and not last.first_clip:  # nearly every video
+        whole = (Piece(last.order, last.row, last.clips),) if last.clips else ()
+        header = parts[last.order]
+        return last.order, FinishedVideo(last.attempt, last.clips, whole, header, last.number), None
+    finished = None
+    ended = -1
+    newest = next((placed for placed in reversed(segments) if placed.complete), None)
+    if newest is not None:
+        total = newest.first_clip + newest.clips
+        pieces, reached = _chain(segments, newest.attempt, total)
+        if reached == total:  # no part between has been lost
+            ended = newest.order
+            finished = FinishedVideo(newest.attempt, total, pieces, parts[ended], newest.number)
+            if last.attempt == newest.attempt:
+                return ended, finished, None
+    _, reached = _chain(segments, last.attempt, None)
+    record = parts[last.order].record(last.number)
+    return ended, finished, PartialVideo(last.attempt, record, reached)
+
+
+def _chain(
+    segments: list[_Placed], attempt: str, total: int | None
+) -> tuple[tuple[Piece, ...], int]:
+    """Rows of one attempt from clip 0 on without a gap, up to ``total``, and the clip reached.
+
+    Where segments overlap (work that was done twice), the newest one that has the clip counts.
+    """
+    own = [placed for placed in segments if placed.attempt == attempt]
+    pieces: list[Piece] = []
+    reached = 0
+    while total is None or reached < total:
+        best: _Placed | None = None
+        for placed in own:
+            if placed.first_clip <= reached < placed.first_clip + placed.clips:
+                best = placed  # the last is the newest
+        if best is None:
+            break
+        skip = reached - best.first_clip
+        clips = best.clips - skip
+        if total is not None:
+            clips = min(clips, total - reached)
+        pieces.append(Piece(best.order, best.row + skip, clips))
+        reached += clips
+    return tuple(pieces), reached

@@ -1,0 +1,1 @@
+"""The operating system: atomic files, locks, child processes, downloads, memory, threads."""

@@ -1,6 +1,0 @@
-"""Training: recipes, the loop, check-points, many processes.
-
-::
-
-    torchrun --nproc-per-node 8 -m vidfeat.train kinetics_r2plus1d_18_16f --data DIR --out RUN
-"""

@@ -1,0 +1,6 @@
+"""Training: recipes, the loop, check-points, many processes.
+
+::
+
+    torchrun --nproc-per-node 8 -m vidfeat.training kinetics_r2plus1d_18_16f --data DIR --out RUN
+"""

@@ -1,0 +1,264 @@
+"""A network's accuracy on videos, by the paper's protocol: uniform clips, their scores averaged.
+
+Each process takes every ``size``-th video, none twice and none left out, and the first one puts
+the answers back in order: no padding distorts the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from vidfeat.datasets import synthetic_motion
+from vidfeat.datasets.base import Sample, VideoDataset
+from vidfeat.datasets.synthetic_motion import SceneRequest
+from vidfeat.errors import DataError
+from vidfeat.evaluation.scores import Scores
+from vidfeat.training.batches import to_tensor
+from vidfeat.training.clips import VideoRequest, Window
+from vidfeat.training.config import Recipe
+from vidfeat.training.distributed import World
+from vidfeat.training.feed import Ahead, Feed
+from vidfeat.training.network import normalize
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Told = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class NetworkEvaluation:
+    """What the paper reports of a network, and what it was computed from."""
+
+    scores: Scores
+    """Of the videos that could be read."""
+    clip_accuracy: float
+    """clip@1: share of clips whose best class is right."""
+    video_accuracy: float
+    """video@1: the same for videos, by the mean of their clips' scores."""
+    video_top5: float
+    failures: tuple[str, ...] = field(default=(), repr=False)
+    """Videos that could not be read, with the reason; they count in nothing."""
+
+    def class_accuracy(self) -> dict[str, tuple[float, int]]:
+        """Share of right videos and number of videos for each class that has any."""
+        right = hits(self.scores, 1)
+        result = {}
+        for index, name in enumerate(self.scores.classes):
+            own = self.scores.labels == index
+            if own.any():
+                result[name] = (float(right[own].mean()), int(own.sum()))
+        return result
+
+    def group_accuracy(self) -> dict[str, float]:
+        """The share of right videos in each group of classes named ``group/name``.
+
+        Right is a video whose best class of the group is among its labels; those without a label
+        in the group do not count. Empty where the classes are not in groups.
+        """
+        groups: dict[str, list[int]] = {}
+        for index, name in enumerate(self.scores.classes):
+            group, slash, _ = name.partition("/")
+            if slash:
+                groups.setdefault(group, []).append(index)
+        accepted = self.scores.accepted()
+        result = {}
+        for group, members in groups.items():
+            best = self.scores.scores[:, members].argmax(axis=1)
+            right = [
+                members[place] in labels
+                for place, labels in zip(best.tolist(), accepted, strict=True)
+                if not set(labels).isdisjoint(members)
+            ]
+            if right:
+                result[group] = float(np.mean(right))
+        return result if len(groups) > 1 else {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary as JSON."""
+        return {
+            "videos": len(self.scores),
+            "failed": len(self.failures),
+            "clip@1": self.clip_accuracy,
+            "video@1": self.video_accuracy,
+            "video@5": self.video_top5,
+            **{f"{name}@1": value for name, value in self.group_accuracy().items()},
+            **self.scores.source,
+        }
+
+
+def hits(scores: Scores, k: int) -> NDArray[np.bool_]:
+    """(V,): whether a right class is among the k best; with several labels, the top one counts.
+
+    For k = 1 a video is a hit if the best class is among its labels; for larger k, if one of its
+    labels is among the k best. Ties go against the right class.
+    """
+    result = np.zeros(len(scores), bool)
+    for row, labels in enumerate(scores.accepted()):
+        values = scores.scores[row]
+        known = [label for label in labels if label >= 0]
+        if not known:
+            continue
+        best = max(known, key=lambda label: values[label])
+        others = np.delete(values, known)
+        result[row] = int((others >= values[best]).sum()) < k
+    return result
+
+
+def request_of(recipe: Recipe, sample: Sample) -> VideoRequest | SceneRequest:
+    """The uniform clips of a video under the recipe's protocol."""
+    data, protocol = recipe.data, recipe.evaluate
+    if data.dataset == synthetic_motion.NAME:
+        return synthetic_motion.evaluation_request(
+            sample.path, protocol.clips, data.frames, data.crop
+        )
+    places = [(0.5, 0.5)] if protocol.crops == 1 else [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)]
+    return VideoRequest(
+        frames=data.frames,
+        stride=data.stride,
+        fps=data.fps,
+        clips=protocol.clips,
+        windows=tuple(Window(data.scale, data.crop, top, left) for top, left in places),
+        flow=data.modality == "flow",
+        start_seconds=sample.start_seconds,
+        end_seconds=sample.end_seconds,
+    )
+
+
+def evaluate_network(
+    network: nn.Module,
+    dataset: VideoDataset,
+    recipe: Recipe,
+    feed: Feed,
+    world: World | None = None,
+    *,
+    autocast: Callable[[], Any] = nullcontext,
+    told: Told | None = None,
+    source: dict[str, Any] | None = None,
+) -> NetworkEvaluation:
+    """Score all videos of a dataset.
+
+    Args:
+        network: already on the world's device; its mode is put back afterwards.
+        dataset: the part to evaluate; a sample a row of the result.
+        recipe: says what a clip is, and the protocol.
+        feed: gives the clips.
+        world: this process among its fellows; None: alone.
+        autocast: context in which the network runs.
+        told: called with (videos done, of how many) in this process.
+        source: what to note beside the scores.
+
+    Raises:
+        DataError: not one video could be read.
+    """
+    world = world or World()
+    own = list(range(world.rank, len(dataset), world.size))
+    requests = (
+        (str(dataset.file(dataset.samples[row].path)), request_of(recipe, dataset.samples[row]))
+        for row in own
+    )
+    answers: list[tuple[int, NDArray[np.float32] | None, list[int], str]] = []
+    was_training = network.training
+    network.eval()
+    with Ahead(feed.read(requests), depth=2) as reads:
+        for row, read in zip(own, reads, strict=True):
+            if read.clips is None:
+                answers.append((row, None, [], str(read.error)))
+            else:
+                probabilities = _predict(network, read.clips, recipe, world.device, autocast)
+                best = probabilities.argmax(axis=1).tolist()
+                answers.append((row, probabilities.mean(axis=0), best, ""))
+            if told is not None:
+                told(len(answers), len(own))
+    network.train(was_training)
+    everything = sorted(item for part in world.gather(answers) for item in part)
+    return _summary(dataset, recipe, everything, source or {})
+
+
+@torch.inference_mode()
+def _predict(
+    network: nn.Module,
+    clips: NDArray[np.uint8],
+    recipe: Recipe,
+    device: torch.device,
+    autocast: Callable[[], Any],
+) -> NDArray[np.float32]:
+    """Class probabilities (clips, classes), ``micro_batch`` clips at a time."""
+    results = []
+    everything = to_tensor(clips, recipe)
+    size = recipe.train.micro_batch
+    for chunk in (everything[i : i + size] for i in range(0, len(everything), size)):
+        inputs: Tensor = normalize(chunk.to(device), recipe)
+        with autocast():
+            logits = network(inputs)
+        results.append(logits.float().softmax(dim=1).cpu().numpy())
+    joined: NDArray[np.float32] = np.concatenate(results)
+    return joined
+
+
+def _summary(
+    dataset: VideoDataset,
+    recipe: Recipe,
+    answers: Sequence[tuple[int, NDArray[np.float32] | None, list[int], str]],
+    source: dict[str, Any],
+) -> NetworkEvaluation:
+    good = [(row, scores, best) for row, scores, best, _ in answers if scores is not None]
+    failures = tuple(
+        f"{dataset.samples[row].path}: {why}" for row, scores, _, why in answers if scores is None
+    )
+    if not good:
+        first = failures[0] if failures else "there is none"
+        raise DataError(f"not one of {len(dataset)} videos could be evaluated: {first}")
+    samples = [dataset.samples[row] for row, _, _ in good]
+    several = any(len(sample.labels) > 1 for sample in samples)
+    clip_hits = [best in sample.labels for sample, (_, _, bests) in zip(samples, good, strict=True)
+                 for best in bests]  # fmt: skip
+    stacked = np.stack([scores for _, scores, _ in good]).astype(np.float32)
+    protocol = {
+        "clips": recipe.evaluate.clips,
+        "crops": recipe.evaluate.crops,
+        "frames": recipe.data.frames,
+        "modality": recipe.data.modality,
+        "model": recipe.model.name,
+        "dataset": dataset.name,
+    }
+    scores = Scores(
+        paths=tuple(_identity(sample) for sample in samples),
+        scores=stacked,
+        classes=dataset.classes,
+        labels=np.array([sample.labels[0] for sample in samples], np.int64),
+        label_sets=tuple(sample.labels for sample in samples) if several else (),
+        source={**protocol, **source},
+    )
+    return NetworkEvaluation(
+        scores=scores,
+        clip_accuracy=float(np.mean(clip_hits)),
+        video_accuracy=float(hits(scores, 1).mean()),
+        video_top5=float(hits(scores, min(5, len(dataset.classes))).mean()),
+        failures=failures,
+    )
+
+
+def _identity(sample: Sample) -> str:
+    """A video, or a stretch of one, under one name."""
+    if sample.start_seconds is None and sample.end_seconds is None:
+        return sample.path
+    end = "" if sample.end_seconds is None else f"{sample.end_seconds:g}"
+    return f"{sample.path}#t={sample.start_seconds or 0:g},{end}"
+
+
+def spread(dataset: VideoDataset, count: int) -> VideoDataset:
+    """So many videos, evenly spread over a dataset; all of them for 0 or where there are fewer."""
+    total = len(dataset)
+    if not count or count >= total:
+        return dataset
+    rows = [index * total // count for index in range(count)]
+    return replace(dataset, samples=tuple(dataset.samples[row] for row in rows))

@@ -1,0 +1,247 @@
+"""From a finished run, or from weights, to an evaluation and its files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidfeat.datasets import Part, VideoDataset, open_dataset
+from vidfeat.errors import UsageError, WeightsError
+from vidfeat.evaluation.scores import Scores, write_scores
+from vidfeat.system.files import atomic_write, write_json
+from vidfeat.training.config import DataConfig, ModelConfig, Recipe, change
+from vidfeat.training.distributed import World, cores_per_process, join
+from vidfeat.training.evaluation import NetworkEvaluation, Told, evaluate_network
+from vidfeat.training.feed import Feed, workers_of
+from vidfeat.training.setup import RECIPE_FILE, on_main
+from vidfeat.training.toml import read_recipe
+from vidfeat.weights.load import LoadedWeights, load_weights
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to evaluate, and how its clips are made."""
+
+    name: str
+    loaded: LoadedWeights
+    recipe: Recipe
+
+
+def open_subject(source: str, model: str | None = None) -> Subject:
+    """Open a run's folder, a weights file, or published weights by name.
+
+    Args:
+        source: a run, a file, or the name of published weights.
+        model: the network, where the source does not say it.
+
+    Raises:
+        UsageError: a run that is not finished, or a source that needs ``model``.
+        WeightsError: weights that cannot be read or do not fit.
+    """
+    path = Path(source)
+    if (path / RECIPE_FILE).is_file():
+        if not (path / "model.safetensors").is_file():
+            raise UsageError(
+                f"{path} is not finished: go on with vidfeat train --resume, or evaluate one of "
+                f"its check-points, {path}/checkpoints/step-*/model.safetensors, with --model"
+            )
+        recipe = read_recipe(path / RECIPE_FILE)
+        return Subject(source, load_weights(source, recipe.model.name), recipe)
+    if model is None:
+        raise UsageError(f"{source} is not a training run: give --model with weights")
+    loaded = load_weights(source, model)
+    return Subject(source, loaded, _recipe_of(loaded))
+
+
+def _recipe_of(loaded: LoadedWeights) -> Recipe:
+    """A recipe with the clips and the preprocessing that weights were made for."""
+    plan, preprocess = loaded.plan, loaded.preprocess
+    if plan is None or preprocess is None:
+        raise WeightsError(
+            f"{loaded.name} does not say how its clips are made: evaluate a training run, or "
+            f"published weights"
+        )
+    if preprocess.crop[0] != preprocess.crop[1]:
+        raise WeightsError(f"{loaded.name} wants a crop that is no square: {preprocess.crop}")
+    resize = preprocess.resize
+    data = DataConfig(
+        modality="flow" if loaded.in_channels == 2 else "rgb",
+        frames=plan.frames,
+        stride=plan.stride,
+        fps="" if plan.fps is None else str(plan.fps),
+        scale=(resize,) if isinstance(resize, int) else resize,
+        crop=preprocess.crop[0],
+        mean=preprocess.mean,
+        std=preprocess.std,
+    )
+    return Recipe(name="evaluation", data=data, model=ModelConfig(name=loaded.model))
+
+
+def with_classes(dataset: VideoDataset, names: tuple[str, ...] | None, count: int) -> VideoDataset:
+    """The dataset with its labels numbered as the network numbers its classes.
+
+    Names are compared without regard to case and with underscores as spaces. A dataset with fewer
+    classes is fine, as long as the network knows each of them.
+
+    Raises:
+        UsageError: the network lacks a class of the dataset.
+    """
+    if names is None or tuple(names) == dataset.classes:
+        if len(dataset.classes) != count:
+            raise UsageError(
+                f"the network has {count} classes without names, {dataset.name} has "
+                f"{len(dataset.classes)}: they cannot be matched"
+            )
+        return dataset
+    index = {_plain(name): number for number, name in enumerate(names)}
+    lacking = [name for name in dataset.classes if _plain(name) not in index]
+    if lacking:
+        raise UsageError(
+            f"the network knows no {lacking[0]!r} ({len(lacking)} of the "
+            f"{len(dataset.classes)} classes of {dataset.name} are unknown to it): evaluate on "
+            f"the data that it was trained for"
+        )
+    number = [index[_plain(name)] for name in dataset.classes]
+    samples = tuple(
+        replace(sample, labels=tuple(number[label] for label in sample.labels))
+        for sample in dataset.samples
+    )
+    return replace(dataset, classes=tuple(names), samples=samples)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def evaluate_subject(
+    subject: Subject,
+    data: Path,
+    *,
+    lists: Path | None = None,
+    dataset: str | None = None,
+    part: Part | None = None,
+    settings: tuple[str, ...] = (),
+    device: str = "auto",
+    told: Told | None = None,
+    before: Callable[[VideoDataset], None] | None = None,
+) -> tuple[NetworkEvaluation, World]:
+    """Evaluate on a dataset, alone or among the processes that torchrun started.
+
+    Args:
+        subject: see :func:`open_subject`.
+        data: the dataset's folder.
+        lists: the folder of its lists, where it is another one.
+        dataset: its name; None: that of the recipe.
+        part: ``val``, ``test`` or ``train``; None: the one that accuracy is reported on.
+        settings: changes of the recipe, as ``evaluate.clips=10``.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        told: called with (videos done, of how many).
+        before: told of the dataset before the first video.
+
+    Raises:
+        UsageError: settings that do not exist, or classes that do not match.
+        DataError: the data is not laid out as the dataset is, or no video could be read.
+    """
+    import torch
+
+    recipe = change(subject.recipe, settings)
+    if dataset is not None:
+        recipe = change(recipe, [f"data.dataset={dataset}"])
+    if recipe.data.modality == "flow":
+        from vidfeat.video.flow import require_opencv
+
+        require_opencv()
+    with join(device) as world:
+
+        def opened() -> VideoDataset:
+            config = recipe.data
+            whole = open_dataset(
+                config.dataset, data, lists=lists, split=config.split, holdout=config.holdout
+            )
+            chosen = whole.part(part or whole.evaluation_part)
+            return with_classes(chosen, subject.loaded.class_names, subject.loaded.num_classes)
+
+        videos = on_main(world, opened)
+        if before is not None and world.is_main:
+            before(videos)
+        torch.set_num_threads(recipe.run.threads or cores_per_process(world.local_size))
+        network = subject.loaded.build().to(world.device)
+        with Feed(recipe, workers_of(recipe, world.local_size)) as feed:
+            source = {"weights": subject.name, "recipe": recipe.name}
+            result = evaluate_network(
+                network, videos, recipe, feed, world, told=told, source=source
+            )
+        return result, world
+
+
+def summary_of(scores: Scores) -> dict[str, Any]:
+    """video@1 and video@5 of scores, such as those of two fused networks."""
+    from vidfeat.training.evaluation import hits
+
+    top = min(5, len(scores.classes))
+    return {
+        "videos": len(scores),
+        "video@1": float(hits(scores, 1).mean()),
+        "video@5": float(hits(scores, top).mean()),
+    }
+
+
+def write_report(folder: Path, scores: Scores, summary: dict[str, Any]) -> list[Path]:
+    """Write ``summary.json``, ``classes.csv``, ``confusion.csv``, ``confusion.png``, ``scores.h5``.
+
+    Videos without a known label count in none of the tables.
+    """
+    from vidfeat.evaluation.metrics import confusion_matrix
+    from vidfeat.evaluation.plots import confusion, figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    count = len(scores.classes)
+    predicted = scores.scores.argmax(axis=1).astype(np.int64)
+    # with several labels, the one that was said counts as the true one if it is among them
+    truth = np.array(
+        [
+            said if said in accepted else true
+            for said, accepted, true in zip(
+                predicted.tolist(), scores.accepted(), scores.labels.tolist(), strict=True
+            )
+        ],
+        np.int64,
+    )
+    matrix = confusion_matrix(truth, predicted, count)
+    write_json(folder / "summary.json", summary)
+    totals = matrix.sum(axis=1)
+    with _table(folder / "classes.csv", ["class", "videos", "right", "accuracy"]) as writer:
+        for index, name in enumerate(scores.classes):
+            total, right = int(totals[index]), int(matrix[index, index])
+            writer.writerow([name, total, right, f"{right / total:.4f}" if total else ""])
+    with _table(folder / "confusion.csv", ["true \\ said", *scores.classes]) as writer:
+        for name, row in zip(scores.classes, matrix.tolist(), strict=True):
+            writer.writerow([name, *row])
+    side = float(np.clip(2.5 + count * 0.25, 4.5, 14))
+    with (
+        figure(side, side) as (made, axes),
+        atomic_write(folder / "confusion.png") as temporary,
+    ):
+        confusion(axes[0], matrix, scores.classes)
+        made.savefig(temporary, format="png", dpi=120)
+    write_scores(folder / "scores.h5", scores)
+    names = ("summary.json", "classes.csv", "confusion.csv", "confusion.png", "scores.h5")
+    return [folder / name for name in names]
+
+
+@contextmanager
+def _table(path: Path, header: list[str]) -> Iterator[Any]:
+    """A CSV writer whose file is whole or absent."""
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        yield writer

@@ -1,0 +1,172 @@
+"""Clips for training and evaluation, from the decode processes of the extraction engine.
+
+Requests are answered in their order, so that a run does not depend on the number of processes. A
+background thread keeps some batches ready while the network works on another.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.datasets.synthetic_motion import SceneRequest
+from vidfeat.errors import VideoError
+from vidfeat.training.config import Recipe
+from vidfeat.training.distributed import cores_per_process
+from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.decode.inline import decode_inline
+from vidfeat.video.decode.pool import DecodePool
+from vidfeat.video.decode.tasks import ClipReady, ClipSource, Finished, Reading, Started, VideoTask
+from vidfeat.video.preprocess import Preprocess
+
+T = TypeVar("T")
+
+MAX_WORKERS = 16
+
+
+@dataclass(frozen=True)
+class FlowSource(ClipSource):
+    """Packed flow fields in place of frames: four bytes a pixel."""
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """(T, H, W, 4)."""
+        return (self.plan.frames, *self.preprocess.crop, 4)
+
+
+@dataclass(frozen=True)
+class Read:
+    """The answer to one request: its clips, or why there are none."""
+
+    clips: NDArray[np.uint8] | None
+    """(n, T, H, W, C), packed where it is flow."""
+    error: VideoError | None = None
+
+
+class Feed:
+    """Decodes requests, in order; use as a context manager.
+
+    Args:
+        recipe: says the shape of a clip.
+        workers: decode processes; 0 decodes in this one.
+        timeout_seconds: after which a silent process is given up.
+    """
+
+    def __init__(self, recipe: Recipe, workers: int, *, timeout_seconds: float = 120.0) -> None:
+        data = recipe.data
+        kind = FlowSource if data.modality == "flow" else ClipSource
+        self.source = kind(
+            ClipPlan(data.frames), Preprocess((data.crop, data.crop), (data.crop, data.crop))
+        )
+        self._workers = workers
+        self._timeout = timeout_seconds
+        self._pool: DecodePool | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Feed:
+        if self._workers > 0:
+            pool = DecodePool(self.source, self._workers, timeout_seconds=self._timeout)
+            self._pool = self._stack.enter_context(pool)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+        self._pool = None
+
+    def read(self, requests: Iterable[tuple[str, Reading | SceneRequest]]) -> Iterator[Read]:
+        """Answer requests (file, what to read of it), in their order."""
+        tasks = (_task(path, wanted) for path, wanted in requests)
+        events = self._pool.run(tasks) if self._pool else decode_inline(self.source, tasks)
+        clips: list[NDArray[np.uint8]] = []
+        for _, event in events:
+            if isinstance(event, Started):
+                clips = []
+            elif isinstance(event, ClipReady):
+                clips.append(event.frames_THWC.copy())
+                event.release()
+            elif isinstance(event, Finished):
+                if event.error is not None or not clips:
+                    error = event.error or VideoError("no clip came of it", kind="no_frames")
+                    yield Read(None, error)
+                else:
+                    yield Read(np.stack(clips))
+                clips = []
+
+
+def _task(path: str, wanted: Reading | SceneRequest) -> VideoTask:
+    if isinstance(wanted, SceneRequest):
+        return VideoTask(path, making=wanted)
+    return VideoTask(path, reading=wanted)
+
+
+def default_workers(cores: int) -> int:
+    """Decode processes of one training process with so many cores: all but one, at least one."""
+    return max(1, min(MAX_WORKERS, cores - 1))
+
+
+def workers_of(recipe: Recipe, local_size: int = 1) -> int:
+    """Decode processes of each training process of a machine that runs ``local_size`` of them."""
+    if recipe.run.workers >= 0:
+        return recipe.run.workers
+    return default_workers(cores_per_process(local_size))
+
+
+class Ahead(Generic[T]):
+    """Runs an iterator in a thread and holds some of its items ready.
+
+    Args:
+        items: what to iterate over; its errors come out where the items do.
+        depth: how many items may wait.
+    """
+
+    def __init__(self, items: Iterable[T], depth: int = 2) -> None:
+        self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+        self._stopped = threading.Event()
+        self.waited_seconds = 0.0
+        """Time that the consumer had to wait, since it was last reset."""
+        self._thread = threading.Thread(target=self._run, args=(items,), daemon=True)
+        self._thread.start()
+
+    def _run(self, items: Iterable[T]) -> None:
+        try:
+            for item in items:
+                if not self._put("item", item):
+                    break
+            self._put("end", None)
+        except BaseException as error:
+            self._put("error", error)
+
+    def _put(self, kind: str, value: Any) -> bool:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put((kind, value), timeout=0.2)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            began = time.perf_counter()
+            kind, value = self._queue.get()
+            self.waited_seconds += time.perf_counter() - began
+            if kind == "error":
+                raise value
+            if kind == "end":
+                return
+            yield value
+
+    def __enter__(self) -> Ahead[T]:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stopped.set()
+        self._thread.join(timeout=60)

@@ -1,0 +1,263 @@
+"""The network of a recipe: built, started from weights, frozen, with learning rates by part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from vidfeat.errors import StateDictError, UsageError
+from vidfeat.models import build_model
+from vidfeat.models.motion_energy import motion_energy_stem
+from vidfeat.training.config import Recipe, TrainConfig
+from vidfeat.training.order import Stream, generator
+from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.flow import FLOW_MEAN, FLOW_STD
+from vidfeat.video.preprocess import KINETICS_MEAN, KINETICS_STD, Preprocess
+from vidfeat.weights.load import LoadedWeights, save_weights
+
+_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def build_network(recipe: Recipe, num_classes: int) -> nn.Module:
+    """The recipe's network with random weights that depend on its seed alone.
+
+    Raises:
+        UsageError: an unknown name, or options that the network does not have.
+    """
+    seed = int(generator(recipe.train.seed, Stream.WEIGHTS).integers(2**62))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_model(
+            recipe.model.name,
+            num_classes,
+            clip_frames=recipe.data.frames,
+            in_channels=recipe.in_channels,
+            midplanes=None if recipe.model.midplanes == "default" else recipe.model.midplanes,
+            bn_eps=recipe.model.bn_eps or None,
+        )
+    if recipe.model.motion_stem:
+        try:
+            motion_energy_stem(network)
+        except ValueError as error:
+            raise UsageError(
+                f"model.motion_stem with {recipe.model.name}: {error}; leave it out with "
+                "model.motion_stem=false"
+            ) from None
+    return network
+
+
+def started_from(recipe: Recipe, loaded: LoadedWeights) -> Recipe:
+    """The recipe with what its initial weights decide: midplanes and batch norm's epsilon."""
+    model = recipe.model
+    if model.midplanes == "default" and loaded.midplanes is not None:
+        model = replace(model, midplanes=loaded.midplanes)
+    if model.bn_eps == 0 and loaded.bn_eps is not None:
+        model = replace(model, bn_eps=loaded.bn_eps)
+    return replace(recipe, model=model)
+
+
+def load_init(network: nn.Module, loaded: LoadedWeights) -> list[str]:
+    """Load weights to start from; a last layer for other classes keeps its random weights.
+
+    Returns:
+        Names of the tensors that were left at random.
+
+    Raises:
+        StateDictError: the tensors before the last layer do not fit.
+    """
+    state, own = loaded.state_dict, network.state_dict()
+    last = _last_layer(network)
+    left = [
+        name
+        for name, value in own.items()
+        if name.rpartition(".")[0] == last
+        and (name not in state or state[name].shape != value.shape)
+    ]
+    for name, value in own.items():
+        if name not in left and (name not in state or state[name].shape != value.shape):
+            found = tuple(state[name].shape) if name in state else "nothing"
+            raise StateDictError(
+                f"{loaded.name} does not fit the network: {name} is {tuple(value.shape)} here and "
+                f"{found} there; check model.name, model.midplanes, data.frames, data.modality"
+            )
+    network.load_state_dict({name: state[name] for name in own if name not in left}, strict=False)
+    return left
+
+
+def _last_layer(network: nn.Module) -> str:
+    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    return linear[-1] if linear else ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that share a learning rate."""
+
+    factor: float
+    names: tuple[str, ...]
+
+
+def parameter_groups(network: nn.Module, layer_lr: Mapping[str, float]) -> list[Group]:
+    """Trained parameters by their factor of the learning rate, in a fixed order.
+
+    The longest prefix that ``layer_lr`` names counts: ``layer4`` and ``layer4.1`` may both be
+    there. A factor of 0 leaves weights as they are.
+
+    Raises:
+        UsageError: a name that is no part of the network, or nothing is left to train.
+    """
+    _check_parts(network, layer_lr)
+    groups: dict[float, list[str]] = {}
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        prefixes = [part for part in layer_lr if name.startswith(f"{part}.")]
+        factor = layer_lr[max(prefixes, key=len)] if prefixes else 1.0
+        groups.setdefault(factor, []).append(name)
+    groups.pop(0.0, None)
+    if not groups:
+        raise UsageError("nothing is left to train: model.freeze and train.layer_lr stop all parts")
+    return [Group(factor, tuple(names)) for factor, names in groups.items()]
+
+
+def make_optimizer(train: TrainConfig, groups: Sequence[Sequence[nn.Parameter]]) -> Optimizer:
+    """The recipe's optimiser over groups of parameters, whose learning rates the loop sets."""
+    options = [{"params": list(group)} for group in groups]
+    if train.optimizer == "adamw":
+        return torch.optim.AdamW(options, lr=train.lr, weight_decay=train.weight_decay)
+    return torch.optim.SGD(
+        options,
+        lr=train.lr,
+        momentum=train.momentum,
+        nesterov=train.nesterov,
+        weight_decay=train.weight_decay,
+    )
+
+
+def _check_parts(network: nn.Module, layer_lr: Mapping[str, float]) -> None:
+    parts = {name for name, _ in network.named_modules() if name}
+    for name in layer_lr:
+        if name not in parts:
+            top = ", ".join(name for name, _ in network.named_children())
+            raise UsageError(f"train.layer_lr.{name}: no such part; the network has {top}")
+
+
+def freeze(network: nn.Module, recipe: Recipe) -> None:
+    """Stop the gradients of what the recipe freezes.
+
+    Raises:
+        UsageError: a name that is no part of the network.
+    """
+    children = dict(network.named_children())
+    _check_parts(network, recipe.train.layer_lr)
+    for name in recipe.model.freeze:
+        if name not in children:
+            known = ", ".join(children)
+            raise UsageError(f"model.freeze: no part {name!r}; the network has {known}")
+        children[name].requires_grad_(requires_grad=False)
+    for name, factor in recipe.train.layer_lr.items():
+        if factor == 0:
+            network.get_submodule(name).requires_grad_(requires_grad=False)
+    if recipe.model.freeze_batch_norm:
+        for module in network.modules():
+            if isinstance(module, _BATCH_NORM):
+                module.requires_grad_(requires_grad=False)
+
+
+def training_mode(network: nn.Module, recipe: Recipe) -> None:
+    """Training mode, but for batch norms that are frozen: those keep their running statistics."""
+    network.train()
+    frozen = {name for name, factor in recipe.train.layer_lr.items() if factor == 0}
+    frozen |= set(recipe.model.freeze)
+    for name, module in network.named_modules():
+        if isinstance(module, _BATCH_NORM) and (
+            recipe.model.freeze_batch_norm or any(name.startswith(f"{part}.") for part in frozen)
+        ):
+            module.eval()
+
+
+def preprocess_of(recipe: Recipe) -> Preprocess:
+    """Scaling, crop and normalisation that the trained network wants."""
+    scale = recipe.data.scale
+    flow = recipe.data.modality == "flow"
+    return Preprocess(
+        resize=(scale[0], scale[1]) if len(scale) == 2 else scale[0],
+        crop=(recipe.data.crop, recipe.data.crop),
+        mean=recipe.data.mean or (FLOW_MEAN if flow else KINETICS_MEAN),
+        std=recipe.data.std or (FLOW_STD if flow else KINETICS_STD),
+    )
+
+
+def normalize(clips: Tensor, recipe: Recipe) -> Tensor:
+    """Clips (N, T, H, W, C), uint8 RGB or float flow, to the network's input (N, C, T, H, W)."""
+    preprocess = preprocess_of(recipe)
+    if recipe.data.modality == "rgb":
+        return preprocess.normalize(clips)
+    mean = torch.tensor(preprocess.mean, device=clips.device)
+    std = torch.tensor(preprocess.std, device=clips.device)
+    return clips.to(torch.float32).sub(mean).div(std).permute(0, 4, 1, 2, 3)
+
+
+class Average:
+    """Exponentially averaged weights; batch norm's statistics are taken as they are."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        self._weights = {name for name, _ in network.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Take in the weights of a step."""
+        for name, value in network.state_dict().items():
+            if name in self._weights:
+                self.state[name].lerp_(value, 1 - self.decay)
+            else:
+                self.state[name].copy_(value)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a check-point's."""
+        for name, value in state.items():
+            self.state[name].copy_(value)
+
+    @contextmanager
+    def in_place(self, network: nn.Module) -> Iterator[None]:
+        """Put the averaged weights into the network for a while."""
+        own = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        network.load_state_dict(self.state)
+        try:
+            yield
+        finally:
+            network.load_state_dict(own)
+
+
+def save_network(
+    path: Path,
+    network_state: Mapping[str, Tensor],
+    recipe: Recipe,
+    classes: tuple[str, ...],
+    training: Mapping[str, Any],
+) -> None:
+    """Write the trained tensors with all that is needed to use them."""
+    data = recipe.data
+    save_weights(
+        path,
+        # safetensors takes no other memory format than the plain one
+        {name: value.contiguous() for name, value in network_state.items()},
+        model=recipe.model.name,
+        class_names=classes,
+        bn_eps=recipe.model.bn_eps or None,
+        preprocess=preprocess_of(recipe),
+        plan=ClipPlan(data.frames, data.stride, Fraction(data.fps) if data.fps else None),
+        source=f"trained by vidfeat with the recipe {recipe.name}",
+        modality=data.modality,
+        training=dict(training),
+    )

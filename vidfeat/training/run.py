@@ -1,0 +1,239 @@
+"""``train``: a recipe, a folder of data and a folder to write to; everything else follows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidfeat.datasets import VideoDataset, synthetic_motion
+from vidfeat.errors import UsageError
+from vidfeat.training import setup
+from vidfeat.training.checkpoint import read_checkpoint
+from vidfeat.training.config import Recipe
+from vidfeat.training.distributed import World, join
+from vidfeat.training.log import Listener, RunLog, trim_log
+from vidfeat.training.loop import Trainer
+from vidfeat.training.network import build_network, load_init, save_network, started_from
+from vidfeat.training.setup import RunData
+from vidfeat.training.toml import read_recipe
+from vidfeat.weights.load import load_weights
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended."""
+
+    folder: Path
+    step: int
+    total_steps: int
+    complete: bool
+    """All steps are done and ``model.safetensors`` is written."""
+    best: dict[str, Any]
+    """Step and video@1 of the best evaluation; empty if there was none."""
+    is_main: bool = True
+    """Whether this is the process that writes the files."""
+
+
+def train(
+    recipe: Recipe,
+    data: str | Path | None,
+    out: str | Path,
+    *,
+    lists: str | Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    listener: Listener | None = None,
+    find_broken: Callable[[VideoDataset], list[str]] | None = None,
+    until: int | None = None,
+) -> RunResult:
+    """Train a network, or go on with a run.
+
+    Started by torchrun, all its processes call this alike.
+
+    Args:
+        recipe: what to train and how.
+        data: the dataset's folder; None for a dataset that is rendered.
+        out: the folder of the run.
+        lists: the folder of the dataset's lists, where it is another one.
+        resume: go on from the newest check-point of ``out``, if there is one.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        listener: called in the main process with each line of the log.
+        find_broken: looks through the videos for those that cannot be read; None looks at none.
+        until: stop after so many steps (with a check-point), as if the run had been interrupted.
+
+    Raises:
+        UsageError: settings that do not go together, or a run in ``out`` that cannot go on.
+        DataError: the data is not laid out as the recipe's dataset is.
+        TrainingError: the loss is no longer a number.
+    """
+    folder = Path(out)
+    with join(device) as world:
+        resume = resume or world.restarts > 0
+        _check(recipe, data, folder)
+
+        def open_data() -> RunData:
+            root, where = Path(data or ""), None if lists is None else Path(lists)
+            return setup.open_data(recipe, root, where, folder, find_broken)
+
+        opened = setup.on_main(world, open_data)
+        return _train(recipe, opened, folder, world, listener, resume=resume, until=until)
+
+
+def _check(recipe: Recipe, data: str | Path | None, folder: Path) -> None:
+    """Refuse what can be refused before the data is looked at."""
+    if data is None and recipe.data.dataset != synthetic_motion.NAME:
+        raise UsageError(f"the recipe {recipe.name} needs videos: name their folder with --data")
+    if recipe.model.needs_init and not recipe.model.init and not (folder / "recipe.toml").is_file():
+        raise UsageError(
+            f"the recipe {recipe.name} starts from trained weights: give --init NAME, FILE or RUN"
+        )
+    if recipe.data.modality == "flow":
+        from vidfeat.video.flow import require_opencv
+
+        require_opencv()
+
+
+def _train(
+    recipe: Recipe,
+    data: RunData,
+    folder: Path,
+    world: World,
+    listener: Listener | None,
+    *,
+    resume: bool,
+    until: int | None,
+) -> RunResult:
+    fresh = not (folder / setup.RECIPE_FILE).is_file()
+    fresh = world.broadcast(fresh)
+    loaded = None
+    if fresh and recipe.model.init:
+        loaded = load_weights(recipe.model.init, recipe.model.name)
+        recipe = started_from(recipe, loaded)
+
+    def start() -> Recipe:
+        return setup.start_run(recipe, folder, data, world, resume=resume)
+
+    settled = setup.on_main(world, start)
+    point, passed_over = setup.on_main(world, lambda: setup.resume_point(folder))
+    torch.set_num_threads(settled.run.threads)
+    classes = data.train.classes
+    network = build_network(settled, len(classes))
+    left: list[str] = []
+    if point is None and settled.model.init:
+        loaded = loaded or load_weights(settled.model.init, settled.model.name)
+        left = load_init(network, loaded)
+    repeated = 0
+    if world.is_main:
+        saved_step = 0 if point is None else int(point.name.rpartition("-")[2])
+        repeated = trim_log(folder, saved_step)
+    log = RunLog(folder if world.is_main else None, listener, tensorboard=settled.run.tensorboard)
+    try:
+        trainer = Trainer(settled, network, data, folder, world, log)
+        if point is not None:
+            trainer.restore(read_checkpoint(point))
+            log.write(
+                "resume",
+                step=trainer.step,
+                repeated_steps=repeated,
+                passed_over=passed_over,
+                processes=world.size,
+            )
+        elif not fresh:
+            log.write("resume", step=0, repeated_steps=repeated, processes=world.size)
+        if trainer.step == 0:
+            log.write("start", step=0, **_facts(trainer, data, left))
+        complete = trainer.run(until)
+        if until is not None and not complete and trainer.saved_step != trainer.step:
+            trainer.save()
+        if complete:
+            _finish(trainer, classes)
+        log.write("end" if complete else "pause", step=trainer.step, best=trainer.best)
+    finally:
+        log.close()
+    return RunResult(
+        folder, trainer.step, trainer.total_steps, complete, trainer.best, world.is_main
+    )
+
+
+def _facts(trainer: Trainer, data: RunData, left: list[str]) -> dict[str, Any]:
+    parameters = sum(p.numel() for p in trainer.network.parameters())
+    return {
+        "recipe": trainer.recipe.name,
+        "data": data.train.summary(),
+        "train": len(data.train),
+        "evaluate": len(data.evaluate),
+        "classes": len(data.train.classes),
+        "model": trainer.recipe.model.name,
+        "parameters": parameters,
+        "left_at_random": left,
+        "batch": trainer.recipe.train.batch,
+        "processes": trainer.world.size,
+        "threads": trainer.recipe.run.threads,
+        "device": str(trainer.world.device),
+        "steps": trainer.total_steps,
+        "steps_per_epoch": trainer.order.steps_per_epoch,
+    }
+
+
+def _finish(trainer: Trainer, classes: tuple[str, ...]) -> None:
+    """Write the weights as one file; the averaged ones where weights are averaged."""
+    if not trainer.world.is_main:
+        return
+    average = trainer.average
+    state = trainer.network.state_dict() if average is None else average.state
+    target = trainer.folder / setup.WEIGHTS_FILE
+    _write(
+        target, state, trainer.recipe, classes, trainer.data.train.name, trainer.step, trainer.best
+    )
+
+
+def save_snapshot(run: str | Path, target: str | Path) -> int:
+    """Write the weights of a run that still goes on, as it will write its own in the end.
+
+    Args:
+        run: its folder; the newest check-point counts.
+        target: the safetensors file.
+
+    Returns:
+        The step of the check-point.
+
+    Raises:
+        UsageError: no run, or none with a check-point yet.
+    """
+    folder = Path(run)
+    point, _ = setup.resume_point(folder)
+    if point is None:
+        raise UsageError(f"{folder} has no check-point of a training run")
+    saved = read_checkpoint(point)
+    recipe = read_recipe(folder / setup.RECIPE_FILE)
+    facts = json.loads((folder / setup.DATA_FILE).read_text(encoding="utf-8"))
+    state = saved.model if saved.average is None else saved.average
+    best = dict(saved.facts.get("best", {}))
+    classes = tuple(facts["classes"])
+    _write(Path(target), state, recipe, classes, facts["dataset"], saved.step, best)
+    return saved.step
+
+
+def _write(
+    target: Path,
+    state: Mapping[str, Tensor],
+    recipe: Recipe,
+    classes: tuple[str, ...],
+    dataset: str,
+    step: int,
+    best: Mapping[str, Any],
+) -> None:
+    training = {
+        "recipe": recipe.name,
+        "dataset": dataset,
+        "steps": step,
+        "seed": recipe.train.seed,
+        "best": dict(best),
+    }
+    save_network(target, state, recipe, classes, training)

@@ -1,0 +1,211 @@
+"""From a recipe and a folder of data to a run that can start, or go on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vidfeat.datasets import VideoDataset, open_dataset, synthetic_motion
+from vidfeat.errors import UsageError, VidfeatError
+from vidfeat.system.files import canonical_json, write_json
+from vidfeat.training import checkpoint
+from vidfeat.training.config import Recipe, differences
+from vidfeat.training.distributed import World, cores_per_process
+from vidfeat.training.toml import read_recipe, write_recipe
+
+T = TypeVar("T")
+
+RECIPE_FILE = "recipe.toml"
+DATA_FILE = "data.json"
+CHECKPOINTS = "checkpoints"
+WEIGHTS_FILE = "model.safetensors"
+
+# what may be changed on the way: it moves no weight
+_FREE = ("run", "evaluate")
+# what is filled in at the start, and may be left at 0 when going on
+_RESOLVED = ("train.batch", "train.epoch_clips", "model.midplanes", "model.bn_eps")
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The videos of a run."""
+
+    train: VideoDataset
+    evaluate: VideoDataset
+    digest: str
+    """Of the training samples in their order: the order of the steps depends on it."""
+    left_out: tuple[str, ...] = ()
+    """Videos that were found broken before the first step."""
+
+
+def on_main(world: World, work: Callable[[], T]) -> T:
+    """Do something in the main process; its result, or its error, comes out in all of them."""
+    outcome: tuple[Any, type[VidfeatError] | None] = (None, None)
+    if world.is_main:
+        try:
+            outcome = (work(), None)
+        except VidfeatError as error:
+            if world.size == 1:
+                raise
+            outcome = (str(error), type(error))
+    value, kind = world.broadcast(outcome)
+    if kind is not None:
+        # errors with more than a message cannot be made of one
+        raise kind(value) if kind.__init__ is Exception.__init__ else VidfeatError(value)
+    result: T = value
+    return result
+
+
+def settle(recipe: Recipe, num_samples: int, world: World) -> Recipe:
+    """Fill in what the recipe leaves to the start: batch, clips of an epoch, threads.
+
+    Raises:
+        UsageError: a batch that the processes cannot share evenly.
+    """
+    train = recipe.train
+    batch = train.batch or train.micro_batch * world.size
+    threads = recipe.run.threads or _threads(recipe, world)
+    settled = replace(
+        recipe,
+        train=replace(train, batch=batch, epoch_clips=train.epoch_clips or num_samples),
+        run=replace(recipe.run, threads=threads),
+    )
+    check_share(settled, world)
+    return settled
+
+
+def _threads(recipe: Recipe, world: World) -> int:
+    """All cores but the one that decodes: torch's threads wait for the slowest of them."""
+    cores = cores_per_process(world.local_size)
+    return cores if recipe.run.workers == 0 else max(1, cores - 1)
+
+
+def check_share(recipe: Recipe, world: World) -> None:
+    """Check that the processes can share the batch.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    batch = recipe.train.batch
+    if batch % world.size:
+        raise UsageError(
+            f"train.batch {batch} cannot be shared evenly by {world.size} processes: "
+            f"--set train.batch={batch // world.size * world.size or world.size}"
+        )
+    if recipe.augment.mixup and (batch // world.size % 2 or recipe.train.micro_batch % 2):
+        raise UsageError(
+            "augment.mixup mixes clips in pairs: give each process an even share of train.batch, "
+            "and an even train.micro_batch"
+        )
+
+
+def start_run(recipe: Recipe, folder: Path, data: RunData, world: World, *, resume: bool) -> Recipe:
+    """Make the folder of a run, or check that the one that is there can go on.
+
+    Returns:
+        The recipe as it is run: settled, and on a resume the stored one with the sections ``run``
+        and ``evaluate`` of the given one.
+
+    Raises:
+        UsageError: the folder has a run and ``resume`` is off; or the run there has another
+            recipe or other data.
+    """
+    stored_file = folder / RECIPE_FILE
+    if stored_file.is_file() and not resume:
+        raise UsageError(
+            f"{folder} has a training run already: --resume goes on with it; otherwise choose "
+            f"another --out"
+        )
+    if not stored_file.is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UsageError(f"{folder} has files but no training run: choose an empty --out")
+        settled = settle(recipe, len(data.train), world)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / DATA_FILE, _describe(data))
+        write_recipe(stored_file, settled)  # last: with it, the run is there
+        return settled
+    stored = read_recipe(stored_file)
+    changed = [
+        key
+        for key in differences(recipe, stored, but=_FREE)
+        if not (key in _RESOLVED and _left_open(recipe, key))
+    ]
+    if changed:
+        raise UsageError(
+            f"{folder} was started with other settings of {', '.join(changed)}: leave them as in "
+            f"its {RECIPE_FILE}, or start another run with --init {folder}"
+        )
+    known = json.loads((folder / DATA_FILE).read_text(encoding="utf-8"))
+    if known["digest"] != data.digest:
+        raise UsageError(
+            f"the data has changed since {folder} was started: {known['train']:,} training videos "
+            f"then, {len(data.train):,} now, or other ones; bring them back, or start another run "
+            f"with --init {folder}"
+        )
+    threads = recipe.run.threads or stored.run.threads
+    going_on = replace(stored, run=replace(recipe.run, threads=threads), evaluate=recipe.evaluate)
+    check_share(going_on, world)
+    return going_on
+
+
+def _left_open(recipe: Recipe, key: str) -> bool:
+    section, _, name = key.partition(".")
+    return getattr(getattr(recipe, section), name) in (0, "default")
+
+
+def open_data(
+    recipe: Recipe,
+    root: Path,
+    lists: Path | None,
+    folder: Path,
+    find_broken: Callable[[VideoDataset], list[str]] | None = None,
+) -> RunData:
+    """Read the recipe's dataset; videos found broken when the run was started are left out.
+
+    Args:
+        recipe: says which dataset and which split.
+        root: its folder.
+        lists: the folder of its lists, where that is another one.
+        folder: of the run; if it has been started, what it left out stays left out.
+        find_broken: looks through a dataset for videos that cannot be read; None looks at none.
+
+    Raises:
+        DataError: the data is not laid out as the dataset is, or a part is empty.
+    """
+    dataset = open_dataset(
+        recipe.data.dataset, root, lists=lists, split=recipe.data.split, holdout=recipe.data.holdout
+    )
+    file = folder / DATA_FILE
+    if file.is_file():
+        broken = json.loads(file.read_text(encoding="utf-8"))["left_out"]
+    else:
+        rendered = recipe.data.dataset == synthetic_motion.NAME
+        broken = find_broken(dataset) if find_broken is not None and not rendered else []
+    note = (f"{len(broken):,} cannot be read and are left out",) if broken else ()
+    whole = replace(dataset.without(broken), notes=(*dataset.notes, *note))
+    train = whole.part("train")
+    identity = [[s.path, s.labels, s.start_seconds, s.end_seconds] for s in train.samples]
+    text = canonical_json({"classes": train.classes, "samples": identity, "left_out": broken})
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return RunData(train, whole.part(whole.evaluation_part), digest, tuple(broken))
+
+
+def _describe(data: RunData) -> dict[str, Any]:
+    return {
+        "dataset": data.train.name,
+        "classes": list(data.train.classes),
+        "train": len(data.train),
+        "evaluate": len(data.evaluate),
+        "missing": len(data.train.missing),
+        "left_out": list(data.left_out),
+        "digest": data.digest,
+    }
+
+
+def resume_point(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest whole check-point of a run, and why newer ones were passed over."""
+    return checkpoint.newest(folder / CHECKPOINTS)

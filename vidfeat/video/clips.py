@@ -1,0 +1,121 @@
+"""A video and a plan to clips, streaming: the memory of a clip, however long the video is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import VideoError
+from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, plan_clips
+from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+from vidfeat.video.reader import Known, Limits, Recounted, VideoReader, open_video
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The frames of one clip, resized and cropped, with the seconds that they cover."""
+
+    index: int
+    """Its place among the clips of its video."""
+    frames_THWC: NDArray[np.uint8]
+    start_seconds: float
+    end_seconds: float
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.frames_THWC.shape))
+        return f"Clip({self.index}, {shape}, {self.start_seconds:.3f}..{self.end_seconds:.3f} s)"
+
+
+def plan_video(
+    video: VideoReader, plan: ClipPlan, stretches: Sequence[Stretch] = ()
+) -> list[PlannedClip]:
+    """Lay a plan over an open video.
+
+    Raises:
+        VideoError: kind ``too_short``, with the file named.
+    """
+    try:
+        return plan_clips(video.timeline, plan, stretches)
+    except VideoError as error:
+        error.path = video.path
+        raise
+
+
+def stream_clips(
+    video: VideoReader,
+    clips: Sequence[PlannedClip],
+    preprocessor: FramePreprocessor,
+    out: Callable[[int], NDArray[np.uint8]] | None = None,
+    first: int = 0,
+) -> Iterator[Clip]:
+    """Decode planned clips in the order planned (ascending by first frame).
+
+    A frame is decoded and resized once, however many clips share it, and dropped when no later
+    clip needs it.
+
+    Args:
+        video: the open video that the clips were planned for.
+        clips: a contiguous part of its plan.
+        preprocessor: resizes and crops.
+        out: given a clip's index, the (T, H, W, 3) array to write its frames into; None makes one.
+        first: the index of ``clips[0]`` in the whole plan.
+
+    Raises:
+        Recounted: see :meth:`VideoReader.frames`; plan anew.
+    """
+    decoded = video.frames({position for clip in clips for position in clip.positions})
+    ready: dict[int, NDArray[np.uint8]] = {}
+    # The first frame still needed after each clip, so that earlier ones can be dropped.
+    needed_later = [0] * len(clips)
+    lowest = 1 << 62
+    for place in range(len(clips) - 1, -1, -1):
+        needed_later[place] = lowest
+        lowest = min(lowest, min(clips[place].positions))
+    crop = preprocessor.preprocess.crop
+    for place, clip in enumerate(clips):
+        while not all(position in ready for position in clip.positions):
+            position, frame = next(decoded)
+            ready[position] = preprocessor.frame(frame)
+        shape = (len(clip.positions), *crop, 3)
+        frames = np.empty(shape, np.uint8) if out is None else out(first + place)
+        for slot, position in enumerate(clip.positions):
+            frames[slot] = ready[position]
+        yield Clip(first + place, frames, clip.start_seconds, clip.end_seconds)
+        for position in [p for p in ready if p < needed_later[place]]:
+            del ready[position]
+
+
+@dataclass
+class ClipStream:
+    """Clips of one video, planned anew by itself where the video turns out otherwise.
+
+    Iterating may begin again from clip 0 once: ``restarts`` then goes up by one, and what came
+    before is void.
+    """
+
+    path: str | os.PathLike[str]
+    plan: ClipPlan
+    preprocess: Preprocess
+    stretches: Sequence[Stretch] = ()
+    limits: Limits | None = None
+    restarts: int = 0
+    known: Known | None = None
+    planned: Sequence[PlannedClip] = ()
+
+    def __iter__(self) -> Iterator[Clip]:
+        preprocessor = FramePreprocessor(self.preprocess)
+        with open_video(self.path, self.limits, self.known) as video:
+            while True:
+                self.planned = plan_video(video, self.plan, self.stretches)
+                self.known = video.known
+                try:
+                    yield from stream_clips(video, self.planned, preprocessor)
+                except Recounted:
+                    self.restarts += 1
+                    continue
+                self.known = video.known
+                return

@@ -1,0 +1,412 @@
+"""The parent: a pool of decode processes that answers in the order of the tasks.
+
+Work is handed out in order and answered in order, whichever process was quicker: the batches of a
+run, and so its numbers, depend on the list of videos alone. Each process writes into slots of its
+own in shared memory; the slots of all of them are the memory that decoding ahead may take. The
+process that works on the head of the order always gets its slots back, so nothing can stall.
+
+A long video comes back from its first process as a plan cut into pieces, which go to the front of
+the queue. A process that dies or falls silent costs the video it was at, and is replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import VideoError
+from vidfeat.video.decode.tasks import (
+    ClipReady,
+    ClipSource,
+    Event,
+    Finished,
+    Piece,
+    Started,
+    VideoTask,
+    cut_at_keys,
+    with_path,
+)
+
+DEFAULT_TIMEOUT_SECONDS = 120.0
+BUFFER_BYTES_PER_PROCESS = 32 << 20  # some 50 clips of 16 x 112 x 112
+_ADDRESS_LIMIT = 8 << 30  # of one decode process; generous: frames of 8192 x 8192 fit
+_PIECE_CLIPS = 64  # of a long video: some seconds of decoding, and at most half the slots
+_START_SECONDS = 120.0  # a process that has said nothing since its start, on a machine under load
+
+
+@dataclass
+class PoolStats:
+    """What a run reports about decoding."""
+
+    processes_lost: int = 0
+    waited_seconds: float = 0.0
+    """The consumer had nothing to do but wait for clips."""
+
+
+@dataclass
+class _Unit:
+    """A piece of work for one process, with its answers until their turn comes."""
+
+    task: VideoTask
+    piece: Piece | None = None
+    count: bool = False
+    worker: _Child | None = None
+    answers: deque[tuple[Any, ...]] = field(default_factory=deque)
+    over: bool = False
+    last_of_video: bool = True
+
+
+class _Held:
+    """A decoded clip that waits for its turn: in a slot, or moved out of it."""
+
+    def __init__(self, child: _Child, index: int, slot: int, start: float, end: float) -> None:
+        self._child: _Child | None = child
+        self._slot = slot
+        self.index = index
+        self.seconds = (start, end)
+        self.frames_THWC: NDArray[np.uint8] = child.slots[slot]
+
+    def release(self) -> None:
+        """Give the slot back, once."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.release(self._slot)
+
+    def move_out(self) -> None:
+        """Copy the frames, so that the slot serves something more urgent."""
+        self.frames_THWC = self.frames_THWC.copy()
+        self.release()
+
+    def is_of(self, child: _Child) -> bool:
+        """Whether it fills a slot of this process."""
+        return self._child is child
+
+
+class _Child:
+    """A decode process, its channel and its slots."""
+
+    def __init__(self, source: ClipSource, slots: int, split_clips: int) -> None:
+        clip_bytes = int(np.prod(source.clip_shape))
+        size = max(mmap.PAGESIZE, slots * clip_bytes)
+        memory_fd = nameless_memory(size)
+        ours, theirs = Pipe()
+        try:
+            self._memory = mmap.mmap(memory_fd, size)
+            view = np.frombuffer(self._memory, np.uint8, count=slots * clip_bytes)
+            self.slots: NDArray[np.uint8] = view.reshape(slots, *source.clip_shape)
+            arguments = [theirs.fileno(), memory_fd, size, _ADDRESS_LIMIT + size]
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "vidfeat.video.decode.worker", *map(str, arguments)],
+                pass_fds=(theirs.fileno(), memory_fd),
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            os.close(memory_fd)
+            theirs.close()
+        self.channel: Connection = ours
+        self.unit: _Unit | None = None
+        self.held: set[int] = set()  # slots with clips that wait for their turn
+        self.heard = time.monotonic()
+        self.started = False
+        with contextlib.suppress(OSError):  # a child that died at once is found out by the pool
+            ours.send(("source", source, slots, split_clips))
+
+    @property
+    def waits_for_us(self) -> bool:
+        """All of its slots are with us: its silence is our doing."""
+        return len(self.held) >= len(self.slots) - 1
+
+    def give(self, unit: _Unit) -> None:
+        """Send it a unit of work."""
+        self.unit, unit.worker = unit, self
+        self.heard = time.monotonic()
+        with contextlib.suppress(OSError):
+            if unit.piece is not None:
+                self.channel.send(("piece", unit.task.path, unit.piece))
+            else:
+                self.channel.send(("recount" if unit.count else "video", unit.task))
+
+    def release(self, slot: int) -> None:
+        """Give a slot back; harmless when the process has died meanwhile."""
+        if slot in self.held:
+            self.held.discard(slot)
+            self.heard = max(self.heard, time.monotonic())
+            with contextlib.suppress(OSError):
+                self.channel.send(("free", slot))
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        with contextlib.suppress(OSError):
+            self.process.kill()
+        self.process.wait()
+        self.channel.close()
+
+
+class DecodePool:
+    """A pool of decode processes; use as a context manager.
+
+    Args:
+        source: plan, preprocessing and limits of the run.
+        workers: how many processes.
+        buffer_bytes: memory for clips decoded ahead, of all processes; None takes 32 MB for each.
+        timeout_seconds: a process that says nothing for so long, though it has slots to write
+            into, is taken for hung.
+    """
+
+    def __init__(
+        self,
+        source: ClipSource,
+        workers: int,
+        *,
+        buffer_bytes: int | None = None,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    ) -> None:
+        clip_bytes = int(np.prod(source.clip_shape))
+        if buffer_bytes is None:
+            buffer_bytes = BUFFER_BYTES_PER_PROCESS * workers
+        self.slots = max(2, min(512, buffer_bytes // (workers * clip_bytes)))
+        self.stats = PoolStats()
+        self._source = source
+        self._timeout = timeout_seconds
+        self._piece_clips = max(1, min(_PIECE_CLIPS, self.slots // 2))
+        self._count = workers
+        self._children: list[_Child] = []
+        self._units: deque[_Unit] = deque()  # all that is not yet consumed, in order
+        self._tasks: Iterator[VideoTask] = iter(())
+
+    def __enter__(self) -> DecodePool:
+        # All at once: their interpreters start side by side, while the network is loaded.
+        while len(self._children) < self._count:
+            self._children.append(self._new_child())
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for child in self._children:
+            child.kill()
+        self._children.clear()
+
+    def _new_child(self) -> _Child:
+        return _Child(self._source, self.slots, self._piece_clips + self._piece_clips // 2)
+
+    # -- the order of things -------------------------------------------------------------------
+
+    def run(self, tasks: Iterable[VideoTask]) -> Iterator[tuple[VideoTask, Event]]:
+        """Decode videos; events come task by task, in the order of the tasks.
+
+        For each task: ``Started``, its clips in order, ``Finished``. A second ``Started`` means
+        that the video was planned anew and what came before is void.
+        """
+        self._tasks = iter(tasks)
+        self._units.clear()
+        self._hand_out()
+        while self._units:
+            head = self._units[0]
+            while head.answers:
+                yield from self._answer(head, head.answers.popleft())
+                if self._units and self._units[0] is not head:
+                    break
+            else:
+                if head.over:
+                    self._units.popleft()
+                    self._hand_out()
+                else:
+                    self._listen()
+
+    def _answer(self, unit: _Unit, answer: tuple[Any, ...]) -> Iterator[tuple[VideoTask, Event]]:
+        """Turn one answer of the head into events."""
+        kind = answer[0]
+        if kind == "started":
+            yield unit.task, Started(*answer[1:])
+        elif kind == "clip":
+            held: _Held = answer[1]
+            yield (
+                unit.task,
+                ClipReady(held.index, held.frames_THWC, *held.seconds, held.release),
+            )
+        elif kind == "split":
+            pass  # its pieces have taken its place
+        elif kind == "recounted":
+            # The frames of this piece are not what the packets promised: forget all pieces of the
+            # video and decode it in one go.
+            while self._units and self._units[0].task is unit.task:
+                self._drop(self._units.popleft())
+            self._units.appendleft(_Unit(unit.task, count=True))
+            self._hand_out()
+        elif kind == "done":
+            error, damage = answer[1:]
+            if error is not None:
+                while len(self._units) > 1 and self._units[1].task is unit.task:
+                    later = self._units[1]
+                    del self._units[1]
+                    self._drop(later)
+                unit.last_of_video = True
+                yield unit.task, Finished(with_path(error, unit.task.path))
+            elif unit.last_of_video:
+                yield unit.task, Finished(None, damage)
+
+    def _drop(self, unit: _Unit) -> None:
+        """Forget a unit: give back its slots, and end the process that is still at it."""
+        for answer in unit.answers:
+            if answer[0] == "clip":
+                answer[1].release()
+        unit.answers.clear()
+        child = unit.worker
+        if child is not None and child.unit is unit and not unit.over:
+            self._replace(child)
+        unit.over = True
+
+    def _hand_out(self) -> None:
+        """Give idle processes the next units, and fetch new tasks for those left idle."""
+        for child in self._children:
+            if child.unit is not None:
+                continue
+            unit = next((u for u in self._units if u.worker is None and not u.over), None)
+            if unit is None:
+                task = next(self._tasks, None)
+                if task is None:
+                    return
+                unit = _Unit(task)
+                self._units.append(unit)
+            self._make_room(child, unit)
+            child.give(unit)
+        head = self._units[0] if self._units else None
+        if head is not None and head.worker is None and not head.over:
+            self._preempt(head)
+
+    def _make_room(self, child: _Child, unit: _Unit) -> None:
+        """See that a process has slots for a unit, though clips of later ones may fill them.
+
+        Those are taken out of their slots; else the two would wait for each other for ever.
+        """
+        for later in reversed(self._units):
+            if later is unit:
+                return
+            for answer in later.answers:
+                if answer[0] == "clip" and answer[1].is_of(child):
+                    if len(child.held) <= len(child.slots) // 2:
+                        return
+                    answer[1].move_out()
+
+    def _preempt(self, head: _Unit) -> None:
+        """Take the process that works farthest ahead for the head of the order.
+
+        Rare: a video had to be started over while all processes stand in later, long ones, which
+        they cannot leave before the head is through. The one taken is started again, later.
+        """
+        for later in reversed(self._units):
+            child = later.worker
+            if child is not None and child.unit is later and not later.over:
+                later.answers.clear()
+                later.worker = None
+                self._replace(child)
+                self._children[-1].give(head)
+                return
+
+    # -- what the processes say ----------------------------------------------------------------
+
+    def _listen(self) -> None:
+        began = time.monotonic()
+        channels: dict[Any, _Child] = {child.channel: child for child in self._children}
+        ready = wait(list(channels), timeout=0.5)
+        self.stats.waited_seconds += time.monotonic() - began
+        for child in [channels[channel] for channel in ready]:
+            try:
+                while child.channel.poll():
+                    self._hear(child, child.channel.recv())
+            except (EOFError, OSError):
+                self._lost(child, None)
+        now = time.monotonic()
+        for child in list(self._children):
+            if child.unit is None or child.waits_for_us:
+                continue
+            allowed = self._timeout if child.started else max(self._timeout, _START_SECONDS)
+            if now - child.heard > allowed:
+                self._lost(
+                    child,
+                    VideoError(
+                        f"no frame for {allowed:.0f} s: given up (--video-timeout)", kind="timeout"
+                    ),
+                )
+        self._hand_out()
+
+    def _hear(self, child: _Child, message: tuple[Any, ...]) -> None:
+        child.heard = time.monotonic()
+        child.started = True
+        unit = child.unit
+        if message[0] == "alive" or unit is None:
+            return
+        if message[0] == "clip":
+            child.held.add(message[2])
+            unit.answers.append(("clip", _Held(child, *message[1:])))
+            return
+        if message[0] == "split":
+            known, clips, first = message[1:]
+            pieces = cut_at_keys(known, clips, first, self._piece_clips)
+            place = self._units.index(unit)
+            units = [_Unit(unit.task, piece, last_of_video=False) for piece in pieces]
+            units[-1].last_of_video = True
+            for offset, later in enumerate(units):
+                self._units.insert(place + 1 + offset, later)
+        unit.answers.append(message)
+        if message[0] in ("done", "split", "recounted"):
+            unit.over = True
+            child.unit = None
+
+    def _lost(self, child: _Child, error: VideoError | None) -> None:
+        """A process died or hangs: its video gets an error, and the pool a new process."""
+        unit = child.unit
+        if error is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(timeout=5)
+            error = _death(child.process.returncode)
+        self.stats.processes_lost += 1
+        self._replace(child)
+        if unit is not None and not unit.over:
+            unit.over = True
+            unit.answers.append(("done", error, None))
+
+    def _replace(self, child: _Child) -> None:
+        """End a process and start another, which stands last in the list."""
+        child.kill()
+        child.unit = None
+        self._children.remove(child)
+        self._children.append(self._new_child())
+
+
+def _death(status: int | None) -> VideoError:
+    """What to say about a process that ended by itself."""
+    if status is not None and status < 0:
+        name = signal.Signals(-status).name
+        hint = " (often the system's answer to a lack of memory)" if name == "SIGKILL" else ""
+        return VideoError(f"its decode process was ended by {name}{hint}", kind="crashed")
+    return VideoError(f"its decode process ended with status {status}", kind="crashed")
+
+
+def nameless_memory(size: int) -> int:
+    """A descriptor of memory that vanishes with its last user."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("vidfeat-clips")
+    else:
+        with tempfile.TemporaryFile(buffering=0) as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, size)
+    return descriptor

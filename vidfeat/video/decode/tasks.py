@@ -1,0 +1,151 @@
+"""What is asked of a decode process, and what comes back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import VideoError
+from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch
+from vidfeat.video.preprocess import Preprocess
+from vidfeat.video.reader import Damage, Known, Limits, VideoInfo, VideoReader
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """What is the same for all videos of a run."""
+
+    plan: ClipPlan
+    preprocess: Preprocess
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """(T, H, W, 3) of every clip."""
+        return (self.plan.frames, *self.preprocess.crop, 3)
+
+
+class Reading(Protocol):
+    """A way of its own to make clips of a video: what is drawn at random for training, say."""
+
+    def read(self, video: VideoReader) -> Iterator[NDArray[np.uint8]]:
+        """Yield arrays of the source's ``clip_shape``.
+
+        Raises:
+            Recounted: see :meth:`VideoReader.frames`; reading starts over.
+        """
+
+
+class Making(Protocol):
+    """Clips that come of no file: rendered ones."""
+
+    def make(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield arrays of the source's ``clip_shape``."""
+
+
+@dataclass(frozen=True)
+class VideoTask:
+    """A video to decode, or to look at only."""
+
+    path: str
+    """For the operating system; bytes outside UTF-8 as surrogates."""
+    stretches: tuple[Stretch, ...] = ()
+    first_clip: int = 0
+    """Clips before this one are not wanted: an earlier run has them."""
+    first_attempt: str = ""
+    """The attempt (see :func:`attempt_of`) that ``first_clip`` holds for."""
+    probe_only: bool = False
+    """Measure and plan; decode nothing."""
+    reading: Reading | None = None
+    """In place of the source's plan and preprocessing; its clips have no seconds."""
+    making: Making | None = None
+    """In place of a video: ``path`` is a name, and no ``Started`` is said."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A contiguous run of the clips of one video, with all that is known about it."""
+
+    known: Known
+    clips: Sequence[PlannedClip]
+    first: int
+    """Index of ``clips[0]`` in the whole plan."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A video has been opened and planned. A second one for the same video voids the first."""
+
+    info: VideoInfo
+    num_clips: int
+    first_clip: int
+    """Index of the first clip that follows."""
+
+
+@dataclass(frozen=True)
+class ClipReady:
+    """A decoded clip. ``frames`` is valid until ``release`` is called, which must happen."""
+
+    index: int
+    frames_THWC: NDArray[np.uint8]
+    start_seconds: float
+    end_seconds: float
+    release: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A video is done: all clips came, or ``error`` says why none, or no more, count."""
+
+    error: VideoError | None = None
+    damage: Damage | None = None
+
+
+Event = Started | ClipReady | Finished
+
+
+def attempt_of(info: VideoInfo) -> str:
+    """What must be equal for clips of two runs over a video to be the same clips."""
+    return f"{info.size_bytes}-{info.mtime_ns}-{info.num_frames_source}-{info.num_frames}"
+
+
+def with_path(error: VideoError, path: str) -> VideoError:
+    """Name the file in an error that does not name one yet."""
+    error.path = error.path or path
+    return error
+
+
+def check_there(path: str) -> None:
+    """Tell a video that was listed and is no longer there from one that cannot be opened.
+
+    Raises:
+        VideoError: kind ``gone``.
+    """
+    if not os.path.lexists(path):
+        raise VideoError("disappeared while the run went on", kind="gone", path=path)
+
+
+def cut_at_keys(known: Known, clips: Sequence[PlannedClip], first: int, size: int) -> list[Piece]:
+    """Cut a plan into pieces of about ``size`` clips that begin just behind a key frame.
+
+    A piece that begins there decodes almost nothing that another piece decodes too.
+    """
+    index = known.index
+    if index is None or len(clips) <= size:
+        return [Piece(known, clips, first)]
+    starts = np.array([min(clip.positions) for clip in clips])
+    key_of = np.searchsorted(index.keys, starts, side="right") - 1
+    lost = starts - index.keys[key_of]  # frames decoded in vain by a piece that begins here
+    cuts = [0]
+    while len(clips) - cuts[-1] > size + size // 2:
+        low = cuts[-1] + max(1, size // 2)
+        high = max(low + 1, cuts[-1] + size + size // 2)
+        cuts.append(low + int(np.argmin(lost[low:high])))
+    cuts.append(len(clips))
+    return [Piece(known, clips[low:high], first + low) for low, high in pairwise(cuts)]

@@ -1,0 +1,233 @@
+"""The child: decodes videos into shared memory, one at a time, and dies without harm.
+
+Started as ``python -m vidfeat.video.decode.worker CHANNEL MEMORY BYTES`` with two inherited file
+descriptors: no fork (torch's threads would not survive one), and no re-import of the caller's
+main module as multiprocessing's spawn does it. The memory has no name, so nothing is left behind,
+whoever is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import mmap
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import VideoError
+from vidfeat.video.clip_plan import PlannedClip
+from vidfeat.video.clips import plan_video, stream_clips
+from vidfeat.video.decode.tasks import (
+    ClipSource,
+    Making,
+    Piece,
+    Reading,
+    VideoTask,
+    attempt_of,
+    check_there,
+)
+from vidfeat.video.preprocess import FramePreprocessor
+from vidfeat.video.reader import Recounted, VideoReader, open_video
+
+_HEARTBEAT_SECONDS = 1.0
+
+
+class Worker:
+    """One decode process; ``serve`` runs until the parent closes the channel."""
+
+    def __init__(self, channel: Connection, memory: mmap.mmap) -> None:
+        self._channel = channel
+        self._memory = memory
+        self._free: deque[int] = deque()
+        self._slots: NDArray[np.uint8] | None = None
+        self._source: ClipSource | None = None
+        self._preprocessor: FramePreprocessor | None = None
+        self._split_clips = 0
+        self._told = time.monotonic()
+
+    def serve(self) -> None:
+        """Answer tasks until there are no more."""
+        while True:
+            message = self._receive()
+            if message[0] == "source":
+                self._set_source(*message[1:])
+            elif message[0] == "video":
+                self._guard(lambda task=message[1]: self._video(task))
+            elif message[0] == "piece":
+                self._guard(lambda path=message[1], piece=message[2]: self._piece(path, piece))
+            elif message[0] == "recount":
+                self._guard(lambda task=message[1]: self._video(task, count=True))
+
+    def _set_source(self, source: ClipSource, slots: int, split_clips: int) -> None:
+        self._source = source
+        self._split_clips = split_clips
+        self._preprocessor = FramePreprocessor(source.preprocess)
+        shape = (slots, *source.clip_shape)
+        count = int(np.prod(shape))
+        self._slots = np.frombuffer(self._memory, np.uint8, count=count).reshape(shape)
+        self._free = deque(range(slots))
+
+    # -- channel -------------------------------------------------------------------------------
+
+    def _receive(self) -> Any:
+        """The next message; slots given back are taken in on the way."""
+        while True:
+            message = self._channel.recv()
+            if message[0] != "free":
+                return message
+            self._free.append(message[1])
+
+    def _send(self, *message: Any) -> None:
+        self._told = time.monotonic()
+        self._channel.send(message)
+
+    def _alive(self) -> None:
+        if time.monotonic() - self._told > _HEARTBEAT_SECONDS:
+            self._send("alive")
+
+    def _slot(self) -> int:
+        while not self._free or self._channel.poll():
+            message = self._channel.recv()
+            assert message[0] == "free", message[0]
+            self._free.append(message[1])
+        return self._free.popleft()
+
+    # -- work ----------------------------------------------------------------------------------
+
+    def _guard(self, work: Any) -> None:
+        try:
+            work()
+        except VideoError as error:
+            self._send("done", error, None)
+        except MemoryError:
+            self._send("done", VideoError("out of memory while decoding", kind="memory"), None)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            self._send("done", VideoError(f"cannot be read: {reason}", kind="unreadable"), None)
+
+    def _video(self, task: VideoTask, *, count: bool = False) -> None:
+        """A whole video, or, if it is long and can be cut, what is needed to cut it."""
+        assert self._source is not None
+        if task.making is not None:
+            self._make(task.making)
+            return
+        check_there(task.path)
+        with open_video(task.path, self._source.limits, None, self._alive, count=count) as video:
+            if task.reading is not None:
+                self._read(video, task.reading)
+                return
+            while True:
+                clips = plan_video(video, self._source.plan, task.stretches)
+                first = task.first_clip
+                if task.first_attempt != attempt_of(video.info):
+                    first = 0
+                if task.probe_only:
+                    self._send("started", video.info, len(clips), first)
+                    break
+                if video.index is not None and len(clips) - first > self._split_clips:
+                    self._send("started", video.info, len(clips), first)
+                    self._send("split", video.known, clips[first:], first)
+                    return
+                self._send("started", video.info, len(clips), first)
+                try:
+                    self._clips(video, clips[first:], first)
+                except Recounted:
+                    continue
+                break
+            self._send("done", None, video.damage)
+
+    def _read(self, video: VideoReader, reading: Reading) -> None:
+        """Clips as the task itself makes them."""
+        assert self._slots is not None
+        while True:
+            self._send("started", video.info, 0, 0)
+            try:
+                for index, frames in enumerate(reading.read(video)):
+                    slot = self._slot()
+                    self._slots[slot] = frames
+                    self._send("clip", index, slot, 0.0, 0.0)
+            except Recounted:
+                continue
+            break
+        self._send("done", None, video.damage)
+
+    def _make(self, making: Making) -> None:
+        """Clips that come of no file."""
+        assert self._slots is not None
+        for index, frames in enumerate(making.make()):
+            slot = self._slot()
+            self._slots[slot] = frames
+            self._send("clip", index, slot, 0.0, 0.0)
+        self._send("done", None, None)
+
+    def _piece(self, path: str, piece: Piece) -> None:
+        """A part of a long video; a piece that disappoints is for the parent to start over."""
+        assert self._source is not None
+        with open_video(path, self._source.limits, piece.known, self._alive) as video:
+            try:
+                self._clips(video, piece.clips, piece.first)
+            except Recounted:
+                self._send("recounted")
+                return
+            self._send("done", None, video.damage)
+
+    def _clips(self, video: VideoReader, clips: Sequence[PlannedClip], first: int) -> None:
+        assert self._preprocessor is not None
+        slot_of: dict[int, int] = {}
+
+        def out(index: int) -> NDArray[np.uint8]:
+            assert self._slots is not None
+            slot_of[index] = self._slot()
+            frames: NDArray[np.uint8] = self._slots[slot_of[index]]
+            return frames
+
+        for clip in stream_clips(video, clips, self._preprocessor, out, first):
+            slot = slot_of.pop(clip.index)
+            self._send("clip", clip.index, slot, clip.start_seconds, clip.end_seconds)
+
+
+def die_with_parent() -> None:
+    """Ask Linux for SIGKILL when the parent dies, so that a hung decoder does not outlive it."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _limit_memory(limit: int) -> None:
+    """Cap the address space: a hostile file gets a MemoryError and not the whole machine."""
+    if limit and sys.platform == "linux":
+        import resource
+
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve the parent on inherited descriptors: channel, memory, its size, address limit."""
+    channel_fd, memory_fd, size, limit = map(int, arguments)
+    die_with_parent()
+    # Ctrl-C reaches the whole group; the parent decides what becomes of its children.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import av.logging
+
+    av.logging.set_level(None)  # what a damaged stream makes FFmpeg say is in the error rows
+    memory = mmap.mmap(memory_fd, size)
+    os.close(memory_fd)
+    _limit_memory(limit)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        Worker(Connection(channel_fd), memory).serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(0)  # nothing to tidy: skip the interpreter's teardown

@@ -1,0 +1,59 @@
+"""What a user says about clips, put over what the weights' own entry says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+from vidfeat.errors import UsageError
+from vidfeat.video.clip_plan import ClipPlan
+
+
+@dataclass(frozen=True)
+class PlanChoice:
+    """What a user says of the plan; the rest comes from the weights' own entry."""
+
+    frames: int | None = None
+    stride: int | None = None
+    fps: Fraction | str | None = None
+    """A rate, or ``native`` for each video's own."""
+    hop_frames: int | None = None
+    hop_seconds: float | None = None
+    clips: int | None = None
+    short: str | None = None
+    tail: str | None = None
+
+    def __post_init__(self) -> None:
+        self.apply(ClipPlan())  # what cannot be meant is said before any weights are loaded
+
+    def apply(self, published: ClipPlan) -> ClipPlan:
+        """The plan of a run.
+
+        Raises:
+            UsageError: values that cannot be meant.
+        """
+        values: dict[str, Any] = {
+            name: value for name, value in vars(self).items() if value is not None
+        }
+        if "fps" in values:
+            values["fps"] = parse_rate(values["fps"])
+        if values.keys() & {"hop_frames", "hop_seconds", "clips"}:
+            published = replace(published, hop_frames=None, hop_seconds=None, clips=None)
+        return replace(published, **values)
+
+
+def parse_rate(text: Fraction | str | float) -> Fraction | None:
+    """A frame rate out of ``15``, ``29.97``, ``30000/1001`` or ``native`` (None).
+
+    Raises:
+        UsageError: none of these.
+    """
+    if isinstance(text, str) and text.strip().lower() == "native":
+        return None
+    try:
+        return Fraction(text.strip() if isinstance(text, str) else text)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise UsageError(
+            f"--fps takes a rate as 15, 29.97 or 30000/1001, or native, not {text!r}"
+        ) from None

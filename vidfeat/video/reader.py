@@ -1,0 +1,506 @@
+"""Reading video, frame-exact: the frame at a position is the one that sequential decoding gives.
+
+Two ways lead to a frame. *By packets*: where the packets leave no doubt about the frames (see
+``packets.py``), a reader seeks to the key before the frame wanted and decodes forward, strictly:
+the first sign of damage or of a frame that was not announced ends it. *By decoding*: everything
+else is decoded from the start, as plainly as PyAV does it, up to the first error. A video that
+disappoints the first way is counted by decoding and read the second way (``Recounted``).
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import VideoError
+from vidfeat.video.clip_plan import Timeline
+from vidfeat.video.clock import Clock, clock_from_ticks
+from vidfeat.video.containers import open_container, reason_of
+from vidfeat.video.packets import PacketIndex, samples_behind_end, scan_packets
+
+if TYPE_CHECKING:
+    import av
+    import av.container
+    import av.video.reformatter
+    import av.video.stream
+
+# Decoded frames of a video counted by decoding are kept up to this size, so that the short clips
+# of UCF101 and HMDB51 are decoded once and not twice.
+_KEEP_BYTES = 64 << 20
+# Seeking costs a flush and a few packets: closer frames are reached by decoding on.
+_SEEK_GAIN_FRAMES = 4
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a file may ask of this machine before it is refused."""
+
+    max_pixels: int = 8192 * 8192
+    """Width times height of a frame."""
+    max_frames: int = 20_000_000
+    """Frames of a video."""
+    max_seconds: float = 7 * 24 * 3600.0
+    """Duration of a video."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video shows, measured on its frames and not taken from its header."""
+
+    path: str
+    duration_seconds: float
+    fps: Fraction
+    """Constant rate, or the average of a variable one."""
+    width: int
+    """As shown: after rotation."""
+    height: int
+    num_frames: int
+    num_frames_source: Literal["packets", "decoding"]
+    codec: str
+    container: str
+    rotation: int
+    """Degrees by which frames are turned counter-clockwise to stand upright: 0, 90, 180, 270."""
+    timing: Literal["constant", "variable", "disordered"]
+    """Disordered: timestamps out of order, so that frames are told by their index alone."""
+    size_bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Where a video broke; the frames before are good."""
+
+    message: str
+    at_seconds: float
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was found out about a video, to be sent to another process that reads it too."""
+
+    info: VideoInfo
+    timeline: Timeline
+    index: PacketIndex | None
+    damage: Damage | None
+
+
+class Recounted(Exception):  # noqa: N818 (no error: a turn of the way)
+    """The packets promised other frames than came: the reader has counted anew, plan anew."""
+
+
+class VideoReader:
+    """An open video. Use :func:`open_video`."""
+
+    def __init__(
+        self,
+        path: str,
+        limits: Limits,
+        known: Known | None = None,
+        progress: Callable[[], None] | None = None,
+        *,
+        count: bool = False,
+    ) -> None:
+        self.path = path
+        self.limits = limits
+        self._progress = progress or (lambda: None)
+        self._status = os.stat(path) if os.path.exists(path) else None  # noqa: PTH110, PTH116
+        self._container: av.container.InputContainer | None = None
+        self._stream: av.video.stream.VideoStream | None = None
+        self._frames: Iterator[av.VideoFrame] | None = None
+        self._next = 0  # position of the frame that self._frames gives next
+        self._kept: list[av.VideoFrame] | None = None
+        self._first: av.VideoFrame | None = None
+        self.damage: Damage | None = None
+        self.index: PacketIndex | None = None
+        try:
+            if count:
+                self._count()
+            elif known is None:
+                self._examine()
+            else:
+                self.info, self.timeline = known.info, known.timeline
+                self.index, self.damage = known.index, known.damage
+        except BaseException:
+            self.close()
+            raise
+
+    # -- what is in it -------------------------------------------------------------------------
+
+    @property
+    def known(self) -> Known:
+        """All that was found out, in a form that can be sent to another process."""
+        return Known(self.info, self.timeline, self.index, self.damage)
+
+    def _examine(self) -> None:
+        container, stream = self._open(strict=True)
+        missing = samples_behind_end(container, stream)
+        scan = scan_packets(container, stream)
+        self._progress()
+        if scan.index is None:
+            self._count()
+        else:
+            self.index = scan.index
+            clock = self._clock(scan.index.pts.tolist(), scan.last_duration)
+            try:
+                self._seek(0)
+                assert self._frames is not None
+                self._first = self._pull()
+            except Recounted:
+                self._count()
+            else:
+                self._describe(self._first, clock, "packets")
+        if self.damage is None and missing:
+            self._set_damage(f"the file ends early: {missing} of its frames lie behind its end")
+
+    def _describe(
+        self, first: av.VideoFrame, clock: Clock, source: Literal["packets", "decoding"]
+    ) -> None:
+        assert self._stream is not None
+        assert self._container is not None
+        assert self._status is not None
+        turned = first.rotation % 360
+        width, height = first.width, first.height
+        if turned in (90, 270):
+            width, height = height, width
+        self.timeline = clock.timeline
+        duration = clock.timeline.duration_seconds
+        if duration > self.limits.max_seconds:
+            raise self._limit(f"{duration:.0f} seconds", f"{self.limits.max_seconds:.0f}")
+        self.info = VideoInfo(
+            path=self.path,
+            duration_seconds=duration,
+            fps=clock.timeline.rate,
+            width=width,
+            height=height,
+            num_frames=clock.timeline.num_frames,
+            num_frames_source=source,
+            codec=self._stream.codec_context.name,
+            container=self._container.format.name.split(",")[0],
+            rotation=turned,
+            timing=clock.timing,
+            size_bytes=self._status.st_size,
+            mtime_ns=self._status.st_mtime_ns,
+        )
+
+    def _clock(self, ticks: Sequence[int | None], last_duration: int) -> Clock:
+        assert self._stream is not None
+        if len(ticks) > self.limits.max_frames:
+            raise self._limit(f"{len(ticks)} frames", str(self.limits.max_frames))
+        stream = self._stream
+        rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
+        time_base = stream.time_base or Fraction(1, 1000)
+        return clock_from_ticks(ticks, time_base, rates, last_duration)
+
+    def _limit(self, found: str, limit: str) -> VideoError:
+        return VideoError(
+            f"{found}: more than the limit of {limit} (vidfeat.Limits raises it)",
+            kind="limit",
+            path=self.path,
+        )
+
+    def _set_damage(self, message: str) -> None:
+        at = self.timeline.duration_seconds
+        self.damage = Damage(f"broke at {at:.2f} s: {message}", at)
+
+    # -- opening and decoding ------------------------------------------------------------------
+
+    def _open(
+        self, *, strict: bool
+    ) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
+        container, stream = open_container(self.path)
+        self._container, self._stream = container, stream
+        context = stream.codec_context
+        self._check_pixels(context.width, context.height)
+        # FFmpeg counts padding too: its own guard gets room, the exact check is ours.
+        options = {"max_pixels": str(2 * self.limits.max_pixels + (1 << 20))}
+        if strict:
+            # Errors that a lenient decoder papers over depend on where it began: with them told,
+            # a frame reached by seeking is the one that sequential decoding gives, or none.
+            options["err_detect"] = "explode"
+        context.options = options
+        return container, stream
+
+    def _check_pixels(self, width: int, height: int) -> None:
+        if width * height > self.limits.max_pixels:
+            raise self._limit(f"{width} x {height} pixels", str(self.limits.max_pixels))
+
+    def _seek(self, entry: int) -> None:
+        """Make the decoder begin at a key of the index."""
+        assert self.index is not None
+        if self._container is None:
+            self._open(strict=True)
+        assert self._container is not None
+        assert self._stream is not None
+        self._frames = self._decode_from(self._container, self._stream, entry)
+        self._next = int(self.index.keys[entry])
+
+    def _decode_from(
+        self,
+        container: av.container.InputContainer,
+        stream: av.video.stream.VideoStream,
+        entry: int,
+    ) -> Iterator[av.VideoFrame]:
+        """Frames from a key on, in display order, those shown before the key left out.
+
+        Raises:
+            Recounted: anything came but the frames that the packets announced.
+        """
+        import av.error
+
+        assert self.index is not None
+        key_pts = int(self.index.key_pts[entry])
+        try:
+            # The demuxer may land too early (packets up to the key are passed over) or, with a
+            # broken index, too late: then the next try begins further back.
+            for attempt in (entry, max(0, entry - 1), 0):
+                container.seek(int(self.index.key_dts[attempt]), stream=stream, backward=True)
+                packets = container.demux(stream)
+                found = next((p for p in packets if p.pts == key_pts and p.is_keyframe), None)
+                if found is not None:
+                    break
+            else:
+                raise Recounted
+            for frame in found.decode():
+                if frame.pts is not None and frame.pts >= key_pts:
+                    yield frame
+            for packet in packets:
+                for frame in packet.decode():
+                    if frame.pts is not None and frame.pts >= key_pts:
+                        yield frame
+        except (av.error.FFmpegError, EOFError):
+            raise Recounted from None
+
+    def _pull(self) -> av.VideoFrame:
+        """The next frame of a strict reading, which must be the one that the packets announce."""
+        assert self.index is not None
+        assert self._frames is not None
+        frame = next(self._frames, None)
+        if (
+            frame is None
+            or self._next >= self.index.pts.size
+            or frame.pts != int(self.index.pts[self._next])
+            or frame.is_corrupt
+        ):
+            raise Recounted
+        self._check_pixels(frame.width, frame.height)
+        self._next += 1
+        return frame
+
+    def _sequential(self) -> Iterator[av.VideoFrame]:
+        """All frames as plain PyAV gives them, up to the first error, which is noted."""
+        import av.error
+
+        container, stream = self._open(strict=False)  # after close(): nothing else is open
+        try:
+            for frame in container.decode(stream):
+                self._check_pixels(frame.width, frame.height)
+                yield frame
+        except av.error.FFmpegError as error:
+            if self.damage is None:
+                self.damage = Damage(reason_of(error), -1.0)  # the second is filled in by the count
+
+    def _count(self) -> None:
+        """Count and time the frames by decoding them all; from here on frames come in sequence."""
+        self.close()
+        self.index = None
+        self.damage = None
+        kept: list[av.VideoFrame] | None = []
+        size = 0
+        ticks: list[int | None] = []
+        first = None
+        last_duration = 0
+        for frame in self._sequential():
+            first = first or frame
+            ticks.append(frame.pts)
+            last_duration = int(getattr(frame, "duration", 0) or 0)
+            if kept is not None:
+                size += sum(plane.buffer_size for plane in frame.planes)
+                kept.append(frame)
+                if size > _KEEP_BYTES:
+                    kept = None
+            if len(ticks) > self.limits.max_frames:
+                raise self._limit(f"over {len(ticks) - 1} frames", str(self.limits.max_frames))
+            if len(ticks) % 64 == 0:
+                self._progress()
+        broke = self._noted()
+        if first is None:
+            why = f" ({broke.message})" if broke else ""
+            raise VideoError(f"not one frame can be decoded{why}", kind="no_frames", path=self.path)
+        self._kept = kept
+        self._frames, self._next = None, 0
+        self._describe(first, self._clock(ticks, last_duration), "decoding")
+        if broke is not None:
+            self._set_damage(broke.message)
+
+    def _noted(self) -> Damage | None:
+        """What the reading noted on its way (a method, so that the type is looked at anew)."""
+        return self.damage
+
+    # -- frames --------------------------------------------------------------------------------
+
+    def frames(self, positions: Iterable[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Decode the frames at display positions, each once, in ascending order.
+
+        Yields:
+            (position, frame); :func:`to_rgb` turns a frame upright.
+
+        Raises:
+            IndexError: a position outside of the video.
+            Recounted: the video has been counted by decoding: ``info`` and ``timeline`` have
+                changed, and the positions must be planned anew. Happens once at most.
+            VideoError: kind ``limit``.
+        """
+        wanted = sorted(set(positions))
+        if wanted and not 0 <= wanted[0] <= wanted[-1] < self.timeline.num_frames:
+            raise IndexError(
+                f"positions {wanted[0]}..{wanted[-1]} of a video with {self.timeline.num_frames} "
+                f"frames: {self.path}"
+            )
+        if self.index is None:
+            yield from self._frames_in_sequence(wanted)
+            return
+        try:
+            yield from self._frames_by_index(wanted)
+        except Recounted:
+            self._count()
+            raise
+
+    def _frames_by_index(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        assert self.index is not None
+        keys = self.index.keys
+        for position in wanted:
+            if position == 0 and self._first is not None:
+                yield 0, self._first
+                continue
+            entry = bisect_right(keys, position) - 1
+            if (
+                self._frames is None
+                or position < self._next
+                or int(keys[entry]) > self._next + _SEEK_GAIN_FRAMES
+            ):
+                self._seek(entry)
+            while True:
+                at = self._next
+                frame = self._pull()
+                if at % 64 == 0:
+                    self._progress()
+                if at == position:
+                    break
+            yield position, frame
+
+    def _frames_in_sequence(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        if self._kept is not None:
+            for position in wanted:
+                yield position, self._kept[position]
+            return
+        for position in wanted:
+            if self._frames is None or position < self._next:
+                self.close()
+                self._frames = self._sequential()
+            for frame in self._frames:
+                self._next += 1
+                if self._next % 64 == 0:
+                    self._progress()
+                if self._next == position + 1:
+                    yield position, frame
+                    break
+            else:
+                raise VideoError(
+                    f"frame {position} decoded once, but not a second time: does another program "
+                    f"write to the file?",
+                    kind="damaged",
+                    path=self.path,
+                )
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        if isinstance(self._frames, Iterator) and hasattr(self._frames, "close"):
+            self._frames.close()
+        self._frames = None
+        self._next = 0
+        self._kept = self._first = None
+        if self._container is not None:
+            self._container.close()
+        self._container = self._stream = None
+
+
+@contextmanager
+def open_video(
+    path: str | os.PathLike[str],
+    limits: Limits | None = None,
+    known: Known | None = None,
+    progress: Callable[[], None] | None = None,
+    *,
+    count: bool = False,
+) -> Iterator[VideoReader]:
+    """Open a video for reading frames by position.
+
+    Args:
+        path: a regular file.
+        limits: what the file may ask of this machine.
+        known: what another reader found out (``reader.known``), so that it is not done again.
+        progress: called now and then while frames are decoded: a sign of life.
+        count: do not trust the packets: count the frames by decoding them.
+
+    Raises:
+        VideoError: the file is no video, or not one frame of it decodes.
+    """
+    reader = VideoReader(os.fspath(path), limits or Limits(), known, progress, count=count)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def probe(path: str | os.PathLike[str], limits: Limits | None = None) -> VideoInfo:
+    """Measure a video: its packets are read, and decoded only where they leave a doubt.
+
+    Raises:
+        VideoError: the file is no video, or not one frame of it decodes.
+    """
+    with open_video(path, limits) as video:
+        return replace(video.info)
+
+
+_local = None  # one reformatter a process: each holds a scaler, and a new one a frame is slow
+
+
+def to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """A frame as uint8 (height, width, 3) RGB, upright, in memory of its own."""
+    global _local
+    if _local is None:
+        from av.video.reformatter import VideoReformatter
+
+        _local = VideoReformatter()
+    turned = frame.rotation % 360
+    converted = _local.reformat(frame, format="rgb24", threads=1)
+    pixels = cast(NDArray[np.uint8], converted.to_ndarray())
+    if turned:
+        pixels = np.rot90(pixels, k=turned // 90)
+    return np.ascontiguousarray(pixels)
+
+
+def read_frames(
+    path: str | os.PathLike[str], positions: Iterable[int], limits: Limits | None = None
+) -> NDArray[np.uint8]:
+    """Read frames by position as uint8 (T, height, width, 3) RGB, upright, in the order asked.
+
+    Raises:
+        IndexError: a position outside of the video.
+        VideoError: the file cannot be read.
+    """
+    asked = list(positions)
+    with open_video(path, limits) as video:
+        try:
+            found = {position: to_rgb(frame) for position, frame in video.frames(asked)}
+        except Recounted:
+            found = {position: to_rgb(frame) for position, frame in video.frames(asked)}
+    return np.stack([found[position] for position in asked])

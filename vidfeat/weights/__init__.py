@@ -1,0 +1,1 @@
+"""Tensors from anywhere: the registry, downloads, Caffe2 files, PyTorch checkpoints."""

@@ -1,0 +1,253 @@
+"""The paper's authors' own weights files (Caffe2 blobs in a pickle) as state dicts.
+
+Everything is read off the blobs: their names give the blocks and the classes, their shapes the
+channels, the depth and which groups are 3D. What shapes cannot tell:
+
+- a max-pool after the stem (it has no weights), as in the ``_pool`` networks;
+- R2D on clips of three frames from MC2 (both have a stem three frames long and 2D groups), and
+  R2D on single frames from f-R2D: MC2 and f-R2D are assumed, ``model`` says otherwise;
+- the clip length (of all but R2D), the frame rate, the preprocessing and the names of the classes.
+
+Batch norm: ``_s`` weight, ``_b`` bias, ``_rm`` running mean, ``_riv`` running variance (despite
+its name); its eps is 1e-3 in all of these files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidfeat.errors import WeightsError
+from vidfeat.models.catalog import CAFFE2_EPS, DESIGNS, build_model, check_name
+from vidfeat.models.resnet3d import BLOCKS, BOTTLENECK_EXPANSION, WIDTHS, Design
+from vidfeat.weights import safe_pickle
+
+Blobs = dict[str, NDArray[Any]]
+
+_BATCH_NORM = {"weight": "s", "bias": "b", "running_mean": "rm", "running_var": "riv"}
+
+
+_SEPARABLE_STEM = {
+    "0": "conv1_middle",
+    "1": "conv1_middle_spatbn_relu",
+    "3": "conv1",
+    "4": "conv1_spatbn_relu",
+}
+_PLAIN_STEM = {"0": "conv1", "1": "conv1_spatbn_relu"}
+
+
+@dataclass(frozen=True)
+class Caffe2Facts:
+    """What the blobs say about their network."""
+
+    model: str
+    num_classes: int
+    in_channels: int
+    midplanes: Literal["block", "conv"] | None
+    clip_frames: int | None
+    """Of R2D, whose stem is as long as the clip; the others take any length."""
+    bn_eps: float = CAFFE2_EPS
+
+
+def read_blobs(path: Path) -> Blobs:
+    """The arrays of a Caffe2 pickle by name; the optimiser's are left out.
+
+    Raises:
+        WeightsError: the pickle asks for more than arrays and containers, or holds no blobs.
+        OSError: the file cannot be read.
+    """
+    content = safe_pickle.load(path)
+    if isinstance(content, dict) and isinstance(content.get("blobs"), dict):
+        content = content["blobs"]
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path}: a pickle of a {type(content).__name__}, not of named blobs")
+    blobs = {}
+    for key, value in content.items():
+        name = key.decode("latin-1") if isinstance(key, bytes) else str(key)
+        name = name.rpartition("/")[2]  # gpu_0/conv1_w in files saved from a training run
+        array = safe_pickle.array_of(value)
+        if array is None or array.size == 1 or name.endswith("_momentum"):
+            continue  # counters and learning rates
+        blobs[name] = array
+    if "conv1_w" not in blobs:
+        raise WeightsError(f"{path}: no blob conv1_w: not one of the networks of VMZ's Caffe2 code")
+    return blobs
+
+
+def describe(blobs: Mapping[str, NDArray[Any]]) -> Caffe2Facts:
+    """Which network the blobs are of.
+
+    Raises:
+        WeightsError: none of this library's; the message says what was found.
+    """
+    separable = "conv1_middle_w" in blobs
+    depth, groups = _depth(blobs)
+    first = blobs["conv1_middle_w" if separable else "conv1_w"]
+    if first.ndim != 5:
+        raise WeightsError(f"conv1 has the shape {first.shape}: a video network's has 5 axes")
+    midplanes = _midplanes(blobs, groups, depth) if separable else None
+    model = f"r2plus1d_{depth}" if separable else _mixed(blobs, depth, groups)
+    if model == "r2plus1d_18" and midplanes == "conv":
+        model = "r2plus1d_18_paper"
+    return Caffe2Facts(
+        model=model,
+        num_classes=_num_classes(blobs),
+        in_channels=first.shape[1],
+        midplanes=midplanes,
+        clip_frames=first.shape[2] if model.startswith("r2d") else None,
+    )
+
+
+def _depth(blobs: Mapping[str, NDArray[Any]]) -> tuple[int, list[int]]:
+    """Layers of the network, and the number of each group's first block."""
+    indexes = {int(m[1]) for name in blobs if (m := re.match(r"comp_(\d+)_conv_\d+_w$", name))}
+    if not indexes or indexes != set(range(len(indexes))):
+        raise WeightsError("no residual blocks comp_0, comp_1, ...: C3D, or no video network")
+    bottleneck = "comp_0_conv_3_w" in blobs
+    expansion = BOTTLENECK_EXPANSION if bottleneck else 1
+    last = "3" if bottleneck else "2"
+    counts = [0] * len(WIDTHS)
+    for index in sorted(indexes):
+        blob = blobs.get(f"comp_{index}_conv_{last}_w")
+        width = 0 if blob is None else blob.shape[0] // expansion
+        if width not in WIDTHS:
+            raise WeightsError(f"block comp_{index} is {width} wide: {WIDTHS} are known")
+        counts[WIDTHS.index(width)] += 1
+    for depth, known in BLOCKS.items():
+        if known == tuple(counts) and bottleneck == (depth == 152):
+            return depth, [sum(counts[:group]) for group in range(len(counts))]
+    kind = "bottleneck" if bottleneck else "basic"
+    raise WeightsError(f"{kind} blocks per group {counts}: no network of 10, 18, 34 or 152 layers")
+
+
+def _mixed(blobs: Mapping[str, NDArray[Any]], depth: int, groups: list[int]) -> str:
+    """The network without (2+1)D convolutions whose groups are 3D where these are."""
+    middle = f"conv_{2 if depth == 152 else 1}_w"
+    shapes = [blobs.get(f"comp_{index}_{middle}", np.empty(0)).shape for index in groups]
+    if any(len(shape) != 5 or shape[1] == 1 for shape in shapes):
+        raise WeightsError("no whole 3D or 2D convolutions (CSN?): vidfeat has no such network")
+    lengths = [shape[2] for shape in shapes]
+    stem = blobs["conv1_w"].shape[2]
+    found = [length == 3 for length in lengths]
+    for name, design in DESIGNS.items():
+        kinds = [kind == "3d" for kind in design.kinds]
+        same = design == Design(design.kinds, depth) and kinds[1:] == found
+        if same and design.kinds[0] != "2+1d":
+            length = {"3d": 3, "2d": 1}.get(design.kinds[0])
+            if stem == length or (length is None and stem not in (1, 3)):
+                return name
+    raise WeightsError(f"kernels {stem} frames long in conv1 and {lengths} in the groups: unknown")
+
+
+def _midplanes(
+    blobs: Mapping[str, NDArray[Any]], groups: list[int], depth: int
+) -> Literal["block", "conv"]:
+    """Tell the rules by the second convolution of the first block that doubles the channels."""
+    if depth == 152:
+        return "conv"
+    widths = [
+        blobs.get(f"comp_{groups[1]}_conv_{number}_middle_w", np.empty(0)).shape[0]
+        for number in (1, 2)
+    ]
+    return "block" if widths[0] == widths[1] else "conv"
+
+
+def _num_classes(blobs: Mapping[str, NDArray[Any]]) -> int:
+    names = [name for name in blobs if re.fullmatch(r"last_out_L\d+_w", name)]
+    if len(names) != 1:
+        found = ", ".join(names) or "none"
+        raise WeightsError(f"one last layer last_out_L..._w is expected, found {found}")
+    return int(blobs[names[0]].shape[0])
+
+
+def blob_name(key: str, first_blocks: list[int], num_classes: int, *, separable: bool) -> str:
+    """The blob of one tensor of a state dict.
+
+    Args:
+        key: such as ``layer2.0.conv1.0.3.weight``.
+        first_blocks: number of the first block of layer1 .. layer4, counted over all of them.
+        num_classes: stands in the name of the last layer.
+        separable: the network is an R(2+1)D.
+    """
+    module, _, tensor = key.rpartition(".")
+    first, *path = module.split(".")
+    if first == "fc":
+        return f"last_out_L{num_classes}_{'w' if tensor == 'weight' else 'b'}"
+    if first == "stem":
+        base = (_SEPARABLE_STEM if separable else _PLAIN_STEM)[path[0]]
+    else:
+        index = first_blocks[int(first.removeprefix("layer")) - 1] + int(path[0])
+        part, place = path[1], path[2:]
+        number = part[-1]
+        if part == "downsample":
+            base = f"shortcut_projection_{index}" + ("_spatbn" if place == ["1"] else "")
+        elif place == ["1"]:
+            base = f"comp_{index}_spatbn_{number}"
+        elif place == ["0", "1"]:
+            base = f"comp_{index}_spatbn_{number}_middle"
+        else:
+            base = f"comp_{index}_conv_{number}" + ("_middle" if place == ["0", "0"] else "")
+    return f"{base}_{_BATCH_NORM[tensor] if 'spatbn' in base else 'w'}"
+
+
+def convert(
+    blobs: Mapping[str, NDArray[Any]], model: str | None = None
+) -> tuple[dict[str, Tensor], Caffe2Facts]:
+    """A float32 state dict with torchvision's tensor names, and what was read off the blobs.
+
+    Args:
+        blobs: as from `read_blobs`.
+        model: which network it is, where the shapes leave that open.
+
+    Raises:
+        WeightsError: a blob is missing, left over, or of another shape than the network's.
+    """
+    facts = describe(blobs)
+    if model is not None and model != facts.model:
+        clip_frames = blobs["conv1_w"].shape[2] if model.startswith("r2d") else None
+        midplanes = facts.midplanes if DESIGNS[check_name(model)].kinds[0] == "2+1d" else None
+        facts = replace(facts, model=model, clip_frames=clip_frames, midplanes=midplanes)
+    with torch.device("meta"):
+        network = build_model(
+            facts.model,
+            facts.num_classes,
+            clip_frames=facts.clip_frames or 16,
+            in_channels=facts.in_channels,
+            midplanes=facts.midplanes,
+        )
+    design = DESIGNS[facts.model]
+    counts = BLOCKS[design.depth]
+    first_blocks = [sum(counts[:group]) for group in range(len(counts))]
+    separable = design.kinds[0] == "2+1d"
+    left = dict(blobs)
+    state: dict[str, Tensor] = {}
+    for key, tensor in network.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            state[key] = torch.tensor(0)
+            continue
+        name = blob_name(key, first_blocks, facts.num_classes, separable=separable)
+        if name not in left:
+            raise WeightsError(f"these blobs are not of {facts.model}: {name} is missing")
+        array = left.pop(name)
+        if name.startswith("last_out") and array.ndim == 5:  # as a 1x1x1 convolution
+            array = array.reshape(array.shape[:2])
+        if tuple(array.shape) != tuple(tensor.shape):
+            raise WeightsError(
+                f"these blobs are not of {facts.model}: {name} is {tuple(array.shape)}, "
+                f"expected {tuple(tensor.shape)}"
+            )
+        state[key] = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+    if left:
+        raise WeightsError(
+            f"these blobs are not of {facts.model}: {len(left)} are left over, such as "
+            f"{', '.join(sorted(left)[:3])}"
+        )
+    return state, facts

@@ -1,0 +1,109 @@
+"""Other people's weights files into safetensors that carry what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vidfeat.errors import StateDictError, UsageError
+from vidfeat.models import check_name
+from vidfeat.pretrained import ENTRIES, WeightsEntry
+from vidfeat.weights.load import (
+    LoadedWeights,
+    class_names,
+    fit_tensors,
+    read_tensors,
+    save_weights,
+    with_facts,
+)
+from vidfeat.weights.statedict import checkpoint_key, recognise
+
+_DDP = "module."
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion made."""
+
+    path: Path
+    loaded: LoadedWeights
+    entry: WeightsEntry | None
+    """The registry's entry for a file of that name, whose plan and preprocessing were taken."""
+
+
+def convert_file(
+    source: Path, target: Path, model: str | None = None, *, overwrite: bool = False
+) -> Conversion:
+    """Convert a Caffe2 pickle, or unwrap a torch checkpoint, into a safetensors file.
+
+    Names lose the ``module.`` of DDP, and the weights are taken out of a training checkpoint.
+
+    Args:
+        source: the file.
+        target: the file to write, whole or not at all.
+        model: the network, where the tensors leave it open.
+        overwrite: replace a target that exists.
+
+    Raises:
+        UsageError: the target exists, or is not named .safetensors.
+        WeightsError: the source cannot be read, asks to run code, or is of no network here.
+    """
+    if model is not None:
+        check_name(model)
+    if target.suffix != ".safetensors":
+        raise UsageError(f"the output is a safetensors file: name it {target.stem}.safetensors")
+    if target.exists() and not overwrite:
+        raise UsageError(f"{target} exists: give --overwrite, or another name")
+    if not source.is_file():
+        raise UsageError(f"no weights file {source}")
+    content, facts = read_tensors(source, model)
+    tensors = unwrap(content)
+    network = model or facts.get("model")
+    if network is None:
+        layout = recognise(tensors)
+        if layout is None or layout.network is None:
+            raise StateDictError(
+                f"{source} holds no network that vidfeat knows: if it is one, name it by --model"
+            )
+        network = layout.network
+    loaded = with_facts(fit_tensors(tensors, network, str(source)), facts)
+    entry = _entry_of(source, loaded)
+    if entry is not None:
+        names = class_names(entry.class_list)
+        loaded = replace(loaded, plan=entry.plan, preprocess=entry.preprocess, class_names=names)
+    save_weights(
+        target,
+        loaded.state_dict,
+        model=network,
+        class_names=loaded.class_names or (),
+        bn_eps=loaded.bn_eps,
+        preprocess=loaded.preprocess,
+        plan=loaded.plan,
+        source=source.name if entry is None else entry.url,
+        licence="" if entry is None else entry.licence,
+    )
+    return Conversion(target, loaded, entry)
+
+
+def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a state dict, out of a training checkpoint and without DDP's prefix."""
+    key = checkpoint_key(content)
+    if key is not None:
+        content = content[key]
+    if content and all(str(name).startswith(_DDP) for name in content):
+        content = {str(name).removeprefix(_DDP): value for name, value in content.items()}
+    return dict(content)
+
+
+def _entry_of(source: Path, loaded: LoadedWeights) -> WeightsEntry | None:
+    """The entry whose file has this name and whose network, classes and channels these are."""
+    for entry in ENTRIES:
+        same_network = loaded.model.removesuffix("_pool") == entry.model
+        same_classes = entry.num_classes in (None, loaded.num_classes)
+        if entry.filename == source.name and same_network and same_classes:
+            return entry if entry.in_channels == loaded.in_channels else None
+    return None

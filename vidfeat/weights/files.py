@@ -1,0 +1,144 @@
+"""Weights files on disk: three formats that are read, one that is written.
+
+Nothing that a file says is executed: safetensors, torch files with ``weights_only``, and Caffe2
+pickles through `vidfeat.safe_pickle`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidfeat.errors import WeightsError
+from vidfeat.models.catalog import DESIGNS
+from vidfeat.system.files import atomic_write
+from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.preprocess import Preprocess
+from vidfeat.weights import caffe2
+
+METADATA_KEY = "vidfeat"
+_LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # how torch files began before 1.6
+
+
+def read_tensors(path: Path, model: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a file by name, and what it says about them.
+
+    Args:
+        path: safetensors, a torch file, or one of the authors' Caffe2 pickles.
+        model: for a Caffe2 pickle, where its shapes leave the network open.
+
+    Raises:
+        WeightsError: no such format, a damaged file, or one that asks to run code.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        begin = file.read(16)
+    if begin[8:9] == b"{":
+        return _read_safetensors(path)
+    if begin.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
+        return _read_torch(path), {}
+    if begin.startswith(b"\x80") or path.suffix == ".pkl":
+        state, facts = _convert(caffe2.read_blobs(path), model)
+        return state, {"model": facts.model, "bn_eps": facts.bn_eps}
+    raise WeightsError(
+        f"{path} is no weights file: safetensors, torch files and Caffe2 pickles are"
+    )
+
+
+def _convert(
+    blobs: caffe2.Blobs, model: str | None
+) -> tuple[dict[str, Tensor], caffe2.Caffe2Facts]:
+    """As the network named, if the shapes leave that open, else as the one they tell."""
+    if model in DESIGNS:
+        try:
+            return caffe2.convert(blobs, model)
+        except WeightsError:  # said again below, or by whoever compares the names
+            pass
+    return caffe2.convert(blobs)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is damaged: {' '.join(str(error).split())}") from None
+    try:
+        facts = json.loads(metadata.get(METADATA_KEY, "{}"))
+    except ValueError:
+        facts = {}
+    return tensors, facts if isinstance(facts, dict) else {}
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises all sorts for damaged and hostile files
+        found = re.search(
+            r"(?:Unsupported global: GLOBAL|Trying to \w+ .*?GLOBAL) (\S+)", str(error)
+        )
+        if found:
+            wanted = found[1].rstrip(",")
+            raise WeightsError(f"{path}: refused: it asks for {wanted}, not for tensors") from None
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise WeightsError(f"{path} cannot be read as a torch file: {reason}") from None
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} holds a {type(content).__name__}, not tensors by name")
+    return dict(content)
+
+
+def save_weights(
+    path: Path,
+    state_dict: Mapping[str, Tensor],
+    *,
+    model: str,
+    class_names: Sequence[str] = (),
+    bn_eps: float | None = None,
+    preprocess: Preprocess | None = None,
+    plan: ClipPlan | None = None,
+    source: str = "",
+    licence: str = "",
+    **more: Any,
+) -> None:
+    """Write tensors as safetensors with what is known of them, so that the file needs nothing else.
+
+    Args:
+        path: the file; it is whole or absent.
+        state_dict: the network's tensors.
+        model: its name.
+        class_names: of its last layer, in order.
+        bn_eps: where it is not the network's own.
+        preprocess: of its input.
+        plan: of its clips.
+        source: where the weights came from.
+        licence: of the weights.
+        more: further facts, as JSON holds them.
+    """
+    from safetensors.torch import save
+
+    facts = {
+        **more,
+        "model": model,
+        "class_names": list(class_names),
+        "bn_eps": bn_eps,
+        "preprocess": None if preprocess is None else preprocess.to_dict(),
+        "plan": None if plan is None else plan.to_dict(),
+        "source": source,
+        "licence": licence,
+    }
+    known = {name: value for name, value in facts.items() if value not in (None, "", [])}
+    # Tensors that share memory are refused by safetensors: each gets its own.
+    tensors = {name: tensor.detach().cpu().clone() for name, tensor in state_dict.items()}
+    metadata = {METADATA_KEY: json.dumps(known, sort_keys=True, ensure_ascii=False)}
+    with atomic_write(path) as temporary:
+        # Not save_file: it makes files that only their owner may read, whatever the umask says.
+        temporary.write_bytes(save(tensors, metadata=metadata))
