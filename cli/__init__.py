@@ -108,8 +108,11 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except VidfeatError as error:
+        from vidfeat.cli.flags import with_flags
+
+        message = with_flags(str(error), error.fields, _running())
         path = getattr(error, "path", "")
-        _fail(f"{path}: {error}" if path and path not in str(error) else str(error), 2)
+        _fail(f"{path}: {message}" if path and path not in message else message, 2)
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except BrokenPipeError:
@@ -122,6 +125,12 @@ def main() -> None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         _fail(f"{where}{error.strerror or error}{': make room and try again' if full else ''}", 2)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _running() -> click.Command | None:
+    """The command that was called."""
+    name = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    return cli.get_command(click.Context(cli), name)
 
 
 def _fail(message: str, status: int) -> None:

@@ -3,7 +3,7 @@
 ::
 
     VidfeatError
-    ├── UsageError            an option or argument that cannot be meant
+    ├── UsageError            an argument is invalid
     │   └── MissingExtraError a package of an optional extra is not installed
     ├── VideoError            one video cannot be read (kind says why)
     ├── WeightsError          weights that are unknown, absent, or of another network
@@ -41,11 +41,41 @@ VideoErrorKind = Literal[
 
 
 class VidfeatError(Exception):
-    """Base of every error that vidfeat raises on purpose."""
+    """Base of every error that vidfeat raises on purpose.
+
+    A message names arguments as Python does (``hop_seconds``), never as command-line flags. The
+    command line shows each of ``fields`` by its flag instead.
+
+    Attributes:
+        fields: the arguments that the message names, as they are spelled in it.
+    """
+
+    fields: tuple[str, ...] = ()
 
 
 class UsageError(VidfeatError):
-    """An option or argument that cannot be meant; the message names the one that mends it."""
+    """An argument is invalid.
+
+    Args:
+        message: what was given, what was expected, what to try.
+        field: the argument, or several, as spelled in the message.
+    """
+
+    def __init__(self, message: str = "", *, field: str | tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.fields = (field,) if isinstance(field, str) else tuple(field)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_usage_error, (type(self), self.args, self.__dict__))
+
+
+def _rebuild_usage_error(
+    kind: type[UsageError], args: tuple[object, ...], state: dict[str, object]
+) -> UsageError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class MissingExtraError(UsageError):

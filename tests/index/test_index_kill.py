@@ -36,7 +36,8 @@ def around(owner, name):
         return value
     setattr(owner, name, wrapped)
 from vidfeat.index.update import change_index
-import numpy, vidfeat.index.folder as folder, vidfeat.index.update as update, vidfeat.files as files
+import numpy, vidfeat.index.folder as folder, vidfeat.index.update as update
+import vidfeat.system.files as files
 around(os, "fsync"); around(Path, "replace"); around(Path, "unlink"); around(numpy, "save")
 around(Path, "write_text"); around(folder, "sha256_of")
 around(update.Videos, "save")

@@ -129,7 +129,7 @@ def test_iteration_gives_every_video_whatever_the_block(
     features: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for size in (1, 2, 4, 100):
-        monkeypatch.setattr(FeatureStore, "_block_rows", lambda self, size=size: size)
+        monkeypatch.setattr(FeatureStore, "block_rows", lambda self, size=size: size)
         with FeatureStore(features) as store:
             found = dict(store)
             assert list(found) == sorted(COUNTS)
@@ -291,7 +291,7 @@ def test_any_rows_in_any_order(tmp_path_factory: pytest.TempPathFactory, data: A
         )
         X, _, groups = store.to_arrays(_Rows(rows, np.zeros(len(rows))))
         assert np.array_equal(X, store.read_rows(slice(None)).vectors[rows])
-        assert np.array_equal(groups, store._column("video")[rows])
+        assert np.array_equal(groups, store.read_column("video")[rows])
 
 
 # ---------------------------------------------------------------------- refused

@@ -434,7 +434,7 @@ def test_file_without_permission(tmp_path: Path) -> None:
         if not folder.stat().st_mode & 0o001:
             folder.chmod(folder.stat().st_mode | 0o011)
     script = (
-        "import os, sys, av, vidfeat.video, vidfeat.errors, vidfeat.containers, vidfeat.packets\n"
+        "import os, sys, av, vidfeat.video, vidfeat.errors, vidfeat.video.containers\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try:\n    vidfeat.video.probe(sys.argv[1])\n"
         "except vidfeat.errors.VideoError as error:\n    print(error.kind, error)\n"
