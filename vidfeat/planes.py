@@ -68,6 +68,8 @@ class PlaneCut:
     resize: tuple[int, int] | int
     crop: tuple[int, int]
     orientation: Orientation = UPRIGHT
+    interlaced: bool = False
+    """The frame holds two fields, each with its own rows of chroma; FFmpeg converts each alone."""
     interleaved: bool = False
     """Chroma is one plane of alternating U and V (NV12), as hardware decoders give it."""
 
@@ -95,8 +97,8 @@ class PlaneCut:
 def plane_cut(frame: av.VideoFrame, preprocess: Preprocess) -> PlaneCut | None:
     """The cut for a decoded frame, or None where only ``FramePreprocessor`` is exact.
 
-    None is given for other pixel formats than 8-bit 4:2:0, for odd heights (FFmpeg interpolates
-    their chroma), for colour spaces that FFmpeg does not convert, and where this FFmpeg converts
+    None is given for other pixel formats than 8-bit 4:2:0, for odd heights of a frame or of its fields
+    (FFmpeg interpolates their chroma), for colour spaces that FFmpeg does not convert, and where this FFmpeg converts
     by another rule than ours.
     """
     turns = frame.rotation % 360 // 90
@@ -105,6 +107,7 @@ def plane_cut(frame: av.VideoFrame, preprocess: Preprocess) -> PlaneCut | None:
         frame.height,
         frame.width,
         Orientation(turns),
+        frame.interlaced_frame,
         colour_of(frame),
         preprocess,
     )
@@ -116,14 +119,17 @@ def _cut_of(
     height: int,
     width: int,
     orientation: Orientation,
+    interlaced: bool,
     colour: Colour | None,
     preprocess: Preprocess,
 ) -> PlaneCut | None:
-    if pixel_format not in _PLANAR or colour is None or height % 2:
+    if pixel_format not in _PLANAR or colour is None or height % (4 if interlaced else 2):
         return None
     if not direct_rule_holds(pixel_format, colour):
         return None
-    return PlaneCut(height, width, colour, preprocess.resize, preprocess.crop, orientation)
+    return PlaneCut(
+        height, width, colour, preprocess.resize, preprocess.crop, orientation, interlaced
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,6 +237,8 @@ def cut_tables(cut: PlaneCut) -> CutTables:
 
     luma = _block(rows, columns, 1, 0)
     chroma_rows, chroma_columns = rows // 2, columns // 2
+    if cut.interlaced:  # fields alternate row by row, in luma and in chroma
+        chroma_rows = rows // 4 * 2 + rows % 2
     first = _block(chroma_rows, chroma_columns, 2 if cut.interleaved else 1, luma.end)
     blocks: tuple[Block, ...] = (luma, first)
     v_step = 1
