@@ -150,8 +150,8 @@ class _Gather:
     def __init__(self, preprocess: Preprocess, height: int, width: int) -> None:
         out_height, out_width = preprocess.resized(height, width)
         crop_height, crop_width = preprocess.crop
-        rows = _axis(height, out_height, crop_height)
-        columns = _axis(width, out_width, crop_width)
+        rows = axis_gather(height, out_height, crop_height)
+        columns = axis_gather(width, out_width, crop_width)
         self.shape = (crop_height, crop_width)
         self.last_column = int(columns[1].max())
         self._rows = np.stack([rows[0], rows[0], rows[1], rows[1]])
@@ -223,7 +223,7 @@ def _gather(preprocess: Preprocess, height: int, width: int) -> _Gather:
     return _Gather(preprocess, height, width)
 
 
-def _axis(
+def axis_gather(
     size: int, resized: int, crop: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
     """Source indexes and weights along one axis, for the crop's part of the resized one.

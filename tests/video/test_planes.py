@@ -1,0 +1,453 @@
+"""Pixels made from the decoder's planes: those of ``FramePreprocessor.frame``, every one."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from av.video.reformatter import VideoReformatter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.video_fixtures import REAL_VIDEOS
+from vidfeat.encoders.engines.planes_torch import PlaneConverter
+from vidfeat.errors import UsageError
+from vidfeat.video.planes import Orientation, PlaneCut, cut_tables, plane_cut
+from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+from vidfeat.video.reader import open_video
+from vidfeat.video.yuv import TABLES, Colour, colour_of, direct_to_rgb
+
+PREPROCESSES = {
+    "128x171": Preprocess(),
+    "short 256": Preprocess(256, (224, 224)),
+    "64x64": Preprocess((64, 64), (64, 64)),
+    "short 40, odd crop": Preprocess(40, (37, 23)),
+}
+EVEN_SIZES = [(240, 320), (360, 640), (64, 96), (98, 147), (2, 3), (2, 1), (34, 301), (720, 1280)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def random_frame(
+    height: int, width: int, pixel_format: str = "yuv420p", seed: int = 0, kind: str = "noise"
+) -> av.VideoFrame:
+    random = np.random.default_rng(seed)
+    frame = av.VideoFrame(width, height, pixel_format)
+    for plane in frame.planes:
+        values = random.integers(0, 256, (plane.height, plane.line_size), dtype=np.uint8)
+        if kind == "extremes":
+            values = (values // 128 * 255).astype(np.uint8)
+        elif kind == "steps":
+            values = (values // 128 + 100).astype(np.uint8)
+        plane.update(values.tobytes())
+    return frame
+
+
+def planes_of(frames: list[av.VideoFrame], cut: PlaneCut) -> torch.Tensor:
+    planes = np.full((len(frames), cut.nbytes), 99, np.uint8)
+    for frame, row in zip(frames, planes, strict=True):
+        cut.copy(frame, row)
+    return torch.from_numpy(planes)
+
+
+def by_planes(frame: av.VideoFrame, preprocess: Preprocess) -> np.ndarray:
+    cut = plane_cut(frame, preprocess)
+    assert cut is not None
+    return PlaneConverter("cpu").convert(planes_of([frame], cut), cut)[0].numpy()
+
+
+def by_frame(frame: av.VideoFrame, preprocess: Preprocess) -> np.ndarray:
+    return FramePreprocessor(preprocess).frame(frame)
+
+
+# --- the conversion ------------------------------------------------------------------------------
+
+
+def every_triple(lumas: np.ndarray) -> tuple[av.VideoFrame, list[np.ndarray]]:
+    """A frame that holds each of the given lumas with every pair of U and V."""
+    side = 256 * int(np.sqrt(len(lumas)))
+    cells = np.arange((side // 2) ** 2).reshape(side // 2, side // 2)
+    groups = len(lumas) // 4
+    pairs = cells // groups
+    u, v = (pairs >> 8).astype(np.uint8), (pairs & 255).astype(np.uint8)
+    y = np.empty((side, side), np.uint8)
+    for row in (0, 1):
+        for column in (0, 1):
+            y[row::2, column::2] = lumas[cells % groups * 4 + 2 * row + column]
+    frame = av.VideoFrame(side, side, "yuv420p")
+    for plane, values in zip(frame.planes, (y, u, v), strict=True):
+        padded = np.zeros((plane.height, plane.line_size), np.uint8)
+        padded[:, : values.shape[1]] = values
+        plane.update(padded.tobytes())
+    return frame, [y, u.repeat(2, 0).repeat(2, 1), v.repeat(2, 0).repeat(2, 1)]
+
+
+@pytest.fixture(scope="module")
+def all_triples() -> tuple[av.VideoFrame, list[np.ndarray]]:
+    return every_triple(np.arange(256, dtype=np.uint8))
+
+
+def assert_converted(triples: tuple[av.VideoFrame, list[np.ndarray]], colour: Colour) -> None:
+    frame, samples = triples
+    frame.colorspace, frame.color_range = colour.table, 2 if colour.full_range else 1
+    assert colour_of(frame) == colour
+    found = VideoReformatter().reformat(frame, format="rgb24", threads=1).to_ndarray()
+    rows = len(found) // 8
+    for top in range(0, len(found), rows):
+        part = [plane[top : top + rows] for plane in samples]
+        assert np.array_equal(direct_to_rgb(*part, colour), found[top : top + rows]), colour
+
+
+BT601 = Colour(5, full_range=False)
+QUICK = [BT601, Colour(1, full_range=True)]
+COLOURS = [Colour(table, full) for table in TABLES for full in (False, True)]
+
+
+@pytest.mark.parametrize("colour", QUICK, ids=str)
+def test_all_triples(colour: Colour, all_triples: tuple[av.VideoFrame, list[np.ndarray]]) -> None:
+    assert_converted(all_triples, colour)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("colour", [c for c in COLOURS if c not in QUICK], ids=str)
+def test_all_triples_of_every_colour(
+    colour: Colour, all_triples: tuple[av.VideoFrame, list[np.ndarray]]
+) -> None:
+    assert_converted(all_triples, colour)
+
+
+@pytest.mark.parametrize("colour", COLOURS, ids=str)
+def test_some_lumas_with_every_chroma(colour: Colour) -> None:
+    lumas = np.array([0, 1, 15, 16, 17, 80, 127, 128, 129, 190, 234, 235, 236, 250, 254, 255])
+    assert_converted(every_triple(lumas.astype(np.uint8)), colour)
+
+
+# --- frames --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PREPROCESSES)
+@pytest.mark.parametrize(("height", "width"), EVEN_SIZES)
+def test_frames_of_many_sizes(name: str, height: int, width: int) -> None:
+    preprocess = PREPROCESSES[name]
+    frame = random_frame(height, width, seed=height + width)
+    assert np.array_equal(by_planes(frame, preprocess), by_frame(frame, preprocess))
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p"])
+@pytest.mark.parametrize("space", range(18))
+def test_every_colour_tag(pixel_format: str, space: int) -> None:
+    preprocess = PREPROCESSES["64x64"]
+    for color_range in (0, 1, 2):
+        frame = random_frame(90, 160, pixel_format, seed=space)
+        frame.colorspace, frame.color_range = space, color_range
+        if plane_cut(frame, preprocess) is None:
+            with pytest.raises(OSError):  # FFmpeg does not convert it either
+                by_frame(frame, preprocess)
+            continue
+        assert np.array_equal(by_planes(frame, preprocess), by_frame(frame, preprocess))
+
+
+@given(
+    height=st.integers(1, 300).map(lambda half: 2 * half),
+    width=st.integers(1, 700),
+    seed=st.integers(0, 10**6),
+    kind=st.sampled_from(["noise", "extremes", "steps"]),
+    name=st.sampled_from(list(PREPROCESSES)),
+    colour=st.sampled_from(COLOURS),
+)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_frames_of_any_size(
+    height: int, width: int, seed: int, kind: str, name: str, colour: Colour
+) -> None:
+    if max(height, width) > 20 * min(height, width):
+        return  # the short side's rule would make a frame of gigabytes
+    preprocess = PREPROCESSES[name]
+    frame = random_frame(height, width, seed=seed, kind=kind)
+    frame.colorspace, frame.color_range = colour.table, 2 if colour.full_range else 1
+    assert np.array_equal(by_planes(frame, preprocess), by_frame(frame, preprocess))
+
+
+@pytest.mark.parametrize("file", REAL_VIDEOS)
+@pytest.mark.parametrize("name", PREPROCESSES)
+def test_real_videos(name: str, file: str, shared_data: Path) -> None:
+    preprocess = PREPROCESSES[name]
+    with open_video(shared_data / "videos" / file) as video:
+        frames = [frame for _, frame in video.frames([0, video.info.num_frames // 2])]
+    cut = plane_cut(frames[0], preprocess)
+    assert cut is not None
+    assert plane_cut(frames[1], preprocess) == cut
+    found = PlaneConverter("cpu").convert(planes_of(frames, cut), cut).numpy()
+    expected = np.stack([by_frame(frame, preprocess) for frame in frames])
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("name", PREPROCESSES)
+@pytest.mark.parametrize(("height", "width"), [(180, 320), (320, 180), (1080, 1920)])
+def test_orientations(height: int, width: int, name: str, turns: int, mirrored: bool) -> None:
+    preprocess = PREPROCESSES[name]
+    frame = random_frame(height, width, seed=turns)
+    cut = PlaneCut(
+        height, width, BT601, preprocess.resize, preprocess.crop,
+        Orientation(turns, mirrored),
+    )  # fmt: skip
+    found = PlaneConverter("cpu").convert(planes_of([frame], cut), cut)[0].numpy()
+    rgb = frame.to_ndarray(format="rgb24")
+    upright = np.rot90(rgb[:, ::-1] if mirrored else rgb, turns)
+    assert np.array_equal(found, FramePreprocessor(preprocess).rgb(upright))
+
+
+@pytest.mark.parametrize("name", PREPROCESSES)
+@pytest.mark.parametrize(("height", "width"), [(180, 322), (1080, 1920)])
+def test_interleaved_chroma_of_a_hardware_decoder(name: str, height: int, width: int) -> None:
+    """The same samples as NV12 give the same pixels as FFmpeg's yuv420p."""
+    preprocess = PREPROCESSES[name]
+    frame = random_frame(height, width)
+    y, u, v = (
+        np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+        for plane in frame.planes
+    )
+    interleaved = np.stack([u, v], -1).reshape(len(u), -1)
+    cut = PlaneCut(height, width, BT601, preprocess.resize, preprocess.crop, interleaved=True)
+    row = np.empty(cut.nbytes, np.uint8)
+    cut.copy_arrays([np.ascontiguousarray(y), interleaved], row)
+    found = PlaneConverter("cpu").convert(torch.from_numpy(row)[None], cut)[0].numpy()
+    assert np.array_equal(found, by_frame(frame, preprocess))
+
+
+def encoded_frames(
+    codec: str, pixel_format: str, options: dict[str, str], height: int, width: int
+) -> list[av.VideoFrame]:
+    """Frames of noise out of a decoder, with the tags that it sets."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
+        for number in range(2):
+            frame = random_frame(height, width, pixel_format, seed=number)
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    file.seek(0)
+    with av.open(file) as container:
+        return list(container.decode(video=0))
+
+
+@pytest.mark.parametrize("name", PREPROCESSES)
+@pytest.mark.parametrize("height", [96, 98])
+def test_interlaced_frames(name: str, height: int) -> None:
+    """FFmpeg converts each field alone: a row's chroma is two rows further on than elsewhere."""
+    preprocess = PREPROCESSES[name]
+    options = {"flags": "+ildct+ilme", "b": "20M"}
+    frame = encoded_frames("mpeg2video", "yuv420p", options, height, 130)[1]
+    assert frame.interlaced_frame
+    cut = plane_cut(frame, preprocess)
+    if height % 4:  # fields of odd height
+        assert cut is None
+        return
+    assert cut is not None
+    assert cut.interlaced
+    assert np.array_equal(by_planes(frame, preprocess), by_frame(frame, preprocess))
+
+
+# --- where it is not exact, it is not used -------------------------------------------------------
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv422p", "yuv444p", "gray", "rgb24", "yuv410p"])
+def test_other_formats_have_no_cut(pixel_format: str) -> None:
+    assert plane_cut(av.VideoFrame(64, 64, pixel_format), Preprocess()) is None
+
+
+def test_another_ffmpeg_has_no_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conversion that rounds otherwise is found out, and planes are not used."""
+    from vidfeat.video import planes, yuv
+
+    yuv.direct_rule_holds.cache_clear()
+    planes._cut_of.cache_clear()
+    monkeypatch.setitem(yuv._TABLES, 5, (104597, 132201, 25675, 53279 + 8))
+    yuv.coefficients.cache_clear()
+    try:
+        assert plane_cut(random_frame(64, 64), Preprocess()) is None
+    finally:
+        monkeypatch.undo()
+        for cached in (yuv.direct_rule_holds, planes._cut_of, yuv.coefficients):
+            cached.cache_clear()
+    assert plane_cut(random_frame(64, 64), Preprocess()) is not None
+
+
+# --- the cut -------------------------------------------------------------------------------------
+
+
+def test_a_cut_is_a_small_key() -> None:
+    frame = random_frame(360, 640)
+    cut = plane_cut(frame, Preprocess())
+    assert cut is not None
+    again = pickle.loads(pickle.dumps(cut))
+    assert again == cut
+    assert hash(again) == hash(cut)
+    assert len(pickle.dumps(cut)) < 500
+    # of the other statistics, none changes a sample
+    assert plane_cut(frame, Preprocess(mean=(0, 0, 0), std=(1, 1, 1))) == cut
+    assert plane_cut(frame, Preprocess(crop=(100, 112))) != cut
+
+
+def test_a_cut_is_smaller_than_the_frame() -> None:
+    for size, most in (((360, 640), 160_000), ((1080, 1920), 110_000)):
+        cut = plane_cut(random_frame(*size), Preprocess())
+        assert cut is not None
+        assert cut.nbytes <= most
+        assert cut.nbytes == cut_tables(cut).blocks[-1].end
+
+
+def test_planes_need_no_torch() -> None:
+    code = "import sys, vidfeat.video.planes, vidfeat.video.yuv; sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+
+
+# --- the converter -------------------------------------------------------------------------------
+
+
+def test_many_frames_into_a_given_tensor() -> None:
+    preprocess = PREPROCESSES["64x64"]
+    frames = [random_frame(90, 160, seed=seed) for seed in range(300)]  # more than one chunk
+    cut = plane_cut(frames[0], preprocess)
+    assert cut is not None
+    out = torch.zeros((len(frames), 64, 64, 3), dtype=torch.uint8)
+    assert PlaneConverter("cpu").convert(planes_of(frames, cut), cut, out=out) is out
+    for frame, pixels in zip(frames, out.numpy(), strict=True):
+        assert np.array_equal(pixels, by_frame(frame, preprocess))
+
+
+def test_no_frames() -> None:
+    cut = plane_cut(random_frame(90, 160), Preprocess())
+    assert cut is not None
+    none = PlaneConverter("cpu").convert(torch.empty((0, cut.nbytes), dtype=torch.uint8), cut)
+    assert none.shape == (0, 112, 112, 3)
+
+
+def test_shapes_that_do_not_fit() -> None:
+    cut = plane_cut(random_frame(90, 160), Preprocess())
+    assert cut is not None
+    converter = PlaneConverter("cpu")
+    with pytest.raises(UsageError, match=r"this cut needs uint8 \(frames, \d+\)"):
+        converter.convert(torch.zeros((1, cut.nbytes - 1), dtype=torch.uint8), cut)
+    planes = torch.zeros((1, cut.nbytes), dtype=torch.uint8)
+    with pytest.raises(UsageError, match="not contiguous uint8"):
+        converter.convert(planes, cut, out=torch.zeros((1, 112, 113, 3), dtype=torch.uint8))
+
+
+def test_several_threads_share_a_converter() -> None:
+    converter = PlaneConverter("cpu")
+    preprocess = PREPROCESSES["64x64"]
+    wrong: list[int] = []
+    alone = threading.Lock()
+
+    def work(first: int) -> None:
+        for width in range(first, first + 60, 2):  # more cuts than are kept
+            frame = random_frame(66, width, seed=width)
+            cut = plane_cut(frame, preprocess)
+            assert cut is not None
+            found = converter.convert(planes_of([frame], cut), cut)[0].numpy()
+            with alone:
+                expected = by_frame(frame, preprocess)
+            if not np.array_equal(found, expected):
+                wrong.append(width)
+
+    threads = [threading.Thread(target=work, args=(64 + number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+# --- Triton --------------------------------------------------------------------------------------
+
+INTERPRETED = """
+import sys
+import torch
+from tests.video.test_planes import *
+
+torch.set_num_threads(1)
+converter = PlaneConverter("cpu", triton=True)
+cases = [
+    ("noise", 90, 160, "64x64", BT601),
+    ("extremes", 66, 301, "64x64", Colour(9, full_range=True)),
+    ("steps", 66, 301, "short 40, odd crop", BT601),
+    ("noise", 2, 3, "short 40, odd crop", Colour(1, full_range=False)),
+]
+for kind, height, width, name, colour in cases:
+    frames = [random_frame(height, width, seed=seed, kind=kind) for seed in (0, 1)]
+    for frame in frames:
+        frame.colorspace = colour.table
+        frame.color_range = 2 if colour.full_range else 1
+    cut = plane_cut(frames[0], PREPROCESSES[name])
+    found = converter.convert(planes_of(frames, cut), cut).numpy()
+    for frame, pixels in zip(frames, found):
+        assert np.array_equal(pixels, by_frame(frame, PREPROCESSES[name])), cut
+"""
+
+
+def test_triton_kernel_interpreted() -> None:
+    """The kernel's own operations, one by one, on the CPU."""
+    pytest.importorskip("triton")
+    environment = {
+        **os.environ,
+        "TRITON_INTERPRET": "1",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", INTERPRETED], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_triton_kernel_compiles_for_an_h100() -> None:
+    """To machine code: no GPU is needed for it."""
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from vidfeat.encoders.engines.planes_triton import _planes_kernel
+
+    constants = {"HEIGHT": 112, "WIDTH": 112, "CHROMA_OFFSET": 1024, "HEAD": 7, "BLOCK": 256}
+    signature = {"planes": "*u8", "places": "*i32", "weights": "*fp32", "out": "*u8"}
+    source = ASTSource(
+        fn=_planes_kernel,
+        signature={**signature, "frame_stride": "i32", **dict.fromkeys(constants, "constexpr")},
+        constexprs=constants,
+    )
+    kernel = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
+    assert kernel.asm["cubin"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("triton", [False, True])
+def test_on_cuda(triton: bool) -> None:
+    converter = PlaneConverter("cuda", triton=triton)
+    for height, width in EVEN_SIZES:
+        for preprocess in PREPROCESSES.values():
+            frames = [random_frame(height, width, seed=seed) for seed in range(5)]
+            cut = plane_cut(frames[0], preprocess)
+            assert cut is not None
+            found = converter.convert(planes_of(frames, cut).cuda(), cut).cpu().numpy()
+            for frame, pixels in zip(frames, found, strict=True):
+                assert np.array_equal(pixels, by_frame(frame, preprocess))
