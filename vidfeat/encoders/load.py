@@ -124,7 +124,7 @@ def load_encoder(
     )
     flops = flops_per_clip(network, chosen_layers, clip_shape)
     small = flops < _SMALL_FLOPS_PER_CLIP
-    own_batch = getattr(runner, "preferred_batch", None)
+    own_batch = runner.preferred_batch
     own_batch = own_batch or (_CPU_BATCH_SMALL if small else _CPU_BATCH)
     return Encoder(
         runner,

@@ -17,7 +17,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,11 +27,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vidfeat.encoders.engines.batches import ClipBatch, Feed
 from vidfeat.errors import VidfeatError
 from vidfeat.store.embeddings import Embeddings
 from vidfeat.store.parts import Part, Segment, write_part
 from vidfeat.store.records import VectorType, VideoFailure, VideoRecord
-from vidfeat.video.decode.tasks import attempt_of
+from vidfeat.video.decode.tasks import ClipReady, attempt_of
 from vidfeat.video.reader import VideoInfo
 
 _JOURNAL = "encoded.log"
@@ -79,10 +80,8 @@ class Assembly:
     """Takes the events of a run in order and writes its parts.
 
     Args:
-        embeds: uint8 clips (B, T, H, W, 3) to float32 vectors (B, D), one for each replica of the
-            network, or the same some times over; each is called from a thread of its own.
+        feed: makes the batches and embeds them, from as many threads as it says.
         folder: of the parts.
-        clip_shape: (T, H, W, 3).
         dimension: D.
         dtype: of the vectors on disk.
         batch_size: B; the last batch of a part is padded to it.
@@ -93,10 +92,9 @@ class Assembly:
 
     def __init__(
         self,
-        embeds: Sequence[Callable[[NDArray[np.uint8]], NDArray[np.float32]]],
+        feed: Feed,
         folder: Path,
         *,
-        clip_shape: tuple[int, int, int, int],
         dimension: int,
         dtype: VectorType,
         batch_size: int,
@@ -106,29 +104,28 @@ class Assembly:
     ) -> None:
         assert part_clips % batch_size == 0
         self.stats = AssemblyStats()
-        self._embeds = list(embeds)
+        self._feed = feed
         self._sequence = 0  # of batches and part ends, in the order of the run
         self._lock = threading.Lock()
         self._folder = folder
         self._dimension = dimension
         self._dtype = np.dtype(dtype)
-        self._batch_shape = (batch_size, *clip_shape)
+        self._batch_size = batch_size
         self._part_clips = part_clips
         self._number = first_number
         self._name = name
         self._part = _OpenPart()
         self._owner: _Owner | None = None
-        self._batch: NDArray[np.uint8] | None = None
+        self._batch: ClipBatch | None = None
         self._filled = 0
-        self._spare: queue.SimpleQueue[NDArray[np.uint8]] = queue.SimpleQueue()
         self._to_network: queue.Queue[Any] = queue.Queue(maxsize=2)
-        self._to_disk: queue.Queue[Any] = queue.Queue(maxsize=2 * len(self._embeds))
+        self._to_disk: queue.Queue[Any] = queue.Queue(maxsize=2 * feed.threads)
         self._failure: BaseException | None = None
         journal = folder / _journal(name)
         self._journal = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         works: list[tuple[str, Callable[[], None]]] = [
-            (f"network-{i}", partial(self._run_network, embed))
-            for i, embed in enumerate(self._embeds)
+            (f"network-{runner}", partial(self._run_network, runner))
+            for runner in range(feed.threads)
         ]
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
@@ -155,24 +152,19 @@ class Assembly:
         )
         self._owner = _Owner(record, attempt_of(info), first)
 
-    def clip(
-        self, frames_THWC: NDArray[np.uint8], start_seconds: float, end_seconds: float
-    ) -> None:
-        """The next clip; its frames are copied."""
+    def clip(self, clip: ClipReady) -> None:
+        """The next clip; it is released once its frames are copied."""
         assert self._owner is not None
         if len(self._part.start) == self._part_clips:
             self._close_part()
         if self._batch is None:
-            try:
-                self._batch = self._spare.get_nowait()
-            except queue.Empty:
-                self._batch = np.empty(self._batch_shape, np.uint8)
-        self._batch[self._filled] = frames_THWC
+            self._batch = self._feed.new_batch()
+        self._batch.put(self._filled, clip.frames, clip.release)
         self._filled += 1
         self._owner.count += 1
-        self._part.start.append(start_seconds)
-        self._part.end.append(end_seconds)
-        if self._filled == len(self._batch):
+        self._part.start.append(clip.start_seconds)
+        self._part.end.append(clip.end_seconds)
+        if self._filled == self._batch_size:
             self._send_batch()
 
     def finish(self, failure: VideoFailure | None = None, *, keep: bool = True) -> None:
@@ -191,7 +183,7 @@ class Assembly:
         self._end_segment(complete=False)
         if self._part:
             self._close_part()
-        for _ in self._embeds:
+        for _ in range(self._feed.threads):
             self._put(self._to_network, None)
         for thread in self._threads:
             thread.join()
@@ -206,6 +198,7 @@ class Assembly:
         self._release()
 
     def _release(self) -> None:
+        self._feed.close()
         if self._journal >= 0:
             os.close(self._journal)
             self._journal = -1
@@ -225,6 +218,7 @@ class Assembly:
     def _send_batch(self) -> None:
         if self._batch is None:
             return
+        self._batch.complete(self._filled)
         began = time.monotonic()
         self._put(self._to_network, (self._next(), self._batch, self._filled))
         self.stats.blocked_seconds += time.monotonic() - began
@@ -233,8 +227,7 @@ class Assembly:
     def _close_part(self) -> None:
         self._end_segment(complete=False)
         if self._batch is not None:
-            self._batch[self._filled :] = 0
-            self.stats.clips_padded += len(self._batch) - self._filled
+            self.stats.clips_padded += self._batch_size - self._filled
         self._send_batch()
         self._put(self._to_disk, (self._next(), self._part))
         self._part = _OpenPart()
@@ -273,7 +266,7 @@ class Assembly:
         except BaseException as error:
             self._failure = self._failure or error
 
-    def _run_network(self, embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> None:
+    def _run_network(self, runner: int) -> None:
         while True:
             began = time.monotonic()
             item = self._get(self._to_network)
@@ -283,22 +276,21 @@ class Assembly:
                 return
             number, batch, filled = item
             began = time.monotonic()
-            vectors = embed(batch)[:filled].astype(self._dtype)
+            vectors = self._feed.embed(batch, runner)[:filled].astype(self._dtype)
             seconds = time.monotonic() - began
             with self._lock:
-                self.stats.network_waited_seconds += waited / len(self._embeds)
+                self.stats.network_waited_seconds += waited / self._feed.threads
                 self.stats.network_seconds += seconds
                 self.stats.clips_encoded += filled
                 self.stats.batches += 1
             os.write(self._journal, b"%d\n" % filled)
-            self._spare.put(batch)
             self._put(self._to_disk, (number, vectors))
 
     def _run_disk(self) -> None:
         """Take results as they come, put them back into order, write a part at each end of one."""
         early: dict[int, Any] = {}
         following = 0
-        running = len(self._embeds)
+        running = self._feed.threads
         vectors: list[NDArray[Any]] = []
         while running or following in early:
             if following not in early:

@@ -65,7 +65,7 @@ def with_quickest_engine(
     pays = (
         seconds >= PAYS_FROM_SECONDS
         and platform.machine() in _MEASURED_ON
-        and not getattr(encoder.engine, "clip_by_clip", False)
+        and not encoder.engine.clip_by_clip
     )
     if begun is None and not pays:
         return encoder

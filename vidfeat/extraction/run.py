@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vidfeat.encoders.encoder import Encoder
+from vidfeat.encoders.engines.batches import Pin, feed_of
 from vidfeat.errors import NothingDoneError, StoreError, UsageError, VideoError
 from vidfeat.extraction.assembly import Assembly, AssemblyStats, clips_in_journal
 from vidfeat.extraction.report import ExtractProgress, ExtractReport, Meter
@@ -241,7 +242,8 @@ class Run:
         self.encoder = encoder
         self.options = options
         self.todo = plan.todo
-        self.source = ClipSource(encoder.plan, encoder.preprocess, options.limits)
+        planes = len(encoder.engines) == 1 and encoder.engine.takes_planes
+        self.source = ClipSource(encoder.plan, encoder.preprocess, options.limits, planes)
         self.report = ExtractReport(
             videos_reused=plan.reused_videos,
             clips_reused=plan.reused_clips,
@@ -278,14 +280,10 @@ class Run:
             pool: decode processes that outlive this run; None starts and ends its own.
         """
         encoder = self.encoder
+        feed = feed_of(encoder.engines, (encoder.batch_size, *self.source.clip_shape))
         assembly = Assembly(
-            [
-                engine.embed
-                for engine in encoder.engines
-                for _ in range(getattr(engine, "batches_at_once", 1))
-            ],
+            feed,
             folder,
-            clip_shape=self.source.clip_shape,
             dimension=encoder.dimension,
             dtype=self.options.dtype,
             batch_size=encoder.batch_size,
@@ -296,7 +294,7 @@ class Run:
         began = time.monotonic()
         try:
             with ExitStack() as stack:
-                for item, event in self._events(stack, pool):
+                for item, event in self._events(stack, pool, feed.pin):
                     self._take(assembly, item, event)
                     self.meter.tick(assembly.stats)
                     yield assembly.stats
@@ -308,26 +306,29 @@ class Run:
         self.report.seconds = time.monotonic() - began
         self.report.assembly = asdict(assembly.stats)
         self.report.engine = {
-            "precision_error": getattr(encoder.engine, "precision_error", None),
-            "largest_batch": getattr(encoder.engine, "largest_batch", None),
+            "precision_error": encoder.engine.precision_error,
+            "largest_batch": encoder.engine.largest_batch,
         }
 
-    def decode_pool(self, tasks: int) -> DecodePool:
+    def decode_pool(self, tasks: int, pin: Pin | None = None) -> DecodePool:
         """Decode processes as the options say, for a number of videos."""
         return DecodePool(
             self.source,
             min(self.options.num_workers, max(2, tasks)),
             buffer_bytes=self.options.buffer_bytes,
             timeout_seconds=self.options.video_timeout,
+            pin=pin,
         )
 
-    def _events(self, stack: ExitStack, pool: DecodePool | None) -> Iterator[tuple[Todo, Event]]:
+    def _events(
+        self, stack: ExitStack, pool: DecodePool | None, pin: Pin | None
+    ) -> Iterator[tuple[Todo, Event]]:
         """The events of all tasks, in order, each with what it belongs to."""
         tasks = [item.task for item in self.todo]
         if self.options.num_workers == 0:
             events: Iterator[tuple[VideoTask, Event]] = decode_inline(self.source, tasks)
         else:
-            pool = pool or stack.enter_context(self.decode_pool(len(tasks)))
+            pool = pool or stack.enter_context(self.decode_pool(len(tasks), pin))
             self.report.decoding = pool.stats
             events = pool.run(tasks)
         place = 0
@@ -341,8 +342,7 @@ class Run:
             assembly.start(item.video.identity, event.info, event.first_clip)
             self.meter.start(item.video.identity, event.info.num_frames, event.num_clips)
         elif isinstance(event, ClipReady):
-            assembly.clip(event.frames_THWC, event.start_seconds, event.end_seconds)
-            event.release()
+            assembly.clip(event)
             self.meter.clip(self.source.plan.frames)
         else:
             failure = _failure_of(item, event)

@@ -5,28 +5,40 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import VideoError
 from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, plan_clips
-from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+from vidfeat.video.packing import Packer, PixelPacker
+from vidfeat.video.planes import ClipFrames
+from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import Known, Limits, Recounted, VideoReader, open_video
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The frames of one clip, resized and cropped, with the seconds that they cover."""
+    """The frames of one clip with the seconds that they cover."""
 
     index: int
     """Its place among the clips of its video."""
-    frames_THWC: NDArray[np.uint8]
+    frames: ClipFrames
+    """Pixels, resized and cropped; or planes that become those on a device."""
     start_seconds: float
     end_seconds: float
 
+    @property
+    def frames_THWC(self) -> NDArray[np.uint8]:
+        """The pixels of a clip that was not sent as planes."""
+        assert isinstance(self.frames, np.ndarray)
+        return self.frames
+
     def __repr__(self) -> str:
-        shape = "x".join(map(str, self.frames_THWC.shape))
+        shape = "planes"
+        if isinstance(self.frames, np.ndarray):
+            shape = "x".join(map(str, self.frames.shape))
         return f"Clip({self.index}, {shape}, {self.start_seconds:.3f}..{self.end_seconds:.3f} s)"
 
 
@@ -48,7 +60,7 @@ def plan_video(
 def stream_clips(
     video: VideoReader,
     clips: Sequence[PlannedClip],
-    preprocessor: FramePreprocessor,
+    packer: Packer[Any],
     out: Callable[[int], NDArray[np.uint8]] | None = None,
     first: int = 0,
 ) -> Iterator[Clip]:
@@ -60,33 +72,35 @@ def stream_clips(
     Args:
         video: the open video that the clips were planned for.
         clips: a contiguous part of its plan.
-        preprocessor: resizes and crops.
-        out: given a clip's index, the (T, H, W, 3) array to write its frames into; None makes one.
+        packer: what becomes of frames.
+        out: given a clip's index, the memory to pack it into, uint8 (bytes,); None makes one for
+            pixels.
         first: the index of ``clips[0]`` in the whole plan.
 
     Raises:
         Recounted: see :meth:`VideoReader.frames`; plan anew.
     """
     decoded = video.frames({position for clip in clips for position in clip.positions})
-    ready: dict[int, NDArray[np.uint8]] = {}
+    ready: dict[int, Any] = {}
     # The first frame still needed after each clip, so that earlier ones can be dropped.
     needed_later = [0] * len(clips)
     lowest = 1 << 62
     for place in range(len(clips) - 1, -1, -1):
         needed_later[place] = lowest
         lowest = min(lowest, min(clips[place].positions))
-    crop = preprocessor.preprocess.crop
     for place, clip in enumerate(clips):
         while not all(position in ready for position in clip.positions):
             position, frame = next(decoded)
-            ready[position] = preprocessor.frame(frame)
-        shape = (len(clip.positions), *crop, 3)
-        frames = np.empty(shape, np.uint8) if out is None else out(first + place)
-        for slot, position in enumerate(clip.positions):
-            frames[slot] = ready[position]
+            ready[position] = packer.take(frame)
+        taken = [ready[position] for position in clip.positions]
+        if out is None:
+            memory = np.empty(sum(item.nbytes for item in taken), np.uint8)
+        else:
+            memory = out(first + place)
+        frames = packer.pack(taken, memory)
         yield Clip(first + place, frames, clip.start_seconds, clip.end_seconds)
         for position in [p for p in ready if p < needed_later[place]]:
-            del ready[position]
+            packer.drop(ready.pop(position))
 
 
 @dataclass
@@ -107,13 +121,13 @@ class ClipStream:
     planned: Sequence[PlannedClip] = ()
 
     def __iter__(self) -> Iterator[Clip]:
-        preprocessor = FramePreprocessor(self.preprocess)
+        packer = PixelPacker(self.preprocess)
         with open_video(self.path, self.limits, self.known) as video:
             while True:
                 self.planned = plan_video(video, self.plan, self.stretches)
                 self.known = video.known
                 try:
-                    yield from stream_clips(video, self.planned, preprocessor)
+                    yield from stream_clips(video, self.planned, packer)
                 except Recounted:
                     self.restarts += 1
                     continue

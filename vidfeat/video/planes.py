@@ -94,6 +94,23 @@ class PlaneCut:
             block.copy(plane.data, plane.strides[0], out)
 
 
+@dataclass(frozen=True, eq=False)
+class PlaneClip:
+    """The planes of a clip's frames, all of one cut."""
+
+    cut: PlaneCut
+    planes_TB: NDArray[np.uint8]
+    """(frames, ``cut.nbytes``)"""
+
+    def copy(self) -> PlaneClip:
+        """The same in memory of its own."""
+        return PlaneClip(self.cut, self.planes_TB.copy())
+
+
+ClipFrames = NDArray[np.uint8] | PlaneClip
+"""A clip's frames on their way: uint8 (T, H, W, 3), or planes that become that on a device."""
+
+
 def plane_cut(frame: av.VideoFrame, preprocess: Preprocess) -> PlaneCut | None:
     """The cut for a decoded frame, or None where only ``FramePreprocessor`` is exact.
 

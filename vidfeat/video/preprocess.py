@@ -188,7 +188,7 @@ class _Gather:
         if ties.size:
             four = corners.reshape(4, -1).take(ties, axis=1)
             weights = self._weights.reshape(4, -1).take(ties, axis=1)
-            lower.reshape(-1)[ties] = np.rint(_weigh_as_torch(four, weights)).astype(np.uint8)
+            lower.reshape(-1)[ties] = np.rint(weigh_as_torch(four, weights)).astype(np.uint8)
         # without the fourth byte; channel by channel, since a row of three is a short inner loop
         levels = np.empty((*self.shape, 3), np.uint8)
         for channel in range(3):
@@ -204,9 +204,7 @@ class _Gather:
         return out
 
 
-def _weigh_as_torch(
-    corners: NDArray[np.uint8], weights: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def weigh_as_torch(corners: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """Weigh four corners (4, n) with torch's roundings: each product is fused with its sum.
 
     A fused multiply-add rounds once; in float64 the product is exact, and one rounding remains.

@@ -12,10 +12,25 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
 
 
 class Engine(Protocol):
-    """Runs a network on batches of clips."""
+    """Runs a network on batches of clips. Engines derive from it and override its defaults."""
 
     name: str
-    """As ``--engine`` takes it."""
+    """Its name, as users give it."""
+    takes_planes: bool = False
+    """It runs on a device where clips may arrive as planes: see ``device_batches.py``."""
+    batches_at_once: int = 1
+    """Threads that may call ``embed`` side by side, so that copies and work overlap."""
+    clip_by_clip: bool = False
+    """Whether clips run side by side, each on one thread of the processor."""
+    precision_error: float | None = None
+    """Relative error to fp32 on the first clips; None before, and for fp32."""
+    largest_batch: int | None = None
+    """The batch that fits into memory, once one did not."""
+
+    @property
+    def preferred_batch(self) -> int | None:
+        """Clips at a time that keep it busy; None where it matters little."""
+        return None
 
     def embed(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Vectors (N, D) of uint8 clips (N, T, H, W, 3)."""

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vidfeat.encoders.engines.base import Precision
+from vidfeat.encoders.engines.base import Engine, Precision
 from vidfeat.encoders.engines.side_by_side import busy_batch
 from vidfeat.encoders.onnx_export import TOLERANCE, EmbeddingAndScores
 from vidfeat.encoders.openvino_package import import_openvino
@@ -29,7 +29,7 @@ EMBEDDING, SCORES = 0, 1  # the outputs of the graph
 _SEED = 0
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(Engine):
     """A network under OpenVINO; made by :func:`convert_network` or :func:`read_network`.
 
     Args:

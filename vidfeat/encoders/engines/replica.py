@@ -35,7 +35,7 @@ def serve(channel: Connection, memory: mmap.mmap) -> None:
         except VidfeatError as error:
             channel.send(("error", error))
             return
-        facts = getattr(engine, "precision_error", None), getattr(engine, "largest_batch", None)
+        facts = engine.precision_error, engine.largest_batch
         channel.send(("vectors", (vectors.tobytes(), *facts)))
 
 

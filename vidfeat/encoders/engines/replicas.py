@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vidfeat.encoders.engines.base import Engine
 from vidfeat.errors import UsageError, VidfeatError
 from vidfeat.video.decode.pool import nameless_memory
 
@@ -27,7 +28,7 @@ class ReplicaError(VidfeatError):
     """A replica's process ended, or its network failed."""
 
 
-class Replica:
+class Replica(Engine):
     """A network in a process of its own.
 
     Args:

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidfeat.encoders.engines.base import Precision
+from vidfeat.encoders.engines.base import Engine, Precision
 from vidfeat.encoders.engines.factored import FactoredNetwork, factored_pays
 from vidfeat.encoders.engines.side_by_side import SideBySide, busy_batch
 from vidfeat.errors import UsageError, VidfeatError
@@ -64,7 +64,7 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """A network under torch.
 
     Args:

@@ -22,7 +22,7 @@ from vidfeat.video.decode.tasks import (
     check_there,
     with_path,
 )
-from vidfeat.video.preprocess import FramePreprocessor
+from vidfeat.video.packing import PixelPacker
 from vidfeat.video.reader import Recounted, VideoReader, open_video
 
 
@@ -30,16 +30,16 @@ def decode_inline(
     source: ClipSource, tasks: Iterable[VideoTask]
 ) -> Iterator[tuple[VideoTask, Event]]:
     """As :meth:`vidfeat.video.decode.pool.DecodePool.run`, in this process."""
-    preprocessor = FramePreprocessor(source.preprocess)
+    packer = PixelPacker(source.preprocess)  # there is no process to relieve
     for task in tasks:
         try:
-            for event in _video(source, preprocessor, task):
+            for event in _video(source, packer, task):
                 yield task, event
         except VideoError as error:
             yield task, Finished(with_path(error, task.path))
 
 
-def _video(source: ClipSource, preprocessor: FramePreprocessor, task: VideoTask) -> Iterator[Event]:
+def _video(source: ClipSource, packer: PixelPacker, task: VideoTask) -> Iterator[Event]:
     if task.making is not None:
         for index, frames in enumerate(task.making.make()):
             yield ClipReady(index, frames, 0.0, 0.0, lambda: None)
@@ -57,9 +57,9 @@ def _video(source: ClipSource, preprocessor: FramePreprocessor, task: VideoTask)
             if task.probe_only:
                 break
             try:
-                for clip in stream_clips(video, clips[first:], preprocessor, first=first):
+                for clip in stream_clips(video, clips[first:], packer, first=first):
                     seconds = clip.start_seconds, clip.end_seconds
-                    yield ClipReady(clip.index, clip.frames_THWC, *seconds, lambda: None)
+                    yield ClipReady(clip.index, clip.frames, *seconds, lambda: None)
             except Recounted:
                 continue
             break

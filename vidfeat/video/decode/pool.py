@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
@@ -40,9 +40,11 @@ from vidfeat.video.decode.tasks import (
     cut_at_keys,
     with_path,
 )
+from vidfeat.video.planes import ClipFrames, PlaneClip, PlaneCut
 
 DEFAULT_TIMEOUT_SECONDS = 120.0
 BUFFER_BYTES_PER_PROCESS = 32 << 20  # some 50 clips of 16 x 112 x 112
+BUFFER_BYTES_PER_PROCESS_PLANES = 64 << 20  # 16 such clips as planes
 _ADDRESS_LIMIT = 8 << 30  # of one decode process; generous: frames of 8192 x 8192 fit
 _PIECE_CLIPS = 64  # of a long video: some seconds of decoding, and at most half the slots
 _START_SECONDS = 120.0  # a process that has said nothing since its start, on a machine under load
@@ -73,12 +75,14 @@ class _Unit:
 class _Held:
     """A decoded clip that waits for its turn: in a slot, or moved out of it."""
 
-    def __init__(self, child: _Child, index: int, slot: int, start: float, end: float) -> None:
+    def __init__(
+        self, child: _Child, index: int, slot: int, start: float, end: float, cut: int | None
+    ) -> None:
         self._child: _Child | None = child
         self._slot = slot
         self.index = index
         self.seconds = (start, end)
-        self.frames_THWC: NDArray[np.uint8] = child.slots[slot]
+        self.frames: ClipFrames = child.clip_in(slot, cut)
 
     def release(self) -> None:
         """Give the slot back, once."""
@@ -88,7 +92,7 @@ class _Held:
 
     def move_out(self) -> None:
         """Copy the frames, so that the slot serves something more urgent."""
-        self.frames_THWC = self.frames_THWC.copy()
+        self.frames = self.frames.copy()
         self.release()
 
     def is_of(self, child: _Child) -> bool:
@@ -99,15 +103,22 @@ class _Held:
 class _Child:
     """A decode process, its channel and its slots."""
 
-    def __init__(self, source: ClipSource, slots: int, split_clips: int) -> None:
-        clip_bytes = int(np.prod(source.clip_shape))
+    def __init__(
+        self,
+        source: ClipSource,
+        slots: int,
+        split_clips: int,
+        pin: Callable[[NDArray[np.uint8]], Callable[[], None]] | None,
+    ) -> None:
+        clip_bytes = source.clip_bytes
         size = max(mmap.PAGESIZE, slots * clip_bytes)
         memory_fd = nameless_memory(size)
         ours, theirs = Pipe()
         try:
             self._memory = mmap.mmap(memory_fd, size)
             view = np.frombuffer(self._memory, np.uint8, count=slots * clip_bytes)
-            self.slots: NDArray[np.uint8] = view.reshape(slots, *source.clip_shape)
+            self.slots: NDArray[np.uint8] = view.reshape(slots, clip_bytes)
+            self._unpin: Callable[[], None] | None = None
             arguments = [theirs.fileno(), memory_fd, size, _ADDRESS_LIMIT + size]
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "vidfeat.video.decode.worker", *map(str, arguments)],
@@ -122,6 +133,9 @@ class _Child:
         finally:
             os.close(memory_fd)
             theirs.close()
+        self._clip_shape = source.clip_shape
+        self.cuts: dict[int, PlaneCut] = {}
+        self._pin = pin
         self.channel: Connection = ours
         self.unit: _Unit | None = None
         self.held: set[int] = set()  # slots with clips that wait for their turn
@@ -129,6 +143,17 @@ class _Child:
         self.started = False
         with contextlib.suppress(OSError):  # a child that died at once is found out by the pool
             ours.send(("source", source, slots, split_clips))
+
+    def clip_in(self, slot: int, cut: int | None) -> ClipFrames:
+        """The clip in a slot: pixels, or planes of a cut that the process has told."""
+        if self._pin is not None:  # at its first clip: most of the start is over by then
+            self._unpin, self._pin = self._pin(self.slots.reshape(-1)), None
+        memory = self.slots[slot]
+        if cut is None:
+            pixels: NDArray[np.uint8] = memory[: int(np.prod(self._clip_shape))]
+            return pixels.reshape(self._clip_shape)
+        frames, of = self._clip_shape[0], self.cuts[cut]
+        return PlaneClip(of, memory[: frames * of.nbytes].reshape(frames, of.nbytes))
 
     @property
     def waits_for_us(self) -> bool:
@@ -159,6 +184,9 @@ class _Child:
             self.process.kill()
         self.process.wait()
         self.channel.close()
+        if self._unpin is not None:
+            self._unpin()
+            self._unpin = None
 
 
 class DecodePool:
@@ -170,6 +198,7 @@ class DecodePool:
         buffer_bytes: memory for clips decoded ahead, of all processes; None takes 32 MB for each.
         timeout_seconds: a process that says nothing for so long, though it has slots to write
             into, is taken for hung.
+        pin: prepares the memory of a process for copies to a device, and returns what undoes it.
     """
 
     def __init__(
@@ -179,16 +208,22 @@ class DecodePool:
         *,
         buffer_bytes: int | None = None,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        pin: Callable[[NDArray[np.uint8]], Callable[[], None]] | None = None,
     ) -> None:
-        clip_bytes = int(np.prod(source.clip_shape))
+        clip_bytes = source.clip_bytes
         if buffer_bytes is None:
-            buffer_bytes = BUFFER_BYTES_PER_PROCESS * workers
-        self.slots = max(2, min(512, buffer_bytes // (workers * clip_bytes)))
+            each = BUFFER_BYTES_PER_PROCESS_PLANES if source.planes else BUFFER_BYTES_PER_PROCESS
+            buffer_bytes = each * workers
+        # a clip as planes may be on its way to a device while others are decoded
+        self.slots = max(
+            4 if source.planes else 2, min(512, buffer_bytes // (workers * clip_bytes))
+        )
         self.stats = PoolStats()
         self._source = source
         self._timeout = timeout_seconds
         self._piece_clips = max(1, min(_PIECE_CLIPS, self.slots // 2))
         self._count = workers
+        self._pin = pin
         self._children: list[_Child] = []
         self._units: deque[_Unit] = deque()  # all that is not yet consumed, in order
         self._tasks: Iterator[VideoTask] = iter(())
@@ -205,7 +240,9 @@ class DecodePool:
         self._children.clear()
 
     def _new_child(self) -> _Child:
-        return _Child(self._source, self.slots, self._piece_clips + self._piece_clips // 2)
+        return _Child(
+            self._source, self.slots, self._piece_clips + self._piece_clips // 2, self._pin
+        )
 
     # -- the order of things -------------------------------------------------------------------
 
@@ -240,7 +277,7 @@ class DecodePool:
             held: _Held = answer[1]
             yield (
                 unit.task,
-                ClipReady(held.index, held.frames_THWC, *held.seconds, held.release),
+                ClipReady(held.index, held.frames, *held.seconds, held.release),
             )
         elif kind == "split":
             pass  # its pieces have taken its place
@@ -353,6 +390,9 @@ class DecodePool:
         child.started = True
         unit = child.unit
         if message[0] == "alive" or unit is None:
+            return
+        if message[0] == "cut":
+            child.cuts[message[1]] = message[2]
             return
         if message[0] == "clip":
             child.held.add(message[2])

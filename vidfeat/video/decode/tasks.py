@@ -6,13 +6,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import VideoError
 from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch
+from vidfeat.video.clips import Clip
+from vidfeat.video.packing import PLANE_BYTES_PER_PIXEL, Packer, PixelPacker, PlanePacker
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import Damage, Known, Limits, VideoInfo, VideoReader
 
@@ -24,6 +26,21 @@ class ClipSource:
     plan: ClipPlan
     preprocess: Preprocess
     limits: Limits = field(default_factory=Limits)
+    planes: bool = False
+    """Clips may come as the decoder's planes, for a device to convert."""
+
+    @property
+    def clip_bytes(self) -> int:
+        """Memory for one clip on its way."""
+        pixels = int(np.prod(self.clip_shape))
+        if not self.planes:
+            return pixels
+        height, width = self.preprocess.crop
+        return self.plan.frames * height * width * PLANE_BYTES_PER_PIXEL
+
+    def packer(self) -> Packer[Any]:
+        """What decode processes make of frames."""
+        return PlanePacker(self.preprocess) if self.planes else PixelPacker(self.preprocess)
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
@@ -89,13 +106,9 @@ class Started:
 
 
 @dataclass(frozen=True)
-class ClipReady:
+class ClipReady(Clip):
     """A decoded clip. ``frames`` is valid until ``release`` is called, which must happen."""
 
-    index: int
-    frames_THWC: NDArray[np.uint8]
-    start_seconds: float
-    end_seconds: float
     release: Callable[[], None]
 
 

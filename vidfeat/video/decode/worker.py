@@ -35,7 +35,8 @@ from vidfeat.video.decode.tasks import (
     attempt_of,
     check_there,
 )
-from vidfeat.video.preprocess import FramePreprocessor
+from vidfeat.video.packing import Packer
+from vidfeat.video.planes import PlaneClip, PlaneCut
 from vidfeat.video.reader import Recounted, VideoReader, open_video
 
 _HEARTBEAT_SECONDS = 1.0
@@ -50,7 +51,8 @@ class Worker:
         self._free: deque[int] = deque()
         self._slots: NDArray[np.uint8] | None = None
         self._source: ClipSource | None = None
-        self._preprocessor: FramePreprocessor | None = None
+        self._packer: Packer[Any] | None = None
+        self._cuts: dict[PlaneCut, int] = {}
         self._split_clips = 0
         self._told = time.monotonic()
 
@@ -70,10 +72,10 @@ class Worker:
     def _set_source(self, source: ClipSource, slots: int, split_clips: int) -> None:
         self._source = source
         self._split_clips = split_clips
-        self._preprocessor = FramePreprocessor(source.preprocess)
-        shape = (slots, *source.clip_shape)
-        count = int(np.prod(shape))
-        self._slots = np.frombuffer(self._memory, np.uint8, count=count).reshape(shape)
+        self._packer = source.packer()
+        count = slots * source.clip_bytes
+        memory = np.frombuffer(self._memory, np.uint8, count=count)
+        self._slots = memory.reshape(slots, source.clip_bytes)
         self._free = deque(range(slots))
 
     # -- channel -------------------------------------------------------------------------------
@@ -147,14 +149,11 @@ class Worker:
 
     def _read(self, video: VideoReader, reading: Reading) -> None:
         """Clips as the task itself makes them."""
-        assert self._slots is not None
         while True:
             self._send("started", video.info, 0, 0)
             try:
                 for index, frames in enumerate(reading.read(video)):
-                    slot = self._slot()
-                    self._slots[slot] = frames
-                    self._send("clip", index, slot, 0.0, 0.0)
+                    self._pixels(index, frames)
             except Recounted:
                 continue
             break
@@ -162,11 +161,8 @@ class Worker:
 
     def _make(self, making: Making) -> None:
         """Clips that come of no file."""
-        assert self._slots is not None
         for index, frames in enumerate(making.make()):
-            slot = self._slot()
-            self._slots[slot] = frames
-            self._send("clip", index, slot, 0.0, 0.0)
+            self._pixels(index, frames)
         self._send("done", None, None)
 
     def _piece(self, path: str, piece: Piece) -> None:
@@ -180,19 +176,36 @@ class Worker:
                 return
             self._send("done", None, video.damage)
 
+    def _pixels(self, index: int, frames_THWC: NDArray[np.uint8]) -> None:
+        """Send a clip that did not come of the plan."""
+        assert self._slots is not None
+        slot = self._slot()
+        self._slots[slot, : frames_THWC.size] = frames_THWC.reshape(-1)
+        self._send("clip", index, slot, 0.0, 0.0, None)
+
+    def _number_of(self, cut: PlaneCut) -> int:
+        """The number under which the parent knows a cut; it is told of a new one first."""
+        number = self._cuts.get(cut)
+        if number is None:
+            number = self._cuts[cut] = len(self._cuts)
+            self._send("cut", number, cut)
+        return number
+
     def _clips(self, video: VideoReader, clips: Sequence[PlannedClip], first: int) -> None:
-        assert self._preprocessor is not None
+        assert self._packer is not None
         slot_of: dict[int, int] = {}
 
         def out(index: int) -> NDArray[np.uint8]:
             assert self._slots is not None
             slot_of[index] = self._slot()
-            frames: NDArray[np.uint8] = self._slots[slot_of[index]]
-            return frames
+            memory: NDArray[np.uint8] = self._slots[slot_of[index]]
+            return memory
 
-        for clip in stream_clips(video, clips, self._preprocessor, out, first):
+        for clip in stream_clips(video, clips, self._packer, out, first):
             slot = slot_of.pop(clip.index)
-            self._send("clip", clip.index, slot, clip.start_seconds, clip.end_seconds)
+            planes = clip.frames if isinstance(clip.frames, PlaneClip) else None
+            cut = None if planes is None else self._number_of(planes.cut)
+            self._send("clip", clip.index, slot, clip.start_seconds, clip.end_seconds, cut)
 
 
 def die_with_parent() -> None:

@@ -1,0 +1,123 @@
+"""Batches that are put together clip by clip, in the memory that an engine reads.
+
+A *feed* belongs to a run. It makes batches, and embeds those that are full. The feed of an engine
+on the processor copies pixels into an array. The feed of a GPU (``device_batches.py``) sends what
+comes, pixels or planes, to the device at once, so that copying and conversion overlap with the
+network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.encoders.engines.base import Engine
+from vidfeat.video.planes import ClipFrames
+from vidfeat.video.planes_numpy import clip_to_rgb
+
+Pin = Callable[[NDArray[np.uint8]], Callable[[], None]]
+"""Makes memory ready for copies to a device; what it returns undoes that."""
+
+
+class ClipBatch(Protocol):
+    """A batch on its way."""
+
+    def put(self, place: int, frames: ClipFrames, release: Callable[[], None]) -> None:
+        """Set clip ``place``; ``release`` is called once ``frames`` are no longer needed."""
+        ...
+
+    def complete(self, filled: int) -> None:
+        """No more clips come: those from ``filled`` on become black."""
+        ...
+
+
+class Feed(Protocol):
+    """Makes batches and embeds them, from several threads at a time."""
+
+    planes: bool
+    """Whether clips may come as planes."""
+    pin: Pin | None
+    """For the memory in which clips come; None where that gains nothing."""
+    threads: int
+    """From how many threads ``embed`` is called at a time."""
+
+    def new_batch(self) -> ClipBatch:
+        """An empty batch; from the thread that fills it."""
+        ...
+
+    def embed(self, batch: ClipBatch, runner: int) -> NDArray[np.float32]:
+        """Vectors (B, D) of a complete batch, which is used again afterwards.
+
+        Args:
+            batch: of this feed.
+            runner: the calling thread, from 0 to ``threads`` - 1.
+        """
+        ...
+
+    def close(self) -> None:
+        """The run is over: give back what it held."""
+        ...
+
+
+class HostBatch:
+    """Pixels in an array."""
+
+    def __init__(self, shape: tuple[int, int, int, int, int]) -> None:
+        self.clips_NTHWC = np.empty(shape, np.uint8)
+
+    def put(self, place: int, frames: ClipFrames, release: Callable[[], None]) -> None:
+        """Copy a clip."""
+        self.clips_NTHWC[place] = frames if isinstance(frames, np.ndarray) else clip_to_rgb(frames)
+        release()
+
+    def complete(self, filled: int) -> None:
+        """Blacken the rest."""
+        self.clips_NTHWC[filled:] = 0
+
+
+class HostFeed:
+    """Batches for engines that take arrays.
+
+    Args:
+        engines: the engine, or its replicas; each gets as many threads as it takes.
+        shape: (B, T, H, W, 3).
+    """
+
+    planes = False
+    pin: Pin | None = None
+
+    def __init__(self, engines: Sequence[Engine], shape: tuple[int, int, int, int, int]) -> None:
+        self._runners = [engine for engine in engines for _ in range(engine.batches_at_once)]
+        self.threads = len(self._runners)
+        self._shape = shape
+        self._spare: SimpleQueue[HostBatch] = SimpleQueue()
+
+    def new_batch(self) -> HostBatch:
+        """One that was used before, or a new one."""
+        try:
+            return self._spare.get_nowait()
+        except Empty:
+            return HostBatch(self._shape)
+
+    def embed(self, batch: ClipBatch, runner: int) -> NDArray[np.float32]:
+        """Run the batch on the engine of this thread."""
+        assert isinstance(batch, HostBatch)
+        vectors = self._runners[runner].embed(batch.clips_NTHWC)
+        self._spare.put(batch)
+        return vectors
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def feed_of(engines: Sequence[Engine], shape: tuple[int, int, int, int, int]) -> Feed:
+    """The feed for the engines of an encoder."""
+    if len(engines) == 1 and engines[0].takes_planes:
+        from vidfeat.encoders.engines.device_batches import DeviceFeed
+
+        return DeviceFeed(engines[0], shape)
+    return HostFeed(engines, shape)

@@ -1,0 +1,114 @@
+"""Frames into the memory a clip travels in: as pixels, or as the decoder's planes.
+
+A frame is taken once, when it is decoded, and packed into every clip that shares it. Pixels are
+resized and cropped here. Planes are copied as they are, and become pixels where they arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.video.planes import ClipFrames, PlaneClip, PlaneCut, plane_cut
+from vidfeat.video.planes_numpy import cut_to_rgb
+from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+
+if TYPE_CHECKING:
+    import av
+
+Taken = TypeVar("Taken")
+
+# Of one frame, for each pixel of the crop: four corners with luma and two chroma samples each, and
+# some columns between them. Frames that need more are sent as pixels.
+PLANE_BYTES_PER_PIXEL = 20
+
+
+class Packer(Protocol[Taken]):
+    """Takes decoded frames, and packs what it took into clips."""
+
+    def take(self, frame: av.VideoFrame) -> Taken:
+        """What clips need of a frame."""
+        ...
+
+    def pack(self, taken: Sequence[Taken], out: NDArray[np.uint8]) -> ClipFrames:
+        """Put a clip together in ``out``, uint8 (bytes,); the result is a view of it."""
+        ...
+
+    def drop(self, taken: Taken) -> None:
+        """No later clip needs it."""
+        ...
+
+
+class PixelPacker:
+    """Clips as uint8 (T, H, W, 3), ready for the network."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self._preprocessor = FramePreprocessor(preprocess)
+
+    def take(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """The frame resized and cropped: uint8 (H, W, 3)."""
+        return self._preprocessor.frame(frame)
+
+    def pack(self, taken: Sequence[NDArray[np.uint8]], out: NDArray[np.uint8]) -> ClipFrames:
+        """Copy the frames of a clip."""
+        return _pack_pixels(taken, out)
+
+    def drop(self, taken: NDArray[np.uint8]) -> None:
+        """Nothing is kept."""
+
+
+def _pack_pixels(taken: Sequence[NDArray[np.uint8]], out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    shape = (len(taken), *taken[0].shape)
+    clip_THWC = out[: int(np.prod(shape))].reshape(shape)
+    for slot, frame in enumerate(taken):
+        clip_THWC[slot] = frame
+    return clip_THWC
+
+
+class PlanePacker:
+    """Clips as planes wherever those give the same pixels, else as pixels.
+
+    A clip whose frames differ in size, format or colour is converted here, to the same pixels.
+    """
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self._preprocess = preprocess
+        self._preprocessor = FramePreprocessor(preprocess)
+        self._most_bytes = PLANE_BYTES_PER_PIXEL * preprocess.crop[0] * preprocess.crop[1]
+        # Buffers of this size come from the system each time, zeroed: they are used again instead.
+        self._spare: dict[int, list[NDArray[np.uint8]]] = {}
+
+    def take(self, frame: av.VideoFrame) -> tuple[PlaneCut | None, NDArray[np.uint8]]:
+        """The part of the planes that matters; or pixels, without a cut."""
+        cut = plane_cut(frame, self._preprocess)
+        if cut is None or cut.nbytes > self._most_bytes:
+            return None, self._preprocessor.frame(frame)
+        spare = self._spare.setdefault(cut.nbytes, [])
+        buffer = spare.pop() if spare else np.empty(cut.nbytes, np.uint8)
+        cut.copy(frame, buffer)
+        return cut, buffer
+
+    def pack(
+        self,
+        taken: Sequence[tuple[PlaneCut | None, NDArray[np.uint8]]],
+        out: NDArray[np.uint8],
+    ) -> ClipFrames:
+        """Copy the planes of a clip, or its pixels."""
+        cut = taken[0][0]
+        if cut is None or any(other != cut for other, _ in taken[1:]):
+            return _pack_pixels(
+                [data if own is None else cut_to_rgb(own, data) for own, data in taken], out
+            )
+        planes_TB = out[: len(taken) * cut.nbytes].reshape(len(taken), cut.nbytes)
+        for slot, (_, data) in enumerate(taken):
+            planes_TB[slot] = data
+        return PlaneClip(cut, planes_TB)
+
+    def drop(self, taken: tuple[PlaneCut | None, NDArray[np.uint8]]) -> None:
+        """Keep the buffer for another frame."""
+        cut, buffer = taken
+        if cut is not None:
+            self._spare.setdefault(cut.nbytes, []).append(buffer)
