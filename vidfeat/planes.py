@@ -16,14 +16,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import UsageError
 from vidfeat.preprocess import Preprocess, axis_gather
-from vidfeat.yuv import Colour, colour_of, direct_rule_holds
+from vidfeat.yuv import (
+    Colour,
+    Taps,
+    across_taps,
+    chroma_location,
+    colour_of,
+    direct_rule_holds,
+    down_taps,
+)
 
 if TYPE_CHECKING:
     import av
@@ -31,9 +39,41 @@ if TYPE_CHECKING:
 # Columns are picked one by one where their range is at least this many times as long: picking
 # takes longer than copying whole rows, and the buffer is so many times smaller.
 _PICK_RATIO = 2.5
+# Smaller frames have other filters in FFmpeg's scaler.
+_SMALLEST_SCALED = 16
+
 Places = NDArray[np.int32]
 
-_PLANAR = frozenset({"yuv420p", "yuvj420p"})
+
+class Samples(NamedTuple):
+    """How samples of 4:2:0 lie in memory."""
+
+    bits: int = 8
+    """8, or 10 in two bytes, little-endian."""
+    interleaved: bool = False
+    """Chroma is one plane of alternating U and V, as hardware decoders give it (NV12, P010)."""
+    high: bool = False
+    """10 bits in the upper bits of 16 (P010)."""
+
+    @property
+    def bytes(self) -> int:
+        """Of one sample."""
+        return 1 if self.bits == 8 else 2
+
+    @property
+    def low_bits(self) -> int:
+        """Below a sample, to be shifted out."""
+        return 16 - self.bits if self.high else 0
+
+
+PLANAR = Samples()
+_SAMPLES = {
+    "yuv420p": PLANAR,
+    "yuvj420p": PLANAR,
+    "nv12": Samples(interleaved=True),
+    "yuv420p10le": Samples(10),
+    "p010le": Samples(10, interleaved=True, high=True),
+}
 
 
 @dataclass(frozen=True)
@@ -70,19 +110,28 @@ class PlaneCut:
     orientation: Orientation = UPRIGHT
     interlaced: bool = False
     """The frame holds two fields, each with its own rows of chroma; FFmpeg converts each alone."""
-    interleaved: bool = False
-    """Chroma is one plane of alternating U and V (NV12), as hardware decoders give it."""
+    samples: Samples = PLANAR
+    location: int | None = None
+    """Of chroma, where FFmpeg interpolates it (see :mod:`vidfeat.yuv`); None where it does not."""
 
     @property
     def nbytes(self) -> int:
         """Bytes that :meth:`copy` writes for one frame."""
         return cut_tables(self).nbytes
 
+    def from_hardware(self) -> PlaneCut:
+        """The cut of the same video's frames as a hardware decoder lays them out (NV12, P010).
+
+        The pixels made of them are those of FFmpeg's own planes.
+        """
+        wide = self.samples.bits > 8
+        return replace(self, samples=Samples(self.samples.bits, interleaved=True, high=wide))
+
     def copy(self, frame: av.VideoFrame, out: NDArray[np.uint8]) -> None:
         """Copy a frame's part of the samples.
 
         Args:
-            frame: a frame for which :func:`plane_cut` gives this cut.
+            frame: a frame for which :class:`PlaneCutter` gives this cut.
             out: uint8 (nbytes,), contiguous.
         """
         for plane, block in zip(frame.planes, cut_tables(self).blocks, strict=True):
@@ -94,42 +143,76 @@ class PlaneCut:
             block.copy(plane.data, plane.strides[0], out)
 
 
-def plane_cut(frame: av.VideoFrame, preprocess: Preprocess) -> PlaneCut | None:
-    """The cut for a decoded frame, or None where only ``FramePreprocessor`` is exact.
+class PlaneCutter:
+    """Finds the cuts of one video's frames.
 
-    None is given for other pixel formats than 8-bit 4:2:0, for odd heights of a frame or of its fields
-    (FFmpeg interpolates their chroma), for colour spaces that FFmpeg does not convert, and where this FFmpeg converts
-    by another rule than ours.
+    PyAV does not tell where a frame's chroma lies. Where it matters (10 bits, odd heights), the
+    first frame of each kind is asked by converting a small one like it; the location is taken to
+    stay the same for the video's other frames of that size, format and colour.
     """
-    turns = frame.rotation % 360 // 90
-    return _cut_of(
-        frame.format.name,
-        frame.height,
-        frame.width,
-        Orientation(turns),
-        frame.interlaced_frame,
-        colour_of(frame),
-        preprocess,
-    )
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self.preprocess = preprocess
+        self._known: dict[tuple[object, ...], PlaneCut | None] = {}
+
+    def cut(self, frame: av.VideoFrame) -> PlaneCut | None:
+        """The cut for a decoded frame, or None where only ``FramePreprocessor`` is exact.
+
+        None is given for other pixel formats than 4:2:0 of 8 and 10 bits, for colour spaces that
+        FFmpeg does not convert, where it converts by none of the rules of :mod:`vidfeat.yuv`, and
+        for frames upside down in memory.
+        """
+        key = (
+            frame.format.name,
+            frame.height,
+            frame.width,
+            frame.rotation,
+            frame.interlaced_frame,
+            frame.colorspace,
+            frame.color_range,
+        )
+        if key not in self._known:
+            self._known[key] = self._find(frame)
+        cut = self._known[key]
+        if cut is None or any(plane.line_size <= 0 for plane in frame.planes):
+            return None
+        return cut
+
+    def _find(self, frame: av.VideoFrame) -> PlaneCut | None:
+        samples, colour = _SAMPLES.get(frame.format.name), colour_of(frame)
+        if samples is None or colour is None:
+            return None
+        field_height = frame.height
+        if frame.interlaced_frame:
+            if frame.height % 4:
+                return None  # the fields' rows of chroma do not come out even
+            field_height //= 2
+        location = None
+        if samples == PLANAR and field_height % 2 == 0:
+            if not direct_rule_holds(frame.format.name, colour):
+                return None
+        else:
+            if frame.width % 2 or min(field_height, frame.width) < _SMALLEST_SCALED:
+                return None
+            location = chroma_location(frame, colour, samples.bits)
+            if location is None:
+                return None
+        return PlaneCut(
+            frame.height,
+            frame.width,
+            colour,
+            self.preprocess.resize,
+            self.preprocess.crop,
+            Orientation(frame.rotation % 360 // 90),
+            frame.interlaced_frame,
+            samples,
+            location,
+        )
 
 
-@lru_cache(maxsize=64)
-def _cut_of(
-    pixel_format: str,
-    height: int,
-    width: int,
-    orientation: Orientation,
-    interlaced: bool,
-    colour: Colour | None,
-    preprocess: Preprocess,
-) -> PlaneCut | None:
-    if pixel_format not in _PLANAR or colour is None or height % (4 if interlaced else 2):
-        return None
-    if not direct_rule_holds(pixel_format, colour):
-        return None
-    return PlaneCut(
-        height, width, colour, preprocess.resize, preprocess.crop, orientation, interlaced
-    )
+def plane_cut(frame: av.VideoFrame, preprocess: Preprocess) -> PlaneCut | None:
+    """The cut for one frame (see :meth:`PlaneCutter.cut`, which remembers for a whole video)."""
+    return PlaneCutter(preprocess).cut(frame)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,24 +279,29 @@ class CutTables:
     """A cut worked out: the blocks to copy, and the places of the corners in the buffer.
 
     The corner of low or high row ``k`` and low or high column ``l`` of the crop's pixel (i, j) has
-    its luma at ``luma_rows[k, i] + luma_columns[l, j]``, U at ``chroma_rows[k, i] +
-    chroma_columns[l, j]`` and V ``v_step`` bytes behind U. Its weight is the float32 product
-    ``row_weights[k, i] * column_weights[l, j]``.
+    its luma at ``luma_down[k, i] + luma_across[l, j]``. Of its chroma's taps ``s`` and ``t``, U is
+    at ``chroma_down[s, k, i] + chroma_across[t, l, j]``, V ``v_step`` bytes behind, and the weight
+    is ``down_taps[s, k, i] * across_taps[t, l, j]``; chroma that is not interpolated has one tap.
+    The corner's own weight is the float32 product ``down_weights[k, i] * across_weights[l, j]``.
     """
 
     nbytes: int
     blocks: tuple[Block, ...]
     """One for each plane of the frame."""
-    luma_rows: Places
-    """(2, crop height)"""
-    luma_columns: Places
-    """(2, crop width)"""
-    chroma_rows: Places
-    chroma_columns: Places
     v_step: int
-    row_weights: NDArray[np.float32]
+    luma_down: Places
     """(2, crop height)"""
-    column_weights: NDArray[np.float32]
+    luma_across: Places
+    """(2, crop width)"""
+    chroma_down: Places
+    """(taps, 2, crop height)"""
+    chroma_across: Places
+    """(taps, 2, crop width)"""
+    down_taps: Places
+    across_taps: Places
+    down_weights: NDArray[np.float32]
+    """(2, crop height)"""
+    across_weights: NDArray[np.float32]
     """(2, crop width)"""
 
 
@@ -235,28 +323,47 @@ def cut_tables(cut: PlaneCut) -> CutTables:
     if (turns in (1, 2)) != cut.orientation.mirrored:
         columns = cut.width - 1 - columns
 
-    luma = _block(rows, columns, 1, 0)
-    chroma_rows, chroma_columns = rows // 2, columns // 2
-    if cut.interlaced:  # fields alternate row by row, in luma and in chroma
-        chroma_rows = rows // 4 * 2 + rows % 2
-    first = _block(chroma_rows, chroma_columns, 2 if cut.interleaved else 1, luma.end)
+    row_taps, column_taps = _chroma_taps(cut)
+    chroma_rows, chroma_columns = row_taps.places[:, rows], column_taps.places[:, columns]
+    size, interleaved = cut.samples.bytes, cut.samples.interleaved
+    luma = _block(rows, columns, size, 0)
+    first = _block(chroma_rows, chroma_columns, 2 * size if interleaved else size, luma.end)
     blocks: tuple[Block, ...] = (luma, first)
-    v_step = 1
-    if not cut.interleaved:
+    if not interleaved:
         blocks = (luma, first, replace(first, offset=first.end))
-        v_step = first.end - first.offset
-    luma_places = luma.places(rows, columns)
-    chroma_places = first.places(chroma_rows, chroma_columns)
+    # by the decoded frame's rows and columns, then by the upright crop's
+    pairs = [
+        luma.places(rows, columns),
+        first.places(chroma_rows, chroma_columns),
+        (row_taps.weights[:, rows], column_taps.weights[:, columns]),
+    ]
     if swapped:
-        luma_places, chroma_places = luma_places[::-1], chroma_places[::-1]
+        pairs = [(of_columns, of_rows) for of_rows, of_columns in pairs]
     return CutTables(
         blocks[-1].end,
         blocks,
-        *luma_places,
-        *chroma_places,
-        v_step,
+        size if interleaved else first.end - first.offset,
+        *pairs[0],
+        *pairs[1],
+        *pairs[2],
         np.stack(down[2:]),
         np.stack(across[2:]),
+    )
+
+
+def _chroma_taps(cut: PlaneCut) -> tuple[Taps, Taps]:
+    """Of every row and every column of luma."""
+    if cut.location is not None:
+        return (
+            down_taps(cut.height, cut.location, interlaced=cut.interlaced),
+            across_taps(cut.width, cut.location, cut.samples.bits),
+        )
+    row, column = np.arange(cut.height), np.arange(cut.width)
+    # fields alternate row by row, in luma and in chroma
+    chroma_row = row // 4 * 2 + row % 2 if cut.interlaced else row // 2
+    return (
+        Taps(chroma_row[None], np.ones((1, cut.height), np.int32)),
+        Taps(column[None] // 2, np.ones((1, cut.width), np.int32)),
     )
 
 
