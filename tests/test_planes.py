@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -23,7 +24,9 @@ from video_fixtures import REAL_VIDEOS, asset, has_encoder  # noqa: F401
 
 from vidfeat.engines.planes_torch import PlaneConverter
 from vidfeat.errors import UsageError
-from vidfeat.planes import Orientation, PlaneCut, PlaneCutter, cut_tables, plane_cut
+from vidfeat.frame_parts import DirectPart, FrameParts, ScaledPart
+from vidfeat.plane_tables import cut_tables
+from vidfeat.planes import Orientation, PlaneCut, PlaneCutter, plane_cut
 from vidfeat.preprocess import FramePreprocessor, Preprocess
 from vidfeat.video import open_video
 from vidfeat.yuv import TABLES, Colour, colour_of, direct_to_rgb
@@ -78,7 +81,7 @@ def by_planes(frame: av.VideoFrame, preprocess: Preprocess) -> np.ndarray:
 
 
 def by_frame(frame: av.VideoFrame, preprocess: Preprocess) -> np.ndarray:
-    return FramePreprocessor(preprocess).frame(frame)
+    return FramePreprocessor(preprocess).whole(frame)
 
 
 # --- the conversion ------------------------------------------------------------------------------
@@ -489,6 +492,110 @@ def test_several_threads_share_a_converter() -> None:
             found = converter.convert(planes_of([frames[number]], cut), cut)[0].numpy()
             if not np.array_equal(found, expected[number]):
                 wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+# --- parts of frames on the CPU -----------------------------------------------------------------
+
+
+def assert_part(frame: av.VideoFrame, preprocess: Preprocess) -> None:
+    cut = plane_cut(frame, preprocess)
+    assert cut is not None
+    part = ScaledPart(cut) if cut.location else DirectPart(cut, frame.format.name)
+    for _ in range(2):  # its buffers are used again
+        assert np.array_equal(part.frame(frame), by_frame(frame, preprocess))
+
+
+@pytest.mark.parametrize("name", PREPROCESSES)
+@pytest.mark.parametrize("pixel_format", SCALED)
+@pytest.mark.parametrize("size", [(240, 320), (360, 642), (66, 96), (17, 18), (720, 1280)])
+def test_parts_of_frames(name: str, pixel_format: str, size: tuple[int, int]) -> None:
+    for more in (0, 1):
+        height = size[0] + more
+        assert_part(random_frame(height, size[1], pixel_format, seed=height), PREPROCESSES[name])
+
+
+@given(
+    height=st.integers(1, 300).map(lambda half: 2 * half),
+    width=st.integers(1, 700),
+    seed=st.integers(0, 10**6),
+    name=st.sampled_from(list(PREPROCESSES)),
+    colour=st.sampled_from(COLOURS),
+)
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_parts_of_any_size(height: int, width: int, seed: int, name: str, colour: Colour) -> None:
+    if max(height, width) > 20 * min(height, width):
+        return
+    frame = random_frame(height, width, seed=seed)
+    frame.colorspace, frame.color_range = colour.table, 2 if colour.full_range else 1
+    assert_part(frame, PREPROCESSES[name])
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("location", [None, 1])
+def test_parts_of_turned_frames(turns: int, mirrored: bool, location: int | None) -> None:
+    preprocess = PREPROCESSES["short 40, odd crop"]
+    if location is None:
+        frame = random_frame(180, 322, seed=turns)
+    else:
+        frame = encoded_frames("libx264", "yuv420p10le", {"crf": "1"}, 180, 322)[0]
+    cut = plane_cut(frame, preprocess)
+    assert cut is not None
+    assert cut.location == location
+    cut = replace(cut, orientation=Orientation(turns, mirrored))
+    part = DirectPart(cut, "yuv420p") if location is None else ScaledPart(cut)
+    rgb = frame.to_ndarray(format="rgb24")
+    upright = np.rot90(rgb[:, ::-1] if mirrored else rgb, turns)
+    assert np.array_equal(part.frame(frame), FramePreprocessor(preprocess).rgb(upright))
+
+
+def test_parts_are_used_where_they_are_quicker() -> None:
+    parts = FrameParts(PREPROCESSES["128x171"])
+    assert isinstance(parts.of(random_frame(1080, 1920)), DirectPart)
+    assert isinstance(parts.of(random_frame(360, 640, "yuv420p10le")), ScaledPart)
+    assert parts.of(random_frame(240, 320)) is None
+    assert parts.of(random_frame(240, 321, "yuv420p10le")) is None
+
+
+def test_frames_of_one_kind_with_other_chroma() -> None:
+    """Videos that differ in nothing but where chroma lies, one after the other."""
+    if not has_encoder("libx264"):
+        pytest.skip("no libx264")
+    frames = [
+        encoded_frames("libx264", "yuv420p10le", {"x264-params": f"chromaloc={place}"}, 360, 640)[0]
+        for place in (0, 2, 5)
+    ]
+    preprocess = PREPROCESSES["64x64"]
+    preprocessor, cutter = FramePreprocessor(preprocess), PlaneCutter(preprocess)
+    for frame in frames * 2:
+        expected = by_frame(frame, preprocess)
+        assert np.array_equal(preprocessor.frame(frame), expected)
+        cut = cutter.cut(frame)
+        assert cut is not None
+        found = PlaneConverter("cpu").convert(planes_of([frame], cut), cut)[0].numpy()
+        assert np.array_equal(found, expected)
+    assert len({cutter.cut(frame) for frame in frames}) == 3
+
+
+def test_preprocessors_in_several_threads() -> None:
+    """Each with a preprocessor of its own, for frames of one size: they share no buffers."""
+    preprocess = PREPROCESSES["short 256"]
+    frames = [random_frame(240, 320, seed=seed) for seed in range(3)]
+    expected = [by_frame(frame, preprocess) for frame in frames]
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        preprocessor = FramePreprocessor(preprocess)
+        pixels = [preprocessor.frame(frames[number]) for _ in range(40)]
+        if not all(np.array_equal(found, expected[number]) for found in pixels):
+            wrong.append(number)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
     for thread in threads:

@@ -5,10 +5,6 @@ Of a frame only the rows and columns that the crop's gather touches matter (see
 one flat buffer; conversion to RGB, resize and crop happen where the buffer arrives, and give every
 pixel as :meth:`FramePreprocessor.frame` gives it. What is copied, and where each pixel of the crop
 finds its four corners in the buffer, is a :class:`PlaneCut`.
-
-A corner's place in the buffer is a sum of one number for its row and one for its column, whatever
-the orientation, the picked rows and the layout of the planes: so the tables are a few hundred
-numbers long.
 """
 
 from __future__ import annotations
@@ -22,27 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import UsageError
-from vidfeat.preprocess import Preprocess, axis_gather
-from vidfeat.yuv import (
-    Colour,
-    Taps,
-    across_taps,
-    chroma_location,
-    colour_of,
-    direct_rule_holds,
-    down_taps,
-)
+from vidfeat.plane_tables import cut_tables
+from vidfeat.preprocess import Preprocess
+from vidfeat.yuv import ChromaProbe, Colour, colour_of, direct_rule_holds
 
 if TYPE_CHECKING:
     import av
 
-# Columns are picked one by one where their range is at least this many times as long: picking
-# takes longer than copying whole rows, and the buffer is so many times smaller.
-_PICK_RATIO = 2.5
 # Smaller frames have other filters in FFmpeg's scaler.
 _SMALLEST_SCALED = 16
-
-Places = NDArray[np.int32]
+_UNLOCATED = 0
+_KEPT_KINDS = 64
 
 
 class Samples(NamedTuple):
@@ -144,16 +130,16 @@ class PlaneCut:
 
 
 class PlaneCutter:
-    """Finds the cuts of one video's frames.
+    """Finds the cuts of decoded frames, of any number of videos. For one thread.
 
-    PyAV does not tell where a frame's chroma lies. Where it matters (10 bits, odd heights), the
-    first frame of each kind is asked by converting a small one like it; the location is taken to
-    stay the same for the video's other frames of that size, format and colour.
+    PyAV does not tell where a frame's chroma lies. Where it matters (10 bits, odd heights) it is
+    found out frame by frame (:class:`vidfeat.yuv.ChromaProbe`).
     """
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
         self._known: dict[tuple[object, ...], PlaneCut | None] = {}
+        self._probe: ChromaProbe | None = None
 
     def cut(self, frame: av.VideoFrame) -> PlaneCut | None:
         """The cut for a decoded frame, or None where only ``FramePreprocessor`` is exact.
@@ -172,13 +158,21 @@ class PlaneCutter:
             frame.color_range,
         )
         if key not in self._known:
-            self._known[key] = self._find(frame)
+            if len(self._known) >= _KEPT_KINDS:
+                self._known.clear()
+            self._known[key] = self._by_tags(frame)
         cut = self._known[key]
         if cut is None or any(plane.line_size <= 0 for plane in frame.planes):
             return None
-        return cut
+        if cut.location is None:
+            return cut
+        if self._probe is None:
+            self._probe = ChromaProbe()
+        location = self._probe.location(frame, cut.colour, cut.samples.bits)
+        return None if location is None else _located(cut, location)
 
-    def _find(self, frame: av.VideoFrame) -> PlaneCut | None:
+    def _by_tags(self, frame: av.VideoFrame) -> PlaneCut | None:
+        """Without the location of chroma."""
         samples, colour = _SAMPLES.get(frame.format.name), colour_of(frame)
         if samples is None or colour is None:
             return None
@@ -187,16 +181,12 @@ class PlaneCutter:
             if frame.height % 4:
                 return None  # the fields' rows of chroma do not come out even
             field_height //= 2
-        location = None
-        if samples == PLANAR and field_height % 2 == 0:
-            if not direct_rule_holds(frame.format.name, colour):
-                return None
-        else:
+        interpolated = samples != PLANAR or field_height % 2 == 1
+        if interpolated:
             if frame.width % 2 or min(field_height, frame.width) < _SMALLEST_SCALED:
                 return None
-            location = chroma_location(frame, colour, samples.bits)
-            if location is None:
-                return None
+        elif not direct_rule_holds(frame.format.name, colour):
+            return None
         return PlaneCut(
             frame.height,
             frame.width,
@@ -206,172 +196,15 @@ class PlaneCutter:
             Orientation(frame.rotation % 360 // 90),
             frame.interlaced_frame,
             samples,
-            location,
+            _UNLOCATED if interpolated else None,
         )
-
-
-def plane_cut(frame: av.VideoFrame, preprocess: Preprocess) -> PlaneCut | None:
-    """The cut for one frame (see :meth:`PlaneCutter.cut`, which remembers for a whole video)."""
-    return PlaneCutter(preprocess).cut(frame)
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """The samples of one plane to copy: chosen rows, and a range of columns or chosen ones."""
-
-    rows: NDArray[np.intp]
-    columns: NDArray[np.intp] | None
-    """Chosen columns, or None for a range."""
-    first_column: int
-    num_columns: int
-    sample_bytes: int
-    offset: int
-    """Of the block in the buffer, in bytes."""
-
-    @property
-    def row_bytes(self) -> int:
-        """Of a row in the buffer."""
-        return self.num_columns * self.sample_bytes
-
-    @property
-    def end(self) -> int:
-        """Offset of what follows the block."""
-        return self.offset + len(self.rows) * self.row_bytes
-
-    def copy(self, plane: memoryview, pitch: int, out: NDArray[np.uint8]) -> None:
-        """Copy the samples out of a plane whose rows are ``pitch`` bytes apart."""
-        target = out[self.offset : self.end]
-        if self.columns is None:
-            # A row is one element of many bytes: numpy copies each with one memcpy.
-            row = np.dtype((np.void, self.row_bytes))
-            start = self.first_column * self.sample_bytes
-            lines = np.ndarray(int(self.rows[-1]) + 1, row, plane, start, (pitch,))
-            target.view(row)[:] = lines[self.rows]
-            return
-        sample = np.dtype(f"u{self.sample_bytes}")
-        # no index is out of range; of numpy's ways to make sure, this one takes the least time
-        np.take(
-            np.frombuffer(plane, sample),
-            _sample_index(self, pitch),
-            out=target.view(sample),
-            mode="wrap",
-        )
-
-    def places(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> tuple[Places, Places]:
-        """Offsets in the buffer of rows of the plane, and what to add to them for columns."""
-        slots = columns - self.first_column
-        if self.columns is not None:
-            slots = np.searchsorted(self.columns, columns)
-        row_places = self.offset + np.searchsorted(self.rows, rows) * self.row_bytes
-        return row_places.astype(np.int32), (slots * self.sample_bytes).astype(np.int32)
 
 
 @lru_cache(maxsize=64)
-def _sample_index(block: Block, pitch: int) -> NDArray[np.intp]:
-    assert block.columns is not None
-    if pitch % block.sample_bytes:
-        raise ValueError(f"rows {pitch} bytes apart cannot hold samples of {block.sample_bytes}")
-    return (block.rows[:, None] * (pitch // block.sample_bytes) + block.columns).reshape(-1)
+def _located(cut: PlaneCut, location: int) -> PlaneCut:
+    return replace(cut, location=location)
 
 
-@dataclass(frozen=True)
-class CutTables:
-    """A cut worked out: the blocks to copy, and the places of the corners in the buffer.
-
-    The corner of low or high row ``k`` and low or high column ``l`` of the crop's pixel (i, j) has
-    its luma at ``luma_down[k, i] + luma_across[l, j]``. Of its chroma's taps ``s`` and ``t``, U is
-    at ``chroma_down[s, k, i] + chroma_across[t, l, j]``, V ``v_step`` bytes behind, and the weight
-    is ``down_taps[s, k, i] * across_taps[t, l, j]``; chroma that is not interpolated has one tap.
-    The corner's own weight is the float32 product ``down_weights[k, i] * across_weights[l, j]``.
-    """
-
-    nbytes: int
-    blocks: tuple[Block, ...]
-    """One for each plane of the frame."""
-    v_step: int
-    luma_down: Places
-    """(2, crop height)"""
-    luma_across: Places
-    """(2, crop width)"""
-    chroma_down: Places
-    """(taps, 2, crop height)"""
-    chroma_across: Places
-    """(taps, 2, crop width)"""
-    down_taps: Places
-    across_taps: Places
-    down_weights: NDArray[np.float32]
-    """(2, crop height)"""
-    across_weights: NDArray[np.float32]
-    """(2, crop width)"""
-
-
-@lru_cache(maxsize=32)
-def cut_tables(cut: PlaneCut) -> CutTables:
-    """The tables of a cut; the last cuts' are kept."""
-    turns = cut.orientation.turns
-    swapped = turns % 2 == 1
-    upright = (cut.width, cut.height) if swapped else (cut.height, cut.width)
-    resized = Preprocess(resize=cut.resize, crop=cut.crop).resized(*upright)
-    down, across = (axis_gather(*sizes) for sizes in zip(upright, resized, cut.crop, strict=True))
-    # Where the corners' upright rows and columns lie in the decoded frame; np.rot90 turns what a
-    # mirror has swapped before.
-    rows, columns = np.stack(down[:2]), np.stack(across[:2])
-    if swapped:
-        rows, columns = columns, rows
-    if turns in (2, 3):
-        rows = cut.height - 1 - rows
-    if (turns in (1, 2)) != cut.orientation.mirrored:
-        columns = cut.width - 1 - columns
-
-    row_taps, column_taps = _chroma_taps(cut)
-    chroma_rows, chroma_columns = row_taps.places[:, rows], column_taps.places[:, columns]
-    size, interleaved = cut.samples.bytes, cut.samples.interleaved
-    luma = _block(rows, columns, size, 0)
-    first = _block(chroma_rows, chroma_columns, 2 * size if interleaved else size, luma.end)
-    blocks: tuple[Block, ...] = (luma, first)
-    if not interleaved:
-        blocks = (luma, first, replace(first, offset=first.end))
-    # by the decoded frame's rows and columns, then by the upright crop's
-    pairs = [
-        luma.places(rows, columns),
-        first.places(chroma_rows, chroma_columns),
-        (row_taps.weights[:, rows], column_taps.weights[:, columns]),
-    ]
-    if swapped:
-        pairs = [(of_columns, of_rows) for of_rows, of_columns in pairs]
-    return CutTables(
-        blocks[-1].end,
-        blocks,
-        size if interleaved else first.end - first.offset,
-        *pairs[0],
-        *pairs[1],
-        *pairs[2],
-        np.stack(down[2:]),
-        np.stack(across[2:]),
-    )
-
-
-def _chroma_taps(cut: PlaneCut) -> tuple[Taps, Taps]:
-    """Of every row and every column of luma."""
-    if cut.location is not None:
-        return (
-            down_taps(cut.height, cut.location, interlaced=cut.interlaced),
-            across_taps(cut.width, cut.location, cut.samples.bits),
-        )
-    row, column = np.arange(cut.height), np.arange(cut.width)
-    # fields alternate row by row, in luma and in chroma
-    chroma_row = row // 4 * 2 + row % 2 if cut.interlaced else row // 2
-    return (
-        Taps(chroma_row[None], np.ones((1, cut.height), np.int32)),
-        Taps(column[None] // 2, np.ones((1, cut.width), np.int32)),
-    )
-
-
-def _block(
-    rows: NDArray[np.intp], columns: NDArray[np.intp], sample_bytes: int, offset: int
-) -> Block:
-    picked = np.unique(columns)
-    first, num_columns = int(picked[0]), int(picked[-1]) + 1 - int(picked[0])
-    if num_columns < _PICK_RATIO * len(picked):
-        return Block(np.unique(rows), None, first, num_columns, sample_bytes, offset)
-    return Block(np.unique(rows), picked, first, len(picked), sample_bytes, offset)
+def plane_cut(frame: av.VideoFrame, preprocess: Preprocess) -> PlaneCut | None:
+    """The cut for one frame (see :class:`PlaneCutter`, which is quicker for many)."""
+    return PlaneCutter(preprocess).cut(frame)

@@ -9,8 +9,8 @@ is computed. That is numpy alone: decode processes need no torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import av
     import torch
     from av.video.reformatter import VideoReformatter
+
+    from vidfeat.frame_parts import FrameParts
 
 # Formats whose conversion to four bytes a pixel has been found equal, byte by byte, to that to
 # three (FFmpeg converts both by the same tables); others take the three-byte way.
@@ -87,6 +89,11 @@ class Preprocess:
             return self.resize, int(self.resize * width / height)
         return int(self.resize * height / width), self.resize
 
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        """The rows and the columns of an upright frame that the crop's pixels are made of."""
+        resized = self.resized(height, width)
+        return _axis(height, resized[0], self.crop[0]), _axis(width, resized[1], self.crop[1])
+
     def normalize(self, clips_NTHWC: torch.Tensor) -> torch.Tensor:
         """uint8 clips (N, T, H, W, C) to float32 (N, C, T, H, W), on the device they are on.
 
@@ -101,19 +108,33 @@ class Preprocess:
 
 
 class FramePreprocessor:
-    """Resizes and crops frames to uint8; holds the one scaler that a process needs."""
+    """Resizes and crops frames to uint8; holds the one scaler that a process needs.
+
+    It works in buffers of its own: each thread needs one of its own.
+    """
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
         self._reformatter: VideoReformatter | None = None
+        self._parts: FrameParts | None = None
+        self._gather = lru_cache(maxsize=8)(partial(_whole_frame, preprocess))
 
     def frame(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """A decoded frame, turned upright, resized and cropped: uint8 (H, W, 3) RGB."""
+        if self._parts is None:
+            from vidfeat.frame_parts import FrameParts
+
+            self._parts = FrameParts(self.preprocess)
+        part = self._parts.of(frame)
+        return self.whole(frame) if part is None else part.frame(frame)
+
+    def whole(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """The same by converting the whole frame to RGB first: for every frame there is."""
         turns = frame.rotation % 360 // 90
         height, width = frame.height, frame.width
         if turns % 2:
             height, width = width, height
-        gather = _gather(self.preprocess, height, width)
+        gather = self._gather(height, width)
         if self._reformatter is None:
             from av.video.reformatter import VideoReformatter
 
@@ -125,44 +146,61 @@ class FramePreprocessor:
             converted = self._reformatter.reformat(frame, format="rgb24", threads=1)
             rgb = cast(NDArray[np.uint8], converted.to_ndarray())
             return self.rgb(np.rot90(rgb, k=turns) if turns else rgb)
-        converted = self._reformatter.reformat(frame, format="rgb0", threads=1)
-        plane = converted.planes[0]
-        pixels = np.frombuffer(memoryview(plane), np.uint32).reshape(
-            plane.height, plane.line_size // 4
-        )
-        return gather.apply(pixels)
+        return gather.apply(rgb0_pixels(self._reformatter, frame))
 
     def rgb(self, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """An upright RGB frame (H, W, 3), resized and cropped in the same way."""
         height, width = frame_HWC.shape[:2]
         padded = np.zeros((height, width, 4), np.uint8)
         padded[:, :, :3] = frame_HWC
-        return _gather(self.preprocess, height, width).apply(padded.view(np.uint32)[:, :, 0])
+        return self._gather(height, width).apply(padded.view(np.uint32)[:, :, 0])
 
     def frames(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Upright RGB frames (T, H, W, 3) to (T, crop height, crop width, 3)."""
         return np.stack([self.rgb(frame) for frame in frames_THWC])
 
 
-class _Gather:
-    """The four source pixels of every pixel of the crop, and their weights, for one frame size."""
+def rgb0_pixels(reformatter: VideoReformatter, frame: av.VideoFrame) -> NDArray[np.uint32]:
+    """A frame of a fast format as pixels of four bytes (H, at least W); the last are void."""
+    plane = reformatter.reformat(frame, format="rgb0", threads=1).planes[0]
+    return np.frombuffer(memoryview(plane), np.uint32).reshape(plane.height, plane.line_size // 4)
 
-    def __init__(self, preprocess: Preprocess, height: int, width: int) -> None:
-        out_height, out_width = preprocess.resized(height, width)
-        crop_height, crop_width = preprocess.crop
-        rows = axis_gather(height, out_height, crop_height)
-        columns = axis_gather(width, out_width, crop_width)
-        self.shape = (crop_height, crop_width)
-        self.last_column = int(columns[1].max())
-        self._rows = np.stack([rows[0], rows[0], rows[1], rows[1]])
-        self._columns = np.stack([columns[0], columns[1], columns[0], columns[1]])
+
+class Axis(NamedTuple):
+    """Where the crop's rows or columns come from, along one axis."""
+
+    low: NDArray[np.intp]
+    high: NDArray[np.intp]
+    low_weight: NDArray[np.float32]
+    high_weight: NDArray[np.float32]
+
+
+class Gather:
+    """The four source pixels of every pixel of the crop, and their weights, for one frame size.
+
+    It works in buffers of its own, so only one thread at a time may use it.
+    """
+
+    def __init__(self, down: Axis, across: Axis, *, swapped: bool = False) -> None:
+        """Where the crop's rows (``down``) and columns lie in the pixels given to :meth:`apply`.
+
+        Args:
+            down: of the crop's rows.
+            across: of its columns.
+            swapped: the crop's rows lie in columns, and its columns in rows.
+        """
+        self.shape = (len(down.low), len(across.low))
+        self.last_column = int(across.high.max())
+        self._down = np.stack([down.low, down.low, down.high, down.high])
+        self._across = np.stack([across.low, across.high, across.low, across.high])
+        self._swapped = swapped
         # Products of the axes' weights, one for each of four bytes a pixel: a broadcast over an
         # axis of four would make numpy's inner loop four long. Rows of pixels are rows of bytes.
-        corners = [np.outer(h, w) for h in rows[2:] for w in columns[2:]]
+        corners = [np.outer(h, w) for h in down[2:] for w in across[2:]]
         self._weights = np.repeat(np.stack(corners), 4, axis=-1)
         self._total, self._product = np.empty((2, *self._weights.shape[1:]), np.float32)
-        self._lower, self._upper = np.empty((2, crop_height, 4 * crop_width), np.uint8)
-        self._source = np.empty((4, crop_height, crop_width), np.uint32)
+        self._lower, self._upper = np.empty((2, self.shape[0], 4 * self.shape[1]), np.uint8)
+        self._source = np.empty((4, *self.shape), np.uint32)
         self._index: NDArray[np.intp] | None = None
         self._pitch = -1
 
@@ -170,7 +208,9 @@ class _Gather:
         """Gather and weigh: (H, W) pixels of four bytes to uint8 (crop height, crop width, 3)."""
         pitch = pixels.shape[1]
         if self._index is None or pitch != self._pitch:
-            self._index = self._rows[:, :, None] * pitch + self._columns[:, None, :]
+            steps = (1, pitch) if self._swapped else (pitch, 1)
+            down, across = self._down[:, :, None] * steps[0], self._across[:, None, :] * steps[1]
+            self._index = down + across
             self._pitch = pitch
         # no index is out of range; of numpy's ways to make sure, this one takes the least time
         np.take(pixels.reshape(-1), self._index, out=self._source, mode="wrap")
@@ -218,14 +258,11 @@ def _weigh_as_torch(
     return total
 
 
-@lru_cache(maxsize=8)
-def _gather(preprocess: Preprocess, height: int, width: int) -> _Gather:
-    return _Gather(preprocess, height, width)
+def _whole_frame(preprocess: Preprocess, height: int, width: int) -> Gather:
+    return Gather(*preprocess.axes(height, width))
 
 
-def axis_gather(
-    size: int, resized: int, crop: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
+def _axis(size: int, resized: int, crop: int) -> Axis:
     """Source indexes and weights along one axis, for the crop's part of the resized one.
 
     torch's arithmetic (half-pixel centres, in float32, the product and the difference in one
@@ -239,4 +276,4 @@ def axis_gather(
     low = np.minimum(source.astype(np.intp), size - 1)
     high = np.minimum(low + 1, size - 1)
     weight = np.clip(source - low.astype(np.float32), np.float32(0), np.float32(1))
-    return low, high, np.float32(1) - weight, weight
+    return Axis(low, high, np.float32(1) - weight, weight)

@@ -14,7 +14,7 @@ Interlaced frames are converted field by field. All this was compared with PyAV 
 2^24 triples of every table and range for the direct rule, every luma and chroma location for the
 scaled one (``tests/test_planes.py``). Other builds of FFmpeg (other processors, other versions) may
 round in other ways; so a process compares before it relies on a rule (:func:`direct_rule_holds`,
-:func:`chroma_location`).
+:class:`ChromaProbe`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import av
+    from av.video.reformatter import VideoReformatter
 
 # FFmpeg's integer tables (ITU-R numbers as in AVCOL_SPC): crv, cbu, cgu, cgv times 65536.
 _TABLES = {
@@ -275,6 +276,7 @@ def direct_rule_holds(pixel_format: str, colour: Colour) -> bool:
     divides.
     """
     import av
+    from av.video.reformatter import VideoReformatter
 
     frame = av.VideoFrame(70, 66, pixel_format)
     y, u, v = _fill(frame, 8)
@@ -282,38 +284,53 @@ def direct_rule_holds(pixel_format: str, colour: Colour) -> bool:
     if not pixel_format.startswith("yuvj"):
         frame.color_range = _FULL_RANGE if colour.full_range else 1
     u, v = (plane.repeat(2, 0).repeat(2, 1) for plane in (u, v))
-    return bool(np.array_equal(_by_ffmpeg(frame), direct_to_rgb(y, u, v, colour)))
+    found = _by_ffmpeg(frame, VideoReformatter())
+    return bool(np.array_equal(found, direct_to_rgb(y, u, v, colour)))
 
 
-def chroma_location(frame: av.VideoFrame, colour: Colour, bits: int) -> int | None:
-    """Where FFmpeg's conversion by the scaled rule takes a frame's chroma to lie (1 to 6).
+class ChromaProbe:
+    """Finds where FFmpeg's conversion by the scaled rule takes a frame's chroma to lie.
 
     PyAV does not tell, and no tag is as good as what the conversion does: a small frame with the
-    tags of the given one and random samples is converted. None if no location explains the result.
-    It takes about as long as one conversion of the frame.
+    tags of the given one and random samples is converted, and the result looked up among those of
+    all locations. That takes some 25 microseconds, so every frame is asked. For one thread.
     """
-    from av.video.reformatter import VideoReformatter
 
-    # an odd height takes a planar 8-bit frame the same way
-    height = 64 + frame.height % 2
-    # of the frame's own size nothing would be made, and its samples are not ours to change
-    width = 36 if frame.width != 36 else 52
-    small = VideoReformatter().reformat(
-        frame, width, height, frame.format.name, interpolation="POINT", threads=1
-    )
-    y, u, v = _fill(small, bits)
-    found = _by_ffmpeg(small)
-    for location in LOCATIONS:
-        expected = scaled_to_rgb(y, u, v, colour, bits, location, interlaced=small.interlaced_frame)
-        if np.array_equal(found, expected):
-            return location
-    return None
+    def __init__(self) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        # two, since one sets itself up anew for each change of sizes or formats
+        self._shrink, self._convert = VideoReformatter(), VideoReformatter()
+        self._known: dict[tuple[object, ...], tuple[list[bytes], dict[bytes, int]]] = {}
+
+    def location(self, frame: av.VideoFrame, colour: Colour, bits: int) -> int | None:
+        """1 to 6 as in AVChromaLocation; None if this FFmpeg converts by another rule."""
+        # an odd height takes a planar 8-bit frame the same way
+        height = 64 + frame.height % 2
+        # of the frame's own size nothing would be made, and its samples are not ours to change
+        width = 36 if frame.width != 36 else 52
+        name = frame.format.name
+        small = self._shrink.reformat(frame, width, height, name, interpolation="POINT", threads=1)
+        planes = small.planes
+        pitches = tuple(plane.line_size for plane in planes)
+        key = (name, height, width, small.interlaced_frame, colour, bits, pitches)
+        known = self._known.get(key)
+        if known is None:
+            y, u, v = _fill(small, bits)
+            results = {}
+            for location in LOCATIONS:
+                rgb = scaled_to_rgb(
+                    y, u, v, colour, bits, location, interlaced=small.interlaced_frame
+                )
+                results[rgb.tobytes()] = location
+            known = self._known[key] = [bytes(memoryview(plane)) for plane in planes], results
+        for plane, filling in zip(planes, known[0], strict=True):
+            plane.update(filling)
+        return known[1].get(_by_ffmpeg(small, self._convert).tobytes())
 
 
-def _by_ffmpeg(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    from av.video.reformatter import VideoReformatter
-
-    converted = VideoReformatter().reformat(frame, format="rgb24", threads=1)
+def _by_ffmpeg(frame: av.VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uint8]:
+    converted = reformatter.reformat(frame, format="rgb24", threads=1)
     return np.asarray(converted.to_ndarray(), np.uint8)
 
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from vidfeat.errors import UsageError
-from vidfeat.planes import PlaneCut, Samples, cut_tables
+from vidfeat.plane_tables import cut_tables
+from vidfeat.planes import PlaneCut, Samples
 from vidfeat.yuv import (
     CHROMA_OFFSET,
     DirectCoefficients,
@@ -110,7 +111,7 @@ HEAD = 12
 
 @dataclass(frozen=True, eq=False)
 class DeviceTables:
-    """The tables of one cut on a device (see :class:`CutTables`)."""
+    """The tables of one cut on a device (see :class:`vidfeat.plane_tables.CutTables`)."""
 
     crop: tuple[int, int]
     samples: Samples
