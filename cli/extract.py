@@ -82,7 +82,11 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     """
     from vidfeat.cli.extract_output import FailureLines, live, say_summary
     from vidfeat.encoders.encoder import Encoder
-    from vidfeat.extraction.engine_choice import clips_at_least, with_quickest_engine
+    from vidfeat.extraction.engine_choice import (
+        choose_execution,
+        clips_at_least,
+        with_quickest_engine,
+    )
     from vidfeat.extraction.run import ExtractOptions, check_output, extract
     from vidfeat.video.listing import list_videos, parse_shard, read_list
 
@@ -126,6 +130,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
         begun = None if options.overwrite else output
         encoder = with_quickest_engine(encoder, clips, begun)
+        choose_execution(encoder, clips, begun)
     for note in encoder.notes:
         click.echo(f"note: {note}", err=True)
     if dry_run:

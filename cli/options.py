@@ -48,8 +48,8 @@ def network_options() -> Callable[[F], F]:
         click.option("--batch-size", type=int, help="Clips at a time.  [default: by device]"),
         click.option(
             "--precision",
-            type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
-            help="Numbers to compute with.  [default: fp32]",
+            type=click.Choice(["fp32", "tf32", "fp16", "bf16", "int8"]),
+            help="Numbers to compute with.  [default: fp16 on a GPU, else fp32]",
         ),
         click.option(
             "--engine",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from vidfeat.errors import LockedError as LockedError
     from vidfeat.errors import MissingExtraError as MissingExtraError
     from vidfeat.errors import NothingDoneError as NothingDoneError
+    from vidfeat.errors import PrecisionError as PrecisionError
+    from vidfeat.errors import ReplicaError as ReplicaError
     from vidfeat.errors import StateDictError as StateDictError
     from vidfeat.errors import StoreError as StoreError
     from vidfeat.errors import TrainingError as TrainingError
@@ -77,6 +79,8 @@ _HOME = {
             "TrainingError",
             "ClusterError",
             "ExportError",
+            "PrecisionError",
+            "ReplicaError",
             "NothingDoneError",
         ),
         "errors",
@@ -113,6 +117,8 @@ __all__ = [  # noqa: RUF022 (the order is that of a first program)
     "TrainingError",
     "ClusterError",
     "ExportError",
+    "PrecisionError",
+    "ReplicaError",
     "NothingDoneError",
     "__version__",
 ]

@@ -16,6 +16,8 @@
     ├── TrainingError         a training run that cannot go on
     ├── ClusterError          machines that cannot do the work of a run
     ├── ExportError           an exported network that does not compute what torch computes
+    ├── PrecisionError        a reduced precision is wrong on this device
+    ├── ReplicaError          the process of a device ended
     └── NothingDoneError      a run that ended without a single result
 
 A message says what was given, what was expected and what to try, in one line: the command line
@@ -158,6 +160,14 @@ class ExportError(VidfeatError):
 
 class ClusterError(VidfeatError):
     """The machines of a cluster cannot do the work; finished parts stay."""
+
+
+class PrecisionError(VidfeatError):
+    """A reduced precision gives other numbers than fp32 on this device."""
+
+
+class ReplicaError(VidfeatError):
+    """The process of a device ended; finished parts stay."""
 
 
 class NothingDoneError(VidfeatError):

@@ -80,7 +80,8 @@ def per_frame(read: Callable[[Path], int]) -> Callable[[], float]:
 
 def ours(path: Path) -> int:
     """Every frame, decoded and preprocessed exactly, by vidfeat."""
-    from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+    from vidfeat.video.frame_preprocessor import FramePreprocessor
+    from vidfeat.video.preprocess import Preprocess
     from vidfeat.video.reader import open_video
 
     preprocessor = FramePreprocessor(Preprocess())

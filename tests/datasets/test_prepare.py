@@ -44,7 +44,8 @@ def test_every_frame_stays_with_its_time(tmp_path: Path, size: tuple[int, ...]) 
     with open_video(target) as video:
         assert video.index is not None
         assert list(video.index.keys) == [0, 6, 12, 18]
-    from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+    from vidfeat.video.frame_preprocessor import FramePreprocessor
+    from vidfeat.video.preprocess import Preprocess
 
     exact = FramePreprocessor(Preprocess(expected, expected)).frames(read_frames(source, range(23)))
     difference = np.abs(read_frames(target, range(23)).astype(int) - exact)

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
+from tests.support.networks import lived_in
 from vidfeat.encoders.engines import factored as subject
 from vidfeat.encoders.engines.factored import (
     FactoredNetwork,
@@ -20,30 +20,13 @@ from vidfeat.encoders.engines.factored import (
 )
 from vidfeat.encoders.engines.side_by_side import SideBySide, busy_batch
 from vidfeat.encoders.engines.torch_engine import TorchEngine
-from vidfeat.models import MODEL_NAMES, VideoNetwork, VideoResNet, build_model
+from vidfeat.models import MODEL_NAMES, VideoNetwork, build_model
 from vidfeat.video.preprocess import Preprocess
 
 needs_winograd = pytest.mark.skipif(
     not winograd_pays(), reason="NNPACK is not in this torch, or not made for this processor"
 )
 ROOMY = Preprocess(resize=(96, 128), crop=(88, 92))
-
-
-def lived_in(name: str) -> VideoResNet:
-    """A network whose batch norms are not the identity."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        network = build_model(name, 7)
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm3d):
-                assert module.running_mean is not None
-                assert module.running_var is not None
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.5, 2)
-                nn.init.uniform_(module.weight, 0.5, 1.5)
-                nn.init.normal_(module.bias, 0, 0.1)
-    assert isinstance(network, VideoResNet)
-    return network.eval()
 
 
 @pytest.fixture

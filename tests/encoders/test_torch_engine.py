@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from vidfeat.encoders.engines import torch_engine
-from vidfeat.encoders.engines.torch_engine import PrecisionError, TorchEngine, choose_device
-from vidfeat.errors import UsageError, VidfeatError
+from vidfeat.encoders.engines.torch_engine import TorchEngine, choose_device
+from vidfeat.errors import PrecisionError, UsageError, VidfeatError
 from vidfeat.models import build_model
 from vidfeat.video.preprocess import Preprocess
 

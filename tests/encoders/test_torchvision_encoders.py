@@ -77,7 +77,7 @@ def test_features_before_the_classifier(name, shared_data, tmp_path):
 
 
 def encoder_frames(encoder, frames_TCHW):
-    from vidfeat.video.preprocess import FramePreprocessor
+    from vidfeat.video.frame_preprocessor import FramePreprocessor
 
     frames = frames_TCHW.permute(0, 2, 3, 1).contiguous().numpy()
     return FramePreprocessor(encoder.preprocess).frames(frames)

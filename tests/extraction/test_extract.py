@@ -20,9 +20,16 @@ import pytest
 from tests.support.store_fixtures import arrays_of
 from tests.support.video_assets import render, x264
 from vidfeat.encoders.encoder import Encoder
-from vidfeat.encoders.engines.replicas import ReplicaError, parse_devices
+from vidfeat.encoders.engines.replicas import parse_devices
 from vidfeat.encoders.load import encoder_from_description, load_encoder
-from vidfeat.errors import FingerprintError, LockedError, NothingDoneError, StoreError, UsageError
+from vidfeat.errors import (
+    FingerprintError,
+    LockedError,
+    NothingDoneError,
+    ReplicaError,
+    StoreError,
+    UsageError,
+)
 from vidfeat.extraction.run import ExtractOptions, extract, part_clips
 from vidfeat.store.reader import FeatureStore
 from vidfeat.system.lock import OutputLock

@@ -23,7 +23,8 @@ from vidfeat.training.clips import (
 )
 from vidfeat.training.feed import Ahead, Feed
 from vidfeat.video.clip_plan import ClipPlan, Stretch, Timeline
-from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+from vidfeat.video.frame_preprocessor import FramePreprocessor
+from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import open_video, read_frames
 
 

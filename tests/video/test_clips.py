@@ -16,7 +16,8 @@ from tests.support.video_fixtures import asset, reference  # noqa: F401
 from vidfeat.errors import VideoError
 from vidfeat.video.clip_plan import ClipPlan, Stretch, plan_clips
 from vidfeat.video.clips import Clip, ClipStream
-from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+from vidfeat.video.frame_preprocessor import FramePreprocessor
+from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import open_video
 
 Make = Callable[[str], Path]

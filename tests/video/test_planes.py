@@ -8,7 +8,8 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -19,11 +20,15 @@ from av.video.reformatter import VideoReformatter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.video_fixtures import REAL_VIDEOS
+from tests.support.video_assets import GOOD
+from tests.support.video_fixtures import REAL_VIDEOS, asset, has_encoder  # noqa: F401
 from vidfeat.encoders.engines.planes_torch import PlaneConverter
 from vidfeat.errors import UsageError
-from vidfeat.video.planes import Orientation, PlaneCut, cut_tables, plane_cut
-from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+from vidfeat.video.frame_parts import DirectPart, FrameParts, ScaledPart
+from vidfeat.video.frame_preprocessor import FramePreprocessor
+from vidfeat.video.plane_tables import Orientation, PlaneCut, cut_tables
+from vidfeat.video.planes import PlaneCutter, plane_cut
+from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import open_video
 from vidfeat.video.yuv import TABLES, Colour, colour_of, direct_to_rgb
 
@@ -49,13 +54,17 @@ def random_frame(
 ) -> av.VideoFrame:
     random = np.random.default_rng(seed)
     frame = av.VideoFrame(width, height, pixel_format)
+    wide = "10le" in pixel_format
+    most, sample = (1023, "<u2") if wide else (255, "u1")
     for plane in frame.planes:
-        values = random.integers(0, 256, (plane.height, plane.line_size), dtype=np.uint8)
+        shape = (plane.height, plane.line_size // np.dtype(sample).itemsize)
+        values = random.integers(0, most + 1, shape)
         if kind == "extremes":
-            values = (values // 128 * 255).astype(np.uint8)
+            values = values // (most // 2 + 1) * most
         elif kind == "steps":
-            values = (values // 128 + 100).astype(np.uint8)
-        plane.update(values.tobytes())
+            values = values // (most // 2 + 1) + most // 5 * 2
+        values <<= 6 if pixel_format == "p010le" else 0
+        plane.update(values.astype(sample).tobytes())
     return frame
 
 
@@ -73,7 +82,7 @@ def by_planes(frame: av.VideoFrame, preprocess: Preprocess) -> np.ndarray:
 
 
 def by_frame(frame: av.VideoFrame, preprocess: Preprocess) -> np.ndarray:
-    return FramePreprocessor(preprocess).frame(frame)
+    return FramePreprocessor(preprocess).whole(frame)
 
 
 # --- the conversion ------------------------------------------------------------------------------
@@ -225,7 +234,9 @@ def test_interleaved_chroma_of_a_hardware_decoder(name: str, height: int, width:
         for plane in frame.planes
     )
     interleaved = np.stack([u, v], -1).reshape(len(u), -1)
-    cut = PlaneCut(height, width, BT601, preprocess.resize, preprocess.crop, interleaved=True)
+    software = plane_cut(frame, preprocess)
+    assert software is not None
+    cut = software.from_hardware()
     row = np.empty(cut.nbytes, np.uint8)
     cut.copy_arrays([np.ascontiguousarray(y), interleaved], row)
     found = PlaneConverter("cpu").convert(torch.from_numpy(row)[None], cut)[0].numpy()
@@ -267,6 +278,109 @@ def test_interlaced_frames(name: str, height: int) -> None:
     assert np.array_equal(by_planes(frame, preprocess), by_frame(frame, preprocess))
 
 
+# --- chroma that FFmpeg interpolates: 10 bits, odd heights, NV12 ---------------------------------
+
+SCALED = ["yuv420p10le", "p010le", "nv12", "yuv420p", "yuvj420p"]
+
+
+@pytest.mark.parametrize("pixel_format", SCALED)
+@pytest.mark.parametrize("name", PREPROCESSES)
+@pytest.mark.parametrize("size", [(241, 320), (361, 642), (65, 96), (17, 18), (1081, 64)])
+def test_interpolated_chroma(pixel_format: str, name: str, size: tuple[int, int]) -> None:
+    preprocess = PREPROCESSES[name]
+    if max(size) > 10 * min(size) and not isinstance(preprocess.resize, tuple):
+        return
+    for height in (size[0], size[0] + 1):
+        if height % 2 == 0 and pixel_format in ("yuv420p", "yuvj420p"):
+            continue
+        frame = random_frame(height, size[1], pixel_format, seed=height)
+        cut = plane_cut(frame, preprocess)
+        assert cut is not None
+        assert cut.location == 2
+        assert np.array_equal(by_planes(frame, preprocess), by_frame(frame, preprocess))
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p10le", "nv12"])
+@pytest.mark.parametrize("colour", COLOURS, ids=str)
+@pytest.mark.parametrize("kind", ["noise", "extremes", "steps"])
+def test_interpolated_chroma_of_every_colour(pixel_format: str, colour: Colour, kind: str) -> None:
+    """Without a resize, so that every pixel of the conversion is compared."""
+    preprocess = Preprocess((200, 320), (200, 320))
+    frame = random_frame(200, 320, pixel_format, seed=colour.table, kind=kind)
+    frame.colorspace, frame.color_range = colour.table, 2 if colour.full_range else 1
+    assert np.array_equal(by_planes(frame, preprocess), by_frame(frame, preprocess))
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+@pytest.mark.parametrize("chromaloc", range(6))
+@pytest.mark.parametrize("pixel_format", ["yuv420p10le", "yuv420p"])
+def test_chroma_locations(pixel_format: str, chromaloc: int, interlaced: int) -> None:
+    """A decoder's frames say where chroma lies; FFmpeg minds it where it interpolates."""
+    if not has_encoder("libx264"):
+        pytest.skip("no libx264")
+    options = {"x264-params": f"chromaloc={chromaloc}:interlaced={interlaced}", "crf": "1"}
+    frame = encoded_frames("libx264", pixel_format, options, 96, 130)[1]
+    assert frame.interlaced_frame == bool(interlaced)
+    for preprocess in PREPROCESSES.values():
+        cut = plane_cut(frame, preprocess)
+        assert cut is not None
+        if pixel_format == "yuv420p":
+            assert cut.location is None
+        else:
+            assert cut.location == chromaloc + 1 or (cut.location, chromaloc) == (1, 0)
+        assert np.array_equal(by_planes(frame, preprocess), by_frame(frame, preprocess))
+        planes = [
+            np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+            for plane in frame.planes
+        ]
+        hardware = cut.from_hardware()
+        row = np.empty(hardware.nbytes, np.uint8)
+        hardware.copy_arrays(as_hardware(planes, frame), row)
+        found = PlaneConverter("cpu").convert(torch.from_numpy(row)[None], hardware)[0].numpy()
+        assert np.array_equal(found, by_frame(frame, preprocess))
+
+
+def as_hardware(planes: list[np.ndarray], frame: av.VideoFrame) -> list[np.ndarray]:
+    """Planes as NVDEC gives them: NV12, or P010."""
+    wide = "10le" in frame.format.name
+    y, u, v = (
+        np.ascontiguousarray(plane).view("<u2" if wide else "u1")[:, :width]
+        for plane, width in zip(planes, (frame.width, *[(frame.width + 1) // 2] * 2), strict=True)
+    )
+    interleaved = np.stack([u, v], -1).reshape(len(u), -1)
+    shift = 6 if wide else 0
+    return [np.ascontiguousarray(part << shift).view(np.uint8) for part in (y, interleaved)]
+
+
+@pytest.mark.parametrize("codec", ["libx265", "libvpx-vp9", "libsvtav1"])
+def test_ten_bit_codecs(codec: str) -> None:
+    if not has_encoder(codec):
+        pytest.skip(f"no {codec}")
+    options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    try:
+        frames = encoded_frames(codec, "yuv420p10le", options, 130, 192)
+    except av.FFmpegError:
+        pytest.skip(f"{codec} takes no 10 bits here")
+    for preprocess in PREPROCESSES.values():
+        cutter = PlaneCutter(preprocess)
+        for frame in frames:
+            cut = cutter.cut(frame)
+            assert cut is not None
+            found = PlaneConverter("cpu").convert(planes_of([frame], cut), cut)[0].numpy()
+            assert np.array_equal(found, by_frame(frame, preprocess))
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_frames_of_every_asset(name: str, asset: Callable[[str], Path]) -> None:  # noqa: F811
+    """Turned, odd, interlaced or not: where there is a cut, it is exact."""
+    with open_video(asset(name)) as video:
+        frames = [frame for _, frame in video.frames([0, video.info.num_frames - 1])]
+    for preprocess in (PREPROCESSES["128x171"], PREPROCESSES["short 40, odd crop"]):
+        for frame in frames:
+            if plane_cut(frame, preprocess) is not None:
+                assert np.array_equal(by_planes(frame, preprocess), by_frame(frame, preprocess))
+
+
 # --- where it is not exact, it is not used -------------------------------------------------------
 
 
@@ -275,21 +389,32 @@ def test_other_formats_have_no_cut(pixel_format: str) -> None:
     assert plane_cut(av.VideoFrame(64, 64, pixel_format), Preprocess()) is None
 
 
-def test_another_ffmpeg_has_no_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("height", [64, 65])
+def test_another_ffmpeg_has_no_cut(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A conversion that rounds otherwise is found out, and planes are not used."""
-    from vidfeat.video import planes, yuv
+    from vidfeat.video import yuv
 
-    yuv.direct_rule_holds.cache_clear()
-    planes._cut_of.cache_clear()
-    monkeypatch.setitem(yuv._TABLES, 5, (104597, 132201, 25675, 53279 + 8))
-    yuv.coefficients.cache_clear()
+    cached = (yuv.direct_rule_holds, yuv.direct_coefficients, yuv.scaled_coefficients)
+    for function in cached:
+        function.cache_clear()
+    monkeypatch.setitem(yuv._TABLES, 5, (104597, 132201, 25675, 53279 + 80))
     try:
-        assert plane_cut(random_frame(64, 64), Preprocess()) is None
+        assert plane_cut(random_frame(height, 64), Preprocess()) is None
     finally:
         monkeypatch.undo()
-        for cached in (yuv.direct_rule_holds, planes._cut_of, yuv.coefficients):
-            cached.cache_clear()
-    assert plane_cut(random_frame(64, 64), Preprocess()) is not None
+        for function in cached:
+            function.cache_clear()
+    assert plane_cut(random_frame(height, 64), Preprocess()) is not None
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "pixel_format"),
+    [(65, 67, "yuv420p"), (64, 67, "yuv420p10le"), (15, 64, "yuv420p"), (64, 14, "nv12")],
+)
+def test_sizes_that_ffmpeg_converts_in_yet_another_way(
+    height: int, width: int, pixel_format: str
+) -> None:
+    assert plane_cut(random_frame(height, width, pixel_format), Preprocess()) is None
 
 
 # --- the cut -------------------------------------------------------------------------------------
@@ -357,21 +482,123 @@ def test_shapes_that_do_not_fit() -> None:
 def test_several_threads_share_a_converter() -> None:
     converter = PlaneConverter("cpu")
     preprocess = PREPROCESSES["64x64"]
+    frames = [random_frame(66, width, seed=width) for width in range(64, 94)]
+    expected = [by_frame(frame, preprocess) for frame in frames]
     wrong: list[int] = []
-    alone = threading.Lock()
 
     def work(first: int) -> None:
-        for width in range(first, first + 60, 2):  # more cuts than are kept
-            frame = random_frame(66, width, seed=width)
-            cut = plane_cut(frame, preprocess)
+        for number in range(first, len(frames)):  # more cuts than are kept
+            cut = plane_cut(frames[number], preprocess)
             assert cut is not None
-            found = converter.convert(planes_of([frame], cut), cut)[0].numpy()
-            with alone:
-                expected = by_frame(frame, preprocess)
-            if not np.array_equal(found, expected):
-                wrong.append(width)
+            found = converter.convert(planes_of([frames[number]], cut), cut)[0].numpy()
+            if not np.array_equal(found, expected[number]):
+                wrong.append(number)
 
-    threads = [threading.Thread(target=work, args=(64 + number,)) for number in range(3)]
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+# --- parts of frames on the CPU -----------------------------------------------------------------
+
+
+def assert_part(frame: av.VideoFrame, preprocess: Preprocess) -> None:
+    cut = plane_cut(frame, preprocess)
+    assert cut is not None
+    part = ScaledPart(cut) if cut.location else DirectPart(cut, frame.format.name)
+    for _ in range(2):  # its buffers are used again
+        assert np.array_equal(part.frame(frame), by_frame(frame, preprocess))
+
+
+@pytest.mark.parametrize("name", PREPROCESSES)
+@pytest.mark.parametrize("pixel_format", SCALED)
+@pytest.mark.parametrize("size", [(240, 320), (360, 642), (66, 96), (17, 18), (720, 1280)])
+def test_parts_of_frames(name: str, pixel_format: str, size: tuple[int, int]) -> None:
+    for more in (0, 1):
+        height = size[0] + more
+        assert_part(random_frame(height, size[1], pixel_format, seed=height), PREPROCESSES[name])
+
+
+@given(
+    height=st.integers(1, 300).map(lambda half: 2 * half),
+    width=st.integers(1, 700),
+    seed=st.integers(0, 10**6),
+    name=st.sampled_from(list(PREPROCESSES)),
+    colour=st.sampled_from(COLOURS),
+)
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_parts_of_any_size(height: int, width: int, seed: int, name: str, colour: Colour) -> None:
+    if max(height, width) > 20 * min(height, width):
+        return
+    frame = random_frame(height, width, seed=seed)
+    frame.colorspace, frame.color_range = colour.table, 2 if colour.full_range else 1
+    assert_part(frame, PREPROCESSES[name])
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("location", [None, 1])
+def test_parts_of_turned_frames(turns: int, mirrored: bool, location: int | None) -> None:
+    preprocess = PREPROCESSES["short 40, odd crop"]
+    if location is None:
+        frame = random_frame(180, 322, seed=turns)
+    else:
+        frame = encoded_frames("libx264", "yuv420p10le", {"crf": "1"}, 180, 322)[0]
+    cut = plane_cut(frame, preprocess)
+    assert cut is not None
+    assert cut.location == location
+    cut = replace(cut, orientation=Orientation(turns, mirrored))
+    part = DirectPart(cut, "yuv420p") if location is None else ScaledPart(cut)
+    rgb = frame.to_ndarray(format="rgb24")
+    upright = np.rot90(rgb[:, ::-1] if mirrored else rgb, turns)
+    assert np.array_equal(part.frame(frame), FramePreprocessor(preprocess).rgb(upright))
+
+
+def test_parts_are_used_where_they_are_quicker() -> None:
+    parts = FrameParts(PREPROCESSES["128x171"])
+    assert isinstance(parts.of(random_frame(1080, 1920)), DirectPart)
+    assert isinstance(parts.of(random_frame(360, 640, "yuv420p10le")), ScaledPart)
+    assert parts.of(random_frame(240, 320)) is None
+    assert parts.of(random_frame(240, 321, "yuv420p10le")) is None
+
+
+def test_frames_of_one_kind_with_other_chroma() -> None:
+    """Videos that differ in nothing but where chroma lies, one after the other."""
+    if not has_encoder("libx264"):
+        pytest.skip("no libx264")
+    frames = [
+        encoded_frames("libx264", "yuv420p10le", {"x264-params": f"chromaloc={place}"}, 360, 640)[0]
+        for place in (0, 2, 5)
+    ]
+    preprocess = PREPROCESSES["64x64"]
+    preprocessor, cutter = FramePreprocessor(preprocess), PlaneCutter(preprocess)
+    for frame in frames * 2:
+        expected = by_frame(frame, preprocess)
+        assert np.array_equal(preprocessor.frame(frame), expected)
+        cut = cutter.cut(frame)
+        assert cut is not None
+        found = PlaneConverter("cpu").convert(planes_of([frame], cut), cut)[0].numpy()
+        assert np.array_equal(found, expected)
+    assert len({cutter.cut(frame) for frame in frames}) == 3
+
+
+def test_preprocessors_in_several_threads() -> None:
+    """Each with a preprocessor of its own, for frames of one size: they share no buffers."""
+    preprocess = PREPROCESSES["short 256"]
+    frames = [random_frame(240, 320, seed=seed) for seed in range(3)]
+    expected = [by_frame(frame, preprocess) for frame in frames]
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        preprocessor = FramePreprocessor(preprocess)
+        pixels = [preprocessor.frame(frames[number]) for _ in range(40)]
+        if not all(np.array_equal(found, expected[number]) for found in pixels):
+            wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -393,9 +620,13 @@ cases = [
     ("extremes", 66, 301, "64x64", Colour(9, full_range=True)),
     ("steps", 66, 301, "short 40, odd crop", BT601),
     ("noise", 2, 3, "short 40, odd crop", Colour(1, full_range=False)),
+    ("noise", 65, 98, "short 40, odd crop", BT601),
+    ("extremes", 64, 98, "short 40, odd crop", Colour(9, full_range=True)),
+    ("noise", 64, 98, "short 40, odd crop", Colour(9, full_range=False)),
 ]
-for kind, height, width, name, colour in cases:
-    frames = [random_frame(height, width, seed=seed, kind=kind) for seed in (0, 1)]
+formats = ["yuv420p"] * 5 + ["yuv420p10le", "p010le"]
+for (kind, height, width, name, colour), pixel_format in zip(cases, formats):
+    frames = [random_frame(height, width, pixel_format, seed, kind) for seed in (0, 1)]
     for frame in frames:
         frame.colorspace = colour.table
         frame.color_range = 2 if colour.full_range else 1
@@ -420,7 +651,8 @@ def test_triton_kernel_interpreted() -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_triton_kernel_compiles_for_an_h100() -> None:
+@pytest.mark.parametrize("bits", [8, 10])
+def test_triton_kernel_compiles_for_an_h100(bits: int) -> None:
     """To machine code: no GPU is needed for it."""
     triton = pytest.importorskip("triton")
     from triton.backends.compiler import GPUTarget
@@ -428,8 +660,9 @@ def test_triton_kernel_compiles_for_an_h100() -> None:
 
     from vidfeat.encoders.engines.planes_triton import _planes_kernel
 
-    constants = {"HEIGHT": 112, "WIDTH": 112, "CHROMA_OFFSET": 1024, "HEAD": 7, "BLOCK": 256}
-    signature = {"planes": "*u8", "places": "*i32", "weights": "*fp32", "out": "*u8"}
+    constants = {"HEIGHT": 112, "WIDTH": 112, "CHROMA_OFFSET": 1024, "HEAD": 12, "BLOCK": 256}
+    constants |= {"SCALED": bits > 8, "BITS": bits, "LOW_BITS": 0}
+    signature = {"planes": "*u8", "numbers": "*i32", "weights": "*fp32", "out": "*u8"}
     source = ASTSource(
         fn=_planes_kernel,
         signature={**signature, "frame_stride": "i32", **dict.fromkeys(constants, "constexpr")},
@@ -443,11 +676,14 @@ def test_triton_kernel_compiles_for_an_h100() -> None:
 @pytest.mark.parametrize("triton", [False, True])
 def test_on_cuda(triton: bool) -> None:
     converter = PlaneConverter("cuda", triton=triton)
-    for height, width in EVEN_SIZES:
-        for preprocess in PREPROCESSES.values():
-            frames = [random_frame(height, width, seed=seed) for seed in range(5)]
-            cut = plane_cut(frames[0], preprocess)
-            assert cut is not None
-            found = converter.convert(planes_of(frames, cut).cuda(), cut).cpu().numpy()
-            for frame, pixels in zip(frames, found, strict=True):
-                assert np.array_equal(pixels, by_frame(frame, preprocess))
+    for pixel_format in ("yuv420p", *SCALED):
+        for height, width in EVEN_SIZES:
+            for preprocess in PREPROCESSES.values():
+                frames = [random_frame(height, width, pixel_format, seed) for seed in range(5)]
+                cut = plane_cut(frames[0], preprocess)
+                if cut is None:
+                    assert pixel_format in SCALED
+                    continue
+                found = converter.convert(planes_of(frames, cut).cuda(), cut).cpu().numpy()
+                for frame, pixels in zip(frames, found, strict=True):
+                    assert np.array_equal(pixels, by_frame(frame, preprocess))

@@ -18,7 +18,8 @@ from torchvision.transforms import functional
 from tests.support.video_assets import GOOD, reference_frames
 from tests.support.video_fixtures import FIGHTS, REAL_VIDEOS, asset, has_encoder, reference  # noqa: F401
 from vidfeat.errors import UsageError
-from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+from vidfeat.video.frame_preprocessor import FramePreprocessor
+from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import open_video, to_rgb
 
 Make = Callable[[str], Path]

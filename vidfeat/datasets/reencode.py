@@ -17,7 +17,8 @@ import numpy as np
 
 from vidfeat.errors import VideoError
 from vidfeat.system.files import atomic_write
-from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+from vidfeat.video.frame_preprocessor import FramePreprocessor
+from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import Recounted, VideoReader, open_video
 
 

@@ -22,7 +22,8 @@ from vidfeat.store.reader import Embeddings
 from vidfeat.system.files import canonical_json
 from vidfeat.video.clip_plan import ClipPlan, Stretch, Timeline, plan_clips
 from vidfeat.video.clips import Clip, ClipStream
-from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+from vidfeat.video.frame_preprocessor import FramePreprocessor
+from vidfeat.video.preprocess import Preprocess
 
 
 class Encoder:
@@ -106,6 +107,7 @@ class Encoder:
             "precision": self.precision,
             "engine": self.engine.name,
             **self._network_facts(),
+            **({"execution": self.engine.execution} if self.engine.takes_planes else {}),
         }
 
     def _network_facts(self) -> dict[str, str]:

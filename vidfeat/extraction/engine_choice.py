@@ -12,6 +12,7 @@ import importlib.util
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.errors import ExportError, StoreError
@@ -26,18 +27,28 @@ _BYTES_PER_CLIP = 1 << 20  # more than a clip of half a second has, so that clip
 _MEASURED_ON = ("x86_64", "AMD64")
 
 
-def engine_begun(output: str | os.PathLike[str]) -> str | None:
-    """The engine of the parts, or else of the feature file, that are there already."""
+# Work on a GPU of which torch.compile saves more than it costs.
+COMPILING_PAYS_FROM_FLOPS = 1e16
+
+
+def described(output: str | os.PathLike[str]) -> dict[str, Any]:
+    """The encoder of the parts, or else of the feature file, that are there already."""
     folder = parts_folder(output)
     if folder.is_dir():
         try:
-            return str(read_run(folder).encoder.get("engine"))
+            return dict(read_run(folder).encoder)
         except StoreError:
             pass  # opening the parts will say what is wrong, and the remedy
     if Path(output).is_file():
         with FeatureStore(output) as store:
-            return str(store.identity.encoder.get("engine"))
-    return None
+            return dict(store.identity.encoder)
+    return {}
+
+
+def engine_begun(output: str | os.PathLike[str]) -> str | None:
+    """The engine of what is there already."""
+    engine = described(output).get("engine")
+    return None if engine is None else str(engine)
 
 
 def clips_at_least(listing: Listing, encoder: Encoder) -> int:
@@ -75,6 +86,27 @@ def with_quickest_engine(
         return load_encoder(**{**encoder.recipe, "engine": "openvino", "device": "cpu"})
     except ExportError:
         return encoder  # a network that OpenVINO cannot take, or computes otherwise
+
+
+def choose_execution(
+    encoder: Encoder, clips: int, output: str | os.PathLike[str] | None = None
+) -> None:
+    """Decide how a network runs on a GPU, before its first batch.
+
+    An output resumes with what it began with. A new one is compiled where there is enough to do.
+
+    Args:
+        encoder: on a GPU; others are left alone.
+        clips: how many there are at least.
+        output: None begins anew.
+    """
+    if not encoder.engine.takes_planes or encoder.engine.execution == "compile":
+        return
+    begun = None if output is None else described(output).get("execution")
+    if begun in ("eager", "graph", "compile"):
+        encoder.engine.execution = begun
+    elif clips * encoder.flops_per_clip >= COMPILING_PAYS_FROM_FLOPS:
+        encoder.engine.execution = "compile"
 
 
 def _may_change(encoder: Encoder) -> bool:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from vidfeat.encoders.encoder import Encoder
-from vidfeat.encoders.engines.batches import Pin, feed_of
+from vidfeat.encoders.engines.batches import Pin
+from vidfeat.encoders.engines.feeds import feed_of
 from vidfeat.errors import NothingDoneError, StoreError, UsageError, VideoError
 from vidfeat.extraction.assembly import Assembly, AssemblyStats, clips_in_journal
 from vidfeat.extraction.report import ExtractProgress, ExtractReport, Meter
@@ -308,6 +309,8 @@ class Run:
         self.report.engine = {
             "precision_error": encoder.engine.precision_error,
             "largest_batch": encoder.engine.largest_batch,
+            "execution": encoder.engine.execution,
+            "batches_recomputed": encoder.engine.batches_recomputed,
         }
 
     def decode_pool(self, tasks: int, pin: Pin | None = None) -> DecodePool:

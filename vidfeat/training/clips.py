@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, Timeline, plan_clips
-from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+from vidfeat.video.frame_preprocessor import FramePreprocessor
+from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import VideoReader, to_rgb
 
 if TYPE_CHECKING:

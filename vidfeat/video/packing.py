@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.video.planes import ClipFrames, PlaneClip, PlaneCut, plane_cut
+from vidfeat.video.frame_preprocessor import FramePreprocessor
+from vidfeat.video.plane_tables import PlaneCut
+from vidfeat.video.planes import ClipFrames, PlaneClip, PlaneCutter
 from vidfeat.video.planes_numpy import cut_to_rgb
-from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+from vidfeat.video.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import av
@@ -75,7 +77,7 @@ class PlanePacker:
     """
 
     def __init__(self, preprocess: Preprocess) -> None:
-        self._preprocess = preprocess
+        self._cutter = PlaneCutter(preprocess)
         self._preprocessor = FramePreprocessor(preprocess)
         self._most_bytes = PLANE_BYTES_PER_PIXEL * preprocess.crop[0] * preprocess.crop[1]
         # Buffers of this size come from the system each time, zeroed: they are used again instead.
@@ -83,7 +85,7 @@ class PlanePacker:
 
     def take(self, frame: av.VideoFrame) -> tuple[PlaneCut | None, NDArray[np.uint8]]:
         """The part of the planes that matters; or pixels, without a cut."""
-        cut = plane_cut(frame, self._preprocess)
+        cut = self._cutter.cut(frame)
         if cut is None or cut.nbytes > self._most_bytes:
             return None, self._preprocessor.frame(frame)
         spare = self._spare.setdefault(cut.nbytes, [])

@@ -9,8 +9,7 @@ is computed. That is numpy alone: decode processes need no torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +21,12 @@ if TYPE_CHECKING:
     import torch
     from av.video.reformatter import VideoReformatter
 
+
 # Formats whose conversion to four bytes a pixel has been found equal, byte by byte, to that to
 # three (FFmpeg converts both by the same tables); others take the three-byte way.
-_FAST_FORMATS = frozenset({"yuv420p", "yuvj420p"})
+FAST_FORMATS = frozenset({"yuv420p", "yuvj420p"})
 # FFmpeg's three-byte conversion treats the columns behind the last multiple of eight apart.
-_FAST_COLUMNS = 8
+FAST_COLUMNS = 8
 
 # float32 sums of products up to 255 are off by less than 1e-4: closer to a tie than that, the
 # order of the roundings decides about a grey level. A sum is near a tie where adding a little less
@@ -87,6 +87,11 @@ class Preprocess:
             return self.resize, int(self.resize * width / height)
         return int(self.resize * height / width), self.resize
 
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        """The rows and the columns of an upright frame that the crop's pixels are made of."""
+        resized = self.resized(height, width)
+        return _axis(height, resized[0], self.crop[0]), _axis(width, resized[1], self.crop[1])
+
     def normalize(self, clips_NTHWC: torch.Tensor) -> torch.Tensor:
         """uint8 clips (N, T, H, W, C) to float32 (N, C, T, H, W), on the device they are on.
 
@@ -100,69 +105,47 @@ class Preprocess:
         return scaled.sub_(mean).div_(std).permute(0, 4, 1, 2, 3)
 
 
-class FramePreprocessor:
-    """Resizes and crops frames to uint8; holds the one scaler that a process needs."""
-
-    def __init__(self, preprocess: Preprocess) -> None:
-        self.preprocess = preprocess
-        self._reformatter: VideoReformatter | None = None
-
-    def frame(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """A decoded frame, turned upright, resized and cropped: uint8 (H, W, 3) RGB."""
-        turns = frame.rotation % 360 // 90
-        height, width = frame.height, frame.width
-        if turns % 2:
-            height, width = width, height
-        gather = _gather(self.preprocess, height, width)
-        if self._reformatter is None:
-            from av.video.reformatter import VideoReformatter
-
-            self._reformatter = VideoReformatter()
-        fast = frame.format.name in _FAST_FORMATS and (
-            turns == 0 and gather.last_column < frame.width // _FAST_COLUMNS * _FAST_COLUMNS
-        )
-        if not fast:
-            converted = self._reformatter.reformat(frame, format="rgb24", threads=1)
-            rgb = cast(NDArray[np.uint8], converted.to_ndarray())
-            return self.rgb(np.rot90(rgb, k=turns) if turns else rgb)
-        converted = self._reformatter.reformat(frame, format="rgb0", threads=1)
-        plane = converted.planes[0]
-        pixels = np.frombuffer(memoryview(plane), np.uint32).reshape(
-            plane.height, plane.line_size // 4
-        )
-        return gather.apply(pixels)
-
-    def rgb(self, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """An upright RGB frame (H, W, 3), resized and cropped in the same way."""
-        height, width = frame_HWC.shape[:2]
-        padded = np.zeros((height, width, 4), np.uint8)
-        padded[:, :, :3] = frame_HWC
-        return _gather(self.preprocess, height, width).apply(padded.view(np.uint32)[:, :, 0])
-
-    def frames(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Upright RGB frames (T, H, W, 3) to (T, crop height, crop width, 3)."""
-        return np.stack([self.rgb(frame) for frame in frames_THWC])
+def rgb0_pixels(reformatter: VideoReformatter, frame: av.VideoFrame) -> NDArray[np.uint32]:
+    """A frame of a fast format as pixels of four bytes (H, at least W); the last are void."""
+    plane = reformatter.reformat(frame, format="rgb0", threads=1).planes[0]
+    return np.frombuffer(memoryview(plane), np.uint32).reshape(plane.height, plane.line_size // 4)
 
 
-class _Gather:
-    """The four source pixels of every pixel of the crop, and their weights, for one frame size."""
+class Axis(NamedTuple):
+    """Where the crop's rows or columns come from, along one axis."""
 
-    def __init__(self, preprocess: Preprocess, height: int, width: int) -> None:
-        out_height, out_width = preprocess.resized(height, width)
-        crop_height, crop_width = preprocess.crop
-        rows = axis_gather(height, out_height, crop_height)
-        columns = axis_gather(width, out_width, crop_width)
-        self.shape = (crop_height, crop_width)
-        self.last_column = int(columns[1].max())
-        self._rows = np.stack([rows[0], rows[0], rows[1], rows[1]])
-        self._columns = np.stack([columns[0], columns[1], columns[0], columns[1]])
+    low: NDArray[np.intp]
+    high: NDArray[np.intp]
+    low_weight: NDArray[np.float32]
+    high_weight: NDArray[np.float32]
+
+
+class Gather:
+    """The four source pixels of every pixel of the crop, and their weights, for one frame size.
+
+    It works in buffers of its own, so only one thread at a time may use it.
+    """
+
+    def __init__(self, down: Axis, across: Axis, *, swapped: bool = False) -> None:
+        """Where the crop's rows (``down``) and columns lie in the pixels given to :meth:`apply`.
+
+        Args:
+            down: of the crop's rows.
+            across: of its columns.
+            swapped: the crop's rows lie in columns, and its columns in rows.
+        """
+        self.shape = (len(down.low), len(across.low))
+        self.last_column = int(across.high.max())
+        self._down = np.stack([down.low, down.low, down.high, down.high])
+        self._across = np.stack([across.low, across.high, across.low, across.high])
+        self._swapped = swapped
         # Products of the axes' weights, one for each of four bytes a pixel: a broadcast over an
         # axis of four would make numpy's inner loop four long. Rows of pixels are rows of bytes.
-        corners = [np.outer(h, w) for h in rows[2:] for w in columns[2:]]
+        corners = [np.outer(h, w) for h in down[2:] for w in across[2:]]
         self._weights = np.repeat(np.stack(corners), 4, axis=-1)
         self._total, self._product = np.empty((2, *self._weights.shape[1:]), np.float32)
-        self._lower, self._upper = np.empty((2, crop_height, 4 * crop_width), np.uint8)
-        self._source = np.empty((4, crop_height, crop_width), np.uint32)
+        self._lower, self._upper = np.empty((2, self.shape[0], 4 * self.shape[1]), np.uint8)
+        self._source = np.empty((4, *self.shape), np.uint32)
         self._index: NDArray[np.intp] | None = None
         self._pitch = -1
 
@@ -170,7 +153,9 @@ class _Gather:
         """Gather and weigh: (H, W) pixels of four bytes to uint8 (crop height, crop width, 3)."""
         pitch = pixels.shape[1]
         if self._index is None or pitch != self._pitch:
-            self._index = self._rows[:, :, None] * pitch + self._columns[:, None, :]
+            steps = (1, pitch) if self._swapped else (pitch, 1)
+            down, across = self._down[:, :, None] * steps[0], self._across[:, None, :] * steps[1]
+            self._index = down + across
             self._pitch = pitch
         # no index is out of range; of numpy's ways to make sure, this one takes the least time
         np.take(pixels.reshape(-1), self._index, out=self._source, mode="wrap")
@@ -216,14 +201,7 @@ def weigh_as_torch(corners: NDArray[np.uint8], weights: NDArray[np.float32]) -> 
     return total
 
 
-@lru_cache(maxsize=8)
-def _gather(preprocess: Preprocess, height: int, width: int) -> _Gather:
-    return _Gather(preprocess, height, width)
-
-
-def axis_gather(
-    size: int, resized: int, crop: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
+def _axis(size: int, resized: int, crop: int) -> Axis:
     """Source indexes and weights along one axis, for the crop's part of the resized one.
 
     torch's arithmetic (half-pixel centres, in float32, the product and the difference in one
@@ -237,4 +215,4 @@ def axis_gather(
     low = np.minimum(source.astype(np.intp), size - 1)
     high = np.minimum(low + 1, size - 1)
     weight = np.clip(source - low.astype(np.float32), np.float32(0), np.float32(1))
-    return low, high, np.float32(1) - weight, weight
+    return Axis(low, high, np.float32(1) - weight, weight)

@@ -36,6 +36,18 @@ def make_engine(
         MissingExtraError: a package for it is not installed.
         ExportError: the engine cannot take this network.
     """
+    if name == "torch" and device.type == "cuda":
+        from vidfeat.encoders.engines.cuda_engine import CudaEngine
+
+        return CudaEngine(
+            network,
+            layers,
+            pool,
+            preprocess,
+            precision=precision,
+            device=device,
+            execution="compile" if compiled else "graph",
+        )
     if name == "torch":
         from vidfeat.encoders.engines.torch_engine import TorchEngine
 

@@ -7,8 +7,11 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16", "int8")
+
+Execution = Literal["eager", "graph", "compile"]
+"""How a network runs on a GPU: by itself, as a recorded CUDA graph, or through torch.compile."""
 
 
 class Engine(Protocol):
@@ -26,6 +29,10 @@ class Engine(Protocol):
     """Relative error to fp32 on the first clips; None before, and for fp32."""
     largest_batch: int | None = None
     """The batch that fits into memory, once one did not."""
+    execution: Execution = "eager"
+    """How it runs; may be changed before the first batch."""
+    batches_recomputed: int = 0
+    """Batches that were not finite and were computed again in fp32."""
 
     @property
     def preferred_batch(self) -> int | None:

@@ -112,12 +112,3 @@ class HostFeed:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def feed_of(engines: Sequence[Engine], shape: tuple[int, int, int, int, int]) -> Feed:
-    """The feed for the engines of an encoder."""
-    if len(engines) == 1 and engines[0].takes_planes:
-        from vidfeat.encoders.engines.device_batches import DeviceFeed
-
-        return DeviceFeed(engines[0], shape)
-    return HostFeed(engines, shape)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidfeat.encoders.engines.folding import folded
 from vidfeat.encoders.engines.side_by_side import SideBySide
 from vidfeat.models.base import VideoNetwork
 from vidfeat.models.resnet3d import BasicBlock, Bottleneck, VideoResNet
@@ -168,7 +169,9 @@ class _Chain:
     def __init__(self, *parts: nn.Module, size: tuple[int, int]) -> None:
         winograd = min(size) >= _WINOGRAD_FROM
         self.steps = [
-            _step(*folded, winograd=winograd) for part in parts for folded in _folded(part)
+            _step(convolution, weight.float(), bias.float(), winograd=winograd)
+            for part in parts
+            for convolution, weight, bias in folded(part)
         ]
 
     def run(self, images: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -196,8 +199,8 @@ class _Shortcut:
     """The 1 x 1 x 1 projection around a block."""
 
     def __init__(self, projection: nn.Sequential) -> None:
-        ((convolution, weight, bias),) = _folded(projection)
-        self.weight, self.bias = weight[:, :, 0], bias
+        ((convolution, weight, bias),) = folded(projection)
+        self.weight, self.bias = weight[:, :, 0].float(), bias.float()
         self.frame_stride, *self.stride = convolution.stride
 
     def run(self, images: Tensor) -> Tensor:
@@ -214,22 +217,6 @@ def _step(convolution: nn.Conv3d, weight: Tensor, bias: Tensor, *, winograd: boo
     padding = convolution.padding[1:]
     assert not isinstance(padding, str)
     return _Direct(weight[:, :, 0], bias, convolution.stride[1:], padding)
-
-
-def _folded(module: nn.Module) -> list[tuple[nn.Conv3d, Tensor, Tensor]]:
-    """Each convolution with the weight and bias that it has together with its batch norm."""
-    found = []
-    parts = [part for part in module.modules() if isinstance(part, nn.Conv3d | nn.BatchNorm3d)]
-    for convolution, norm in zip(parts[::2], parts[1::2], strict=True):
-        assert isinstance(convolution, nn.Conv3d)
-        assert isinstance(norm, nn.BatchNorm3d)
-        assert norm.running_var is not None
-        assert norm.running_mean is not None
-        scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-        weight = convolution.weight.double() * scale[:, None, None, None, None]
-        bias = norm.bias.double() - norm.running_mean.double() * scale
-        found.append((convolution, weight.detach().float(), bias.detach().float()))
-    return found
 
 
 # -- convolutions ----------------------------------------------------------------------------------

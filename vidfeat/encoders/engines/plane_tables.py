@@ -1,70 +1,112 @@
-"""The tables of a :class:`vidfeat.video.planes.PlaneCut` on a device."""
+"""The tables of a :class:`vidfeat.video.plane_tables.PlaneCut` on a device."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from vidfeat.video.planes import PlaneCut, cut_tables
-from vidfeat.video.yuv import Coefficients, coefficients
+from vidfeat.video.plane_tables import PlaneCut, Samples, cut_tables
+from vidfeat.video.yuv import (
+    DirectCoefficients,
+    ScaledCoefficients,
+    direct_coefficients,
+    scaled_coefficients,
+)
+
+HEAD = 12
+"""Numbers before the places in :attr:`DeviceTables.numbers`."""
 
 
 @dataclass(frozen=True, eq=False)
 class DeviceTables:
-    """The tables of one cut on a device (see :class:`CutTables`)."""
+    """The tables of one cut on a device (see :class:`vidfeat.video.plane_tables.CutTables`)."""
 
     crop: tuple[int, int]
-    head: tuple[int, ...]
-    """``v_step`` and the coefficients, in their order."""
-    places: torch.Tensor
-    """int32, flat: the head, luma rows (2, h), luma columns (2, w), chroma's rows and columns."""
+    samples: Samples
+    scaled: bool
+    """Chroma is interpolated: two taps instead of one each way."""
+    coefficients: DirectCoefficients | ScaledCoefficients
+    v_step: int
+    numbers: torch.Tensor
+    """int32, flat: ``v_step`` and the coefficients (HEAD numbers, the rest 0), then luma's and
+    chroma's places down and across, then chroma's taps down and across."""
     weights: torch.Tensor
-    """float32, flat: of rows (2, h), of columns (2, w)."""
-    coefficients: Coefficients
+    """float32, flat: down (2, h), across (2, w)."""
 
     @classmethod
     def of(cls, cut: PlaneCut, device: torch.device) -> DeviceTables:
         """Made on the CPU and copied; the copy is done when this returns."""
         tables = cut_tables(cut)
-        head = (tables.v_step, *coefficients(cut.colour))
-        places = [
-            np.array(head, np.int32),
-            tables.luma_rows,
-            tables.luma_columns,
-            tables.chroma_rows,
-            tables.chroma_columns,
+        scaled = cut.location is not None
+        coefficients = (scaled_coefficients if scaled else direct_coefficients)(cut.colour)
+        head = np.zeros(HEAD, np.int32)
+        head[: 1 + len(coefficients)] = (tables.v_step, *coefficients)
+        numbers = [
+            head,
+            tables.luma_down,
+            tables.luma_across,
+            tables.chroma_down,
+            tables.chroma_across,
+            tables.down_taps,
+            tables.across_taps,
         ]
-        weights = [tables.row_weights, tables.column_weights]
+        weights = [tables.down_weights, tables.across_weights]
         return cls(
             cut.crop,
-            head,
-            torch.from_numpy(np.concatenate([part.reshape(-1) for part in places])).to(device),
+            cut.samples,
+            scaled,
+            coefficients,
+            tables.v_step,
+            torch.from_numpy(np.concatenate([part.reshape(-1) for part in numbers])).to(device),
             torch.from_numpy(np.concatenate([part.reshape(-1) for part in weights])).to(device),
-            coefficients(cut.colour),
         )
 
-    def corners(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Luma's and U's places, int64 (4 h w,), and weights, float32 (4, h, w, 1)."""
+    def corners(self) -> Corners:
+        """Every corner's places and weights."""
         height, width = self.crop
-        sizes = [2 * height, 2 * width]
-        parts = torch.split(self.places[len(self.head) :], sizes * 2)
-        luma = _outer(parts[0], parts[1], self.crop, torch.add)
-        chroma = _outer(parts[2], parts[3], self.crop, torch.add)
-        row_weights, column_weights = torch.split(self.weights, sizes)
-        weights = _outer(row_weights, column_weights, self.crop, torch.mul)
-        return luma.flatten().long(), chroma.flatten().long(), weights[..., None]
+        taps = 2 if self.scaled else 1
+        sizes = [2 * height, 2 * width, *[2 * taps * height, 2 * taps * width] * 2]
+        parts = torch.split(self.numbers[HEAD:], sizes)
+        down, across = torch.split(self.weights, sizes[:2])
+
+        def tapped(down: torch.Tensor, across: torch.Tensor, joined: Join) -> list[torch.Tensor]:
+            return [
+                _outer(of_rows, of_columns, self.crop, joined)
+                for of_rows in down.chunk(taps)
+                for of_columns in across.chunk(taps)
+            ]
+
+        return Corners(
+            _outer(parts[0], parts[1], self.crop, torch.add).flatten().long(),
+            [places.flatten().long() for places in tapped(parts[2], parts[3], torch.add)],
+            tapped(parts[4], parts[5], torch.mul),
+            _outer(down, across, self.crop, torch.mul)[..., None].double(),
+        )
+
+
+Join = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Corners(NamedTuple):
+    """The four corners of a crop's pixels."""
+
+    luma: torch.Tensor
+    """Places, int64 (4 h w,)."""
+    chroma: list[torch.Tensor]
+    """Places of U for each tap."""
+    taps: list[torch.Tensor]
+    """Weights of the taps, int32 (4, h, w)."""
+    weights: torch.Tensor
+    """Of the corners: float32 numbers in float64, (4, h, w, 1)."""
 
 
 def _outer(
-    rows: torch.Tensor,
-    columns: torch.Tensor,
-    crop: tuple[int, int],
-    operation: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    down: torch.Tensor, across: torch.Tensor, crop: tuple[int, int], joined: Join
 ) -> torch.Tensor:
     """(2 h,) and (2 w,) to (4, h, w): low and high rows, of each low and high columns."""
     height, width = crop
-    joined = operation(rows.view(2, 1, height, 1), columns.view(1, 2, 1, width))
-    return joined.reshape(4, height, width)
+    return joined(down.view(2, 1, height, 1), across.view(1, 2, 1, width)).view(4, height, width)

@@ -16,7 +16,11 @@ import torch
 from vidfeat.encoders.engines.plane_tables import DeviceTables
 from vidfeat.errors import UsageError
 from vidfeat.video.planes import PlaneCut
-from vidfeat.video.yuv import CHROMA_OFFSET, Coefficients
+from vidfeat.video.yuv import (
+    CHROMA_OFFSET,
+    DirectCoefficients,
+    ScaledCoefficients,
+)
 
 _KEPT_CUTS = 16
 # Pixels of frames converted at a time: a few intermediate values of four bytes for each corner.
@@ -97,32 +101,69 @@ class PlaneConverter:
 
 def _convert(planes: torch.Tensor, tables: DeviceTables, out: torch.Tensor) -> None:
     height, width = tables.crop
-    luma, chroma, weights = tables.corners()
+    corners = tables.corners()
     step = max(1, _CHUNK_PIXELS // (height * width))
     for first in range(0, len(planes), step):
         part = planes[first : first + step]
         shape = (len(part), 4, height, width)
-        y = part.index_select(1, luma).view(shape)
-        u = part.index_select(1, chroma).view(shape)
-        v = part.index_select(1, chroma + tables.head[0]).view(shape)
-        corners = _direct_to_rgb(y, u, v, tables.coefficients).double()
+
+        def samples(
+            places: torch.Tensor, part: torch.Tensor = part, shape: tuple[int, ...] = shape
+        ) -> torch.Tensor:
+            values = part.index_select(1, places).int()
+            if tables.samples.bytes == 2:
+                values |= part.index_select(1, places + 1).int() << 8
+                values >>= tables.samples.low_bits
+            return values.view(shape)
+
+        y = samples(corners.luma)
+        u = [samples(places) for places in corners.chroma]
+        v = [samples(places + tables.v_step) for places in corners.chroma]
+        c = tables.coefficients
+        if isinstance(c, DirectCoefficients):
+            rgb = _direct_to_rgb(y, u[0], v[0], c)
+        else:
+            rgb = _scaled_to_rgb(
+                ((y << (15 - tables.samples.bits)) + 64) >> 7,
+                _interpolated(u, corners.taps),
+                _interpolated(v, corners.taps),
+                c,
+            )
         # torch's own resize on a CPU: the second corner's product is rounded, then each other
         # product is added to it in one rounding. In float64 a product is exact.
-        products = corners * weights.double()
+        products = rgb.double() * corners.weights
         total = products[:, 1].float()
         for corner in (0, 2, 3):
             total = (products[:, corner] + total.double()).float()
         out[first : first + step] = total.round_().to(torch.uint8)
 
 
+def _interpolated(samples: list[torch.Tensor], taps: list[torch.Tensor]) -> torch.Tensor:
+    """Chroma from its four taps, rounded to 8 bits."""
+    total = samples[0] * taps[0]
+    for values, weights in zip(samples[1:], taps[1:], strict=True):
+        total += values * weights
+    return ((total + (1 << 18)) >> 19).clamp_(max=255)
+
+
 def _direct_to_rgb(
-    y: torch.Tensor, u: torch.Tensor, v: torch.Tensor, c: Coefficients
+    y: torch.Tensor, u: torch.Tensor, v: torch.Tensor, c: DirectCoefficients
 ) -> torch.Tensor:
-    """The rule of :func:`vidfeat.video.yuv.direct_to_rgb`: uint8 samples to int32 (..., 3)."""
-    luma = (((y.int() << 3) - c.offset) * c.luma) >> 16
-    u = (u.int() << 3) - CHROMA_OFFSET
-    v = (v.int() << 3) - CHROMA_OFFSET
+    """:func:`vidfeat.video.yuv.direct_to_rgb` for int32 tensors, to int32 (..., 3)."""
+    luma = (((y << 3) - c.offset) * c.luma) >> 16
+    u = (u << 3) - CHROMA_OFFSET
+    v = (v << 3) - CHROMA_OFFSET
     red = luma + ((v * c.red_v) >> 16)
     green = luma + ((u * c.green_u) >> 16) + ((v * c.green_v) >> 16)
     blue = luma + ((u * c.blue_u) >> 16)
     return torch.stack([red, green, blue], -1).clamp_(0, 255)
+
+
+def _scaled_to_rgb(
+    y: torch.Tensor, u: torch.Tensor, v: torch.Tensor, c: ScaledCoefficients
+) -> torch.Tensor:
+    """The second half of :func:`vidfeat.video.yuv.scaled_to_rgb`, for samples of 8 bits."""
+    red = c.red_base + c.luma * (y + ((v * c.red_v) >> 16))
+    green = c.green_base + c.luma * (y + ((u * c.green_u) >> 16) + ((v * c.green_v) >> 16))
+    blue = c.blue_base + c.luma * (y + ((u * c.blue_u) >> 16))
+    return (torch.stack([red, green, blue], -1) >> 16).clamp_(0, 255)

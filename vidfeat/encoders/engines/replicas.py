@@ -20,12 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.encoders.engines.base import Engine
-from vidfeat.errors import UsageError, VidfeatError
+from vidfeat.errors import ReplicaError, UsageError
 from vidfeat.video.decode.pool import nameless_memory
-
-
-class ReplicaError(VidfeatError):
-    """A replica's process ended, or its network failed."""
 
 
 class Replica(Engine):

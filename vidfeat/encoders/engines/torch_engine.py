@@ -27,7 +27,7 @@ from torch import Tensor
 from vidfeat.encoders.engines.base import Engine, Precision
 from vidfeat.encoders.engines.factored import FactoredNetwork, factored_pays
 from vidfeat.encoders.engines.side_by_side import SideBySide, busy_batch
-from vidfeat.errors import UsageError, VidfeatError
+from vidfeat.errors import PrecisionError, UsageError, VidfeatError
 from vidfeat.models.base import VideoNetwork, pool_features
 from vidfeat.models.resnet3d import VideoResNet
 from vidfeat.system.memory import keep_large_blocks
@@ -37,10 +37,6 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Rounding alone gives some 1e-3 (fp16) to 1e-2 (bf16) over the depth of these networks.
 _LARGEST_ERROR = {"fp16": 2e-2, "bf16": 5e-2}
 _CHECK_CLIPS = 2
-
-
-class PrecisionError(VidfeatError):
-    """Half precision gives other numbers than fp32 on this device."""
 
 
 def choose_device(device: str) -> torch.device:

@@ -1,0 +1,321 @@
+"""A network on a CUDA device.
+
+Batches arrive as uint8 on the device (``device_batches.py``), or are sent there. Work is queued on
+one stream by whoever comes; nobody waits but for his own vectors. Networks of the R(2+1)D paper run
+as :class:`BatchNetwork`: compiled where a job is long enough to pay for that, else as a CUDA graph.
+Others run eagerly.
+
+Half precision is compared with fp32 on the first clips. fp32 is fp32: TF32 is a precision of its
+own. A batch whose vectors are not all finite is computed again in fp32.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vidfeat.encoders.engines.base import Engine, Execution, Precision
+from vidfeat.encoders.engines.batch_network import BatchNetwork
+from vidfeat.errors import PrecisionError, UsageError, VidfeatError
+from vidfeat.models.base import VideoNetwork, pool_features
+from vidfeat.models.resnet3d import VideoResNet
+from vidfeat.video.preprocess import Preprocess
+
+DTYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+# Rounding alone gives some 5e-4 (fp16, tf32) to 5e-3 (bf16) over the depth of these networks.
+_LARGEST_ERROR = {"tf32": 1e-2, "fp16": 2e-2, "bf16": 5e-2}
+_CHECK_CLIPS = 2
+
+
+class PlainNetwork(nn.Module):
+    """Any network, behind its normalisation: uint8 clips (N, T, H, W, 3) to vectors (N, D)."""
+
+    def __init__(
+        self,
+        network: VideoNetwork,
+        preprocess: Preprocess,
+        layers: Sequence[str],
+        pool: Sequence[str],
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).to(dtype)
+        self.preprocess, self.layers, self.pool = preprocess, tuple(layers), tuple(pool)
+        self.dtype = dtype
+
+    def forward(self, clips_NTHWC: Tensor) -> Tensor:
+        """Vectors (N, D), float32."""
+        x = self.preprocess.normalize(clips_NTHWC).to(self.dtype).contiguous()
+        return pool_features(self.network.features(x, self.layers), self.pool).float()
+
+
+class Pending:
+    """Vectors on their way back from the device."""
+
+    def __init__(
+        self, rows: Tensor, done: torch.cuda.Event, again: Callable[[], NDArray[np.float32]]
+    ) -> None:
+        self._rows, self._done, self._again = rows, done, again
+
+    def result(self) -> NDArray[np.float32]:
+        """Vectors (N, D). Rows that are not finite in fp32 either stay as they are."""
+        self._done.synchronize()
+        vectors: NDArray[np.float32] = self._rows.numpy()
+        return vectors if np.isfinite(vectors).all() else self._again()
+
+
+class CudaEngine(Engine):
+    """A network on one CUDA device.
+
+    Args:
+        network: in fp32 on the CPU; it is put into evaluation mode.
+        layers: to embed with; checked names.
+        pool: how their maps become vectors.
+        preprocess: the normalisation.
+        precision: fp32, tf32, fp16 or bf16.
+        device: where to run.
+        execution: ``graph`` replays a CUDA graph, ``compile`` runs through torch.compile; for
+            networks that have no batched form, ``graph`` is ``eager``.
+    """
+
+    name = "torch"
+    takes_planes = True
+    batches_at_once = 2
+
+    def __init__(
+        self,
+        network: VideoNetwork,
+        layers: Sequence[str],
+        pool: Sequence[str],
+        preprocess: Preprocess,
+        *,
+        precision: Precision,
+        device: torch.device,
+        execution: Execution = "graph",
+    ) -> None:
+        if precision not in DTYPES:
+            raise UsageError(f"precision on a GPU is {', '.join(DTYPES)}, not {precision}")
+        self.device = torch.device("cuda", device.index or 0)
+        self.precision = precision
+        self.execution = execution
+        self.precision_error: float | None = None
+        self.largest_batch: int | None = None
+        self.batches_recomputed = 0
+        self._network = network.eval().requires_grad_(requires_grad=False)
+        self._layers = network.check_layers(layers)
+        self._pool = tuple(pool)
+        self._preprocess = preprocess
+        self._lock = threading.Lock()
+        self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        self._graphs: dict[int, _Graph] = {}
+        self._exact: nn.Module | None = None
+        self._scores: nn.Module | None = None
+        self._checked = precision == "fp32"
+
+    @cached_property
+    def _run(self) -> nn.Module:
+        """Made for the first batch, when it is known how it is to run."""
+        return self._made(DTYPES[self.precision], self.execution)
+
+    @cached_property
+    def _compiled(self) -> Callable[[Tensor], Tensor]:
+        compiled: Callable[[Tensor], Tensor] = torch.compile(self._run, dynamic=False)
+        return compiled
+
+    def _made(self, dtype: torch.dtype, execution: Execution) -> nn.Module:
+        if isinstance(self._network, VideoResNet):
+            made: nn.Module = BatchNetwork(
+                self._network,
+                self._preprocess,
+                self._layers,
+                self._pool,
+                dtype,
+                fused=execution != "compile",
+            )
+        else:
+            made = PlainNetwork(self._network, self._preprocess, self._layers, self._pool, dtype)
+        return made.eval().to(self.device)
+
+    @torch.no_grad()
+    def load_(self, network: VideoNetwork) -> None:
+        """Take the weights of another network of the same design, in place, for measurements."""
+        assert isinstance(network, VideoResNet)
+        assert isinstance(self._run, BatchNetwork)
+        self._network, self._exact = network.eval(), None
+        self._checked = self.precision == "fp32"
+        self._run.load_(network)
+
+    # -- batches -------------------------------------------------------------------------------
+
+    def submit(self, clips_NTHWC: Tensor, after: torch.cuda.Event | None = None) -> Pending:
+        """Queue a batch: uint8 (B, T, H, W, 3) on the device, complete once ``after`` is done.
+
+        The batch must stay as it is until the result is there.
+
+        Raises:
+            PrecisionError: the first clips differ from fp32 by more than rounding.
+        """
+        with self._queueing(self.precision):
+            if after is not None:
+                self._stream.wait_event(after)
+            if not self._checked:
+                self._check(clips_NTHWC[:_CHECK_CLIPS])
+            vectors = self._halving(clips_NTHWC)
+            rows = torch.empty(vectors.shape, dtype=torch.float32, pin_memory=True)
+            rows.copy_(vectors, non_blocking=True)
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record(self._stream)
+        return Pending(rows, done, lambda: self._in_fp32(clips_NTHWC))
+
+    def embed(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Vectors (N, D) of uint8 clips (N, T, H, W, 3)."""
+        clips = torch.from_numpy(clips_NTHWC).to(self.device)
+        sent = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        sent.record(torch.cuda.current_stream(self.device))
+        return self.submit(clips, sent).result()
+
+    def predict(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Class scores (N, classes), before the softmax."""
+        with self._lock, torch.inference_mode(), _numbers(self.precision):
+            if self._scores is None:
+                self._scores = copy.deepcopy(self._network).to(self.device, DTYPES[self.precision])
+            clips = torch.from_numpy(clips_NTHWC).to(self.device)
+            x = self._preprocess.normalize(clips).to(DTYPES[self.precision]).contiguous()
+            scores: NDArray[np.float32] = self._scores(x).float().cpu().numpy()
+            return scores
+
+    def _halving(self, clips_NTHWC: Tensor) -> Tensor:
+        """Run a batch, in parts if it must be; the order of the clips stays."""
+        size = min(len(clips_NTHWC), self.largest_batch or len(clips_NTHWC))
+        parts: list[Tensor] = []
+        done = 0
+        while done < len(clips_NTHWC):
+            part = self._try(clips_NTHWC[done : done + size])
+            if part is None:
+                if size == 1:
+                    raise VidfeatError(
+                        f"one clip does not fit into the memory of {self.device}: take a smaller "
+                        "network, fewer frames a clip, precision fp16, or the processor"
+                    )
+                size = self.largest_batch = (size + 1) // 2
+                continue
+            parts.append(part)
+            done += len(part)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _try(self, clips_NTHWC: Tensor) -> Tensor | None:
+        """The vectors of a batch, None if memory did not suffice."""
+        try:
+            if self.execution == "compile":
+                return self._compiled(clips_NTHWC)
+            if self.execution == "graph" and isinstance(self._run, BatchNetwork):
+                return self._replayed(clips_NTHWC)
+            found: Tensor = self._run(clips_NTHWC)
+            return found
+        except torch.cuda.OutOfMemoryError:
+            pass
+        # Outside of the except block: its traceback keeps the tensors of the failed batch alive.
+        self._graphs.clear()
+        torch.cuda.synchronize(self.device)
+        torch.cuda.empty_cache()
+        return None
+
+    def _replayed(self, clips_NTHWC: Tensor) -> Tensor:
+        number = len(clips_NTHWC)
+        graph = self._graphs.get(number)
+        if graph is None:
+            if len(self._graphs) >= 2:  # each holds the maps of its batch
+                return self._run(clips_NTHWC)  # type: ignore[no-any-return]
+            graph = self._graphs[number] = _Graph(self._run, clips_NTHWC, self._stream)
+        return graph.run(clips_NTHWC)
+
+    def _check(self, clips_NTHWC: Tensor) -> None:
+        """Compare with fp32 on a few clips; raise if it is not merely rounding."""
+        found: Tensor = self._run(clips_NTHWC)
+        with _numbers("fp32"):
+            exact = self._reference()(clips_NTHWC)
+        self.precision_error = float((found - exact).norm() / exact.norm())
+        if not self.precision_error <= _LARGEST_ERROR[self.precision]:
+            raise PrecisionError(
+                f"{self.precision} differs from fp32 by {self.precision_error:.1%} on the first "
+                f"clips on {self.device}, more than rounding explains (a faulty kernel, or values "
+                "out of range): take precision fp32"
+            )
+        self._checked = True
+        self._exact = None
+
+    def _reference(self) -> nn.Module:
+        if self._exact is None:
+            self._exact = self._made(torch.float32, "eager")
+        return self._exact
+
+    def _in_fp32(self, clips_NTHWC: Tensor) -> NDArray[np.float32]:
+        """The batch again, where it was not finite."""
+        with self._queueing("fp32"):
+            self.batches_recomputed += 1
+            network = self._reference()
+            rows = [network(clips_NTHWC[at : at + 8]) for at in range(0, len(clips_NTHWC), 8)]
+            found: NDArray[np.float32] = torch.cat(rows).cpu().numpy()
+            return found
+
+    @contextmanager
+    def _queueing(self, precision: str) -> Iterator[None]:
+        """One thread at a time queues work on the engine's stream."""
+        with (
+            self._lock,
+            torch.inference_mode(),
+            torch.cuda.device(self.device),
+            torch.cuda.stream(self._stream),
+            _numbers(precision),
+        ):
+            yield
+
+
+class _Graph:
+    """A network recorded for one batch size, replayed from and into memory of its own."""
+
+    def __init__(self, network: nn.Module, clips_NTHWC: Tensor, stream: torch.cuda.Stream) -> None:
+        self._clips = clips_NTHWC.clone()
+        network(self._clips)  # cuDNN chooses its kernels outside of the recording
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+            self._vectors: Tensor = network(self._clips)
+
+    def run(self, clips_NTHWC: Tensor) -> Tensor:
+        """Queue a replay."""
+        self._clips.copy_(clips_NTHWC)
+        self._graph.replay()
+        return self._vectors.clone()
+
+
+@contextmanager
+def _numbers(precision: str) -> Iterator[None]:
+    """TF32 on or off for what is queued here; afterwards as the caller had it.
+
+    torch keeps the switches for the whole process: engines on several threads queue one after the
+    other.
+    """
+    tf32 = precision == "tf32"
+    with _switch:
+        before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+_switch = threading.RLock()

@@ -1,0 +1,71 @@
+"""Decoded frames, resized and cropped, exactly as torchvision's preset does it."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.video.frame_parts import FrameParts
+from vidfeat.video.preprocess import FAST_COLUMNS, FAST_FORMATS, Gather, Preprocess, rgb0_pixels
+
+if TYPE_CHECKING:
+    import av
+    from av.video.reformatter import VideoReformatter
+
+
+class FramePreprocessor:
+    """Resizes and crops frames to uint8; holds the one scaler that a process needs.
+
+    It works in buffers of its own: each thread needs one of its own.
+    """
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self.preprocess = preprocess
+        self._reformatter: VideoReformatter | None = None
+        self._parts: FrameParts | None = None
+        self._gather = lru_cache(maxsize=8)(partial(_whole_frame, preprocess))
+
+    def frame(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """A decoded frame, turned upright, resized and cropped: uint8 (H, W, 3) RGB."""
+        if self._parts is None:
+            self._parts = FrameParts(self.preprocess)
+        part = self._parts.of(frame)
+        return self.whole(frame) if part is None else part.frame(frame)
+
+    def whole(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """The same by converting the whole frame to RGB first: for every frame there is."""
+        turns = frame.rotation % 360 // 90
+        height, width = frame.height, frame.width
+        if turns % 2:
+            height, width = width, height
+        gather = self._gather(height, width)
+        if self._reformatter is None:
+            from av.video.reformatter import VideoReformatter
+
+            self._reformatter = VideoReformatter()
+        fast = frame.format.name in FAST_FORMATS and (
+            turns == 0 and gather.last_column < frame.width // FAST_COLUMNS * FAST_COLUMNS
+        )
+        if not fast:
+            converted = self._reformatter.reformat(frame, format="rgb24", threads=1)
+            rgb = cast(NDArray[np.uint8], converted.to_ndarray())
+            return self.rgb(np.rot90(rgb, k=turns) if turns else rgb)
+        return gather.apply(rgb0_pixels(self._reformatter, frame))
+
+    def rgb(self, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """An upright RGB frame (H, W, 3), resized and cropped in the same way."""
+        height, width = frame_HWC.shape[:2]
+        padded = np.zeros((height, width, 4), np.uint8)
+        padded[:, :, :3] = frame_HWC
+        return self._gather(height, width).apply(padded.view(np.uint32)[:, :, 0])
+
+    def frames(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Upright RGB frames (T, H, W, 3) to (T, crop height, crop width, 3)."""
+        return np.stack([self.rgb(frame) for frame in frames_THWC])
+
+
+def _whole_frame(preprocess: Preprocess, height: int, width: int) -> Gather:
+    return Gather(*preprocess.axes(height, width))
