@@ -49,7 +49,7 @@ EXTRAS = ("nvdec",)
 _PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")
 # In wheels, but of no use to a program that runs.
 _USELESS = re.compile(
-    r"(\.(pyi|pxd|pyx|c|h|a)$|/samples/|/benchmarks/|/sboms?/|\.data/|_121\.cpython|\.ipynb$)"
+    r"(\.(pyi|pxd|pyx|c|h|a)$|(^|/)(samples|benchmarks|sboms?)/|\.data/|_121\.cpython|\.ipynb$)"
 )
 
 
