@@ -43,7 +43,9 @@ class Context:
         return self.device != "cpu"
 
     def to_json(self) -> str:
-        return json.dumps({k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()})
+        return json.dumps(
+            {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Context:

@@ -101,9 +101,7 @@ def cores_and_nvdec(context: Context) -> Result:
         return skipped("no NVDEC without a GPU")
     if not knows_option(context, "extract", "--decoder"):
         return skipped("--decoder nvdec is not there")
-    result = throughput(
-        context, "nvdec", 1400.0, *product_options(context), "--decoder", "nvdec"
-    )
+    result = throughput(context, "nvdec", 1400.0, *product_options(context), "--decoder", "nvdec")
     alone = context.scratch / "cores.h5"
     if alone.exists() and "stats" in result:
         result["against_cores"] = compare_files(context.scratch / "nvdec.h5", alone)
@@ -197,9 +195,7 @@ def kill_and_rerun(context: Context) -> Result:
     found = sorted(path.name for path in parts.iterdir()) if parts.is_dir() else []
     process.send_signal(signal.SIGKILL)
     status = process.wait()
-    again = vidfeat(
-        context, "extract", folder, "-o", target, *network(context), *options
-    )
+    again = vidfeat(context, "extract", folder, "-o", target, *network(context), *options)
     if whole.status or again.status:
         return {"ok": False, "figure": f"status {whole.status}, {again.status}"}
     compared = compare_files(target, context.scratch / "left-alone.h5")

@@ -19,7 +19,13 @@ KINDS: dict[str, tuple[str, str, int, int, dict[str, str]]] = {
     "h264.mp4": ("libx264", "yuv420p", 640, 360, {"bf": "3", "g": "12"}),
     "h264_full_range.mp4": ("libx264", "yuvj420p", 320, 240, {}),
     "h264_bt709.mp4": ("libx264", "yuv420p", 640, 360, {"x264-params": "colormatrix=bt709"}),
-    "h264_open_group.mkv": ("libx264", "yuv420p", 320, 240, {"x264-params": "open-gop=1:keyint=10"}),
+    "h264_open_group.mkv": (
+        "libx264",
+        "yuv420p",
+        320,
+        240,
+        {"x264-params": "open-gop=1:keyint=10"},
+    ),
     "h264_refresh.mp4": ("libx264", "yuv420p", 320, 240, {"x264-params": "intra-refresh=1"}),
     "h264_fields.mp4": ("libx264", "yuv420p", 720, 576, {"x264-params": "interlaced=1"}),
     "h264_cropped.mp4": ("libx264", "yuv420p", 626, 354, {}),
@@ -47,7 +53,9 @@ def picture(number: int, width: int, height: int) -> np.ndarray:
     """A moving pattern with noise, (H, W, 3) RGB: prediction and residuals have work to do."""
     rng = np.random.default_rng(number)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    waves = [np.sin((x + k * 3 * number) / 17 + k) + np.sin((y - number) / (9 + k)) for k in (1, 2, 3)]
+    waves = [
+        np.sin((x + k * 3 * number) / 17 + k) + np.sin((y - number) / (9 + k)) for k in (1, 2, 3)
+    ]
     values = np.stack(waves, -1) * 50 + 128
     values[height // 4 : height // 2, (5 * number) % width :][:, : width // 5] = (220, 40, 90)
     values += rng.normal(0, 6, values.shape)

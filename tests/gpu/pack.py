@@ -150,7 +150,7 @@ def link_equal_files(folder: Path) -> None:
     seen: dict[tuple[int, bytes], Path] = {}
     for path in sorted(folder.rglob("*.so*"), key=lambda p: -len(p.name)):
         content = path.read_bytes()
-        first = seen.setdefault((len(content), content[:1 << 16]), path)
+        first = seen.setdefault((len(content), content[: 1 << 16]), path)
         if first is not path and first.parent == path.parent and first.read_bytes() == content:
             path.unlink()
             path.symlink_to(first.name)
