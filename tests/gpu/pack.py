@@ -45,7 +45,7 @@ ON_THE_MACHINE = {
 # No step searches.
 NOT_NEEDED = {"faiss-cpu"}
 # Extras that a step uses.
-EXTRAS = ("nvdec",)
+EXTRAS: tuple[str, ...] = ()
 _PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")
 # In wheels, but of no use to a program that runs.
 _USELESS = re.compile(
