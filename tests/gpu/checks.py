@@ -10,14 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 Result = dict[str, Any]
-"""Of a row: ``figure`` (text for the table), ``ok`` (bool), or ``skipped`` (why); details beside."""
+"""Of a row: ``figure`` (text for the table), ``ok``, or ``skipped`` (why); details beside."""
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def start_up(context: Context) -> Result:
 
 
 def large_batch(context: Context) -> Result:
-    """A batch that does not fit: the memory of the process is capped, so that it surely does not."""
+    """A batch that surely does not fit: the memory of the process is capped."""
     if not context.gpu:
         return skipped("a processor's memory is not capped this way")
     folder = small_folder(context, 64)

@@ -1,6 +1,7 @@
-"""NVDEC through PyAV by itself: frames a second, how the time of a file divides, equal planes.
+"""NVDEC by itself: frames a second, how the time of a file divides, equal planes.
 
-No part of vidfeat is used: these figures are the ceiling for what vidfeat can make of it.
+``card`` is vidfeat's reader on the driver's interface, ``own`` and ``reused`` are PyAV's way to the
+same decoders (a decoder for each file, or one for all), ``cpu`` is the reader on processors.
 """
 
 from __future__ import annotations
@@ -64,44 +65,68 @@ class Reused:
             decoder.flush_buffers()
 
 
+class Ways:
+    """The ways to the frames of a file, each as an iterator over them."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self.reused = Reused()
+        self.held: Any = None
+        if mode == "card":
+            from vidfeat.video.nvcuvid import Card
+
+            self.held = Card(0)
+        elif mode != "cpu":
+            import av
+
+            # holds the CUDA context while files come and go
+            self.held = av.CodecContext.create("h264", "r", hwaccel=accelerator())
+
+    def frames(self, path: Path) -> Any:
+        if self.mode == "reused":
+            yield from self.reused.frames(path)
+        elif self.mode == "own":
+            container, stream = open_on_card(path)
+            with container:
+                yield from container.decode(stream)
+        else:
+            from vidfeat.video import open_video
+            from vidfeat.video.nvdec import open_video_on_card
+
+            opened = open_video_on_card(path, self.held) if self.held else open_video(path)
+            with opened as video:
+                for _, frame in video.frames(range(video.info.num_frames)):
+                    yield frame
+
+
 def child(mode: str, files: list[Path]) -> dict[str, Any]:
     """Decode files one after another; figures of this process."""
     began = time.monotonic()
-    import av
-
-    reused = Reused()
-    keep = av.CodecContext.create("h264", "r", hwaccel=accelerator())  # holds the CUDA context
+    ways = Ways(mode)
     ready = time.monotonic()
-    frames = 0
-    opened = first = rest = 0.0
+    frames = refused = 0
+    first = rest = 0.0
     used = time.process_time()
     for path in files:
         at = time.monotonic()
-        if mode == "reused":
-            source = reused.frames(path)
-            container = None
-        else:
-            container, stream = open_on_card(path)
-            source = container.decode(stream)
-        opened += time.monotonic() - at
-        at = time.monotonic()
-        if next(source, None) is not None:
-            frames += 1
-        first += time.monotonic() - at
-        at = time.monotonic()
-        frames += sum(1 for _ in source)
-        if container is not None:
-            container.close()
+        source = ways.frames(path)
+        try:
+            frames += next(source, None) is not None
+            first += time.monotonic() - at
+            at = time.monotonic()
+            frames += sum(1 for _ in source)
+        except Exception as error:
+            refused += 1
+            print(path.name, repr(error), file=sys.stderr)
         rest += time.monotonic() - at
     over = time.monotonic()
     count = max(1, len(files))
-    del keep
     return {
         "files": len(files),
         "frames": frames,
+        "refused": refused,
         "context_seconds": ready - began,
         "seconds": over - ready,
-        "open_ms_per_file": 1e3 * opened / count,
         "first_frame_ms_per_file": 1e3 * first / count,
         "us_per_later_frame": 1e6 * rest / max(1, frames - len(files)),
         "processor_us_per_frame": 1e6 * (time.process_time() - used) / max(1, frames),
@@ -137,7 +162,7 @@ def side_by_side(
         name: sum(part[name] for part in parts) / len(parts)
         for name in (
             "context_seconds",
-            "open_ms_per_file",
+            "refused",
             "first_frame_ms_per_file",
             "us_per_later_frame",
             "processor_us_per_frame",
@@ -145,6 +170,27 @@ def side_by_side(
     }
     frames = sum(part["frames"] for part in parts)
     return {"frames_per_second": frames / seconds, "seconds": seconds, "frames": frames, **found}
+
+
+def read_by_card(path: Path, card: Any) -> str:
+    """Whether vidfeat's reader on the card gives FFmpeg's frames; else what it says."""
+    from vidfeat.errors import VideoError
+    from vidfeat.video import open_video
+    from vidfeat.video.nvdec import Refused, open_video_on_card, same_samples
+
+    try:
+        with open_video(path) as plain:
+            positions = range(plain.info.num_frames)
+            expected = [frame for _, frame in plain.frames(positions)]
+        with open_video_on_card(path, card) as video:
+            for position, frame in video.frames(positions):
+                if not same_samples(frame, expected[position]):
+                    return f"OTHER SAMPLES in frame {position}"
+    except Refused as why:
+        return f"refused: {why}"
+    except VideoError as error:
+        return f"no video: {error}"
+    return f"equal, {len(positions)} frames"
 
 
 def planes_equal(path: Path) -> str:
@@ -208,42 +254,57 @@ def frame_differs(frame: av.VideoFrame, other: av.VideoFrame) -> str:
 def measure(context: Context) -> Result:
     if not context.gpu:
         return skipped("no NVDEC without a GPU")
+    from vidfeat.video.nvcuvid import Card
+
     files = sorted(context.files.iterdir())
-    result: Result = {"equal": {}}
+    result: Result = {"by_card": {}, "by_pyav": {}}
+    card = Card(0)
     folders = [context.pack / "made", context.pack / "videos", context.pack / "clips"]
-    for path in [p for folder in folders for p in sorted(folder.glob("*.*"))]:
-        result["equal"][path.name] = planes_equal(path)
-        print(path.name, result["equal"][path.name], flush=True)
+    paths = [p for folder in folders for p in sorted(folder.glob("*.*"))]
+    for path in paths:
+        result["by_card"][path.name] = read_by_card(path, card)
+        print(path.name, result["by_card"][path.name], flush=True)
+    for path in paths[:-50]:
+        result["by_pyav"][path.name] = planes_equal(path)
+        print(path.name, "through PyAV:", result["by_pyav"][path.name], flush=True)
     for mode, processes, threads, count in (
+        ("cpu", 1, 1, 32),
+        ("card", 1, 1, 64),
         ("own", 1, 1, 64),
         ("reused", 1, 1, 64),
-        ("reused", 4, 1, 512),
-        ("own", 4, 1, 256),
-        ("reused", 8, 1, 1024),
-        ("reused", 1, 6, 512),
-        ("reused", 2, 4, 1024),
+        ("cpu", 16, 1, 1280),
+        ("card", 4, 1, 512),
+        ("card", 6, 1, 768),
+        ("reused", 6, 1, 768),
+        ("card", 12, 1, 1280),
     ):
         name = f"{mode}-{processes}x{threads}"
         result[name] = side_by_side(context, mode, processes, threads, files[:count])
         print(name, json.dumps(result[name]), flush=True)
-    busy = subprocess.Popen([sys.executable, __file__, "busy", "0"], stdin=subprocess.DEVNULL)
+    busy = subprocess.Popen(
+        [sys.executable, __file__, "busy", "0"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
     try:
-        time.sleep(6)
-        for processes, threads in ((4, 1), (2, 4)):
-            name = f"reused-{processes}x{threads}-busy-card"
-            result[name] = side_by_side(context, "reused", processes, threads, files[:512])
+        assert busy.stdout is not None
+        busy.stdout.readline()  # it works
+        for mode, processes, threads in (("card", 6, 1), ("card", 2, 4), ("reused", 6, 1)):
+            name = f"{mode}-{processes}x{threads}-busy-card"
+            result[name] = side_by_side(context, mode, processes, threads, files[:512])
             print(name, json.dumps(result[name]), flush=True)
     finally:
         busy.kill()
         busy.wait()
-    wrong = [
-        name
-        for name, what in result["equal"].items()
-        if not what.startswith(("equal", "refused", "not taken"))
-    ]
-    rates = {k: v["frames_per_second"] for k, v in result.items() if "frames_per_second" in v}
+        busy.stdout.close()
+    wrong = [name for name, what in result["by_card"].items() if what.startswith("OTHER")]
+    rates = {
+        name: values["frames_per_second"]
+        for name, values in result.items()
+        if name.startswith("card") and "frames_per_second" in values
+    }
     best = max(rates, key=lambda name: rates[name], default="")
     figure = f"{rates[best]:.0f} frames/s ({best})" if best else "nothing was decoded"
+    equal = sum(what.startswith("equal") for what in result["by_card"].values())
+    figure += f"; {equal} of {len(paths)} files taken"
     if wrong:
         figure += f"; {len(wrong)} files differ: {wrong[:3]}"
     return result | {"figure": figure, "ok": bool(best) and not wrong}
@@ -255,11 +316,14 @@ def keep_busy() -> None:
 
     clips = torch.randn(64, 64, 112, 112, device="cuda", dtype=torch.float16)
     layer = torch.nn.Conv2d(64, 64, 3, padding=1).cuda().half()
-    layer.requires_grad_(False)
-    while True:
-        for _ in range(50):
-            layer(clips)
+    with torch.inference_mode():
+        layer(clips)
         torch.cuda.synchronize()
+        print("at work", flush=True)
+        while True:
+            for _ in range(50):
+                layer(clips)
+            torch.cuda.synchronize()
 
 
 def main() -> None:

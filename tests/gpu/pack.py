@@ -1,8 +1,8 @@
 """Collect what the GPU checks need on a machine without a network: one .tar.xz.
 
-Inside: ``product/`` (vidfeat of this tree as installed), ``baseline/`` (the same of the commit that
-``gpu.md`` measured), ``site/`` (packages that the machine lacks), ``clips/`` (64 real clips),
-``videos/`` and ``made/`` (files for the comparison of pixels), ``gpu/`` (this folder), ``pack.json``.
+Inside: ``product/`` (vidfeat of this tree as installed), ``baseline/`` (the same of the commit
+that was measured before), ``site/`` (packages that the machine lacks), ``clips/`` (64 real clips),
+``videos/`` and ``made/`` (files for the comparison of pixels), ``gpu/`` (this folder).
 """
 
 from __future__ import annotations
