@@ -66,6 +66,20 @@ if TYPE_CHECKING:
 )
 @decode_options()
 @click.option(
+    "--decoder",
+    type=click.Choice(["cpu", "nvdec"]),
+    default="cpu",
+    show_default=True,
+    help="What decodes: the processors, or these and the video decoders of the NVIDIA GPU.",
+)
+@click.option(
+    "--nvdec-processes",
+    type=int,
+    default=6,
+    show_default=True,
+    help="With --decoder nvdec: processes that feed a GPU's decoders.",
+)
+@click.option(
     "--buffer-mb", type=float, help="Memory for clips decoded ahead.  [default: 32 a process]"
 )
 @click.option("--shard", metavar="K/N", help="Only the K-th of N shares of the videos.")
@@ -104,6 +118,8 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         video_timeout=values.pop("video_timeout"),
         dtype=values.pop("dtype"),
         shard=None if shard is None else parse_shard(shard),
+        cards=_cards(values),
+        processes_per_card=values.pop("nvdec_processes"),
         retry_errors=values.pop("retry_errors"),
         overwrite=values.pop("overwrite"),
     )
@@ -159,6 +175,34 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         write_json(stats_file, report.to_dict())
     say_summary(output, report, encoder)
     return 1 if report.failures else 0
+
+
+def _cards(values: dict[str, Any]) -> tuple[int, ...]:
+    """Take the decoder out of the values: the numbers of the cards that decode, too.
+
+    Raises:
+        UsageError: there is none, or it cannot be told which.
+    """
+    if values.pop("decoder") == "cpu":
+        return ()
+    from vidfeat.encoders.engines.replicas import parse_devices
+    from vidfeat.errors import UsageError
+    from vidfeat.video.nvcuvid import decoders_there
+
+    if values["engine"] == "ray":
+        raise UsageError("--decoder nvdec does not go with --engine ray")
+    device, several = values["device"], values["devices"]
+    devices = [device] if several is None else parse_devices(several, device)
+    names = ["cuda" if name == "auto" else name for name in devices]
+    if not all(name.split(":")[0] == "cuda" for name in names):
+        raise UsageError(f"--decoder nvdec is for NVIDIA GPUs, not --device {device}")
+    missing = decoders_there()
+    if missing is not None:
+        raise UsageError(
+            f"--decoder nvdec: this machine has no video decoder of an NVIDIA GPU ({missing}); in "
+            "a container, NVIDIA_DRIVER_CAPABILITIES must have video in it"
+        )
+    return tuple(sorted({int(name.partition(":")[2] or 0) for name in names}))
 
 
 def _on_cluster(

@@ -41,6 +41,8 @@ _PART_SECONDS = 30.0
 _PART_BYTES = 64 << 20
 # Of small frames; a constant, so that two runs of one command cut the same parts.
 DECODED_FRAMES_PER_WORKER = 1000.0
+# A card's processes each make a CUDA context first: less than this is sooner done without.
+_CARD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class ExtractOptions:
     """Of the vectors in the file."""
     shard: tuple[int, int] | None = None
     """(k, n): only the k-th of n shards of the videos, counted from 1."""
+    cards: tuple[int, ...] = ()
+    """Numbers of cards whose video decoders (NVDEC) work beside the processors."""
+    processes_per_card: int = 6
+    """That feed a card's decoders; each takes part of a processor."""
     retry_errors: bool = False
     """Try unchanged files again that failed before."""
     overwrite: bool = False
@@ -70,6 +76,10 @@ class ExtractOptions:
             raise UsageError("--buffer-mb must be above 0")
         if not self.video_timeout > 0:
             raise UsageError(f"--video-timeout must be above 0, not {self.video_timeout}")
+        if self.processes_per_card < 1:
+            raise UsageError(f"--nvdec-processes must be 1 or more, not {self.processes_per_card}")
+        if self.cards and self.num_workers == 0:
+            raise UsageError("--decoder nvdec works beside decode processes: --workers 1 or more")
 
     @property
     def num_workers(self) -> int:
@@ -306,6 +316,10 @@ class Run:
         self.meter.tick(assembly.stats, now=True)
         self.report.seconds = time.monotonic() - began
         self.report.assembly = asdict(assembly.stats)
+        if self.report.decoding.card_trouble:
+            self.report.notes.append(
+                f"the card's video decoders were left out: {self.report.decoding.card_trouble}"
+            )
         self.report.engine = {
             "precision_error": encoder.engine.precision_error,
             "largest_batch": encoder.engine.largest_batch,
@@ -315,9 +329,13 @@ class Run:
 
     def decode_pool(self, tasks: int, pin: Pin | None = None) -> DecodePool:
         """Decode processes as the options say, for a number of videos."""
+        cards: tuple[int, ...] = ()
+        if sum(max(0, item.video.size_bytes) for item in self.todo) >= _CARD_BYTES:
+            cards = self.options.cards * self.options.processes_per_card
         return DecodePool(
             self.source,
             min(self.options.num_workers, max(2, tasks)),
+            cards=cards,
             buffer_bytes=self.options.buffer_bytes,
             timeout_seconds=self.options.video_timeout,
             pin=pin,

@@ -29,6 +29,7 @@ from vidfeat.video.packets import PacketIndex, samples_behind_end, scan_packets
 if TYPE_CHECKING:
     import av
     import av.container
+    import av.packet
     import av.video.reformatter
     import av.video.stream
 
@@ -258,25 +259,37 @@ class VideoReader:
         assert self.index is not None
         key_pts = int(self.index.key_pts[entry])
         try:
-            # The demuxer may land too early (packets up to the key are passed over) or, with a
-            # broken index, too late: then the next try begins further back.
-            for attempt in (entry, max(0, entry - 1), 0):
-                container.seek(int(self.index.key_dts[attempt]), stream=stream, backward=True)
-                packets = container.demux(stream)
-                found = next((p for p in packets if p.pts == key_pts and p.is_keyframe), None)
-                if found is not None:
-                    break
-            else:
-                raise Recounted
-            for frame in found.decode():
-                if frame.pts is not None and frame.pts >= key_pts:
-                    yield frame
-            for packet in packets:
+            for packet in self._packets_from(container, stream, entry):
                 for frame in packet.decode():
                     if frame.pts is not None and frame.pts >= key_pts:
                         yield frame
         except (av.error.FFmpegError, EOFError):
             raise Recounted from None
+
+    def _packets_from(
+        self,
+        container: av.container.InputContainer,
+        stream: av.video.stream.VideoStream,
+        entry: int,
+    ) -> Iterator[av.packet.Packet[av.video.stream.VideoStream]]:
+        """Packets from a key on; the last is the empty one that ends the decoding.
+
+        Raises:
+            Recounted: the key is not there.
+        """
+        assert self.index is not None
+        key_pts = int(self.index.key_pts[entry])
+        # The demuxer may land too early (packets up to the key are passed over) or, with a broken
+        # index, too late: then the next try begins further back.
+        for attempt in (entry, max(0, entry - 1), 0):
+            container.seek(int(self.index.key_dts[attempt]), stream=stream, backward=True)
+            packets = container.demux(stream)
+            found = next((p for p in packets if p.pts == key_pts and p.is_keyframe), None)
+            if found is not None:
+                yield found
+                yield from packets
+                return
+        raise Recounted
 
     def _pull(self) -> av.VideoFrame:
         """The next frame of a strict reading, which must be the one that the packets announce."""

@@ -20,8 +20,8 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
@@ -37,6 +37,7 @@ from vidfeat.video.decode.tasks import (
     Piece,
     Started,
     VideoTask,
+    attempt_of,
     cut_at_keys,
     with_path,
 )
@@ -47,6 +48,7 @@ BUFFER_BYTES_PER_PROCESS = 32 << 20  # some 50 clips of 16 x 112 x 112
 BUFFER_BYTES_PER_PROCESS_PLANES = 64 << 20  # 16 such clips as planes
 _ADDRESS_LIMIT = 8 << 30  # of one decode process; generous: frames of 8192 x 8192 fit
 _PIECE_CLIPS = 64  # of a long video: some seconds of decoding, and at most half the slots
+_CARD_LOSSES = 3  # card processes that may die before the card is left alone
 _START_SECONDS = 120.0  # a process that has said nothing since its start, on a machine under load
 
 
@@ -55,6 +57,12 @@ class PoolStats:
     """What a run reports about decoding."""
 
     processes_lost: int = 0
+    card_videos: int = 0
+    """Videos, and pieces of long ones, that a card's decoders were given."""
+    card_refused: int = 0
+    """Of these, those that a processor took over, wholly or from some clip on."""
+    card_trouble: str = ""
+    """Why a card was given up for the rest of the run."""
     waited_seconds: float = 0.0
     """The consumer had nothing to do but wait for clips."""
 
@@ -70,6 +78,41 @@ class _Unit:
     answers: deque[tuple[Any, ...]] = field(default_factory=deque)
     over: bool = False
     last_of_video: bool = True
+    on_processors: bool = False
+    """A card has refused it."""
+    attempt: str = ""
+    next_clip: int = 0
+    """What came so far: the clips before this one, of this attempt (see ``attempt_of``)."""
+
+    def go_on_elsewhere(self) -> None:
+        """Leave the rest to a processor; what came is exact, and stays."""
+        self.worker = None
+        self.on_processors = True
+
+    def start_over(self) -> None:
+        """Forget what came, none of which has been consumed."""
+        self.worker = None
+        self.attempt, self.next_clip = "", 0
+        self.forget_answers()
+
+    def forget_answers(self) -> None:
+        """Give back the slots of what came."""
+        for answer in self.answers:
+            if answer[0] == "clip":
+                answer[1].release()
+        self.answers.clear()
+
+    def rest(self) -> tuple[Any, ...]:
+        """The message that asks a process for what has not come yet."""
+        if self.piece is not None:
+            done = max(0, self.next_clip - self.piece.first)
+            clips = self.piece.clips[done:]
+            return "piece", self.task.path, Piece(self.piece.known, clips, self.piece.first + done)
+        if self.count:
+            return "recount", self.task
+        if not self.attempt:
+            return "video", self.task
+        return "video", replace(self.task, first_clip=self.next_clip, first_attempt=self.attempt)
 
 
 class _Held:
@@ -108,8 +151,10 @@ class _Child:
         source: ClipSource,
         slots: int,
         split_clips: int,
+        card: int | None,
         pin: Callable[[NDArray[np.uint8]], Callable[[], None]] | None,
     ) -> None:
+        self.card = card
         clip_bytes = source.clip_bytes
         size = max(mmap.PAGESIZE, slots * clip_bytes)
         memory_fd = nameless_memory(size)
@@ -119,7 +164,8 @@ class _Child:
             view = np.frombuffer(self._memory, np.uint8, count=slots * clip_bytes)
             self.slots: NDArray[np.uint8] = view.reshape(slots, clip_bytes)
             self._unpin: Callable[[], None] | None = None
-            arguments = [theirs.fileno(), memory_fd, size, _ADDRESS_LIMIT + size]
+            device = -1 if card is None else card
+            arguments = [theirs.fileno(), memory_fd, size, _ADDRESS_LIMIT + size, device]
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "vidfeat.video.decode.worker", *map(str, arguments)],
                 pass_fds=(theirs.fileno(), memory_fd),
@@ -165,10 +211,11 @@ class _Child:
         self.unit, unit.worker = unit, self
         self.heard = time.monotonic()
         with contextlib.suppress(OSError):
-            if unit.piece is not None:
-                self.channel.send(("piece", unit.task.path, unit.piece))
-            else:
-                self.channel.send(("recount" if unit.count else "video", unit.task))
+            self.channel.send(unit.rest())
+
+    def can_do(self, unit: _Unit) -> bool:
+        """Whether a unit is for this process."""
+        return self.card is None or not (unit.on_processors or unit.count)
 
     def release(self, slot: int) -> None:
         """Give a slot back; harmless when the process has died meanwhile."""
@@ -194,7 +241,8 @@ class DecodePool:
 
     Args:
         source: plan, preprocessing and limits of the run.
-        workers: how many processes.
+        workers: how many processes decode by themselves.
+        cards: numbers of cards whose decoders work too, once for each process with one.
         buffer_bytes: memory for clips decoded ahead, of all processes; None takes 32 MB for each.
         timeout_seconds: a process that says nothing for so long, though it has slots to write
             into, is taken for hung.
@@ -206,6 +254,7 @@ class DecodePool:
         source: ClipSource,
         workers: int,
         *,
+        cards: Sequence[int] = (),
         buffer_bytes: int | None = None,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         pin: Callable[[NDArray[np.uint8]], Callable[[], None]] | None = None,
@@ -213,16 +262,16 @@ class DecodePool:
         clip_bytes = source.clip_bytes
         if buffer_bytes is None:
             each = BUFFER_BYTES_PER_PROCESS_PLANES if source.planes else BUFFER_BYTES_PER_PROCESS
-            buffer_bytes = each * workers
+            buffer_bytes = each * (workers + len(cards))
         # a clip as planes may be on its way to a device while others are decoded
-        self.slots = max(
-            4 if source.planes else 2, min(512, buffer_bytes // (workers * clip_bytes))
-        )
+        least = 4 if source.planes else 2
+        self.slots = max(least, min(512, buffer_bytes // ((workers + len(cards)) * clip_bytes)))
         self.stats = PoolStats()
         self._source = source
         self._timeout = timeout_seconds
         self._piece_clips = max(1, min(_PIECE_CLIPS, self.slots // 2))
-        self._count = workers
+        self._cards: list[int | None] = [*[None] * workers, *cards]
+        self._card_losses = 0
         self._pin = pin
         self._children: list[_Child] = []
         self._units: deque[_Unit] = deque()  # all that is not yet consumed, in order
@@ -230,8 +279,8 @@ class DecodePool:
 
     def __enter__(self) -> DecodePool:
         # All at once: their interpreters start side by side, while the network is loaded.
-        while len(self._children) < self._count:
-            self._children.append(self._new_child())
+        while len(self._children) < len(self._cards):
+            self._children.append(self._new_child(self._cards[len(self._children)]))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -239,10 +288,9 @@ class DecodePool:
             child.kill()
         self._children.clear()
 
-    def _new_child(self) -> _Child:
-        return _Child(
-            self._source, self.slots, self._piece_clips + self._piece_clips // 2, self._pin
-        )
+    def _new_child(self, card: int | None) -> _Child:
+        split_clips = self._piece_clips + self._piece_clips // 2
+        return _Child(self._source, self.slots, split_clips, card, self._pin)
 
     # -- the order of things -------------------------------------------------------------------
 
@@ -302,10 +350,7 @@ class DecodePool:
 
     def _drop(self, unit: _Unit) -> None:
         """Forget a unit: give back its slots, and end the process that is still at it."""
-        for answer in unit.answers:
-            if answer[0] == "clip":
-                answer[1].release()
-        unit.answers.clear()
+        unit.forget_answers()
         child = unit.worker
         if child is not None and child.unit is unit and not unit.over:
             self._replace(child)
@@ -316,7 +361,8 @@ class DecodePool:
         for child in self._children:
             if child.unit is not None:
                 continue
-            unit = next((u for u in self._units if u.worker is None and not u.over), None)
+            waiting = (u for u in self._units if u.worker is None and not u.over)
+            unit = next((u for u in waiting if child.can_do(u)), None)
             if unit is None:
                 task = next(self._tasks, None)
                 if task is None:
@@ -325,9 +371,13 @@ class DecodePool:
                 self._units.append(unit)
             self._make_room(child, unit)
             child.give(unit)
+            self.stats.card_videos += child.card is not None
         head = self._units[0] if self._units else None
         if head is not None and head.worker is None and not head.over:
             self._preempt(head)
+
+    def _able(self, unit: _Unit) -> list[_Child]:
+        return [child for child in self._children if child.can_do(unit)]
 
     def _make_room(self, child: _Child, unit: _Unit) -> None:
         """See that a process has slots for a unit, though clips of later ones may fill them.
@@ -348,12 +398,15 @@ class DecodePool:
 
         Rare: a video had to be started over while all processes stand in later, long ones, which
         they cannot leave before the head is through. The one taken is started again, later.
+        What a card has refused waits while a processor may yet come free: that is not so rare.
         """
+        able = self._able(head)
+        if head.on_processors and not all(child.waits_for_us for child in able):
+            return
         for later in reversed(self._units):
             child = later.worker
-            if child is not None and child.unit is later and not later.over:
-                later.answers.clear()
-                later.worker = None
+            if child in able and child.unit is later and not later.over:
+                later.start_over()
                 self._replace(child)
                 self._children[-1].give(head)
                 return
@@ -367,7 +420,7 @@ class DecodePool:
         self.stats.waited_seconds += time.monotonic() - began
         for child in [channels[channel] for channel in ready]:
             try:
-                while child.channel.poll():
+                while not child.channel.closed and child.channel.poll():
                     self._hear(child, child.channel.recv())
             except (EOFError, OSError):
                 self._lost(child, None)
@@ -389,12 +442,23 @@ class DecodePool:
         child.heard = time.monotonic()
         child.started = True
         unit = child.unit
+        if message[0] == "no_card":
+            self._give_card_up(child, message[1])
+            return
         if message[0] == "alive" or unit is None:
             return
         if message[0] == "cut":
             child.cuts[message[1]] = message[2]
             return
+        if message[0] == "refused":
+            self.stats.card_refused += 1
+            unit.go_on_elsewhere()
+            child.unit = None
+            return
+        if message[0] == "started":
+            unit.attempt, unit.next_clip = attempt_of(message[1]), message[3]
         if message[0] == "clip":
+            unit.next_clip = message[1] + 1
             child.held.add(message[2])
             unit.answers.append(("clip", _Held(child, *message[1:])))
             return
@@ -414,6 +478,17 @@ class DecodePool:
     def _lost(self, child: _Child, error: VideoError | None) -> None:
         """A process died or hangs: its video gets an error, and the pool a new process."""
         unit = child.unit
+        if child.card is not None:
+            self._card_losses += 1
+            self.stats.processes_lost += 1
+            if self._card_losses > _CARD_LOSSES:
+                self._give_card_up(child, "its processes died again and again")
+                return
+            self._replace(child)
+            if unit is not None and not unit.over:
+                self.stats.card_refused += 1
+                unit.go_on_elsewhere()
+            return
         if error is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.process.wait(timeout=5)
@@ -429,7 +504,17 @@ class DecodePool:
         child.kill()
         child.unit = None
         self._children.remove(child)
-        self._children.append(self._new_child())
+        self._children.append(self._new_child(child.card))
+
+    def _give_card_up(self, child: _Child, why: str) -> None:
+        """Do without a card's process; the processors go on with its video."""
+        unit = child.unit
+        child.kill()
+        child.unit = None
+        self._children.remove(child)
+        self.stats.card_trouble = why
+        if unit is not None and not unit.over:
+            unit.go_on_elsewhere()
 
 
 def _death(status: int | None) -> VideoError:

@@ -17,6 +17,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -35,9 +36,10 @@ from vidfeat.video.decode.tasks import (
     attempt_of,
     check_there,
 )
+from vidfeat.video.nvdec import DecodingCard, Refused, open_video_on_card
 from vidfeat.video.packing import Packer
 from vidfeat.video.planes import PlaneClip, PlaneCut
-from vidfeat.video.reader import Recounted, VideoReader, open_video
+from vidfeat.video.reader import Known, Recounted, VideoReader, open_video
 
 _HEARTBEAT_SECONDS = 1.0
 
@@ -45,7 +47,9 @@ _HEARTBEAT_SECONDS = 1.0
 class Worker:
     """One decode process; ``serve`` runs until the parent closes the channel."""
 
-    def __init__(self, channel: Connection, memory: mmap.mmap) -> None:
+    def __init__(
+        self, channel: Connection, memory: mmap.mmap, card: DecodingCard | None = None
+    ) -> None:
         self._channel = channel
         self._memory = memory
         self._free: deque[int] = deque()
@@ -55,6 +59,7 @@ class Worker:
         self._cuts: dict[PlaneCut, int] = {}
         self._split_clips = 0
         self._told = time.monotonic()
+        self._card = card
 
     def serve(self) -> None:
         """Answer tasks until there are no more."""
@@ -108,6 +113,8 @@ class Worker:
     def _guard(self, work: Any) -> None:
         try:
             work()
+        except Refused:
+            self._send("refused")  # the card: a processor goes on behind the last clip sent
         except VideoError as error:
             self._send("done", error, None)
         except MemoryError:
@@ -116,6 +123,14 @@ class Worker:
             reason = error.strerror or str(error)
             self._send("done", VideoError(f"cannot be read: {reason}", kind="unreadable"), None)
 
+    def _open(
+        self, path: str, known: Known | None, *, count: bool = False
+    ) -> AbstractContextManager[VideoReader]:
+        assert self._source is not None
+        if self._card is not None:
+            return open_video_on_card(path, self._card, self._source.limits, known, self._alive)
+        return open_video(path, self._source.limits, known, self._alive, count=count)
+
     def _video(self, task: VideoTask, *, count: bool = False) -> None:
         """A whole video, or, if it is long and can be cut, what is needed to cut it."""
         assert self._source is not None
@@ -123,7 +138,7 @@ class Worker:
             self._make(task.making)
             return
         check_there(task.path)
-        with open_video(task.path, self._source.limits, None, self._alive, count=count) as video:
+        with self._open(task.path, None, count=count) as video:
             if task.reading is not None:
                 self._read(video, task.reading)
                 return
@@ -167,8 +182,7 @@ class Worker:
 
     def _piece(self, path: str, piece: Piece) -> None:
         """A part of a long video; a piece that disappoints is for the parent to start over."""
-        assert self._source is not None
-        with open_video(path, self._source.limits, piece.known, self._alive) as video:
+        with self._open(path, piece.known) as video:
             try:
                 self._clips(video, piece.clips, piece.first)
             except Recounted:
@@ -225,8 +239,11 @@ def _limit_memory(limit: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve the parent on inherited descriptors: channel, memory, its size, address limit."""
-    channel_fd, memory_fd, size, limit = map(int, arguments)
+    """Serve the parent on inherited descriptors: channel, memory, its size, address limit, card.
+
+    The card is a number, or -1 for a process that decodes by itself.
+    """
+    channel_fd, memory_fd, size, limit, device = map(int, arguments)
     die_with_parent()
     # Ctrl-C reaches the whole group; the parent decides what becomes of its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -235,9 +252,20 @@ def main(arguments: Sequence[str]) -> None:
     av.logging.set_level(None)  # what a damaged stream makes FFmpeg say is in the error rows
     memory = mmap.mmap(memory_fd, size)
     os.close(memory_fd)
-    _limit_memory(limit)
+    channel = Connection(channel_fd)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        Worker(Connection(channel_fd), memory).serve()
+        card = None
+        if device < 0:
+            _limit_memory(limit)
+        else:  # CUDA reserves far more addresses than there is memory: no limit would let it start
+            from vidfeat.video.nvcuvid import Card, CardError
+
+            try:
+                card = Card(device)
+            except CardError as error:
+                channel.send(("no_card", str(error)))
+                return
+        Worker(channel, memory, card).serve()
 
 
 if __name__ == "__main__":
