@@ -80,6 +80,25 @@ def test_turned_and_mirrored(shared_data: Path, name: str) -> None:
             assert np.array_equal(to_rgb(frame), to_rgb(other))
 
 
+def test_planes_of_the_card_go_to_a_function_of_the_callers(files: Any) -> None:
+    positions = [0, 5, 6, 30]
+
+    def make(picture: Any, model: av.VideoFrame) -> Any:
+        frame = Likeness(model).frame(picture.pts)
+        fill_planes(frame, picture.luma, picture.chroma)
+        return to_rgb(frame)
+
+    with (
+        open_video(files("h264_10bit.mp4")) as plain,
+        open_video_on_card(files("h264_10bit.mp4"), FakeCard(), make=make) as video,
+    ):
+        for (place, made), (position, frame) in zip(
+            video.frames(positions), plain.frames(positions), strict=True
+        ):
+            assert place == position
+            assert np.array_equal(made, to_rgb(frame))
+
+
 def test_only_wanted_samples_are_fetched(files: Any) -> None:
     card = FakeCard()
     with open_video_on_card(files("h264.mp4"), card) as video:

@@ -3,9 +3,6 @@
 ``libcuda`` and ``libnvcuvid`` come with every driver and keep their binary interface, so that no
 package is needed. Only this interface says of every picture whether it was decoded without an
 error: a card conceals damage, and FFmpeg's own way to the same decoders does not ask.
-
-Structures and constants are those of the Video Codec SDK's ``nvcuvid.h`` and ``cuviddec.h``
-(version 9.0, which later drivers keep); what is not used of them is reserved space here.
 """
 
 from __future__ import annotations
@@ -14,27 +11,27 @@ import ctypes
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from ctypes import (
-    CFUNCTYPE,
-    POINTER,
-    Structure,
-    byref,
-    c_char_p,
-    c_int,
-    c_longlong,
-    c_short,
-    c_size_t,
-    c_ubyte,
-    c_uint,
-    c_ulong,
-    c_ulonglong,
-    c_void_p,
-)
+from ctypes import POINTER, byref, c_int, c_size_t, c_ubyte, c_uint, c_ulonglong, c_void_p
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vidfeat.video.nvcuvid_types import (
+    Capabilities,
+    CreateInfo,
+    Format,
+    OnDecode,
+    OnSequence,
+    OnShow,
+    Packet,
+    ParserParams,
+    ProcParams,
+    ShortRect,
+    Shown,
+    Status,
+)
 
 CODECS = {"h264": 4, "hevc": 8, "vp9": 10, "av1": 11}
 # The status of a picture is told for these alone.
@@ -55,165 +52,15 @@ class CardError(Exception):
     """The card or its driver cannot do, or did not do, what was asked: decode on a processor."""
 
 
-class _Rect(Structure):
-    _fields_ = [(name, c_int) for name in ("left", "top", "right", "bottom")]
-
-
-class _ShortRect(Structure):
-    _fields_ = [(name, c_short) for name in ("left", "top", "right", "bottom")]
-
-
-class _Format(Structure):
-    """CUVIDEOFORMAT, of the SDK."""
-
-    _fields_ = [
-        ("codec", c_int),
-        ("frame_rate", c_uint * 2),
-        ("progressive_sequence", c_ubyte),
-        ("bit_depth_luma_minus8", c_ubyte),
-        ("bit_depth_chroma_minus8", c_ubyte),
-        ("min_num_decode_surfaces", c_ubyte),
-        ("coded_width", c_uint),
-        ("coded_height", c_uint),
-        ("display_area", _Rect),
-        ("chroma_format", c_int),
-        ("bitrate", c_uint),
-        ("display_aspect_ratio", c_int * 2),
-        ("video_signal_description", c_ubyte * 4),
-        ("seqhdr_data_length", c_uint),
-    ]
-
-
-class _Capabilities(Structure):
-    """CUVIDDECODECAPS, of the SDK."""
-
-    _fields_ = [
-        ("codec", c_int),
-        ("chroma_format", c_int),
-        ("bit_depth_minus8", c_uint),
-        ("reserved1", c_uint * 3),
-        ("is_supported", c_ubyte),
-        ("reserved2", c_ubyte * 3),
-        ("max_width", c_uint),
-        ("max_height", c_uint),
-        ("max_macroblocks", c_uint),
-        ("min_width", ctypes.c_ushort),
-        ("min_height", ctypes.c_ushort),
-        ("reserved3", c_uint * 11),
-    ]
-
-
-class _CreateInfo(Structure):
-    """CUVIDDECODECREATEINFO, of the SDK."""
-
-    _fields_ = [
-        ("width", c_ulong),
-        ("height", c_ulong),
-        ("num_decode_surfaces", c_ulong),
-        ("codec", c_int),
-        ("chroma_format", c_int),
-        ("creation_flags", c_ulong),
-        ("bit_depth_minus8", c_ulong),
-        ("intra_decode_only", c_ulong),
-        ("max_width", c_ulong),
-        ("max_height", c_ulong),
-        ("reserved1", c_ulong),
-        ("display_area", _ShortRect),
-        ("output_format", c_int),
-        ("deinterlace_mode", c_int),
-        ("target_width", c_ulong),
-        ("target_height", c_ulong),
-        ("num_output_surfaces", c_ulong),
-        ("lock", c_void_p),
-        ("target_rect", _ShortRect),
-        ("reserved2", c_ulong * 5),
-    ]
-
-
-class _ProcParams(Structure):
-    """CUVIDPROCPARAMS, of the SDK."""
-
-    _fields_ = [
-        ("progressive_frame", c_int),
-        ("second_field", c_int),
-        ("top_field_first", c_int),
-        ("unpaired_field", c_int),
-        ("reserved_flags", c_uint),
-        ("reserved_zero", c_uint),
-        ("raw_input_dptr", c_ulonglong),
-        ("raw_input_pitch", c_uint),
-        ("raw_input_format", c_uint),
-        ("raw_output_dptr", c_ulonglong),
-        ("raw_output_pitch", c_uint),
-        ("reserved1", c_uint),
-        ("output_stream", c_void_p),
-        ("reserved", c_uint * 46),
-        ("reserved2", c_void_p * 2),
-    ]
-
-
-class _Status(Structure):
-    """CUVIDGETDECODESTATUS, of the SDK."""
-
-    _fields_ = [("status", c_int), ("reserved", c_uint * 31), ("reserved2", c_void_p * 8)]
-
-
-class _Shown(Structure):
-    """CUVIDPARSERDISPINFO, of the SDK."""
-
-    _fields_ = [
-        ("picture_index", c_int),
-        ("progressive_frame", c_int),
-        ("top_field_first", c_int),
-        ("repeat_first_field", c_int),
-        ("timestamp", c_longlong),
-    ]
-
-
-class _Packet(Structure):
-    """CUVIDSOURCEDATAPACKET, of the SDK."""
-
-    _fields_ = [
-        ("flags", c_ulong),
-        ("payload_size", c_ulong),
-        ("payload", c_char_p),
-        ("timestamp", c_longlong),
-    ]
-
-
-_OnSequence = CFUNCTYPE(c_int, c_void_p, POINTER(_Format))
-_OnDecode = CFUNCTYPE(c_int, c_void_p, c_void_p)
-_OnShow = CFUNCTYPE(c_int, c_void_p, POINTER(_Shown))
-
-
-class _ParserParams(Structure):
-    """CUVIDPARSERPARAMS, of the SDK."""
-
-    _fields_ = [
-        ("codec", c_int),
-        ("max_num_decode_surfaces", c_uint),
-        ("clock_rate", c_uint),
-        ("error_threshold", c_uint),
-        ("max_display_delay", c_uint),
-        ("reserved1", c_uint * 5),
-        ("user_data", c_void_p),
-        ("on_sequence", _OnSequence),
-        ("on_decode", _OnDecode),
-        ("on_show", _OnShow),
-        ("reserved2", c_void_p * 7),
-        ("extra_info", c_void_p),
-    ]
-
-
 @dataclass(frozen=True)
 class Picture:
     """A decoded picture, whole or, where its samples were not asked for, its time alone."""
 
     pts: int
     luma: NDArray[Any] | None
-    """(height, width) uint8, or uint16 with the sample in the upper bits; valid until the next."""
+    """(height, width or more) uint8, or uint16 with the sample in the upper bits; contiguous."""
     chroma: NDArray[Any] | None
-    """(height / 2, width) of alternating U and V, of the same kind."""
+    """(half the height, width or more) of alternating U and V, of the same kind."""
 
 
 class Card:
@@ -242,20 +89,20 @@ class Card:
         self._decoders: OrderedDict[tuple[Any, ...], c_void_p] = OrderedDict()
         self._buffer = c_void_p()
         self._buffer_size = 0
-        self._capabilities: dict[tuple[str, int], _Capabilities] = {}
+        self._capabilities: dict[tuple[str, int], Capabilities] = {}
 
     def _declare(self) -> None:
         self._cuda.cuMemcpyDtoHAsync_v2.argtypes = [c_void_p, c_ulonglong, c_size_t, c_void_p]
         self._cuda.cuStreamSynchronize.argtypes = [c_void_p]
         cuvid = self._cuvid
-        cuvid.cuvidParseVideoData.argtypes = [c_void_p, POINTER(_Packet)]
+        cuvid.cuvidParseVideoData.argtypes = [c_void_p, POINTER(Packet)]
         cuvid.cuvidDestroyVideoParser.argtypes = [c_void_p]
         cuvid.cuvidDecodePicture.argtypes = [c_void_p, c_void_p]
         cuvid.cuvidDestroyDecoder.argtypes = [c_void_p]
-        cuvid.cuvidGetDecodeStatus.argtypes = [c_void_p, c_int, POINTER(_Status)]
+        cuvid.cuvidGetDecodeStatus.argtypes = [c_void_p, c_int, POINTER(Status)]
         cuvid.cuvidUnmapVideoFrame64.argtypes = [c_void_p, c_ulonglong]
         cuvid.cuvidMapVideoFrame64.argtypes = [
-            *(c_void_p, c_int, POINTER(c_ulonglong), POINTER(c_uint), POINTER(_ProcParams))
+            *(c_void_p, c_int, POINTER(c_ulonglong), POINTER(c_uint), POINTER(ProcParams))
         ]
 
     def cuda(self, name: str, *arguments: Any) -> None:
@@ -282,18 +129,18 @@ class Card:
 
     # -- for sessions --------------------------------------------------------------------------
 
-    def capabilities(self, codec: str, depth: int) -> _Capabilities:
+    def capabilities(self, codec: str, depth: int) -> Capabilities:
         """What the card can do with 4:2:0 video of a codec."""
         found = self._capabilities.get((codec, depth))
         if found is None:
-            found = _Capabilities(
+            found = Capabilities(
                 codec=CODECS[codec], chroma_format=_CHROMA_420, bit_depth_minus8=depth - 8
             )
             self.cuvid("cuvidGetDecoderCaps", byref(found))
             self._capabilities[codec, depth] = found
         return found
 
-    def decoder(self, key: tuple[Any, ...], make: Callable[[], _CreateInfo]) -> c_void_p:
+    def decoder(self, key: tuple[Any, ...], make: Callable[[], CreateInfo]) -> c_void_p:
         """The decoder for a key, kept from an earlier video or made anew."""
         found = self._decoders.get(key)
         if found is None:
@@ -348,11 +195,11 @@ class Session:
         self._take: Callable[[Picture], None] = self._pictures.append
         # kept here, or the callbacks would be gone when the parser calls them
         self._callbacks = (
-            _OnSequence(lambda _, about: self._guard(self._sequence, about.contents)),
-            _OnDecode(lambda _, picture: self._guard(self._decode, picture)),
-            _OnShow(lambda _, shown: self._guard(self._show, shown)),
+            OnSequence(lambda _, about: self._guard(self._sequence, about.contents)),
+            OnDecode(lambda _, picture: self._guard(self._decode, picture)),
+            OnShow(lambda _, shown: self._guard(self._show, shown)),
         )
-        params = _ParserParams(
+        params = ParserParams(
             codec=CODECS[codec],
             max_num_decode_surfaces=1,
             max_display_delay=_DISPLAY_DELAY,
@@ -381,11 +228,11 @@ class Session:
         Raises:
             CardError: anything was not as it should be.
         """
-        self._parse(_Packet(_PACKET_TIMED, len(data), data, pts), wanted, take)
+        self._parse(Packet(_PACKET_TIMED, len(data), data, pts), wanted, take)
 
     def end(self, wanted: Callable[[int], bool], take: Callable[[Picture], None]) -> None:
         """No more packets: the pictures that are left."""
-        self._parse(_Packet(_PACKET_END, 0, None, 0), wanted, take)
+        self._parse(Packet(_PACKET_END, 0, None, 0), wanted, take)
 
     def close(self) -> None:
         """End the session; the decoder stays with the card."""
@@ -394,7 +241,7 @@ class Session:
             self._parser = c_void_p()
 
     def _parse(
-        self, packet: _Packet, wanted: Callable[[int], bool], take: Callable[[Picture], None]
+        self, packet: Packet, wanted: Callable[[int], bool], take: Callable[[Picture], None]
     ) -> None:
         self._wanted, self._take = wanted, take
         try:
@@ -414,7 +261,7 @@ class Session:
             self._error = error
             return 0
 
-    def _sequence(self, about: _Format) -> int:
+    def _sequence(self, about: Format) -> int:
         """A video begins, or changes its format."""
         area = about.display_area
         width, height = area.right - area.left, area.bottom - area.top
@@ -430,8 +277,8 @@ class Session:
         )
         even_height = height + height % 2
 
-        def make() -> _CreateInfo:
-            return _CreateInfo(
+        def make() -> CreateInfo:
+            return CreateInfo(
                 width=about.coded_width,
                 height=about.coded_height,
                 num_decode_surfaces=surfaces,
@@ -441,7 +288,7 @@ class Session:
                 bit_depth_minus8=depth - 8,
                 max_width=about.coded_width,
                 max_height=about.coded_height,
-                display_area=_ShortRect(area.left, area.top, area.right, area.bottom),
+                display_area=ShortRect(area.left, area.top, area.right, area.bottom),
                 output_format=_NV12 if depth == 8 else _P016,
                 target_width=width + width % 2,
                 target_height=even_height,
@@ -462,7 +309,7 @@ class Session:
         """A picture in the order of display."""
         if not shown:  # the end
             return 1
-        about: _Shown = shown.contents
+        about: Shown = shown.contents
         if not about.progressive_frame:
             raise CardError("fields")
         pts = int(about.timestamp)
@@ -473,10 +320,10 @@ class Session:
             self._take(Picture(pts, None, None))
         return 1
 
-    def _fetch(self, about: _Shown, pts: int) -> None:
+    def _fetch(self, about: Shown, pts: int) -> None:
         card = self._card
-        width, height, depth = self._size
-        params = _ProcParams(progressive_frame=1, output_stream=card.stream)
+        _, height, depth = self._size
+        params = ProcParams(progressive_frame=1, output_stream=card.stream)
         address, pitch = c_ulonglong(), c_uint()
         card.cuvid(
             *("cuvidMapVideoFrame64", self._decoder, about.picture_index),
@@ -493,8 +340,8 @@ class Session:
         self._take(
             Picture(
                 pts,
-                samples[:height, :width],
-                samples[rows : rows + (height + 1) // 2, : width + width % 2],
+                samples[:height],
+                samples[rows : rows + (height + 1) // 2],
             )
         )
 
@@ -502,7 +349,7 @@ class Session:
         """Wait until a picture is decoded, and see that it was decoded without an error."""
         if self._codec not in _WITH_STATUS:
             return
-        found = _Status()
+        found = Status()
         began = time.monotonic()
         while True:
             self._card.cuvid("cuvidGetDecodeStatus", self._decoder, picture_index, byref(found))

@@ -44,6 +44,11 @@ class Refused(Exception):  # noqa: N818 (no error: a turn of the way)
     """Read this video on a processor; the frames given so far are right."""
 
 
+Make = Callable[[Picture, "av.VideoFrame"], Any]
+"""Makes what is yielded of a card's planes and FFmpeg's first frame, which tells the colours and
+the rotation. The planes are valid during the call alone."""
+
+
 class DecodingSession(Protocol):
     """What a reader needs of :class:`vidfeat.video.nvcuvid.Session`."""
 
@@ -78,10 +83,13 @@ class _Passed:
     width: int
     height: int
     is_corrupt: bool = False
+    made: Any = None
 
 
 class CardReader(VideoReader):
     """An open video whose frames a card decodes. Use :func:`open_video_on_card`."""
+
+    make: Make | None
 
     def __init__(
         self,
@@ -90,8 +98,10 @@ class CardReader(VideoReader):
         card: DecodingCard,
         known: Known | None = None,
         progress: Callable[[], None] | None = None,
+        make: Make | None = None,
     ) -> None:
         self._card = card
+        self.make = make
         self._session: DecodingSession | None = None
         # The frame that decoding began with, as FFmpeg decodes it, and the key it is of.
         self._model: av.VideoFrame | None = None
@@ -130,7 +140,7 @@ class CardReader(VideoReader):
         raise Refused("the packets leave a doubt about the frames")
 
     def frames(self, positions: Iterable[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-        """As :meth:`VideoReader.frames`.
+        """As :meth:`VideoReader.frames`, or what ``make`` makes in place of the frames.
 
         Raises:
             Refused: read on on a processor; the frames that came are right.
@@ -139,8 +149,11 @@ class CardReader(VideoReader):
         wanted = sorted(set(positions))
         if not wanted or 0 <= wanted[0] <= wanted[-1] < self.index.pts.size:
             self._wanted_pts = frozenset(self.index.pts[wanted].tolist())
+        if self.make is not None:
+            self._first = None  # the card makes this one, too
         try:
-            yield from super().frames(wanted)
+            for position, frame in super().frames(wanted):
+                yield position, frame if self.make is None else cast(_Passed, frame).made
         except CardError as error:
             raise Refused(str(error)) from error
 
@@ -206,14 +219,19 @@ class CardReader(VideoReader):
         assert model is not None
         if picture.luma is None or picture.chroma is None:
             return cast("av.VideoFrame", _Passed(picture.pts, model.width, model.height))
-        assert self._likeness is not None
-        frame = self._likeness.frame(picture.pts)
-        fill_planes(frame, picture.luma, picture.chroma)
-        if picture.pts == self._model_pts and not self._checked:
-            if not same_samples(frame, model):
-                raise Refused("the card's first frame is not FFmpeg's")
-            self._checked = True
-        return frame
+        first = picture.pts == self._model_pts and not self._checked
+        if self.make is None or first:
+            assert self._likeness is not None
+            frame = self._likeness.frame(picture.pts)
+            fill_planes(frame, picture.luma, picture.chroma)
+            if first:
+                if not same_samples(frame, model):
+                    raise Refused("the card's first frame is not FFmpeg's")
+                self._checked = True
+        if self.make is None:
+            return frame
+        made = self.make(picture, model)
+        return cast("av.VideoFrame", _Passed(picture.pts, model.width, model.height, made=made))
 
     def _end_session(self) -> None:
         session, self._session = self._session, None
@@ -285,12 +303,13 @@ def fill_planes(frame: av.VideoFrame, luma: NDArray[Any], chroma: NDArray[Any]) 
 
     Args:
         frame: yuv420p, yuvj420p or yuv420p10le.
-        luma: (height, width) uint8, or uint16 with the samples in the upper ten bits.
-        chroma: (height / 2, width) of alternating U and V.
+        luma: (height, width or more) uint8, or uint16 with the samples in the upper ten bits.
+        chroma: (half the height, width or more) of alternating U and V.
     """
     wide = luma.dtype.itemsize == 2
     planes = _planes(frame)
     width = planes[1].shape[1]
+    luma = luma[:, : planes[0].shape[1]]
     pairs = np.ascontiguousarray(chroma[:, : 2 * width])
     if wide:
         np.right_shift(luma, 6, out=planes[0])
@@ -326,16 +345,17 @@ def open_video_on_card(
     limits: Limits | None = None,
     known: Known | None = None,
     progress: Callable[[], None] | None = None,
+    make: Make | None = None,
 ) -> Iterator[CardReader]:
     """Open a video for reading frames by position, decoded by a card.
 
-    Arguments as for :func:`vidfeat.video.reader.open_video`.
+    Arguments as for :func:`vidfeat.video.reader.open_video`, and ``make``, in place of frames.
 
     Raises:
         Refused: read it on a processor.
         VideoError: the file is no video.
     """
-    reader = CardReader(os.fspath(path), limits or Limits(), card, known, progress)
+    reader = CardReader(os.fspath(path), limits or Limits(), card, known, progress, make)
     try:
         yield reader
     finally:
