@@ -366,7 +366,7 @@ class DecodePool:
             if unit is None:
                 task = next(self._tasks, None)
                 if task is None:
-                    return
+                    continue  # another process may still be the one for a unit that waits
                 unit = _Unit(task)
                 self._units.append(unit)
             self._make_room(child, unit)
