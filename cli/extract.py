@@ -129,6 +129,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     # All that can be wrong with the command is said before the network is loaded.
     listing = list_videos(paths, root, segments)
     check_output(output)
+    _start_decoding(options, len(listing.videos), dry_run=dry_run, engine=values["engine"])
     devices = values.pop("devices")
     if devices is not None:
         from vidfeat.encoders.engines.replicas import parse_devices
@@ -203,6 +204,16 @@ def _cards(values: dict[str, Any]) -> tuple[int, ...]:
             "a container, NVIDIA_DRIVER_CAPABILITIES must have video in it"
         )
     return tuple(sorted({int(name.partition(":")[2] or 0) for name in names}))
+
+
+def _start_decoding(
+    options: ExtractOptions, videos: int, *, dry_run: bool, engine: str | None
+) -> None:
+    """Start the decode processes while torch is imported."""
+    from vidfeat.video.decode.processes import start_ahead
+
+    if not dry_run and engine != "ray":
+        start_ahead(min(options.num_workers, max(2, videos)))
 
 
 def _on_cluster(

@@ -267,6 +267,8 @@ class Assembly:
             self._failure = self._failure or error
 
     def _run_network(self, runner: int) -> None:
+        if runner == 0:
+            self._feed.warm_up()
         while True:
             began = time.monotonic()
             item = self._get(self._to_network)

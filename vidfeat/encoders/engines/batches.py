@@ -45,6 +45,10 @@ class Feed(Protocol):
     threads: int
     """From how many threads ``embed`` is called at a time."""
 
+    def warm_up(self) -> None:
+        """Get ready for the first batch; from one of the threads that embed."""
+        ...
+
     def new_batch(self) -> ClipBatch:
         """An empty batch; from the thread that fills it."""
         ...
@@ -95,6 +99,9 @@ class HostFeed:
         self.threads = len(self._runners)
         self._shape = shape
         self._spare: SimpleQueue[HostBatch] = SimpleQueue()
+
+    def warm_up(self) -> None:
+        """Nothing to do."""
 
     def new_batch(self) -> HostBatch:
         """One that was used before, or a new one."""

@@ -180,6 +180,11 @@ class CudaEngine(Engine):
             done.record(self._stream)
         return Pending(rows, done, lambda: self._in_fp32(clips_NTHWC))
 
+    def warm_up(self, shape: tuple[int, int, int, int, int]) -> None:
+        """Do once what the first batch of a shape would wait for: kernels, graph, compilation."""
+        with self._queueing(self.precision):
+            self._halving(torch.zeros(shape, dtype=torch.uint8, device=self.device))
+
     def embed(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Vectors (N, D) of uint8 clips (N, T, H, W, 3)."""
         clips = torch.from_numpy(clips_NTHWC).to(self.device)

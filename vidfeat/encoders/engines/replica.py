@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from vidfeat.errors import VidfeatError
-from vidfeat.video.decode.worker import die_with_parent
+from vidfeat.system.processes import die_with_parent
 
 
 def serve(channel: Connection, memory: mmap.mmap) -> None:

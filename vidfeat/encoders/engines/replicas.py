@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from vidfeat.encoders.engines.base import Engine
 from vidfeat.errors import ReplicaError, UsageError
-from vidfeat.video.decode.pool import nameless_memory
+from vidfeat.system.processes import nameless_memory
 
 
 class Replica(Engine):
