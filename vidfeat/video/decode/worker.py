@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +37,14 @@ from vidfeat.video.decode.tasks import (
     check_there,
 )
 from vidfeat.video.nvdec import DecodingCard, Refused, open_video_on_card
-from vidfeat.video.packing import Packer
+from vidfeat.video.packing import Packer, PlanePacker
 from vidfeat.video.planes import PlaneClip, PlaneCut
 from vidfeat.video.reader import Known, Recounted, VideoReader, open_video
+
+if TYPE_CHECKING:
+    import av
+
+    from vidfeat.video.nvcuvid import Picture
 
 _HEARTBEAT_SECONDS = 1.0
 
@@ -132,8 +137,22 @@ class Worker:
     ) -> AbstractContextManager[VideoReader]:
         assert self._source is not None
         if self._card is not None:
-            return open_video_on_card(path, self._card, self._source.limits, known, self._alive)
+            make = self._take_picture if isinstance(self._packer, PlanePacker) else None
+            limits = self._source.limits
+            return open_video_on_card(path, self._card, limits, known, self._alive, make)
         return open_video(path, self._source.limits, known, self._alive, count=count)
+
+    def _take_picture(self, picture: Picture, like: av.VideoFrame) -> Any:
+        """The part of a card's picture that clips need, while its memory is there."""
+        assert isinstance(self._packer, PlanePacker)
+        assert picture.luma is not None
+        assert picture.chroma is not None
+        taken = self._packer.take_picture(
+            picture.luma.view(np.uint8), picture.chroma.view(np.uint8), like
+        )
+        if taken is None:
+            raise Refused("its planes are not for a device")
+        return taken
 
     def _video(self, task: VideoTask, *, count: bool = False) -> None:
         """A whole video, or, if it is long and can be cut, what is needed to cut it."""
