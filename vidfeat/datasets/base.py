@@ -13,13 +13,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
+from vidfeat.datasets.part_names import Part
 from vidfeat.errors import DataError
 from vidfeat.system.identities import identity_to_path, path_to_identity
 from vidfeat.video.listing import VIDEO_SUFFIXES
-
-Part = Literal["train", "val", "test", "unused"]
 
 
 @dataclass(frozen=True)
