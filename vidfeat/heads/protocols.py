@@ -236,17 +236,30 @@ def score_samples(head: Head, samples: Samples) -> tuple[NDArray[np.float64], ND
     """Scores of samples (S, C) and of their clips (N, C), columns as ``samples.classes``.
 
     A class that the head does not know gets 0.
+
+    Raises:
+        DataError: a score is NaN or infinite.
     """
     columns = [samples.classes.index(name) for name in head.classes]
-    own = head.clip_scores(samples.vectors)
+    own = _require_finite(head.clip_scores(samples.vectors))
     clips = np.zeros((len(samples.vectors), len(samples.classes)))
     clips[:, columns] = own
     if head.unit == "clips":
         total = np.add.reduceat(clips, samples.first[:-1], axis=0)
         return total / samples.counts[:, None], clips
     scores = np.zeros((len(samples), len(samples.classes)))
-    scores[:, columns] = head.clip_scores(samples.pooled())
+    scores[:, columns] = _require_finite(head.clip_scores(samples.pooled()))
     return scores, clips
+
+
+def _require_finite(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    bad = int((~np.isfinite(scores)).any(axis=1).sum())
+    if bad:
+        raise DataError(
+            f"the head's scores are NaN or infinite for {bad} of {len(scores)} vectors: these are "
+            "far larger than those it was trained on; standardize them, or extract them again"
+        )
+    return scores
 
 
 def train_and_test(

@@ -147,6 +147,7 @@ def evaluate_subject(
     Raises:
         UsageError: settings that do not exist, or classes that do not match.
         DataError: the data is not laid out as the dataset is, or no video could be read.
+        WeightsError: an output of the network is NaN or infinite.
     """
     import torch
 
@@ -196,10 +197,14 @@ def write_report(folder: Path, scores: Scores, summary: dict[str, Any]) -> list[
     """Write ``summary.json``, ``classes.csv``, ``confusion.csv``, ``confusion.png``, ``scores.h5``.
 
     Videos without a known label count in none of the tables.
+
+    Raises:
+        DataError: scores that are not finite.
     """
     from vidfeat.evaluation.metrics import confusion_matrix
     from vidfeat.evaluation.plots import confusion, figure
 
+    scores.require_finite("the scores to report")
     folder.mkdir(parents=True, exist_ok=True)
     count = len(scores.classes)
     predicted = scores.scores.argmax(axis=1).astype(np.int64)

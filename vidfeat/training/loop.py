@@ -24,7 +24,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from vidfeat.datasets.base import VideoDataset
-from vidfeat.errors import TrainingError
+from vidfeat.errors import TrainingError, WeightsError
 from vidfeat.training import checkpoint
 from vidfeat.training.augment import mix, mixup_weights, smoothed_targets
 from vidfeat.training.batches import Batch, augment_pixels, training_batches
@@ -224,9 +224,7 @@ class Trainer:
         )
         if not math.isfinite(done.loss):
             raise TrainingError(
-                f"the loss is {done.loss} at step {self.step}: --resume from the last check-point "
-                f"cannot mend it; start again with a lower train.lr, a longer train.warmup_epochs "
-                f"or train.clip_gradient=5"
+                f"the loss is {done.loss} at step {self.step:,}: {_advice(self.recipe)}"
             )
         epoch_done = self.step % self.order.steps_per_epoch == 0
         if epoch_done:
@@ -336,16 +334,26 @@ class Trainer:
             self.best = {"step": self.step, "video@1": result.video_accuracy}
 
     def evaluate(self, part: VideoDataset) -> NetworkEvaluation:
-        """Evaluate the network, or its averaged weights, and log the result."""
+        """Evaluate the network, or its averaged weights, and log the result.
+
+        Raises:
+            TrainingError: an output of the network is NaN or infinite.
+        """
         began = time.perf_counter()
         averaged = self.average.in_place(self.network) if self.average else nullcontext()
         protocol = self.recipe
         if self.step < self.total_steps and protocol.evaluate.crops > 1:
             protocol = replace(protocol, evaluate=replace(protocol.evaluate, crops=1))
-        with averaged, self._feed() as feed:
-            result = evaluate_network(
-                self.network, part, protocol, feed, self.world, autocast=self.autocast
-            )
+        try:
+            with averaged, self._feed() as feed:
+                result = evaluate_network(
+                    self.network, part, protocol, feed, self.world, autocast=self.autocast
+                )
+        except WeightsError as error:
+            # The loss tells of the weights before an update, so nothing but this tells of the last.
+            raise TrainingError(
+                f"after step {self.step:,}: {error}; {_advice(self.recipe)}"
+            ) from None
         training_mode(self.network, self.recipe)
         self.log.write(
             "evaluation",
@@ -378,3 +386,13 @@ class Trainer:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def _advice(recipe: Recipe) -> str:
+    """What to do about weights that have diverged."""
+    half = recipe.train.precision in _HALF
+    return (
+        "resuming from the last checkpoint cannot mend it; start again with a lower train.lr, a "
+        "longer train.warmup_epochs or train.clip_gradient=5"
+        + (f", or with train.precision=fp32 in place of {recipe.train.precision}" if half else "")
+    )
