@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from vidfeat.datasets import Part, VideoDataset, open_dataset
+from vidfeat.datasets.holdout import with_evaluation_part
 from vidfeat.errors import UsageError, WeightsError
 from vidfeat.evaluation.scores import Scores, write_scores
 from vidfeat.system.files import atomic_write, write_json
@@ -125,7 +126,7 @@ def evaluate_subject(
     *,
     lists: Path | None = None,
     dataset: str | None = None,
-    part: Part | None = None,
+    part: Part | Literal["all"] | None = None,
     settings: tuple[str, ...] = (),
     device: str = "auto",
     told: Told | None = None,
@@ -138,7 +139,7 @@ def evaluate_subject(
         data: the dataset's folder.
         lists: the folder of its lists, where it is another one.
         dataset: its name; None: that of the recipe.
-        part: ``val``, ``test`` or ``train``; None: the one that accuracy is reported on.
+        part: ``val``, ``test``, ``train`` or ``all``; None: the one that accuracy is reported on.
         settings: changes of the recipe, as ``evaluate.clips=10``.
         device: ``auto``, ``cpu`` or ``cuda``.
         told: called with (videos done, of how many).
@@ -163,9 +164,16 @@ def evaluate_subject(
         def opened() -> VideoDataset:
             config = recipe.data
             whole = open_dataset(
-                config.dataset, data, lists=lists, split=config.split, holdout=config.holdout
+                config.dataset,
+                data,
+                lists=lists,
+                split=config.split,
+                holdout=config.holdout,
+                min_classes=1 if subject.loaded.class_names else 2,
             )
-            chosen = whole.part(part or whole.evaluation_part)
+            if part is None:  # as training does: what it held out is measured, not all of it
+                whole = with_evaluation_part(whole, config.holdout)
+            chosen = whole if part == "all" else whole.part(part or whole.evaluation_part)
             return with_classes(chosen, subject.loaded.class_names, subject.loaded.num_classes)
 
         videos = on_main(world, opened)
