@@ -33,6 +33,8 @@ class Console:
                 f"epoch; {line['processes']} process(es) on {line['device']}, "
                 f"{line['threads']} thread(s)"
             )
+            for note in line.get("notes", ()):
+                self.say(f"note: {note}")
         elif event == "evaluation":
             self.say(
                 f"step {line['step']:,}: clip@1 {line['clip@1']:.1%}, video@1 "

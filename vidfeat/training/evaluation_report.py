@@ -16,6 +16,7 @@ from vidfeat.datasets.holdout import with_evaluation_part
 from vidfeat.errors import UsageError, WeightsError
 from vidfeat.evaluation.scores import Scores, write_scores
 from vidfeat.system.files import atomic_write, write_json
+from vidfeat.training.class_names import plain_name
 from vidfeat.training.config import DataConfig, ModelConfig, Recipe, change
 from vidfeat.training.distributed import World, cores_per_process, join
 from vidfeat.training.evaluation import NetworkEvaluation, Told, evaluate_network
@@ -100,24 +101,20 @@ def with_classes(dataset: VideoDataset, names: tuple[str, ...] | None, count: in
                 f"{len(dataset.classes)}: they cannot be matched"
             )
         return dataset
-    index = {_plain(name): number for number, name in enumerate(names)}
-    lacking = [name for name in dataset.classes if _plain(name) not in index]
+    index = {plain_name(name): number for number, name in enumerate(names)}
+    lacking = [name for name in dataset.classes if plain_name(name) not in index]
     if lacking:
         raise UsageError(
             f"the network knows no {lacking[0]!r} ({len(lacking)} of the "
             f"{len(dataset.classes)} classes of {dataset.name} are unknown to it): evaluate on "
             f"the data that it was trained for"
         )
-    number = [index[_plain(name)] for name in dataset.classes]
+    number = [index[plain_name(name)] for name in dataset.classes]
     samples = tuple(
         replace(sample, labels=tuple(number[label] for label in sample.labels))
         for sample in dataset.samples
     )
     return replace(dataset, classes=tuple(names), samples=samples)
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())
 
 
 def evaluate_subject(
