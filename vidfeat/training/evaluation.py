@@ -247,7 +247,7 @@ def _summary(
         "dataset": dataset.name,
     }
     scores = Scores(
-        paths=tuple(_identity(sample) for sample in samples),
+        paths=tuple(sample.identity for sample in samples),
         scores=stacked,
         classes=dataset.classes,
         labels=np.array([sample.labels[0] for sample in samples], np.int64),
@@ -261,14 +261,6 @@ def _summary(
         video_top5=float(hits(scores, min(5, len(dataset.classes))).mean()),
         failures=failures,
     )
-
-
-def _identity(sample: Sample) -> str:
-    """A video, or a stretch of one, under one name."""
-    if sample.start_seconds is None and sample.end_seconds is None:
-        return sample.path
-    end = "" if sample.end_seconds is None else f"{sample.end_seconds:g}"
-    return f"{sample.path}#t={sample.start_seconds or 0:g},{end}"
 
 
 def spread(dataset: VideoDataset, count: int) -> VideoDataset:
