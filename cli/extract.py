@@ -105,11 +105,12 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     from vidfeat.video.listing import list_videos, parse_shard, read_list
 
     paths = list(values.pop("paths"))
+    listed: list[str] = []
     for name, separator in (("list_file", b"\n"), ("list0_file", b"\0")):
         source = values.pop(name)
         if source is not None:
-            paths += read_list(source, separator)
-    if not paths and (values["segments"] is None or values["root"] is None):
+            listed += read_list(source, separator)
+    if not paths and not listed and (values["segments"] is None or values["root"] is None):
         raise click.UsageError("no videos were given: name folders or files, or --list FILE", ctx)
     shard, buffer_mb = values.pop("shard"), values.pop("buffer_mb")
     options = ExtractOptions(
@@ -127,7 +128,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     root, segments = values.pop("root"), values.pop("segments")
     dry_run, stats_file = values.pop("dry_run"), values.pop("stats_file")
     # All that can be wrong with the command is said before the network is loaded.
-    listing = list_videos(paths, root, segments)
+    listing = list_videos(paths, root, segments, listed=listed)
     check_output(output)
     _start_decoding(options, len(listing.videos), dry_run=dry_run, engine=values["engine"])
     devices = values.pop("devices")

@@ -99,6 +99,13 @@ def plan_options() -> Callable[[F], F]:
             help="A rest shorter than a hop: one more clip that ends with the video, or nothing.  "
             "[default: flush; drop with a hop]",
         ),
+        click.option(
+            "--stream",
+            type=int,
+            metavar="N",
+            help="Which video stream of a file that has several, from 0.  "
+            "[default: as FFmpeg chooses]",
+        ),
     )
 
 
@@ -125,6 +132,7 @@ PLAN_NAMES = (
     "clips",
     "short",
     "tail",
+    "stream",
 )
 
 

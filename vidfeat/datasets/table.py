@@ -6,14 +6,21 @@ each class is held out, whole groups at a time.
 
 from __future__ import annotations
 
-import csv
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from vidfeat.datasets.base import Part, Sample, VideoDataset, describe_folder
 from vidfeat.datasets.folders import hold_out
 from vidfeat.datasets.kinetics import PARTS
 from vidfeat.errors import DataError
-from vidfeat.system.identities import identity_to_path
+from vidfeat.system.identities import (
+    existing_spelling,
+    identity_to_path,
+    path_to_identity,
+    written_identity,
+)
+from vidfeat.system.text_tables import Row
+from vidfeat.system.text_tables import read_table as read_text_table
 
 EXPECTED = "columns path,label and optionally start_seconds,end_seconds,split,group"
 
@@ -41,22 +48,22 @@ def read_table(
     if not file.is_file():
         raise DataError(f"{file}: no such file; expected a CSV with {EXPECTED}")
     root = file.parent if root is None else root
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines)
-        columns = [column.strip().lower() for column in reader.fieldnames or ()]
-        reader.fieldnames = columns
-        if not {"path", "label"} <= set(columns):
-            raise DataError(f"{file}: expected {EXPECTED}; found columns {', '.join(columns)}")
-        rows = [(number, row) for number, row in enumerate(reader, 2)]
-    labels = {(row["label"] or "").strip() for _, row in rows}
+    table = read_text_table(file)
+    columns, rows = table.columns, table.rows
+    if not {"path", "label"} <= set(columns):
+        raise DataError(f"{file}: expected {EXPECTED}; found columns {', '.join(columns)}")
+    labels = {row["label"] for row in rows}
     classes = tuple(sorted(labels))
     index = {label: number for number, label in enumerate(classes)}
     samples: list[Sample] = []
     missing: list[str] = []
-    for number, row in rows:
-        sample = _sample(file, number, row, index)
-        if (root / identity_to_path(sample.path)).is_file():
-            samples.append(sample)
+    base = path_to_identity(str(root.absolute()))
+    for row in rows:
+        sample = _sample(file, row, index, base)
+        there = existing_spelling(str(root / identity_to_path(sample.path)))
+        if Path(there).is_file():
+            path = path_to_identity(str(Path(there).relative_to(root)))
+            samples.append(replace(sample, path=path))
         else:
             missing.append(sample.path)
     if len(classes) < 2 or not samples:
@@ -71,28 +78,23 @@ def read_table(
     return VideoDataset(name, root, classes, tuple(samples), tuple(missing), notes=notes)
 
 
-def _sample(file: Path, number: int, row: dict[str, str], index: dict[str, int]) -> Sample:
-    path = (row["path"] or "").strip()
-    label = (row["label"] or "").strip()
+def _sample(file: Path, row: Row, index: dict[str, int], root: str) -> Sample:
+    number = row.line
+    path, label = written_identity(row["path"], root), row["label"]
     part: Part | None = "train"
-    if "split" in row:
-        part = PARTS.get((row["split"] or "").strip().lower())
+    if "split" in row.values:
+        part = PARTS.get(row["split"].lower())
     if not path or not label or part is None or ".." in PurePosixPath(path).parts:
         raise DataError(
             f"{file}, line {number}: expected a path, a label and a split of train, val or test; "
-            f"found {row}"
+            f"found {row.values}"
         )
     try:
-        start, end = (_seconds(row.get(name)) for name in ("start_seconds", "end_seconds"))
+        start, end = (row.seconds(name) for name in ("start_seconds", "end_seconds"))
     except ValueError:
         raise DataError(
             f"{file}, line {number}: start_seconds and end_seconds are numbers"
         ) from None
     if end is not None and end <= (start or 0.0):
         raise DataError(f"{file}, line {number}: the stretch ends before it starts: {start}, {end}")
-    group = (row.get("group") or "").strip()
-    return Sample(path, (index[label],), part, group, start, end)
-
-
-def _seconds(text: str | None) -> float | None:
-    return float(text) if text and text.strip() else None
+    return Sample(path, (index[label],), part, row["group"], start, end)

@@ -159,6 +159,7 @@ def extract(
                 (work or Run.work)(run, folder, begun.next_number)
             except OSError as error:
                 raise _with_remedy(error, target) from error
+        listed = {video.identity for video in listing.videos}
         failed = {failure.path for failure in run.report.failures}
         good = sum(video.identity not in failed for video in listing.videos)
         good += sum(failure.kind == "damaged" for failure in run.report.failures)
@@ -170,7 +171,10 @@ def extract(
             )
         try:
             merged = merge_parts(
-                target, folder, existing, keep=lambda name: is_there(listing.root, name)
+                target,
+                folder,
+                existing,
+                keep=lambda name: name in listed or is_there(listing.root, name),
             )
         except OSError as error:
             raise _with_remedy(error, target) from error
@@ -382,7 +386,8 @@ def _failure_of(item: Todo, event: Finished) -> VideoFailure | None:
     video: ListedVideo = item.video
     return VideoFailure(
         path=video.identity,
-        message=str(error),
+        # listed, and not there from the start: it did not disappear
+        message="no such file" if error.kind == "gone" and video.size_bytes < 0 else str(error),
         kind=error.kind,
         size_bytes=video.size_bytes,
         mtime_ns=video.mtime_ns,

@@ -55,12 +55,16 @@ class ClipPlan:
     """What a video shorter than a clip gets: its last frame repeated, itself again, an error."""
     tail: TailPolicy | None = None
     """What becomes of a rest shorter than a hop; None: "flush" without a hop, "drop" with one."""
+    stream: int | None = None
+    """Number of the video stream, from 0; None takes the one that FFmpeg's command line takes."""
 
     def __post_init__(self) -> None:
         if self.frames < 1:
             raise UsageError(f"--clip-frames must be at least 1, not {self.frames}")
         if self.stride < 1:
             raise UsageError(f"--frame-stride must be at least 1, not {self.stride}")
+        if self.stream is not None and self.stream < 0:
+            raise UsageError(f"stream must be 0 or more, not {self.stream}", field="stream")
         if self.fps is not None:
             try:
                 rate = Fraction(self.fps).limit_denominator(1_000_000)
@@ -96,8 +100,11 @@ class ClipPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; the rate as text, so that 30000/1001 stays exact."""
+        # Only where it was asked for: what was made without it goes by the same fingerprint.
+        stream = {} if self.stream is None else {"stream": self.stream}
         return {
             **self.space_dict(),
+            **stream,
             "hop_frames": self.hop_frames,
             "hop_seconds": self.hop_seconds,
             "clips": self.clips,
