@@ -15,6 +15,8 @@ from vidfeat.cli.options import (
     OutputPath,
     decode_options,
     feature_options,
+    limit_options,
+    limits_of,
     make_encoder,
     network_choice,
     network_options,
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     "--actor-cpus", type=int, help="With --engine ray: processors of one of its processes."
 )
 @decode_options()
+@limit_options()
 @click.option(
     "--decoder",
     type=click.Choice(["cpu", "nvdec"]),
@@ -117,6 +120,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         workers=values.pop("workers"),
         buffer_bytes=None if buffer_mb is None else int(buffer_mb * (1 << 20)),
         video_timeout=values.pop("video_timeout"),
+        limits=limits_of(values),
         dtype=values.pop("dtype"),
         shard=None if shard is None else parse_shard(shard),
         cards=_cards(values),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
     from vidfeat.encoders.int8.quantize import NetworkChoice
     from vidfeat.video.plan_choice import PlanChoice
+    from vidfeat.video.reader import Limits
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -121,6 +122,25 @@ def decode_options() -> Callable[[F], F]:
             help="Seconds without a sign of life after which a video is given up.",
         ),
     )
+
+
+def limit_options() -> Callable[[F], F]:
+    """What a file may ask of this machine before it is refused."""
+    return _together(
+        click.option("--max-pixels", type=int, help="Width times height of a frame, at most."),
+        click.option("--max-frames", type=int, help="Frames of a video, at most."),
+        click.option(
+            "--max-seconds", type=float, help="Duration of a video, at most.  [default: a week]"
+        ),
+    )
+
+
+def limits_of(values: dict[str, Any]) -> Limits:
+    """Take the limits out of a command's values."""
+    from vidfeat.video.reader import Limits
+
+    given = {name: values.pop(name) for name in ("max_pixels", "max_frames", "max_seconds")}
+    return Limits(**{name: value for name, value in given.items() if value is not None})
 
 
 PLAN_NAMES = (

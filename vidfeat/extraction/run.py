@@ -31,11 +31,12 @@ from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import RunIdentity, VectorType, VideoFailure, require_same_run
 from vidfeat.system.identities import path_to_identity
 from vidfeat.system.lock import OutputLock
+from vidfeat.video.clip_plan import describe_behind_end, stretches_behind_end
 from vidfeat.video.decode.inline import decode_inline
 from vidfeat.video.decode.pool import DEFAULT_TIMEOUT_SECONDS, DecodePool
 from vidfeat.video.decode.tasks import ClipReady, ClipSource, Event, Finished, Started, VideoTask
 from vidfeat.video.listing import ListedVideo, Listing, list_videos, total_bytes
-from vidfeat.video.reader import Limits
+from vidfeat.video.reader import Limits, VideoInfo
 
 _PART_SECONDS = 30.0
 _PART_BYTES = 64 << 20
@@ -43,6 +44,8 @@ _PART_BYTES = 64 << 20
 DECODED_FRAMES_PER_WORKER = 1000.0
 # A card's processes each make a CUDA context first: less than this is sooner done without.
 _CARD_BYTES = 64 << 20
+# Failures of videos of which the clips that could be made are in the file.
+KEPT_KINDS = frozenset({"damaged", "segment"})
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ def extract(
         listed = {video.identity for video in listing.videos}
         failed = {failure.path for failure in run.report.failures}
         good = sum(video.identity not in failed for video in listing.videos)
-        good += sum(failure.kind == "damaged" for failure in run.report.failures)
+        good += sum(failure.kind in KEPT_KINDS for failure in run.report.failures)
         if listing.videos and not good:
             remove_parts(folder)
             raise NothingDoneError(
@@ -265,6 +268,7 @@ class Run:
         )
         self.meter = Meter(len(plan.todo), total_bytes(item.video for item in plan.todo), progress)
         self._on_failure = on_failure
+        self._info: VideoInfo | None = None  # of the video whose clips are coming
 
     def note_failure(self, failure: VideoFailure) -> None:
         """Report a failed video."""
@@ -364,23 +368,30 @@ class Run:
 
     def _take(self, assembly: Assembly, item: Todo, event: Event) -> None:
         if isinstance(event, Started):
+            self._info = event.info
             assembly.start(item.video.identity, event.info, event.first_clip)
             self.meter.start(item.video.identity, event.info.num_frames, event.num_clips)
+            self.report.remark(item.video.identity, event.info.remarks)
         elif isinstance(event, ClipReady):
             assembly.clip(event)
             self.meter.clip(self.source.plan.frames)
         else:
-            failure = _failure_of(item, event)
+            failure = _failure_of(item, event, self._info)
+            self._info = None
             assembly.finish(failure, keep=event.error is None)
             if failure is not None:
                 self.note_failure(failure)
             self.meter.finish(max(0, item.video.size_bytes))
 
 
-def _failure_of(item: Todo, event: Finished) -> VideoFailure | None:
+def _failure_of(item: Todo, event: Finished, info: VideoInfo | None) -> VideoFailure | None:
     error: VideoError | None = event.error
     if event.damage is not None:
         error = VideoError(event.damage.message, kind="damaged")
+    elif error is None and info is not None:
+        behind = stretches_behind_end(item.task.stretches, info.duration_seconds)
+        if behind:
+            error = VideoError(describe_behind_end(behind, info.duration_seconds), kind="segment")
     if error is None:
         return None
     video: ListedVideo = item.video

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.errors import VideoError
+from vidfeat.errors import UsageError, VideoError
 from vidfeat.video.clip_plan import Timeline
 from vidfeat.video.clock import Clock, Timing, clock_from_ticks
 from vidfeat.video.containers import StreamChoice, has_timestamps, open_chosen, reason_of
@@ -53,6 +53,11 @@ class Limits:
     max_seconds: float = 7 * 24 * 3600.0
     """Duration of a video."""
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise UsageError(f"{name} must be above 0, not {value}", field=name)
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -83,6 +88,8 @@ class VideoInfo:
     """Which of the file's video streams this is, counted from 0 (``v:N`` of FFmpeg)."""
     num_streams: int = 1
     """Video streams in the file, cover pictures left out."""
+    pauses: int = 0
+    """Places where one frame stays for a minute or more, in which no clip is laid."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -95,6 +102,9 @@ class VideoInfo:
             )
         if self.num_streams > 1:
             found.append(f"{self.num_streams} video streams: number {self.stream} was taken")
+        if self.pauses:
+            places = f"{self.pauses} places" if self.pauses > 1 else "one place"
+            found.append(f"in {places} nothing moves for over a minute: no clip lies there")
         return tuple(found)
 
 
@@ -198,7 +208,9 @@ class VideoReader:
         self.timeline = clock.timeline
         duration = clock.timeline.duration_seconds
         if duration > self.limits.max_seconds:
-            raise self._limit(f"{duration:.0f} seconds", f"{self.limits.max_seconds:.0f}")
+            raise self._limit(
+                f"{duration:.0f} seconds", f"{self.limits.max_seconds:.0f}", "max_seconds"
+            )
         self.info = VideoInfo(
             path=self.path,
             duration_seconds=duration,
@@ -217,6 +229,7 @@ class VideoReader:
             repaired_timestamps=clock.repaired,
             stream=self._choice.number,
             num_streams=self._choice.count,
+            pauses=len(clock.timeline.pauses),
         )
 
     def _clock(
@@ -228,7 +241,7 @@ class VideoReader:
         assert self._stream is not None
         assert self._container is not None
         if len(ticks) > self.limits.max_frames:
-            raise self._limit(f"{len(ticks)} frames", str(self.limits.max_frames))
+            raise self._limit(f"{len(ticks)} frames", str(self.limits.max_frames), "max_frames")
         stream = self._stream
         rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
         time_base = stream.time_base or Fraction(1, 1000)
@@ -236,9 +249,9 @@ class VideoReader:
             ticks = [None] * len(ticks)  # FFmpeg makes some up out of the rate, here and there
         return clock_from_ticks(ticks, time_base, rates, last_duration, decode_ticks)
 
-    def _limit(self, found: str, limit: str) -> VideoError:
+    def _limit(self, found: str, limit: str, field: str) -> VideoError:
         return VideoError(
-            f"{found}: more than the limit of {limit} (vidfeat.Limits raises it)",
+            f"{found}: more than the limit {field} of {limit}",
             kind="limit",
             path=self.path,
         )
@@ -268,7 +281,9 @@ class VideoReader:
 
     def _check_pixels(self, width: int, height: int) -> None:
         if width * height > self.limits.max_pixels:
-            raise self._limit(f"{width} x {height} pixels", str(self.limits.max_pixels))
+            raise self._limit(
+                f"{width} x {height} pixels", str(self.limits.max_pixels), "max_pixels"
+            )
 
     def _seek(self, entry: int) -> None:
         """Make the decoder begin at a key of the index."""
@@ -379,7 +394,9 @@ class VideoReader:
                 if size > _KEEP_BYTES:
                     kept = None
             if len(ticks) > self.limits.max_frames:
-                raise self._limit(f"over {len(ticks) - 1} frames", str(self.limits.max_frames))
+                raise self._limit(
+                    f"over {len(ticks) - 1} frames", str(self.limits.max_frames), "max_frames"
+                )
             if len(ticks) % 64 == 0:
                 self._progress()
         broke = self._noted()
