@@ -24,7 +24,7 @@ from vidfeat.datasets.base import find_videos
 from vidfeat.datasets.reencode import Encoding
 from vidfeat.errors import NothingDoneError, UsageError
 from vidfeat.system.children import child_environment, python_module
-from vidfeat.system.files import append_lines, atomic_write, sync_file, write_json
+from vidfeat.system.files import append_lines, atomic_write, fitting, sync_file, write_json
 from vidfeat.system.identities import (
     Names,
     identity_to_path,
@@ -136,9 +136,18 @@ def prepare(
 
 def new_names(paths: Sequence[str]) -> dict[str, str]:
     """The name of each prepared video: with .mp4 for its suffix, or behind it where two meet."""
-    plain = {path: str(PurePosixPath(path).with_suffix(".mp4")) for path in paths}
+    plain = {path: _named(path, PurePosixPath(path).stem) for path in paths}
     taken = Counter(plain.values())
-    return {path: new if taken[new] == 1 else f"{path}.mp4" for path, new in plain.items()}
+    return {
+        path: new if taken[new] == 1 else _named(path, PurePosixPath(path).name)
+        for path, new in plain.items()
+    }
+
+
+def _named(path: str, stem: str) -> str:
+    """A path with another name and .mp4 behind it, which may make it too long: then it is cut."""
+    room = len(b".mp4")
+    return str(PurePosixPath(path).with_name(f"{fitting(stem, room)}.mp4"))
 
 
 class _Runner:

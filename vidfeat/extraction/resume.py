@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from vidfeat.errors import StoreError
-from vidfeat.store.parts_summary import Progress
+from vidfeat.store.parts import RUN_FILE, read_run
+from vidfeat.store.parts_summary import Progress, scan_parts
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import VideoFailure, VideoRecord
 from vidfeat.system.identities import identity_to_path, path_to_identity
@@ -93,23 +95,66 @@ def _todo(video: ListedVideo, progress: Progress, failure: VideoFailure | None) 
 
 
 def check_root(existing: FeatureStore | None, root: str) -> None:
-    """Refuse to go on with a file from another root whose videos are not below this one.
+    """Refuse to resume a file from another root, unless its videos have moved to this one.
 
-    The file may have moved with its videos: then they are all found. If not, the run would take
-    them for gone, and drop hours of work for a slip in the command.
+    Moved videos are all found below the new root, each with as many bytes as it had. Else they are
+    other videos: the run would drop those of the file, or put others of the same name in their
+    place, for a slip in the command.
 
     Raises:
         StoreError: names both roots and what to do.
     """
     if existing is None or existing.source_root in ("", path_to_identity(root)):
         return
-    missing = [name for name in existing.paths if not is_there(root, name)]
-    if missing:
-        raise StoreError(
-            f"{existing.path} was made from {existing.source_root}, and {len(missing)} of its "
-            f"{len(existing.paths)} videos are not below {path_to_identity(root)}: give "
-            f"--root {existing.source_root} to add to it, another output with -o, or --overwrite"
-        )
+    videos = dict(zip(existing.paths, existing.videos["size_bytes"].tolist(), strict=True))
+    failures = {failure.path: failure.size_bytes for failure in existing.errors}
+    _refuse_others(str(existing.path), existing.source_root, root, videos, failures)
+
+
+def check_parts_root(folder: Path, root: str) -> None:
+    """The same of the parts of a run that did not come to its end.
+
+    Raises:
+        StoreError: names both roots and what to do; or the parts cannot be read.
+    """
+    if not (folder / RUN_FILE).is_file():
+        return
+    made_from = read_run(folder).source_root
+    if made_from in ("", path_to_identity(root)):
+        return
+    progress = scan_parts(folder, sweep=False)
+    videos = {path: video.record.size_bytes for path, video in progress.finished.items()}
+    failures = {path: failure.size_bytes for path, failure in progress.failures.items()}
+    _refuse_others(str(folder), made_from, root, videos, failures)
+
+
+def _refuse_others(
+    where: str, made_from: str, root: str, videos: dict[str, int], failures: dict[str, int]
+) -> None:
+    """Raise if videos, given by path with their size, are not those below a root."""
+    sizes = failures | videos
+    missing = [name for name in videos if not is_there(root, name)]
+    others = [
+        name for name, size in sizes.items() if is_there(root, name) and size != _size(root, name)
+    ]
+    if not missing and not others:
+        return
+    new = path_to_identity(root)
+    reason = f"{len(missing)} of its {len(videos)} videos are not below {new}"
+    if not missing:
+        reason = f"{len(others)} of its {len(sizes)} videos are others below {new}"
+        reason += f", as {others[0]}"
+    raise StoreError(
+        f"{where} was made from {made_from}, and {reason}: give --root {made_from} to add to it, "
+        "another output with -o, or --overwrite"
+    )
+
+
+def _size(root: str, identity: str) -> int:
+    try:
+        return os.stat(os.path.join(root, identity_to_path(identity))).st_size  # noqa: PTH116, PTH118
+    except OSError:
+        return -1
 
 
 def is_there(root: str, identity: str) -> bool:

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,20 @@ from vidfeat.encoders.engines.feeds import feed_of
 from vidfeat.errors import NothingDoneError, StoreError, UsageError, VideoError
 from vidfeat.extraction.assembly import Assembly, AssemblyStats, clips_in_journal
 from vidfeat.extraction.report import ExtractProgress, ExtractReport, Meter
-from vidfeat.extraction.resume import Todo, WorkPlan, check_root, is_there, plan_work
+from vidfeat.extraction.resume import (
+    Todo,
+    WorkPlan,
+    check_parts_root,
+    check_root,
+    is_there,
+    plan_work,
+)
 from vidfeat.store.merge import merge_parts
 from vidfeat.store.parts import open_parts, parts_folder, remove_parts
 from vidfeat.store.parts_summary import scan_parts
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import RunIdentity, VectorType, VideoFailure, require_same_run
+from vidfeat.store.shards import joined
 from vidfeat.system.identities import path_to_identity
 from vidfeat.system.lock import OutputLock
 from vidfeat.video.clip_plan import describe_behind_end, stretches_behind_end
@@ -132,7 +140,8 @@ def extract(
     Raises:
         UsageError: inputs that cannot be meant, or hold no video.
         StoreError: the output is no feature file, was made otherwise, or another run writes it.
-        NothingDoneError: every video failed.
+        NothingDoneError: every video failed. (A shard writes its errors all the same: the others
+            may hold videos.)
     """
     options = options or ExtractOptions()
     if isinstance(inputs, (str, os.PathLike)):
@@ -147,6 +156,10 @@ def extract(
     with ExitStack() as stack:
         stack.enter_context(OutputLock(target))
         existing = _existing(stack, target, identity, options, listing)
+        if existing is not None:
+            identity = replace(identity, shards=joined(existing.shards, identity.shards))
+        if not options.overwrite:
+            check_parts_root(parts_folder(target), listing.root)
         folder = open_parts(target, identity, overwrite=options.overwrite)
         begun = scan_parts(folder)
         encoded_before = clips_in_journal(folder)
@@ -166,7 +179,7 @@ def extract(
         failed = {failure.path for failure in run.report.failures}
         good = sum(video.identity not in failed for video in listing.videos)
         good += sum(failure.kind in KEPT_KINDS for failure in run.report.failures)
-        if listing.videos and not good:
+        if listing.videos and not good and options.shard is None:
             remove_parts(folder)
             raise NothingDoneError(
                 f"all {len(listing.videos)} videos failed, no file was written; the first: "
@@ -205,7 +218,9 @@ def _identity(
     if segments is not None:
         laid = hashlib.sha256(Path(segments).read_bytes()).hexdigest()
         described["segments_sha256"] = laid
+    shard = options.shard
     return RunIdentity(
+        shards="" if shard is None else f"{shard[0]}/{shard[1]}",
         encoder=described,
         space_fingerprint=encoder.space_fingerprint,
         run_fingerprint=encoder.run_fingerprint_with(laid),

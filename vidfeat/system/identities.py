@@ -86,6 +86,8 @@ class Names:
         """The stored name, or None."""
         if name in self._exact:
             return name
+        if name.isascii():
+            return None  # no other text looks like it
         if self._normal is None:
             self._normal = {normal_form(stored): stored for stored in sorted(self._exact)}
         return self._normal.get(normal_form(name))
