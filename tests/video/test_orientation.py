@@ -10,10 +10,11 @@ import pytest
 
 from tests.support.odd_videos import ORIENTATIONS, corner_names, corners, oriented
 from vidfeat.datasets.reencode import Encoding, reencode
+from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.orientation import orientation_of
 from vidfeat.video.planes import plane_cut
 from vidfeat.video.planes_numpy import cut_to_rgb
-from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import probe, read_frames
 from vidfeat.video.thumbnails import clip_frames
 
