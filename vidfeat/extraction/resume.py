@@ -97,8 +97,9 @@ def _todo(video: ListedVideo, progress: Progress, failure: VideoFailure | None) 
 def check_root(existing: FeatureStore | None, root: str) -> None:
     """Refuse to resume a file from another root, unless its videos have moved to this one.
 
-    Moved videos are all found below the new root, each with as many bytes as it had. Else they are
-    other videos: the run would drop those of the file, or put others of the same name in their
+    Moved videos are all found below the new root, each with the size and time of change that it
+    had; copies have other times, and are taken for the same where the old root is gone. Else they
+    are other videos: the run would drop those of the file, or put others of the same name in their
     place, for a slip in the command.
 
     Raises:
@@ -106,8 +107,9 @@ def check_root(existing: FeatureStore | None, root: str) -> None:
     """
     if existing is None or existing.source_root in ("", path_to_identity(root)):
         return
-    videos = dict(zip(existing.paths, existing.videos["size_bytes"].tolist(), strict=True))
-    failures = {failure.path: failure.size_bytes for failure in existing.errors}
+    stamps = (existing.videos[name].tolist() for name in ("size_bytes", "mtime_ns"))
+    videos = dict(zip(existing.paths, zip(*stamps, strict=True), strict=True))
+    failures = {f.path: (f.size_bytes, f.mtime_ns) for f in existing.errors}
     _refuse_others(str(existing.path), existing.source_root, root, videos, failures)
 
 
@@ -123,26 +125,36 @@ def check_parts_root(folder: Path, root: str) -> None:
     if made_from in ("", path_to_identity(root)):
         return
     progress = scan_parts(folder, sweep=False)
-    videos = {path: video.record.size_bytes for path, video in progress.finished.items()}
-    failures = {path: failure.size_bytes for path, failure in progress.failures.items()}
+    videos = {
+        path: (video.record.size_bytes, video.record.mtime_ns)
+        for path, video in progress.finished.items()
+    }
+    failures = {path: (f.size_bytes, f.mtime_ns) for path, f in progress.failures.items()}
     _refuse_others(str(folder), made_from, root, videos, failures)
 
 
 def _refuse_others(
-    where: str, made_from: str, root: str, videos: dict[str, int], failures: dict[str, int]
+    where: str,
+    made_from: str,
+    root: str,
+    videos: dict[str, tuple[int, int]],
+    failures: dict[str, tuple[int, int]],
 ) -> None:
-    """Raise if videos, given by path with their size, are not those below a root."""
-    sizes = failures | videos
+    """Raise if videos, by path with size and time of change, are not those below a root."""
+    stamps = failures | videos
+    compared = 2 if os.path.isdir(identity_to_path(made_from)) else 1  # noqa: PTH112
     missing = [name for name in videos if not is_there(root, name)]
     others = [
-        name for name, size in sizes.items() if is_there(root, name) and size != _size(root, name)
+        name
+        for name, stamp in stamps.items()
+        if is_there(root, name) and stamp[:compared] != _stamp(root, name)[:compared]
     ]
     if not missing and not others:
         return
     new = path_to_identity(root)
     reason = f"{len(missing)} of its {len(videos)} videos are not below {new}"
     if not missing:
-        reason = f"{len(others)} of its {len(sizes)} videos are others below {new}"
+        reason = f"{len(others)} of its {len(stamps)} videos are others below {new}"
         reason += f", as {others[0]}"
     raise StoreError(
         f"{where} was made from {made_from}, and {reason}: give --root {made_from} to add to it, "
@@ -150,11 +162,12 @@ def _refuse_others(
     )
 
 
-def _size(root: str, identity: str) -> int:
+def _stamp(root: str, identity: str) -> tuple[int, int]:
     try:
-        return os.stat(os.path.join(root, identity_to_path(identity))).st_size  # noqa: PTH116, PTH118
+        status = os.stat(os.path.join(root, identity_to_path(identity)))  # noqa: PTH116, PTH118
     except OSError:
-        return -1
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def is_there(root: str, identity: str) -> bool:

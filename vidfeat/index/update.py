@@ -41,7 +41,7 @@ from vidfeat.index.opened import OpenIndex
 from vidfeat.index.videos import CLIP, Videos
 from vidfeat.store.reader import FeatureStore
 from vidfeat.system.files import TEMPORARY_MARK
-from vidfeat.system.identities import Names, normal_form
+from vidfeat.system.identities import Names, identity_to_path, normal_form
 
 # The first part is built anew when a tail costs more than it saves, or when a share of its rows
 # is passed over at every search.
@@ -196,11 +196,17 @@ class _Writer:
             self._take(store, np.array(chosen), skip_bad_rows=skip_bad_rows)
 
     def _refuse_another_root(self, store: FeatureStore, row: int, old: int) -> None:
-        """A path below another root is another video, unless the file has as many bytes."""
+        """A path below another root is another video, unless the file is plainly the same.
+
+        That is one of the same size and time of change; or, where the old root is gone, size.
+        """
         ours, theirs = self.index.head.source_root, store.source_root
         if not ours or not theirs or ours == theirs:
             return
-        if int(self.videos["size_bytes"][old]) == int(store.videos["size_bytes"][row]):
+        compared = ["size_bytes"]
+        if Path(identity_to_path(ours)).is_dir():
+            compared.append("mtime_ns")
+        if all(int(self.videos[name][old]) == int(store.videos[name][row]) for name in compared):
             return  # the videos have moved
         raise StoreError(
             f"{store.paths[row]} is a video below {theirs} in {store.path}, and another one below "

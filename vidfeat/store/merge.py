@@ -283,10 +283,12 @@ def _shards_of(stores: Sequence[FeatureStore], *, allow_missing: bool) -> str:
     if together is None or not together.missing:
         return ""
     if not allow_missing:
-        raise StoreError(
+        error = StoreError(
             f"{describe_missing(together)}, and its videos with it: give all files, or merge "
-            "without them with --allow-missing"
+            "without them with allow_missing"
         )
+        error.fields = ("allow_missing",)
+        raise error
     return str(together)
 
 
