@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vidfeat.cli.options import HELP_NAMES
+from vidfeat.cli.options import HELP_NAMES, OutputPath
 
 
 @click.command(
@@ -17,9 +17,7 @@ from vidfeat.cli.options import HELP_NAMES
 @click.argument(
     "parts", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PART..."
 )
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The one feature file."
-)
+@click.option("-o", "--output", required=True, type=OutputPath(), help="The one feature file.")
 @click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
 @click.option("--allow-missing", is_flag=True, help="Merge although shards are missing.")
 def command(parts: tuple[Path, ...], output: Path, overwrite: bool, allow_missing: bool) -> None:

@@ -204,8 +204,59 @@ def make_encoder(values: dict[str, Any]) -> Encoder:
     )
 
 
-class OutputPath(click.Path):
-    """A file to be written."""
+_MAKE_PARENTS = "vidfeat.make_parents"
 
-    def __init__(self) -> None:
-        super().__init__(path_type=Path, dir_okay=True)
+
+class OutputPath(click.Path):
+    """A file or folder to be written, in a folder that is there.
+
+    A folder that is not there may be a slip of the keyboard: it is made with ``--make-parents``
+    alone, which every command with such an option has (see :func:`with_make_parents`).
+    """
+
+    def __init__(self, *, dir_okay: bool = True) -> None:
+        super().__init__(path_type=Path, dir_okay=dir_okay)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path, its folder looked for.
+
+        Raises:
+            UsageError: the folder is not there.
+        """
+        path = Path(super().convert(value, param, ctx))
+        folder = path.parent
+        if ctx is None or ctx.resilient_parsing or folder.is_dir():
+            return path
+        if not ctx.meta.get(_MAKE_PARENTS):
+            from vidfeat.errors import UsageError
+
+            raise UsageError(
+                f"{path}: there is no folder {folder}: check the path, or make the folder with "
+                "--make-parents"
+            )
+        folder.mkdir(parents=True)
+        return path
+
+
+def with_make_parents(command: click.Command) -> click.Command:
+    """Give a command that writes something the option ``--make-parents``."""
+
+    def remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001
+        ctx.meta[_MAKE_PARENTS] = value
+
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            with_make_parents(inner)
+    writes = any(isinstance(param.type, OutputPath) for param in command.params)
+    if writes and not any(param.name == "make_parents" for param in command.params):
+        command.params.append(
+            click.Option(
+                ["--make-parents"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=remember,
+                help="Make the folders above what is written, where they are not there.",
+            )
+        )
+    return command
