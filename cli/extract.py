@@ -15,6 +15,8 @@ from vidfeat.cli.options import (
     OutputPath,
     decode_options,
     feature_options,
+    limit_options,
+    limits_of,
     make_encoder,
     network_choice,
     network_options,
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     "--actor-cpus", type=int, help="With --engine ray: processors of one of its processes."
 )
 @decode_options()
+@limit_options()
 @click.option(
     "--decoder",
     type=click.Choice(["cpu", "nvdec"]),
@@ -105,17 +108,19 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     from vidfeat.video.listing import list_videos, parse_shard, read_list
 
     paths = list(values.pop("paths"))
+    listed: list[str] = []
     for name, separator in (("list_file", b"\n"), ("list0_file", b"\0")):
         source = values.pop(name)
         if source is not None:
-            paths += read_list(source, separator)
-    if not paths and (values["segments"] is None or values["root"] is None):
+            listed += read_list(source, separator)
+    if not paths and not listed and (values["segments"] is None or values["root"] is None):
         raise click.UsageError("no videos were given: name folders or files, or --list FILE", ctx)
     shard, buffer_mb = values.pop("shard"), values.pop("buffer_mb")
     options = ExtractOptions(
         workers=values.pop("workers"),
         buffer_bytes=None if buffer_mb is None else int(buffer_mb * (1 << 20)),
         video_timeout=values.pop("video_timeout"),
+        limits=limits_of(values),
         dtype=values.pop("dtype"),
         shard=None if shard is None else parse_shard(shard),
         cards=_cards(values),
@@ -127,7 +132,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     root, segments = values.pop("root"), values.pop("segments")
     dry_run, stats_file = values.pop("dry_run"), values.pop("stats_file")
     # All that can be wrong with the command is said before the network is loaded.
-    listing = list_videos(paths, root, segments)
+    listing = list_videos(paths, root, segments, listed=listed)
     check_output(output)
     if not dry_run and values["engine"] != "ray":
         _start_ahead(options, len(listing.videos), None if values["devices"] else values["device"])

@@ -34,6 +34,7 @@ VideoErrorKind = Literal[
     "no_frames",  # a video stream from which not one frame decodes
     "damaged",  # broke midway; the clips before the break are kept
     "too_short",  # shorter than a clip, and the plan says that this is an error
+    "segment",  # some of its segments lie behind its end; the clips of the others are kept
     "limit",  # larger than the limits on pixels, frames or seconds
     "timeout",  # the decode process made no progress for too long
     "crashed",  # the decode process died

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -29,7 +30,8 @@ from vidfeat.video.preprocess import Preprocess
 class Encoder:
     """A network, its preprocessing, a clip plan, and the engine that runs it.
 
-    Made by :func:`vidfeat.load_encoder`.
+    Made by :func:`vidfeat.load_encoder`. ``encode``, ``encode_clips`` and ``predict_clips`` may be
+    called from several threads: videos are decoded side by side, batches run one after the other.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Encoder:
         network_sha256: str = "",
     ) -> None:
         self.engine = engine
+        self._one_at_a_time = threading.Lock()  # an engine works in memory of its own
         self.engines: list[Engine] = [engine]
         """What extract runs batches on: the engine, or replicas of it on several devices."""
         self.model_name = model_name
@@ -225,7 +228,10 @@ class Encoder:
                 f"clips of {clips_NTHWC.dtype} {clips_NTHWC.shape[1:]}: expected uint8 {expected}"
             )
         size = self.batch_size
-        parts = [run(clips_NTHWC[at : at + size]) for at in range(0, len(clips_NTHWC), size)]
+        parts = []
+        for at in range(0, len(clips_NTHWC), size):
+            with self._one_at_a_time:
+                parts.append(run(clips_NTHWC[at : at + size]))
         if not parts:
             return np.empty((0, self.dimension), np.float32)
         return np.concatenate(parts)

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,28 @@ from vidfeat.encoders.engines.feeds import feed_of
 from vidfeat.errors import NothingDoneError, StoreError, UsageError, VideoError
 from vidfeat.extraction.assembly import Assembly, AssemblyStats, clips_in_journal
 from vidfeat.extraction.report import ExtractProgress, ExtractReport, Meter
-from vidfeat.extraction.resume import Todo, WorkPlan, check_root, is_there, plan_work
+from vidfeat.extraction.resume import (
+    Todo,
+    WorkPlan,
+    check_parts_root,
+    check_root,
+    is_there,
+    plan_work,
+)
 from vidfeat.store.merge import merge_parts
 from vidfeat.store.parts import open_parts, parts_folder, remove_parts
 from vidfeat.store.parts_summary import scan_parts, without_bad_rows
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import RunIdentity, VectorType, VideoFailure, require_same_run
+from vidfeat.store.shards import joined
 from vidfeat.system.identities import path_to_identity
 from vidfeat.system.lock import OutputLock
+from vidfeat.video.clip_plan import describe_behind_end, stretches_behind_end
 from vidfeat.video.decode.inline import decode_inline
 from vidfeat.video.decode.pool import DEFAULT_TIMEOUT_SECONDS, DecodePool
 from vidfeat.video.decode.tasks import ClipReady, ClipSource, Event, Finished, Started, VideoTask
 from vidfeat.video.listing import ListedVideo, Listing, list_videos, total_bytes
-from vidfeat.video.reader import Limits
+from vidfeat.video.reader import Limits, VideoInfo
 
 _PART_SECONDS = 30.0
 _PART_BYTES = 64 << 20
@@ -43,6 +52,8 @@ _PART_BYTES = 64 << 20
 DECODED_FRAMES_PER_WORKER = 1000.0
 # A card's processes each make a CUDA context first: less than this is sooner done without.
 _CARD_BYTES = 64 << 20
+# Failures of videos of which the clips that could be made are in the file.
+KEPT_KINDS = frozenset({"damaged", "segment"})
 
 
 @dataclass(frozen=True)
@@ -129,7 +140,8 @@ def extract(
     Raises:
         UsageError: inputs that cannot be meant, or hold no video.
         StoreError: the output is no feature file, was made otherwise, or another run writes it.
-        NothingDoneError: every video failed.
+        NothingDoneError: every video failed. (A shard writes its errors all the same: the others
+            may hold videos.)
     """
     options = options or ExtractOptions()
     if isinstance(inputs, (str, os.PathLike)):
@@ -144,6 +156,10 @@ def extract(
     with ExitStack() as stack:
         stack.enter_context(OutputLock(target))
         existing = _existing(stack, target, identity, options, listing)
+        if existing is not None:
+            identity = replace(identity, shards=joined(existing.shards, identity.shards))
+        if not options.overwrite:
+            check_parts_root(parts_folder(target), listing.root)
         folder = open_parts(target, identity, overwrite=options.overwrite)
         begun = scan_parts(folder)
         encoded_before = clips_in_journal(folder)
@@ -159,20 +175,21 @@ def extract(
                 (work or Run.work)(run, folder, begun.next_number)
             except OSError as error:
                 raise _with_remedy(error, target) from error
+        listed = {video.identity for video in listing.videos}
         done = scan_parts(folder)
         thinned = without_bad_rows(done)
         for path in sorted(thinned):
-            if is_there(listing.root, path):
+            if path in listed or is_there(listing.root, path):
                 run.note_failure(thinned[path].failure)
         failed = {failure.path for failure in run.report.failures}
         good = sum(video.identity not in failed for video in listing.videos)
         good += sum(
-            failure.kind == "damaged" and failure.path not in thinned
+            failure.kind in KEPT_KINDS and failure.path not in thinned
             for failure in run.report.failures
         )
         good += sum(bool(video.pieces) for video in thinned.values())
         good += sum(_kept(existing, failure) for failure in plan.remembered)
-        if listing.videos and not good:
+        if listing.videos and not good and options.shard is None:
             remove_parts(folder)
             raise NothingDoneError(
                 f"all {len(listing.videos)} videos failed, no file was written; the first: "
@@ -183,7 +200,7 @@ def extract(
                 target,
                 folder,
                 existing,
-                keep=lambda name: is_there(listing.root, name),
+                keep=lambda name: name in listed or is_there(listing.root, name),
                 progress=done,
             )
         except OSError as error:
@@ -212,7 +229,9 @@ def _identity(
     if segments is not None:
         laid = hashlib.sha256(Path(segments).read_bytes()).hexdigest()
         described["segments_sha256"] = laid
+    shard = options.shard
     return RunIdentity(
+        shards="" if shard is None else f"{shard[0]}/{shard[1]}",
         encoder=described,
         space_fingerprint=encoder.space_fingerprint,
         run_fingerprint=encoder.run_fingerprint_with(laid),
@@ -280,6 +299,7 @@ class Run:
         )
         self.meter = Meter(len(plan.todo), total_bytes(item.video for item in plan.todo), progress)
         self._on_failure = on_failure
+        self._info: VideoInfo | None = None  # of the video whose clips are coming
 
     def note_failure(self, failure: VideoFailure) -> None:
         """Report a failed video."""
@@ -379,29 +399,37 @@ class Run:
 
     def _take(self, assembly: Assembly, item: Todo, event: Event) -> None:
         if isinstance(event, Started):
+            self._info = event.info
             assembly.start(item.video.identity, event.info, event.first_clip)
             self.meter.start(item.video.identity, event.info.num_frames, event.num_clips)
+            self.report.remark(item.video.identity, event.info.remarks)
         elif isinstance(event, ClipReady):
             assembly.clip(event)
             self.meter.clip(self.source.plan.frames)
         else:
-            failure = _failure_of(item, event)
+            failure = _failure_of(item, event, self._info)
+            self._info = None
             assembly.finish(failure, keep=event.error is None)
             if failure is not None:
                 self.note_failure(failure)
             self.meter.finish(max(0, item.video.size_bytes))
 
 
-def _failure_of(item: Todo, event: Finished) -> VideoFailure | None:
+def _failure_of(item: Todo, event: Finished, info: VideoInfo | None) -> VideoFailure | None:
     error: VideoError | None = event.error
     if event.damage is not None:
         error = VideoError(event.damage.message, kind="damaged")
+    elif error is None and info is not None:
+        behind = stretches_behind_end(item.task.stretches, info.duration_seconds)
+        if behind:
+            error = VideoError(describe_behind_end(behind, info.duration_seconds), kind="segment")
     if error is None:
         return None
     video: ListedVideo = item.video
     return VideoFailure(
         path=video.identity,
-        message=str(error),
+        # listed, and not there from the start: it did not disappear
+        message="no such file" if error.kind == "gone" and video.size_bytes < 0 else str(error),
         kind=error.kind,
         size_bytes=video.size_bytes,
         mtime_ns=video.mtime_ns,

@@ -139,8 +139,17 @@ class Worker:
         if self._card is not None:
             make = self._take_picture if isinstance(self._packer, PlanePacker) else None
             limits = self._source.limits
-            return open_video_on_card(path, self._card, limits, known, self._alive, make)
-        return open_video(path, self._source.limits, known, self._alive, count=count)
+            return open_video_on_card(
+                path, self._card, limits, known, self._alive, make, self._source.plan.stream
+            )
+        return open_video(
+            path,
+            self._source.limits,
+            known,
+            self._alive,
+            count=count,
+            stream=self._source.plan.stream,
+        )
 
     def _take_picture(self, picture: Picture, like: av.VideoFrame) -> Any:
         """The part of a card's picture that clips need, while its memory is there."""
