@@ -298,7 +298,7 @@ def run_in_fp32(network: nn.Module, names: Sequence[str], device: str) -> None:
     """Have layers compute in fp32 inside of a network in mixed precision."""
     for name in names:
         module = network.get_submodule(name)
-        module.forward = _exact(module.forward, device)  # type: ignore[method-assign]
+        module.forward = _exact(module.forward, device)
 
 
 def _exact(plain: Forward, device: str) -> Forward:
