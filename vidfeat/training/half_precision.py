@@ -36,6 +36,12 @@ LossOf = Callable[[int, Forward, Context], Tensor]
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
+def autocast_of(precision: str, device: str) -> Context:
+    """The context in which a network runs in a precision: that of autocast for half precision."""
+    dtype = HALF.get(precision)
+    return nullcontext() if dtype is None else torch.autocast(device, dtype)
+
+
 @dataclass(frozen=True)
 class PrecisionCheck:
     """Loss and gradient of one step in half precision, compared with fp32."""
