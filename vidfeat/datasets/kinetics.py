@@ -11,7 +11,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from vidfeat.datasets.base import Listed, Listing, Part, wrong_layout
+from vidfeat.datasets.base import Listed, Listing, wrong_layout
+from vidfeat.datasets.part_names import PARTS, Part, part_of
 from vidfeat.errors import DataError
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
@@ -20,15 +21,6 @@ EXPECTED = (
     "CSV files with label,youtube_id,time_start,time_end,split (train.csv, val.csv), or folders "
     "train/<class>/ and val/<class>/"
 )
-PARTS: dict[str, Part] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "validate": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 
 def list_files(root: Path, lists: Path | None = None) -> list[Path]:
@@ -81,7 +73,7 @@ def _read_rows(file: Path) -> list[tuple[str, str, str, str, Part]]:
         for number, row in enumerate(reader, 2):
             label = (row.get("label") or "").strip()
             identity = (row.get("youtube_id") or "").strip()
-            part = PARTS.get((row.get("split") or "").strip().lower(), from_name)
+            part = part_of(row.get("split") or "") or from_name
             if not label:
                 continue  # the lists of test parts come without labels
             if not identity or part is None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from vidfeat.datasets.base import Listed, Listing, Part, lists_folder
+from vidfeat.datasets.base import Listed, Listing, lists_folder
+from vidfeat.datasets.part_names import Part
 from vidfeat.errors import DataError
 
 EXPECTED = "train_partition.txt, test_partition.txt and labels.txt"

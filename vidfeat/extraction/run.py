@@ -26,7 +26,7 @@ from vidfeat.extraction.report import ExtractProgress, ExtractReport, Meter
 from vidfeat.extraction.resume import Todo, WorkPlan, check_root, is_there, plan_work
 from vidfeat.store.merge import merge_parts
 from vidfeat.store.parts import open_parts, parts_folder, remove_parts
-from vidfeat.store.parts_summary import scan_parts
+from vidfeat.store.parts_summary import scan_parts, without_bad_rows
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import RunIdentity, VectorType, VideoFailure, require_same_run
 from vidfeat.system.identities import path_to_identity
@@ -159,9 +159,19 @@ def extract(
                 (work or Run.work)(run, folder, begun.next_number)
             except OSError as error:
                 raise _with_remedy(error, target) from error
+        done = scan_parts(folder)
+        thinned = without_bad_rows(done)
+        for path in sorted(thinned):
+            if is_there(listing.root, path):
+                run.note_failure(thinned[path].failure)
         failed = {failure.path for failure in run.report.failures}
         good = sum(video.identity not in failed for video in listing.videos)
-        good += sum(failure.kind == "damaged" for failure in run.report.failures)
+        good += sum(
+            failure.kind == "damaged" and failure.path not in thinned
+            for failure in run.report.failures
+        )
+        good += sum(bool(video.pieces) for video in thinned.values())
+        good += sum(_kept(existing, failure) for failure in plan.remembered)
         if listing.videos and not good:
             remove_parts(folder)
             raise NothingDoneError(
@@ -170,7 +180,11 @@ def extract(
             )
         try:
             merged = merge_parts(
-                target, folder, existing, keep=lambda name: is_there(listing.root, name)
+                target,
+                folder,
+                existing,
+                keep=lambda name: is_there(listing.root, name),
+                progress=done,
             )
         except OSError as error:
             raise _with_remedy(error, target) from error
@@ -228,6 +242,11 @@ def _existing(
     require_same_run(existing.identity, identity, str(target))
     check_root(existing, listing.root)
     return existing
+
+
+def _kept(existing: FeatureStore | None, failure: VideoFailure) -> bool:
+    """Whether a video that failed in part has clips in the file of an earlier run."""
+    return failure.kind == "not_finite" and existing is not None and failure.path in existing.paths
 
 
 def _with_remedy(error: OSError, target: Path) -> Exception:
