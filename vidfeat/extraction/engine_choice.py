@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from vidfeat.encoders.encoder import Encoder
-from vidfeat.errors import ExportError, StoreError
+from vidfeat.encoders.engines.base import PRECISIONS, Precision
+from vidfeat.errors import ExportError, StoreError, UsageError
 from vidfeat.store.parts import parts_folder, read_run
 from vidfeat.store.reader import FeatureStore
 from vidfeat.video.listing import Listing, total_bytes
@@ -50,6 +51,44 @@ def engine_begun(output: str | os.PathLike[str]) -> str | None:
     """The engine of what is there already."""
     engine = described(output).get("engine")
     return None if engine is None else str(engine)
+
+
+def precision_begun(
+    output: str | os.PathLike[str], asked: Precision | None, *, on_gpu: bool
+) -> tuple[Precision | None, Precision | None]:
+    """The precision to compute with, and the one to record, for an output that may be there.
+
+    An output keeps the precision it began with. Until version 0.2 "fp32" on a GPU was TF32, and the
+    file does not say where it was made: such an output resumes on a GPU with ``tf32`` alone.
+
+    Args:
+        output: the feature file.
+        asked: what the caller asks for; None leaves it open.
+        on_gpu: the network will run on a GPU.
+
+    Raises:
+        UsageError: it cannot be told how the output was made.
+    """
+    begun = described(output)
+    precision = begun.get("precision")
+    if precision not in PRECISIONS:
+        return asked, None
+    ambiguous = (
+        on_gpu
+        and precision == "fp32"
+        and begun.get("engine") == "torch"
+        and "device" not in begun  # recorded since 0.2
+    )
+    if not ambiguous:
+        return asked or precision, None
+    if asked == "tf32":
+        return "tf32", "fp32"
+    raise UsageError(
+        f"{output} was begun in fp32 by an earlier version, which on a GPU used TF32: resume "
+        "it with precision tf32 if it was begun on a GPU, with device cpu if not; or start over "
+        "with overwrite, or another output",
+        field=("precision", "device", "overwrite"),
+    )
 
 
 def clips_at_least(listing: Listing, encoder: Encoder) -> int:
