@@ -51,6 +51,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
 
     VIDEO is a file, a folder that is searched through, or (with --head) a feature file.
     """
+    from vidfeat.errors import VideoError
     from vidfeat.extraction.run import ExtractOptions
     from vidfeat.heads.classify import classify_clips
 
@@ -77,7 +78,13 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             failures += 1
         if read.clips is None:
             continue
-        found.append(classify_clips(judge, read.path, read.clips, top=top, every_seconds=every))
+        try:
+            video = classify_clips(judge, read.path, read.clips, top=top, every_seconds=every)
+        except VideoError as error:
+            click.echo(f"{read.path}: {error}", err=True)
+            failures += read.error is None
+            continue
+        found.append(video)
         if not as_json:
             _show(found[-1])
     if as_json:
@@ -161,7 +168,7 @@ def _read(
 
 
 def _read_stored(judge: HeadJudge, name: str) -> Iterator[VideoRead]:
-    from vidfeat.heads.classify import VideoRead
+    from vidfeat.heads.classify import VideoRead, finite_clips
     from vidfeat.store.reader import FeatureStore
 
     with FeatureStore(name) as store:
@@ -169,7 +176,7 @@ def _read_stored(judge: HeadJudge, name: str) -> Iterator[VideoRead]:
         if warning:
             click.echo(f"warning: {warning}", err=True)
         for path, clips in store:
-            yield VideoRead(path, clips)
+            yield finite_clips(VideoRead(path, clips))
 
 
 def _listed(names: Iterator[str]) -> list[str]:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 @click.option("--dataset", help="Its name.  [default: the run's, or auto]")
 @click.option("--splits", type=click.Path(path_type=Path), help="Folder of the dataset's lists.")
 @click.option("--split", type=int, help="Official split: 1, 2 or 3.")
-@click.option("--part", type=click.Choice(["val", "test", "train"]), help="[default: val or test]")
+@click.option(
+    "--part", type=click.Choice(["val", "test", "train", "all"]), help="[default: val or test]"
+)
 @click.option("--clips", type=int, help="Uniform clips of a video.  [default: the run's, 10]")
 @click.option("--crops", type=click.Choice(["1", "3"]), help="Crops of a clip.  [default: 1]")
 @click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE")

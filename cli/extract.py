@@ -134,7 +134,8 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     # All that can be wrong with the command is said before the network is loaded.
     listing = list_videos(paths, root, segments, listed=listed)
     check_output(output)
-    _start_decoding(options, len(listing.videos), dry_run=dry_run, engine=values["engine"])
+    if not dry_run and values["engine"] != "ray":
+        _start_ahead(options, len(listing.videos), None if values["devices"] else values["device"])
     devices = values.pop("devices")
     if devices is not None:
         from vidfeat.encoders.engines.replicas import parse_devices
@@ -211,14 +212,15 @@ def _cards(values: dict[str, Any]) -> tuple[int, ...]:
     return tuple(sorted({int(name.partition(":")[2] or 0) for name in names}))
 
 
-def _start_decoding(
-    options: ExtractOptions, videos: int, *, dry_run: bool, engine: str | None
-) -> None:
-    """Start the decode processes while torch is imported."""
+def _start_ahead(options: ExtractOptions, videos: int, device: str | None) -> None:
+    """Start the decode processes and the CUDA context while torch is imported."""
+    from vidfeat.system.cuda_context import begin_context
     from vidfeat.video.decode.processes import start_ahead
 
-    if not dry_run and engine != "ray":
-        start_ahead(min(options.num_workers, max(2, videos)))
+    start_ahead(min(options.num_workers, max(2, videos)))
+    kind, _, index = (device or "cpu").partition(":")
+    if kind in ("auto", "cuda") and (not index or index.isdigit()):
+        begin_context(int(index or 0))
 
 
 def _on_cluster(

@@ -40,6 +40,7 @@ VideoErrorKind = Literal[
     "crashed",  # the decode process died
     "memory",  # the decode process ran out of memory
     "gone",  # disappeared while the run went on
+    "not_finite",  # the network gave NaN or infinity; the clips with other vectors are kept
 ]
 
 

@@ -359,3 +359,73 @@ def test_the_command_by_the_networks_own_classes(videos):
     assert done.return_value == 0, done.output
     assert "UNTRAINED" in done.stderr
     assert len(json.loads(done.stdout)[0]["predictions"]) == 5
+
+
+# ---------------------------------------------------------------- outputs that are no numbers
+
+
+def test_stored_vectors_that_are_not_finite_are_named_and_the_others_judged(
+    head_and_features, tmp_path
+):
+    head, _ = head_and_features
+
+    def spoil(name, vectors):
+        if name.endswith("00.mp4"):
+            vectors[1, 3] = np.nan
+        elif name.endswith("01.mp4"):
+            vectors[:, 0] = np.inf
+
+    names, classes = names_of(("run", "walk", "jump"), 3)
+    features = write_features(tmp_path / "bad.h5", names, classes, spoil=spoil)
+    scores = tmp_path / "scores.h5"
+    done = run(features, "--head", head, "--json", "--scores", scores)
+    assert done.return_value == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) == 6
+    assert sum("1 of 4 clips are NaN or infinite" in line for line in lines) == 3
+    assert sum("4 of 4 clips are NaN or infinite" in line for line in lines) == 3
+    judged = json.loads(done.stdout)
+    assert [video["path"] for video in judged] == sorted(
+        name for name in names if not name.endswith("01.mp4")
+    )
+    assert np.isfinite(read_scores(scores).scores).all()
+
+
+def test_a_file_of_nothing_but_nan_is_not_classified(head_and_features, tmp_path):
+    head, _ = head_and_features
+    features = write_features(
+        tmp_path / "bad.h5", ["a.mp4"], [0], spoil=lambda _, vectors: vectors.fill(np.nan)
+    )
+    done = run(features, "--head", head)
+    assert done.return_value == 2 and "nan%" not in done.output
+    assert "a.mp4: the network's outputs for 4 of 4 clips are NaN or infinite" in done.stderr
+
+
+def test_scores_that_are_not_finite_are_an_error():
+    class Overflowing(Echo):
+        def scores(self, rows):
+            return super().scores(rows) * np.inf
+
+    with pytest.raises(VideoError, match="scores are NaN or infinite") as caught:
+        classify_clips(Overflowing(), "v.mp4", embeddings(ROWS))
+    assert caught.value.kind == "not_finite"
+
+
+def test_a_network_that_answers_nan_is_told(videos, monkeypatch):
+    encoder = load_encoder("r2d_10", "random", plan=PlanChoice(frames=4, clips=3), device="cpu")
+    judge = NetworkJudge(encoder)
+    plain = judge.rows
+    seen = []
+
+    def rows(clips):
+        found = plain(clips)
+        found[0 if len(seen) == 0 else slice(None)] = np.nan
+        seen.append(len(found))
+        return found
+
+    monkeypatch.setattr(judge, "rows", rows)
+    paths = sorted(str(path) for path in videos.rglob("*.avi"))[:2]
+    first, second = read_videos(judge, paths, workers=0)
+    assert first.clips is not None and np.isfinite(first.clips.vectors).all()
+    assert f"for 1 of {seen[0]} clips are NaN or infinite" in str(first.error)
+    assert second.clips is None and second.error.kind == "not_finite"

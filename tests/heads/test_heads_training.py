@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
 from tests.support.heads_fixtures import ENCODER, identity, names_of, three_classes, write_features
@@ -419,3 +421,45 @@ def test_vectors_in_half_precision_are_scored(tmp_path):
         samples = collect(store, labels_from_folders(store.paths))
     assert samples.vectors.dtype == np.float32
     assert train_head(samples, HeadOptions())[0].dimension == 16
+
+
+# ---------------------------------------------------------------- parts that lack a class
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6)), min_size=8, max_size=40),
+    st.integers(0, 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_class_that_is_held_out_whole_is_told(pairs, seed):
+    labels, groups = (np.array(column) for column in zip(*pairs, strict=True))
+    labels = np.unique(labels, return_inverse=True)[1]
+    samples = make_samples(labels, groups=groups)
+    try:
+        train, test, notes = split_parts(samples, seed=seed)
+    except DataError:
+        return
+    lost = set(samples.y[test].tolist()) - set(samples.y[train].tolist())
+    told = "\n".join(notes)
+    assert all(f"{samples.classes[label]} (" in told for label in lost)
+    assert lost or "no training video" not in told
+
+
+def test_a_class_in_the_test_part_alone_is_named_with_what_can_be_reached():
+    labels = np.array([0] * 9 + [1] * 9 + [2] * 3)
+    splits = (["train"] * 6 + ["test"] * 3) * 2 + ["test"] * 3
+    samples = make_samples(labels, splits=splits)
+    train, test, notes = split_parts(samples)
+    assert (len(train), len(test)) == (12, 9)
+    name = samples.classes[2]
+    assert notes == [
+        f"no training video of {name} (3 to test on): they cannot be found, so that 6 of 9 right "
+        "(66.7%) is the most there can be"
+    ]
+
+
+@pytest.mark.parametrize("names", [("training", "validate", "testing"), ("train", "valid", "test")])
+def test_every_name_of_a_part_is_known(names):
+    samples = make_samples(EASY, splits=[names[number // 20] for number in range(60)])
+    train, test, _ = split_parts(samples)
+    assert (len(train), list(test)) == (40, list(range(40, 60)))

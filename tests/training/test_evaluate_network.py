@@ -11,15 +11,26 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.support.train_fixtures import micro, render_motion, render_video
 from vidfeat.datasets.base import Sample, VideoDataset
-from vidfeat.errors import DataError, StoreError, UsageError
+from vidfeat.errors import DataError, StoreError, TrainingError, UsageError, WeightsError
+from vidfeat.evaluation.metrics import Evaluation, topk_accuracy
 from vidfeat.evaluation.scores import Scores, fuse_scores, read_scores, write_scores
 from vidfeat.training.distributed import World
 from vidfeat.training.evaluation import evaluate_network, hits, spread
-from vidfeat.training.evaluation_report import open_subject, with_classes, write_report
+from vidfeat.training.evaluation_report import (
+    evaluate_subject,
+    open_subject,
+    with_classes,
+    write_report,
+)
 from vidfeat.training.feed import Feed
 from vidfeat.training.run import train
 
@@ -210,3 +221,87 @@ def test_commands_evaluate_fuse_and_plot(tmp_path: Path) -> None:
     (run / "model.safetensors").unlink()
     with pytest.raises(UsageError, match="is not finished"):
         open_subject(str(run))
+
+
+BROKEN = st.sampled_from([np.nan, np.inf, -np.inf])
+
+
+@given(
+    arrays(
+        np.float32,
+        st.tuples(st.integers(1, 6), st.integers(2, 5)),
+        elements=st.floats(0, 1, width=32),
+    ),
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4), BROKEN), max_size=12),
+    st.lists(st.sets(st.integers(0, 4), min_size=1), min_size=6, max_size=6),
+    st.integers(1, 5),
+)
+def test_a_score_that_is_no_number_is_never_a_hit(
+    values: np.ndarray,
+    places: list[tuple[int, int, float]],
+    labels: list[set[int]],
+    k: int,
+) -> None:
+    videos, classes = values.shape
+    sets = tuple(tuple(sorted({label % classes for label in own})) for own in labels[:videos])
+    good = scores_of(values.tolist(), [own[0] for own in sets], label_sets=sets)
+    broken = values.copy()
+    for row, column, value in places:
+        broken[row % videos, column % classes] = value
+    bad = replace(good, scores=broken)
+    finite = np.isfinite(broken).all(axis=1)
+    np.testing.assert_array_equal(hits(bad, k), hits(good, k) & finite)
+    truth = good.labels
+    assert topk_accuracy(broken.astype(np.float64), truth, k) <= finite.mean()
+    if finite.all():
+        bad.require_finite("scores")
+        return
+    for refuse in (
+        lambda: bad.require_finite("scores"),
+        lambda: fuse_scores(bad, good),
+        lambda: fuse_scores(good, bad, 1.0),
+        lambda: write_report(Path("never"), bad, {}),
+    ):
+        with pytest.raises(DataError, match="are NaN or infinite"):
+            refuse()
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        Evaluation(broken.astype(np.float64), truth, bad.classes)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_network_whose_outputs_are_no_numbers_is_not_measured(
+    dataset: VideoDataset, value: float, place: int
+) -> None:
+    class Diverged(Brightness):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(x)
+            logits[-1, place] = value
+            return logits
+
+    with Feed(micro(), 0) as feed, pytest.raises(WeightsError, match=r"NaN or infinite for 7 of 7"):
+        evaluate_network(Diverged(), dataset, micro(), feed)
+
+
+def test_the_last_update_is_tested_too(tmp_path: Path) -> None:
+    data = render_motion(tmp_path / "data", train=1, val=1)
+    recipe = micro(
+        "train.optimizer=sgd", "train.lr=1e30", "train.warmup_epochs=0", "train.epochs=1",
+        "train.clip_gradient=0", "train.epoch_clips=4", "train.schedule=step",
+    )  # fmt: skip
+    lines: list[dict[str, object]] = []
+    with pytest.raises(TrainingError, match=r"after step 1: .*NaN or infinite.*lower train\.lr"):
+        train(recipe, data, tmp_path / "run", listener=lines.append)
+    assert {line["event"] for line in lines} == {"start", "step"}
+    assert not (tmp_path / "run/model.safetensors").exists()
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+    # the same weights, had they been written, are not measured either
+    good = tmp_path / "good"
+    train(replace(recipe, train=replace(recipe.train, lr=0.01)), data, good)
+    tensors = load_file(good / "model.safetensors")
+    with safe_open(good / "model.safetensors", "pt") as file:
+        facts = file.metadata()
+    tensors["fc.bias"][0] = torch.inf
+    save_file(tensors, good / "model.safetensors", facts)
+    with pytest.raises(WeightsError, match="have diverged"):
+        evaluate_subject(open_subject(str(good)), data, settings=("run.workers=0",))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from vidfeat.errors import StoreError
 from vidfeat.system.files import TEMPORARY_MARK
 from vidfeat.training import checkpoint
 from vidfeat.training.checkpoint import Checkpoint
+from vidfeat.training.log import RunLog
+from vidfeat.weights.files import save_weights
 
 
 def state(step: int = 7, *, average: bool = False) -> Checkpoint:
@@ -100,3 +104,40 @@ def test_a_failing_disk_leaves_what_was_there(
     assert list(tmp_path.iterdir()) == [before]
     assert checkpoint.newest(tmp_path) == (before, [])
     assert checkpoint.newest(tmp_path / "absent") == (None, [])
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """Files of this process cannot grow beyond 50,000 bytes."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_disk")
+@pytest.mark.parametrize("large", ["model", "optimizer", "average"])
+def test_a_full_disk_names_the_checkpoint(tmp_path: Path, large: str) -> None:
+    sizes = {name: 20_000 if name == large else 10 for name in ("model", "optimizer", "average")}
+    tensors = {name: {"x": torch.zeros(size)} for name, size in sizes.items()}
+    point = Checkpoint(3, tensors["model"], tensors["optimizer"], tensors["average"])
+    with pytest.raises(OSError, match="File too large") as caught:
+        checkpoint.write_checkpoint(tmp_path, point)
+    assert caught.value.filename == str(tmp_path / "step-00000003")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_names_weights_and_log(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="File too large") as caught:
+        save_weights(tmp_path / "w.safetensors", {"x": torch.zeros(20_000)}, model="r3d_18")
+    assert caught.value.filename == str(tmp_path / "w.safetensors")
+    log = RunLog(tmp_path, tensorboard=False)
+    with pytest.raises(OSError, match="File too large") as caught:
+        log.write("note", text="x" * 60_000)
+    assert caught.value.filename == str(tmp_path / "log.jsonl")
+    with contextlib.suppress(OSError):
+        log.close()

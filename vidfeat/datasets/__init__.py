@@ -8,24 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vidfeat.datasets import (
-    folders,
-    hmdb51,
-    kinetics,
-    sports1m,
-    synthetic_motion,
-    table,
-    ucf101,
-)
+from vidfeat.datasets import folders, kinetics, synthetic_motion, table
 from vidfeat.datasets.base import (
     Listed,
     Listing,
-    Part,
     Sample,
     VideoDataset,
     find_videos,
     match_listing,
 )
+from vidfeat.datasets.part_names import Part
+from vidfeat.datasets.published import read_listing
 from vidfeat.errors import UsageError
 
 __all__ = [
@@ -55,35 +48,6 @@ DATASETS: dict[str, int | None] = {
 }
 
 
-def read_listing(
-    name: str, root: str | Path, *, lists: str | Path | None = None, split: int = 1
-) -> Listing:
-    """Read a dataset's published lists, without a look at its videos.
-
-    Args:
-        name: ``kinetics400``, ``-600`` or ``-700``, ``sports1m``, ``ucf101`` or ``hmdb51``.
-        root: the dataset's folder, where the lists are looked for.
-        lists: the folder of the lists, where it is another one.
-        split: 1, 2 or 3, for UCF101 and HMDB51.
-
-    Raises:
-        UsageError: an unknown name or split.
-        DataError: the lists are not there, or not as published.
-    """
-    root, lists = Path(root), _folder(lists)
-    if name in ("ucf101", "hmdb51") and split not in (1, 2, 3):
-        raise UsageError(f"{name} has the splits 1, 2 and 3, not {split}")
-    if name == "ucf101":
-        return ucf101.read_listing(root, lists, split)
-    if name == "hmdb51":
-        return hmdb51.read_listing(root, lists, split)
-    if name == "sports1m":
-        return sports1m.read_listing(root, lists)
-    if name.startswith("kinetics") and name in DATASETS:
-        return kinetics.read_listing(root, lists, name=name)
-    raise UsageError(f"no published lists for {name!r}: there are those of {', '.join(DATASETS)}")
-
-
 def open_dataset(
     name: str,
     root: str | Path,
@@ -91,6 +55,7 @@ def open_dataset(
     lists: str | Path | None = None,
     split: int = 1,
     holdout: float = 0.2,
+    min_classes: int = 2,
 ) -> VideoDataset:
     """Read a dataset: its labels, its parts, and which of its videos are there.
 
@@ -102,6 +67,7 @@ def open_dataset(
         lists: the folder of the split files, where it is another one.
         split: 1, 2 or 3, for UCF101 and HMDB51.
         holdout: the share held out for testing by ``folder`` and ``csv`` without parts.
+        min_classes: classes that ``folder`` and ``csv`` must have; 1 for a network that knows more.
 
     Raises:
         UsageError: an unknown name or split.
@@ -116,11 +82,12 @@ def open_dataset(
         return synthetic_motion.read_scenes()
     if name == "csv":
         file = Path(lists) if lists is not None else root
-        return table.read_table(file, root if lists is not None else None, holdout=holdout)
-    if name == "folder":
-        return folders.read_folders(root, holdout=holdout)
-    if name.startswith("kinetics") and not kinetics.list_files(root, _folder(lists)):
-        return folders.read_folders(root, name=name, holdout=holdout)
+        where = root if lists is not None else None
+        return table.read_table(file, where, holdout=holdout, min_classes=min_classes)
+    if name == "folder" or (
+        name.startswith("kinetics") and not kinetics.list_files(root, _folder(lists))
+    ):
+        return folders.read_folders(root, name=name, holdout=holdout, min_classes=min_classes)
     listing = read_listing(name, root, lists=lists, split=split)
     return match_listing(listing, find_videos(root), root)
 

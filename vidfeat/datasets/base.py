@@ -13,13 +13,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
+from vidfeat.datasets.part_names import Part
 from vidfeat.errors import DataError
 from vidfeat.system.identities import identity_to_path, normal_form, path_to_identity
 from vidfeat.video.listing import VIDEO_SUFFIXES
-
-Part = Literal["train", "val", "test", "unused"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,14 @@ class Sample:
     """Start of the labelled stretch; None: the start of the video."""
     end_seconds: float | None = None
 
+    @property
+    def identity(self) -> str:
+        """The video, or the stretch of it, under one name: ``a.mp4``, ``a.mp4#t=1.5,3``."""
+        if self.start_seconds is None and self.end_seconds is None:
+            return self.path
+        end = "" if self.end_seconds is None else f"{self.end_seconds:g}"
+        return f"{self.path}#t={self.start_seconds or 0:g},{end}"
+
 
 @dataclass(frozen=True)
 class VideoDataset:
@@ -112,9 +118,10 @@ class VideoDataset:
         return "val" if "val" in parts else "test"
 
     def without(self, broken: Iterable[str]) -> VideoDataset:
-        """The same dataset without some paths."""
+        """The same dataset without some paths, or identities of single stretches."""
         gone = set(broken)
-        return replace(self, samples=tuple(s for s in self.samples if s.path not in gone))
+        kept = tuple(s for s in self.samples if gone.isdisjoint((s.path, s.identity)))
+        return replace(self, samples=kept)
 
     def summary(self) -> str:
         """One line: videos a part, classes, missing and unlisted files."""

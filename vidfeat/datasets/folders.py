@@ -1,70 +1,62 @@
 """A folder per class: ``<class>/video.mp4``, or ``train/<class>/`` and ``val/<class>/``.
 
-Without folders for the parts, a fifth of each class is held out for testing, chosen by a hash of
-the path, so that the choice does not move when videos are added.
+Folders for the parts may lie above or below those of the classes, under any of the names in
+``part_names.py``. Without them, a fifth of each class is held out for testing (``holdout.py``).
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from pathlib import Path
 
-from vidfeat.datasets.base import Part, Sample, VideoDataset, find_videos, wrong_layout
-from vidfeat.datasets.kinetics import PARTS
+from vidfeat.datasets.base import Sample, VideoDataset, find_videos, wrong_layout
+from vidfeat.datasets.holdout import describe_hold_out, hold_out
+from vidfeat.datasets.label_rows import refuse_twin_names
+from vidfeat.datasets.part_names import FolderLayout, Placed, understand_folders
 
 EXPECTED = "a folder per class with videos in it, or train/ and val/ (or test/) with such folders"
 
 
-def read_folders(root: Path, *, name: str = "folder", holdout: float = 0.2) -> VideoDataset:
+def read_folders(
+    root: Path, *, name: str = "folder", holdout: float = 0.2, min_classes: int = 2
+) -> VideoDataset:
     """Read a folder per class.
 
     Args:
         root: the folder.
         name: what to call the dataset in messages.
         holdout: the share of each class held out where there are no folders for the parts.
+        min_classes: how many classes there must be; 1 where a network says what the others are.
 
     Raises:
-        DataError: no such folders, or only one class.
+        DataError: no such folders, too few classes, or folders for the parts beside others.
     """
-    paths = find_videos(root)
-    tops = {PurePosixPath(path).parts[0] for path in paths if len(PurePosixPath(path).parts) > 1}
-    parted = bool(tops) and all(top.lower() in PARTS for top in tops)
-    found: list[tuple[str, str, Part]] = []
-    loose: list[str] = []
-    for path in paths:
-        parts = PurePosixPath(path).parts
-        if len(parts) < (3 if parted else 2):
-            loose.append(path)
-        elif parted:
-            found.append((path, parts[1], PARTS[parts[0].lower()]))
-        else:
-            found.append((path, parts[0], "train"))
-    classes = tuple(sorted({label for _, label, _ in found}))
-    if len(classes) < 2:
+    layout = understand_folders(find_videos(root))
+    labels = {video.path: _class_of(video, layout) for video in layout.videos}
+    found = [video for video in layout.videos if labels[video.path]]
+    counts = Counter(labels[video.path] for video in found)
+    refuse_twin_names(counts, str(root), "videos", "rename one of the folders")
+    classes = tuple(sorted(counts))
+    if len(classes) < min_classes:
         raise wrong_layout(name, root, EXPECTED)
     index = {label: number for number, label in enumerate(classes)}
-    samples = tuple(Sample(path, (index[label],), part) for path, label, part in found)
-    notes: tuple[str, ...] = ()
-    if len({sample.part for sample in samples}) == 1:
-        samples = hold_out(samples, holdout)
-        notes = (f"{holdout:.0%} of each class held out for testing, by a hash of the path",)
-    return VideoDataset(name, root, classes, samples, unlisted=tuple(loose), notes=notes)
-
-
-def hold_out(samples: Sequence[Sample], share: float) -> tuple[Sample, ...]:
-    """Mark a share of each class as its test part; whole groups where samples have them."""
-    members: dict[int, dict[str, str]] = defaultdict(dict)
-    for sample in samples:
-        unit = sample.group or sample.path
-        members[sample.labels[0]][unit] = hashlib.sha256(unit.encode()).hexdigest()
-    chosen: set[str] = set()
-    for units in members.values():
-        count = min(max(1, round(share * len(units))), len(units) - 1)
-        chosen |= set(sorted(units, key=units.__getitem__)[:count])
-    return tuple(
-        replace(sample, part="test" if (sample.group or sample.path) in chosen else "train")
-        for sample in samples
+    samples = tuple(
+        Sample(video.path, (index[labels[video.path]],), video.part or "train") for video in found
     )
+    notes = layout.notes
+    if not layout.has_parts:
+        samples = hold_out(samples, holdout)
+        notes = (*notes, describe_hold_out(samples, classes, holdout))
+    loose = tuple(video.path for video in layout.videos if not labels[video.path])
+    return VideoDataset(name, root, classes, samples, unlisted=loose, notes=notes)
+
+
+def _class_of(video: Placed, layout: FolderLayout) -> str:
+    """The class that a video's folders name; empty where they name none."""
+    if not layout.has_parts:
+        return video.above[0] if video.above else ""
+    if video.part is None:
+        return ""
+    if layout.classes_below:
+        return video.below[0] if video.below else ""
+    return video.above[-1] if video.above else ""

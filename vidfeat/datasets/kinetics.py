@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vidfeat.datasets.base import Listed, Listing, Part, wrong_layout
+from vidfeat.datasets.base import Listed, Listing, wrong_layout
+from vidfeat.datasets.part_names import PARTS, Part, part_of
 from vidfeat.errors import DataError
 from vidfeat.system.text_tables import read_bytes, read_table
 
@@ -20,15 +21,6 @@ EXPECTED = (
     "CSV files with label,youtube_id,time_start,time_end,split (train.csv, val.csv), or folders "
     "train/<class>/ and val/<class>/"
 )
-PARTS: dict[str, Part] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "validate": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 
 def list_files(root: Path, lists: Path | None = None) -> list[Path]:
@@ -77,7 +69,7 @@ def _read_rows(file: Path) -> list[tuple[str, str, str, str, Part]]:
     from_name = next((part for word, part in PARTS.items() if word in file.stem.lower()), None)
     for row in read_table(file).rows:
         label, identity = row["label"], row["youtube_id"]
-        part = PARTS.get(row["split"].lower(), from_name)
+        part = part_of(row["split"]) or from_name
         if not label:
             continue  # the lists of test parts come without labels
         if not identity or part is None:

@@ -10,20 +10,22 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidfeat.datasets.label_rows import LabelRow
+from vidfeat.datasets.base import match_listing
+from vidfeat.datasets.label_rows import LabelRow, refuse_twin_names, without_doubles
+from vidfeat.datasets.part_names import understand_folders
+from vidfeat.datasets.published import read_listing
 from vidfeat.datasets.samples import collect
 from vidfeat.errors import DataError
-from vidfeat.system.identities import normal_form, written_identity
+from vidfeat.system.identities import written_identity
 from vidfeat.system.text_tables import Row, read_table
 
 if TYPE_CHECKING:
     from vidfeat.store.arrays import RowLabels
     from vidfeat.store.reader import FeatureStore
 
-SPLIT_FOLDERS = ("train", "val", "validation", "test")
 COLUMNS = ("path", "label", "start_seconds", "end_seconds", "split", "group")
 
 
@@ -37,6 +39,7 @@ class Labels:
         ignore_case: paths that differ from a feature file's only in case are the same.
         classes: all classes in index order; empty for those that occur, sorted.
         missing: videos that the source names and that were looked for in vain.
+        notes: how the source was understood, for a person.
     """
 
     rows: tuple[LabelRow, ...]
@@ -44,6 +47,7 @@ class Labels:
     ignore_case: bool = False
     classes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.rows:
@@ -92,7 +96,8 @@ def read_labels(path: str | os.PathLike[str], *, ignore_case: bool = False) -> L
             )
     rows = [_parse(name, row) for row in table.rows]
     labels = Labels(rows=tuple(rows), source=name, ignore_case=ignore_case)
-    return _without_doubles(_with_one_case(labels, ignore_case))
+    labels = _with_one_case(labels, ignore_case)
+    return replace(labels, rows=without_doubles(labels.rows, labels.source))
 
 
 def _parse(name: str, row: Row) -> LabelRow:
@@ -130,61 +135,64 @@ def normal_path(path: str) -> str:
     return written_identity(path)
 
 
+def relative_to(labels: Labels, *roots: str) -> Labels:
+    """The same labels, absolute paths below one of the roots made relative to it."""
+    prefixes = [root.rstrip("/") + "/" for root in roots if root]
+
+    def shortened(path: str) -> str:
+        for prefix in prefixes:
+            if path.startswith(prefix):
+                return path[len(prefix) :]
+        return path
+
+    rows = tuple(replace(row, path=shortened(row.path)) for row in labels.rows)
+    return replace(labels, rows=rows)
+
+
 def _with_one_case(labels: Labels, ignore_case: bool) -> Labels:
     """One spelling per class: the commonest one, or an error that says which differ."""
     counts = Counter(row.label for row in labels.rows)
+    if not ignore_case:
+        refuse_twin_names(counts, labels.source, "rows", "write them alike, or give --ignore-case")
+        return labels
     spelling: dict[str, str] = {}
     for label, count in sorted(counts.items()):
-        other = spelling.setdefault(label.casefold(), label)
-        if other != label and not ignore_case:
-            raise DataError(
-                f"{labels.source}: the classes {other!r} ({counts[other]} rows) and {label!r} "
-                f"({count} rows) differ only in case: write them alike, or give --ignore-case"
-            )
-        if count > counts[other]:
+        if count > counts[spelling.setdefault(label.casefold(), label)]:
             spelling[label.casefold()] = label
-    if not ignore_case:
-        return labels
     rows = tuple(replace(row, label=spelling[row.label.casefold()]) for row in labels.rows)
     return replace(labels, rows=rows, classes=())
 
 
-def _without_doubles(labels: Labels) -> Labels:
-    """Drop repeated rows; refuse two labels for the same thing."""
-    seen: dict[tuple[str, float | None, float | None], LabelRow] = {}
-    for row in labels.rows:
-        key = normal_form(row.path), row.start_seconds, row.end_seconds
-        other = seen.setdefault(key, row)
-        if other.label != row.label:
-            raise DataError(
-                f"{labels.source}: {row.path} is {other.label!r} in line {other.line} and "
-                f"{row.label!r} in line {row.line}: keep one"
-            )
-    return replace(labels, rows=tuple(seen.values()))
-
-
-def labels_from_folders(paths: Iterable[str], *, source: str = "folder names") -> Labels:
+def labels_from_folders(
+    paths: Iterable[str], *, source: str = "folder names", ignore_case: bool = False
+) -> Labels:
     """Take each video's folder as its class: ``fight/fi001.mp4`` is a ``fight``.
 
-    A first folder named train, val or test also assigns the part: ``train/fight/fi001.mp4``.
-    Videos beside the folders, in none, get no label.
+    Folders named after parts, above the classes or below them, assign the part:
+    ``train/fight/fi001.mp4``, ``fight/test/fi002.mp4`` (see ``part_names.py``). Videos beside the
+    folders, in none, get no label.
 
     Raises:
-        DataError: no video lies in a folder.
+        DataError: no video lies in a folder, folders for the parts lie beside others, or classes
+            differ only in case.
     """
+    layout = understand_folders(paths)
     rows = []
-    for path in paths:
-        folders = PurePosixPath(path).parts[:-1]
-        if not folders or (len(folders) == 1 and folders[0].lower() in SPLIT_FOLDERS):
-            continue
-        split = folders[0].lower() if folders[0].lower() in SPLIT_FOLDERS else ""
-        rows.append(LabelRow(path=path, label=folders[-1], split=split))
+    for video in layout.videos:
+        if video.part is None:
+            folders = video.above
+        else:
+            folders = video.below if layout.classes_below else video.above
+        if folders:
+            split = video.part or ""
+            rows.append(LabelRow(path=video.path, label=folders[-1], split=split))
     if not rows:
         raise DataError(
             f"{source}: no video lies in a folder that could name its class: put each class in a "
             "folder of its own, extract the folder above them, or give --labels labels.csv"
         )
-    return Labels(rows=tuple(rows), source=source)
+    labels = Labels(tuple(rows), source, ignore_case=ignore_case, notes=layout.notes)
+    return _with_one_case(labels, ignore_case)
 
 
 def labels_from_split(
@@ -205,8 +213,6 @@ def labels_from_split(
         DataError: no lists there, or none of their videos among the paths.
         UsageError: an unknown dataset or split.
     """
-    from vidfeat.datasets import match_listing, read_listing
-
     listing = read_listing(dataset, lists, lists=lists, split=split)
     found = match_listing(listing, paths, Path("the feature file"))
     rows = tuple(
@@ -228,7 +234,10 @@ def labels_from_split(
 
 
 def as_labels(
-    labels: Labels | Mapping[str, str] | str | os.PathLike[str], paths: Sequence[str] = ()
+    labels: Labels | Mapping[str, str] | str | os.PathLike[str],
+    paths: Sequence[str] = (),
+    *,
+    ignore_case: bool = False,
 ) -> Labels:
     """Labels from whatever says them: a CSV's path, ``"folders"``, a mapping path -> class."""
     if isinstance(labels, Labels):
@@ -237,5 +246,5 @@ def as_labels(
         rows = tuple(LabelRow(normal_path(path), label) for path, label in labels.items())
         return Labels(rows=rows, source="the mapping of labels")
     if labels == "folders":
-        return labels_from_folders(paths)
-    return read_labels(Path(labels))
+        return labels_from_folders(paths, ignore_case=ignore_case)
+    return read_labels(labels, ignore_case=ignore_case)

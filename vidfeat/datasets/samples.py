@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.datasets.label_rows import LabelRow, describe_row, group_of
+from vidfeat.datasets.label_rows import LabelRow, describe_row, group_of, without_doubles
+from vidfeat.datasets.part_names import part_of
 from vidfeat.errors import DataError
 from vidfeat.system.identities import Names, normal_form, written_identity
 
@@ -164,8 +165,8 @@ class Samples:
         return result
 
     def part(self, *names: str) -> NDArray[np.int64]:
-        """Indexes of the samples whose split is one of the names."""
-        return np.flatnonzero([row.split in names for row in self.rows])
+        """Indexes of the samples in one of the parts: ``train``, ``val`` or ``test``."""
+        return np.flatnonzero([part_of(row.split) in names for row in self.rows])
 
 
 def require_videos(store: FeatureStore) -> None:
@@ -190,7 +191,8 @@ def collect(store: FeatureStore, labels: LabelTable, *, skip_bad_rows: bool = Fa
         skip_bad_rows: leave out clips whose vectors are not finite, where these are refused.
 
     Raises:
-        DataError: the file has no videos, no label fits one, or vectors are not finite.
+        DataError: the file has no videos, no label fits one, labels contradict each other, or
+            vectors are not finite.
     """
     require_videos(store)
     name = os.fspath(store.path)
@@ -337,7 +339,9 @@ def _match(
             missing.append(replace(row, path=path))
         else:
             found.append((place_of[stored], replace(row, path=stored)))
-    return found, missing
+    # Two spellings of one path (absolute, in another case) contradict each other only here.
+    kept = {id(row) for row in without_doubles([row for _, row in found], labels.source)}
+    return [pair for pair in found if id(pair[1]) in kept], missing
 
 
 def _no_match_message(name: str, paths: list[str], labels: LabelTable) -> str:

@@ -101,10 +101,22 @@ def scan_videos(
 def find_broken(
     dataset: VideoDataset, *, workers: int = 0, cache: Path | None = None, told: Told | None = None
 ) -> list[str]:
-    """Paths of a dataset's videos that cannot be read, sorted."""
+    """What a dataset cannot train on, by identity.
+
+    Paths of videos that cannot be read, sorted, and labelled stretches that start behind the end of
+    their video.
+    """
     paths = sorted({sample.path for sample in dataset.samples})
     scanned = scan_videos(dataset.root, paths, workers=workers, cache=cache, told=told)
-    return [path for path, entry in scanned.items() if entry.error]
+    broken = [path for path, entry in scanned.items() if entry.error]
+    behind = {
+        sample.identity: None
+        for sample in dataset.samples
+        if not scanned[sample.path].error
+        and sample.start_seconds is not None
+        and sample.start_seconds >= scanned[sample.path].duration_seconds
+    }
+    return [*broken, *behind]
 
 
 def _scan(

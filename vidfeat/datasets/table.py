@@ -1,7 +1,8 @@
 """A CSV of one's own: ``path,label`` and optionally start_seconds, end_seconds, split and group.
 
-Paths are relative to the CSV's folder, or to the folder given. Without a split column a fifth of
-each class is held out, whole groups at a time.
+It is read by the same reader as the labels of ``finetune`` (``labels.py``). Paths are relative to
+the CSV's folder, or to the folder given. Without a split column a fifth of each class is held out,
+whole groups at a time.
 """
 
 from __future__ import annotations
@@ -10,23 +11,27 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from vidfeat.datasets.base import Part, Sample, VideoDataset, describe_folder
-from vidfeat.datasets.folders import hold_out
-from vidfeat.datasets.kinetics import PARTS
+from vidfeat.datasets.holdout import describe_hold_out, hold_out
+from vidfeat.datasets.label_rows import LabelRow, shared_videos, without_doubles
+from vidfeat.datasets.labels import read_labels, relative_to
+from vidfeat.datasets.part_names import part_of
 from vidfeat.errors import DataError
 from vidfeat.system.identities import (
     existing_spelling,
     identity_to_path,
     path_to_identity,
-    written_identity,
 )
-from vidfeat.system.text_tables import Row
-from vidfeat.system.text_tables import read_table as read_text_table
 
 EXPECTED = "columns path,label and optionally start_seconds,end_seconds,split,group"
 
 
 def read_table(
-    file: Path, root: Path | None = None, *, name: str = "csv", holdout: float = 0.2
+    file: Path,
+    root: Path | None = None,
+    *,
+    name: str = "csv",
+    holdout: float = 0.2,
+    min_classes: int = 2,
 ) -> VideoDataset:
     """Read a table of labelled videos; rows whose file is absent are counted as missing.
 
@@ -35,9 +40,11 @@ def read_table(
         root: what the paths are relative to; the CSV's folder by default.
         name: what to call the dataset in messages.
         holdout: the share of each class held out where there is no split column.
+        min_classes: how many classes there must be; 1 where a network says what the others are.
 
     Raises:
-        DataError: no such file, other columns, a row that cannot be read, or not one video there.
+        DataError: no such file, other columns, a row that cannot be read, rows that contradict
+            each other, or not one video there.
     """
     if file.is_dir():
         if not (file / "labels.csv").is_file():
@@ -48,53 +55,57 @@ def read_table(
     if not file.is_file():
         raise DataError(f"{file}: no such file; expected a CSV with {EXPECTED}")
     root = file.parent if root is None else root
-    table = read_text_table(file)
-    columns, rows = table.columns, table.rows
-    if not {"path", "label"} <= set(columns):
-        raise DataError(f"{file}: expected {EXPECTED}; found columns {', '.join(columns)}")
-    labels = {row["label"] for row in rows}
-    classes = tuple(sorted(labels))
+    labels = relative_to(read_labels(file), str(root.resolve()), str(root))
+    rows = without_doubles(labels.rows, labels.source)
+    classes = labels.classes
     index = {label: number for number, label in enumerate(classes)}
+    has_parts = any(row.split for row in rows)
+    notes: list[str] = []
     samples: list[Sample] = []
     missing: list[str] = []
-    base = path_to_identity(str(root.absolute()))
+    unassigned: list[str] = []
     for row in rows:
-        sample = _sample(file, row, index, base)
-        there = existing_spelling(str(root / identity_to_path(sample.path)))
-        if Path(there).is_file():
-            path = path_to_identity(str(Path(there).relative_to(root)))
-            samples.append(replace(sample, path=path))
-        else:
+        part = _part_of(row, labels.source)
+        sample = Sample(
+            row.path, (index[row.label],), part or "train", row.group, row.start_seconds,
+            row.end_seconds,
+        )  # fmt: skip
+        there = Path(existing_spelling(str(root / identity_to_path(sample.path))))
+        if not there.is_file():
             missing.append(sample.path)
-    if len(classes) < 2 or not samples:
+            continue
+        sample = replace(sample, path=path_to_identity(str(there.relative_to(root))))
+        if has_parts and part is None:
+            unassigned.append(sample.path)
+        else:
+            samples.append(sample)
+    if len(classes) < min_classes or not samples:
         raise DataError(
             f"{file}: {len(samples)} of {len(rows)} rows have a video under {root}, in "
-            f"{len(classes)} classes; expected two classes or more, paths relative to that folder"
+            f"{len(classes)} {'class' if len(classes) == 1 else 'classes'}; expected two classes "
+            "or more, paths relative to that folder"
         )
-    notes: tuple[str, ...] = ()
-    if "split" not in columns:
+    if unassigned:
+        notes.append(
+            f"{len(unassigned)} rows have no split and are left out (the first: {unassigned[0]})"
+        )
+    if has_parts:
+        notes += shared_videos(rows)
+    else:
         samples = list(hold_out(samples, holdout))
-        notes = (f"{holdout:.0%} of each class held out for testing, by a hash of group or path",)
-    return VideoDataset(name, root, classes, tuple(samples), tuple(missing), notes=notes)
+        notes.append(describe_hold_out(samples, classes, holdout))
+    return VideoDataset(name, root, classes, tuple(samples), tuple(missing), notes=tuple(notes))
 
 
-def _sample(file: Path, row: Row, index: dict[str, int], root: str) -> Sample:
-    number = row.line
-    path, label = written_identity(row["path"], root), row["label"]
-    part: Part | None = "train"
-    if "split" in row.values:
-        part = PARTS.get(row["split"].lower())
-    if not path or not label or part is None or ".." in PurePosixPath(path).parts:
+def _part_of(row: LabelRow, source: str) -> Part | None:
+    """The part of a row; None where its split is empty."""
+    if ".." in PurePosixPath(row.path).parts:
+        raise DataError(f"{source}, line {row.line}: the path {row.path!r} leaves its folder by ..")
+    if not row.split:
+        return None
+    part = part_of(row.split)
+    if part is None:
         raise DataError(
-            f"{file}, line {number}: expected a path, a label and a split of train, val or test; "
-            f"found {row.values}"
+            f"{source}, line {row.line}: the split is {row.split!r}, expected train, val or test"
         )
-    try:
-        start, end = (row.seconds(name) for name in ("start_seconds", "end_seconds"))
-    except ValueError:
-        raise DataError(
-            f"{file}, line {number}: start_seconds and end_seconds are numbers"
-        ) from None
-    if end is not None and end <= (start or 0.0):
-        raise DataError(f"{file}, line {number}: the stretch ends before it starts: {start}, {end}")
-    return Sample(path, (index[label],), part, row["group"], start, end)
+    return part

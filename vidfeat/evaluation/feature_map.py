@@ -61,7 +61,7 @@ def save_map(
     with plots.figure(6.0, 6.2) as (made, (axes,)):
         plots.embedding_map(axes, points, y, classes)
         axes.set_title(f"{Path(features).name}: {len(y)} clips")
-        made.savefig(target)
+        plots.save_picture(made, Path(target))
     return len(y)
 
 

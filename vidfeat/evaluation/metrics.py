@@ -135,8 +135,11 @@ def mean_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) ->
 
 
 def topk_accuracy(scores: Scores, y: Indexes, k: int) -> float:
-    """Share of samples whose true class is among the k best; ties go against the true class."""
-    known = y >= 0
+    """Share of samples whose true class is among the k best; ties go against the true class.
+
+    A sample with a score that is not finite is never right.
+    """
+    known = (y >= 0) & np.isfinite(scores).all(axis=1)
     own = scores[np.arange(len(y)), np.maximum(y, 0)]
     better = (scores > own[:, None]).sum(axis=1)
     ties = (scores == own[:, None]).sum(axis=1) - 1
@@ -228,6 +231,8 @@ class Evaluation:
                 f"scores of shape {self.scores.shape} for {len(self.y)} samples and "
                 f"{len(self.classes)} classes"
             )
+        if not np.isfinite(self.scores).all():
+            raise ValueError("scores that are NaN or infinite: nothing can be counted from them")
 
     @cached_property
     def predicted(self) -> Indexes:

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vidfeat.errors import UsageError
 from vidfeat.evaluation.metrics import Calibration, ClassResult
+from vidfeat.system.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,15 +74,40 @@ _STYLE: Any = {
 
 @contextmanager
 def figure(width: float, height: float, rows: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure in the house's style, in inches, its axes in rows; it needs no display."""
+    """A figure in the house's style, in inches, its axes in rows; it needs no display.
+
+    A name whose letters the font lacks is drawn with boxes in a PNG, and by the reader's own fonts
+    in an SVG: neither is worth a warning.
+    """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with rc_context(_STYLE):
+    with rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+        warnings.filterwarnings("ignore", message=r"Matplotlib currently does not support")
         made = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(made)
         yield made, [made.add_subplot(rows, 1, row + 1) for row in range(rows)]
+
+
+def save_picture(made: Figure, target: Path, dpi: float | None = None) -> None:
+    """Write a figure, whole or not at all; the suffix decides the format, PNG if there is none.
+
+    Args:
+        made: the figure; call this inside its ``with`` block.
+        target: the file.
+        dpi: dots per inch of a PNG; None: the style's.
+
+    Raises:
+        UsageError: a format that cannot be drawn.
+    """
+    kind = target.suffix[1:].lower() or "png"
+    known = made.canvas.get_supported_filetypes()
+    if kind not in known:
+        raise UsageError(f"no picture can be written as {target.name}: take .png, .svg or .pdf")
+    with atomic_write(target) as temporary:
+        made.savefig(temporary, format=kind, **({} if dpi is None else {"dpi": dpi}))
 
 
 def to_svg(made: Figure, *, name: str, description: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.errors import StoreError, UsageError
+from vidfeat.errors import DataError, StoreError, UsageError
 from vidfeat.system.files import atomic_write, canonical_json
 
 FORMAT = "vidfeat-scores"
@@ -56,6 +56,28 @@ class Scores:
 
     def __repr__(self) -> str:
         return f"Scores({len(self)} videos, {len(self.classes)} classes)"
+
+    @property
+    def finite(self) -> NDArray[np.bool_]:
+        """(V,): whether all scores of a video are finite; others are never right."""
+        return np.asarray(np.isfinite(self.scores).all(axis=1))
+
+    def require_finite(self, name: str) -> None:
+        """Refuse scores from which nothing can be counted.
+
+        Args:
+            name: of the scores, for the message.
+
+        Raises:
+            DataError: a video has a score that is NaN or infinite.
+        """
+        bad = np.flatnonzero(~self.finite)
+        if len(bad):
+            raise DataError(
+                f"{name}: the scores of {len(bad)} of {len(self)} videos are NaN or infinite (the "
+                f"first: {self.paths[bad[0]]}): the network that made them has diverged, or ran in "
+                "too low a precision"
+            )
 
     def accepted(self) -> tuple[frozenset[int], ...]:
         """For each video the classes that count as a hit."""
@@ -125,9 +147,12 @@ def fuse_scores(first: Scores, second: Scores, weight: float = 0.5) -> Scores:
 
     Raises:
         UsageError: a weight outside 0 to 1, or scores of other videos or classes.
+        DataError: scores that are not finite.
     """
     if not 0 <= weight <= 1:
         raise UsageError(f"--weight is the share of the first file, from 0 to 1, not {weight}")
+    for name, scores in (("the first file", first), ("the second file", second)):
+        scores.require_finite(name)
     if first.classes != second.classes:
         raise UsageError(
             f"the score files have other classes ({len(first.classes)} and {len(second.classes)}, "

@@ -278,7 +278,8 @@ class Assembly:
                 return
             number, batch, filled = item
             began = time.monotonic()
-            vectors = self._feed.embed(batch, runner)[:filled].astype(self._dtype)
+            with np.errstate(over="ignore"):  # infinity is told of by name: see write_part
+                vectors = self._feed.embed(batch, runner)[:filled].astype(self._dtype)
             seconds = time.monotonic() - began
             with self._lock:
                 self.stats.network_waited_seconds += waited / self._feed.threads

@@ -33,7 +33,7 @@ from vidfeat.extraction.resume import (
 )
 from vidfeat.store.merge import merge_parts
 from vidfeat.store.parts import open_parts, parts_folder, remove_parts
-from vidfeat.store.parts_summary import scan_parts
+from vidfeat.store.parts_summary import scan_parts, without_bad_rows
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import RunIdentity, VectorType, VideoFailure, require_same_run
 from vidfeat.store.shards import joined
@@ -176,9 +176,19 @@ def extract(
             except OSError as error:
                 raise _with_remedy(error, target) from error
         listed = {video.identity for video in listing.videos}
+        done = scan_parts(folder)
+        thinned = without_bad_rows(done)
+        for path in sorted(thinned):
+            if is_there(listing.root, path):
+                run.note_failure(thinned[path].failure)
         failed = {failure.path for failure in run.report.failures}
         good = sum(video.identity not in failed for video in listing.videos)
-        good += sum(failure.kind in KEPT_KINDS for failure in run.report.failures)
+        good += sum(
+            failure.kind in KEPT_KINDS and failure.path not in thinned
+            for failure in run.report.failures
+        )
+        good += sum(bool(video.pieces) for video in thinned.values())
+        good += sum(_kept(existing, failure) for failure in plan.remembered)
         if listing.videos and not good and options.shard is None:
             remove_parts(folder)
             raise NothingDoneError(
@@ -191,6 +201,7 @@ def extract(
                 folder,
                 existing,
                 keep=lambda name: name in listed or is_there(listing.root, name),
+                progress=done,
             )
         except OSError as error:
             raise _with_remedy(error, target) from error
@@ -250,6 +261,11 @@ def _existing(
     require_same_run(existing.identity, identity, str(target))
     check_root(existing, listing.root)
     return existing
+
+
+def _kept(existing: FeatureStore | None, failure: VideoFailure) -> bool:
+    """Whether a video that failed in part has clips in the file of an earlier run."""
+    return failure.kind == "not_finite" and existing is not None and failure.path in existing.paths
 
 
 def _with_remedy(error: OSError, target: Path) -> Exception:

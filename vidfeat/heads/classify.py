@@ -275,7 +275,26 @@ def read_videos(
                     error = VideoError(event.damage.message, kind="damaged", path=task.path)
                 elif clips is None:
                     error = VideoError("no clip could be read", kind="no_frames", path=task.path)
-                yield VideoRead(task.path, clips, error)
+                yield finite_clips(VideoRead(task.path, clips, error))
+
+
+def finite_clips(read: VideoRead) -> VideoRead:
+    """The same video without clips whose rows are NaN or infinite; its error says how many."""
+    if read.clips is None:
+        return read
+    good = np.isfinite(read.clips.vectors).all(axis=1)
+    if good.all():
+        return read
+    before = f"{read.error}; " if read.error is not None else ""
+    error = VideoError(
+        f"{before}the network's outputs for {int((~good).sum())} of {len(good)} clips are NaN or "
+        "infinite: its weights are damaged, or the precision does not suffice",
+        kind="not_finite",
+        path=read.path,
+    )
+    clips = read.clips
+    kept = Embeddings(clips.vectors[good], clips.start_seconds[good], clips.end_seconds[good])
+    return VideoRead(read.path, kept if len(kept) else None, error)
 
 
 class _Reading:
@@ -348,11 +367,22 @@ def classify_clips(
     top: int = 5,
     every_seconds: float | None = None,
 ) -> VideoPrediction:
-    """Judge a video whose clips are there already; see `classify_video`."""
+    """Judge a video whose clips are there already; see `classify_video`.
+
+    Raises:
+        VideoError: kind ``not_finite``: its scores are NaN or infinite.
+    """
     if top < 1:
         raise UsageError(f"--top must be 1 or more, not {top}")
     _check_every(every_seconds)
     scores = judge.scores(clips.vectors)
+    if not np.isfinite(scores).all():
+        raise VideoError(
+            "its scores are NaN or infinite: its vectors are damaged, or far larger than those the "
+            "head was trained on",
+            kind="not_finite",
+            path=path,
+        )
     segments: list[Segment] = []
     if every_seconds is not None:
         segments = _segments(judge, clips, top, every_seconds)

@@ -12,10 +12,10 @@ The folder holds the head (``head.json``, ``head.safetensors``), ``results.json`
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vidfeat.datasets.labels import Labels, as_labels, labels_from_split, read_labels
+from vidfeat.datasets.labels import Labels, as_labels, labels_from_split
 from vidfeat.datasets.samples import Samples, collect, require_videos, summary
 from vidfeat.errors import UsageError
 from vidfeat.heads.head import check_target
@@ -74,7 +74,7 @@ def finetune(
         for name, given in _label_sets(store, labels, options):
             tell(f"{name or 'labels'}: reading")
             samples = collect(store, given, skip_bad_rows=options.skip_bad_rows)
-            parts.append(_train_part(name, samples, store, options, tell))
+            parts.append(_train_part(name, samples, given.notes, store, options, tell))
         result = FinetuneResult(tuple(parts), _cross_validation(parts, options, tell))
         if target is not None:
             tell("writing")
@@ -98,16 +98,19 @@ def _label_sets(
             for number in numbers
         ]
     assert labels is not None
-    if isinstance(labels, str | os.PathLike) and labels != "folders":
-        return [("", read_labels(labels, ignore_case=options.ignore_case))]
-    return [("", as_labels(labels, store.paths))]
+    return [("", as_labels(labels, store.paths, ignore_case=options.ignore_case))]
 
 
 def _train_part(
-    name: str, samples: Samples, store: FeatureStore, options: FinetuneOptions, tell: Progress
+    name: str,
+    samples: Samples,
+    notes: Sequence[str],
+    store: FeatureStore,
+    options: FinetuneOptions,
+    tell: Progress,
 ) -> Part:
-    lines = summary(samples)
-    samples, notes = leave_out_small_classes(samples, options.min_per_class)
+    lines = [*summary(samples), *notes]
+    samples, small = leave_out_small_classes(samples, options.min_per_class)
     require_two_classes(samples, "labelled videos")
     train, test, more = split_parts(samples, test_share=options.test_share, seed=options.head.seed)
     tell(f"{name or 'training'}: {len(train)} to train on, {len(test)} to test on")
@@ -119,7 +122,7 @@ def _train_part(
             shots.append(row)
     if not outcome.converged:
         more.append("the solver stopped before its tolerance: try stronger regularisation")
-    return Part(name, samples, outcome, tuple(shots), (*lines, *notes, *more))
+    return Part(name, samples, outcome, tuple(shots), (*lines, *small, *more))
 
 
 def _cross_validation(

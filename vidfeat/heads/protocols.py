@@ -6,6 +6,7 @@ Test labels are used once, at the end, to count what is right. All choices are m
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vidfeat.datasets.label_rows import group_of
+from vidfeat.datasets.part_names import part_of
 from vidfeat.datasets.samples import Samples
 from vidfeat.errors import DataError
 from vidfeat.evaluation.metrics import (
@@ -26,10 +29,6 @@ from vidfeat.heads.head import Head
 from vidfeat.heads.scorers import Scorer
 from vidfeat.heads.selection import Choice, HeadOptions, fit, make_folds
 from vidfeat.store.records import RunIdentity
-
-TRAIN_NAMES = ("train",)
-VALIDATION_NAMES = ("val", "validation")
-TEST_NAMES = ("test",)
 
 Progress = Callable[[str], None]
 
@@ -80,14 +79,13 @@ def split_parts(
             return everything, np.zeros(0, np.int64), ["no test part: trained on everything"]
         train, test = hold_out(samples, test_share, seed)
         how = "by group" if samples.has_groups else "at random"
-        return train, test, [f"no split column: {len(test)} of {len(samples)} held out {how}"]
-    found = {name: names.count(name) for name in dict.fromkeys(names)}
-    known = {*TRAIN_NAMES, *VALIDATION_NAMES, *TEST_NAMES, ""}
-    strange = [name for name in found if name not in known]
+        notes = [f"no split column: {len(test)} of {len(samples)} held out {how}"]
+        return train, test, notes + untrained_classes(samples, train, test)
+    found = Counter(names)
+    strange = [name for name in found if name and part_of(name) is None]
     if strange:
         raise DataError(f"the split {strange[0]!r} is none of train, val, test: rename it")
-    train, test = samples.part(*TRAIN_NAMES), samples.part(*TEST_NAMES)
-    validation = samples.part(*VALIDATION_NAMES)
+    train, test, validation = (samples.part(name) for name in ("train", "test", "val"))
     if len(test) and len(validation):
         train = np.sort(np.concatenate([train, validation]))
     elif not len(test):
@@ -104,6 +102,7 @@ def split_parts(
             )
         notes.append("no test part")
     _warn_shared_groups(samples, train, test, notes)
+    notes += untrained_classes(samples, train, test)
     return train, test, notes
 
 
@@ -113,7 +112,33 @@ def _warn_shared_groups(
     if samples.has_groups:
         shared = np.intersect1d(samples.groups[train], samples.groups[test])
         if len(shared):
-            notes.append(f"{len(shared)} groups are in both parts: the accuracy is too good")
+            first, second = (
+                samples.rows[next(i for i in part if samples.groups[i] == shared[0])]
+                for part in (train, test)
+            )
+            lines = f", lines {first.line} and {second.line}" if first.line and second.line else ""
+            notes.append(
+                f"{len(shared)} groups are in both parts ({group_of(first)}{lines}): "
+                "the accuracy is too good"
+            )
+
+
+def untrained_classes(
+    samples: Samples, train: NDArray[np.int64], test: NDArray[np.int64]
+) -> list[str]:
+    """A note on classes that are tested and have no training sample: they cannot be found."""
+    trained = np.bincount(samples.y[train], minlength=len(samples.classes))
+    tested = np.bincount(samples.y[test], minlength=len(samples.classes))
+    lost = np.flatnonzero((trained == 0) & (tested > 0))
+    if not len(lost):
+        return []
+    shown = ", ".join(f"{samples.classes[i]} ({tested[i]} to test on)" for i in lost[:5])
+    more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+    right, total = int(tested.sum() - tested[lost].sum()), int(tested.sum())
+    return [
+        f"no training video of {shown}{more}: they cannot be found, so that {right} of {total} "
+        f"right ({right / total:.1%}) is the most there can be"
+    ]
 
 
 def hold_out(
@@ -124,14 +149,17 @@ def hold_out(
     Raises:
         DataError: a class has only one sample, or lies in one group alone.
     """
-    folds = max(2, round(1 / share))
-    return make_folds(
+    folds = make_folds(
         samples,
-        folds,
+        max(2, round(1 / share)),
         seed,
         purpose="a held-out test part",
         remedy="train without a test part by --test-share 0",
-    )[0]
+    )
+    classes = len(np.unique(samples.y))
+    # Groups of several classes can make a fold that takes all of one class out of training.
+    whole = (fold for fold in folds if len(np.unique(samples.y[fold[0]])) == classes)
+    return next(whole, folds[0])
 
 
 def leave_out_small_classes(samples: Samples, least: int) -> tuple[Samples, list[str]]:
@@ -208,17 +236,30 @@ def score_samples(head: Head, samples: Samples) -> tuple[NDArray[np.float64], ND
     """Scores of samples (S, C) and of their clips (N, C), columns as ``samples.classes``.
 
     A class that the head does not know gets 0.
+
+    Raises:
+        DataError: a score is NaN or infinite.
     """
     columns = [samples.classes.index(name) for name in head.classes]
-    own = head.clip_scores(samples.vectors)
+    own = _require_finite(head.clip_scores(samples.vectors))
     clips = np.zeros((len(samples.vectors), len(samples.classes)))
     clips[:, columns] = own
     if head.unit == "clips":
         total = np.add.reduceat(clips, samples.first[:-1], axis=0)
         return total / samples.counts[:, None], clips
     scores = np.zeros((len(samples), len(samples.classes)))
-    scores[:, columns] = head.clip_scores(samples.pooled())
+    scores[:, columns] = _require_finite(head.clip_scores(samples.pooled()))
     return scores, clips
+
+
+def _require_finite(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    bad = int((~np.isfinite(scores)).any(axis=1).sum())
+    if bad:
+        raise DataError(
+            f"the head's scores are NaN or infinite for {bad} of {len(scores)} vectors: these are "
+            "far larger than those it was trained on; standardize them, or extract them again"
+        )
+    return scores
 
 
 def train_and_test(

@@ -21,7 +21,13 @@ from vidfeat.store.parts import (
     remove_parts,
     sweep_leftovers,
 )
-from vidfeat.store.parts_summary import Piece, Progress, collector_paused, scan_parts
+from vidfeat.store.parts_summary import (
+    Piece,
+    Progress,
+    collector_paused,
+    scan_parts,
+    without_bad_rows,
+)
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import RunIdentity, VideoFailure, VideoRecord, require_same_run
 from vidfeat.store.shards import Shards, describe_missing
@@ -90,6 +96,7 @@ def merge_parts(
     """Write the feature file from its parts, and remove them. Hold `OutputLock` first.
 
     What parts say of a path stands over what ``existing`` says, and newer parts over older ones.
+    Rows that are not finite are left out, and their videos become failures.
     Whatever kills the process, the old file with all parts is there, or the new one.
 
     Args:
@@ -138,7 +145,15 @@ def _newest(
             failure.size_bytes, failure.mtime_ns
         ):
             del videos[path]  # the file changed since, and what it is now cannot be read
+    thinned = without_bad_rows(progress)
     for path, video in progress.finished.items():
+        if path in thinned:
+            failures[path] = thinned[path].failure
+            if thinned[path].pieces:
+                videos[path] = _Video(video.header.about(video.index), thinned[path].pieces)
+            else:
+                videos.pop(path, None)
+            continue
         videos[path] = _Video(video.header.about(video.index), video.pieces)
         if path not in progress.failures:
             failures.pop(path, None)

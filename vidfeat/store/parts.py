@@ -110,6 +110,8 @@ class PartHeader:
     columns: Mapping[str, Sequence[Any]]
     """The segments, a list a field: of a million videos most are never looked at singly."""
     failures: tuple[VideoFailure, ...]
+    not_finite: tuple[int, ...] = ()
+    """Rows whose vectors hold NaN or infinity, in order: they do not go into the feature file."""
 
     @property
     def seconds_at(self) -> int:
@@ -247,6 +249,7 @@ def write_part(folder: Path, part: Part, number: int, name: str | None = None) -
         OSError: as writing does, a full disk among them; nothing is then left of the part.
     """
     vectors = part.embeddings.vectors
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
     header = json.dumps(
         {
             "version": _VERSION,
@@ -256,6 +259,7 @@ def write_part(folder: Path, part: Part, number: int, name: str | None = None) -
             "dtype": vectors.dtype.name,
             "segments": segments_to_columns(part.segments),
             "failures": _to_columns(part.failures, _FAILURE_FIELDS),
+            **({"not_finite": bad} if bad else {}),
         },
         separators=(",", ":"),
     ).encode()
@@ -324,6 +328,7 @@ def read_header(file: Path) -> PartHeader:
             vectors_at=_vectors_at(length),
             columns=_checked_columns(values["segments"]),
             failures=tuple(VideoFailure(**row) for row in _rows_of(values["failures"])),
+            not_finite=tuple(int(row) for row in values.get("not_finite", ())),
         )
         counted = sum(header.columns["count"])
         whole = header.dtype in ("float32", "float16") and counted == header.rows

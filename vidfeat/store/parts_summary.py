@@ -247,3 +247,56 @@ def _chain(
         pieces.append(Piece(best.order, best.row + skip, clips))
         reached += clips
     return tuple(pieces), reached
+
+
+@dataclass(frozen=True)
+class Thinned:
+    """A video without the clips whose vectors are not finite."""
+
+    pieces: tuple[Piece, ...]
+    """Its other rows; empty where there are none."""
+    failure: VideoFailure
+    """What to say of it."""
+
+
+def without_bad_rows(progress: Progress) -> dict[str, Thinned]:
+    """The finished videos with vectors that hold NaN or infinity, as they go into the feature file.
+
+    Which rows these are stands in the parts: they stay there, so that a run which goes on makes the
+    same batches.
+    """
+    bad = {order: part.not_finite for order, part in enumerate(progress.parts) if part.not_finite}
+    found: dict[str, Thinned] = {}
+    for path, video in progress.finished.items() if bad else ():
+        pieces = tuple(good for piece in video.pieces for good in _good_rows(piece, bad))
+        kept = sum(piece.num_rows for piece in pieces)
+        if kept == video.count:
+            continue
+        message = (
+            f"the vectors of {video.count - kept} of {video.count} clips are NaN or infinite and "
+            "are left out: the network's weights are damaged, or the precision does not suffice"
+        )
+        known = progress.failures.get(path)
+        record = video.record
+        failure = VideoFailure(
+            path=path,
+            message=message if known is None else f"{known.message}; {message}",
+            kind="not_finite",
+            size_bytes=record.size_bytes,
+            mtime_ns=record.mtime_ns,
+            tries=1 if known is None else known.tries,
+        )
+        found[path] = Thinned(pieces, failure)
+    return found
+
+
+def _good_rows(piece: Piece, bad: dict[int, tuple[int, ...]]) -> Iterator[Piece]:
+    """A piece cut around its bad rows."""
+    first, stop = piece.first_row, piece.first_row + piece.num_rows
+    for row in bad.get(piece.source, ()):
+        if first <= row < stop:
+            if row > first:
+                yield Piece(piece.source, first, row - first)
+            first = row + 1
+    if stop > first:
+        yield Piece(piece.source, first, stop - first)

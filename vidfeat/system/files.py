@@ -82,6 +82,20 @@ def leave_cache(descriptor: int) -> None:
 
 
 @contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Give errors of the system the name of a file, where they carry none.
+
+    A failing write says that the disk is full, but not which file was being written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+
+
+@contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; success makes it ``path``, an error removes it.
 
@@ -90,10 +104,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     temporary = temporary_name(path)
     try:
-        yield temporary
-        sync_file(temporary)
-        temporary.replace(path)
-        sync_file(path.parent)
+        with named_errors(path):
+            yield temporary
+            sync_file(temporary)
+            temporary.replace(path)
+            sync_file(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -115,15 +130,16 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     temporary.mkdir()
     aside: Path | None = None
     try:
-        yield temporary
-        for file in sorted(temporary.rglob("*")):
-            sync_file(file)
-        sync_file(temporary)
-        if path.exists():
-            aside = temporary_name(path)
-            path.replace(aside)
-        temporary.replace(path)
-        sync_file(path.parent)
+        with named_errors(path):
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                sync_file(file)
+            sync_file(temporary)
+            if path.exists():
+                aside = temporary_name(path)
+                path.replace(aside)
+            temporary.replace(path)
+            sync_file(path.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         if aside is not None and not path.exists():

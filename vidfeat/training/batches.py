@@ -16,7 +16,9 @@ from vidfeat.training.augment import Drawn, Operation, apply_operations, draw_cl
 from vidfeat.training.clips import unpack_flow
 from vidfeat.training.config import Recipe
 from vidfeat.training.feed import Feed, Read
-from vidfeat.training.order import EpochOrder
+from vidfeat.training.order import Draw, EpochOrder
+
+MOST_REPLACEMENTS = 64  # samples that are tried in place of one before a run gives up
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Batch:
     """Of each clip: one, or all that it shows."""
     operations: tuple[tuple[Operation, ...], ...]
     failures: tuple[VideoError, ...] = ()
-    """Clips that could not be read: a neighbour took the place of each."""
+    """Clips that could not be read: another one took the place of each."""
 
 
 def training_batches(
@@ -43,32 +45,58 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Yield the share ``start, stop`` of each step's batch.
 
+    A clip that cannot be read gives its place to its neighbour, and a share of which not one can be
+    read to the samples of the steps that follow. Both depend on the step alone, so that a run that
+    is resumed makes the same batches.
+
     Raises:
-        DataError: of a whole share not one clip could be read.
+        DataError: not one clip could be read, of the share and of what could replace it.
     """
 
+    def clip(draw: Draw, step: int) -> Drawn:
+        sample = dataset.samples[draw.sample]
+        return draw_clip(
+            draw,
+            step // order.steps_per_epoch,
+            sample,
+            str(dataset.file(sample.path)),
+            seed=recipe.train.seed,
+            data=recipe.data,
+            augment=recipe.augment,
+        )
+
     def drawn(step: int) -> list[Drawn]:
-        epoch = step // order.steps_per_epoch
-        return [
-            draw_clip(
-                draw,
-                epoch,
-                dataset.samples[draw.sample],
-                str(dataset.file(dataset.samples[draw.sample].path)),
-                seed=recipe.train.seed,
-                data=recipe.data,
-                augment=recipe.augment,
-            )
-            for draw in order.step(step, *share)
-        ]
+        return [clip(draw, step) for draw in order.step(step, *share)]
+
+    def others(step: int) -> Iterator[tuple[Drawn, Read]]:
+        """Samples of the following steps, each once, in place of those of a step."""
+        seen = {draw.sample for draw in order.step(step, *share)}
+        most = len(seen) + MOST_REPLACEMENTS * (share[1] - share[0])
+        for later in range(step + 1, step + 1 + MOST_REPLACEMENTS):
+            for draw in order.step(later, *share):
+                if draw.sample not in seen and len(seen) < most:
+                    seen.add(draw.sample)
+                    own = clip(draw, step)
+                    yield own, feed.read_one((own.file, own.request))
 
     answers = feed.read((d.file, d.request) for step in steps for d in drawn(step))
     size = share[1] - share[0]
     for step in steps:
-        yield _collate(step, drawn(step), [next(answers) for _ in range(size)], recipe)
+        clips, reads = drawn(step), [next(answers) for _ in range(size)]
+        if all(read.clips is None for read in reads):
+            replacements = others(step)
+            found = 0
+            while found < size and (other := next(replacements, None)) is not None:
+                found += other[1].clips is not None
+                clips.append(other[0])
+                reads.append(other[1])
+        yield _collate(step, clips, reads, size, recipe)
 
 
-def _collate(step: int, drawn: Sequence[Drawn], answers: Sequence[Read], recipe: Recipe) -> Batch:
+def _collate(
+    step: int, drawn: Sequence[Drawn], answers: Sequence[Read], size: int, recipe: Recipe
+) -> Batch:
+    """The ``size`` clips of a step; answers beyond these are replacements."""
     good = [index for index, answer in enumerate(answers) if answer.clips is not None]
     failures = tuple(answer.error for answer in answers if answer.error is not None)
     if not good:
@@ -76,7 +104,10 @@ def _collate(step: int, drawn: Sequence[Drawn], answers: Sequence[Read], recipe:
             f"not one of {len(answers)} clips of step {step} could be read: {failures[0]} "
             f"({failures[0].path})"
         )
-    sources = [min(good, key=lambda g: (abs(g - index), g)) for index in range(len(answers))]
+    if good[0] < size:
+        sources = [min(good, key=lambda g: (abs(g - index), g)) for index in range(size)]
+    else:
+        sources = [good[index % len(good)] for index in range(size)]
     arrays = []
     for source in sources:
         clips = answers[source].clips

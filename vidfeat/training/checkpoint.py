@@ -53,7 +53,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a check-point below ``folder`` and read it back.
 
     Raises:
-        OSError: as the writing does, a full disk among them; nothing is left behind.
+        OSError: as the writing does, a full disk among them, with the check-point's name; nothing
+            is left behind.
         StoreError: what was read back is not what was written.
     """
     from safetensors.torch import save
@@ -65,7 +66,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         (temporary / MODEL).write_bytes(save(_owned(checkpoint.model)))
         if checkpoint.average is not None:
             (temporary / AVERAGE).write_bytes(save(_owned(checkpoint.average)))
-        torch.save(_on_cpu(checkpoint.optimizer), temporary / OPTIMIZER)
+        _save(_on_cpu(checkpoint.optimizer), temporary / OPTIMIZER)
         state = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -164,6 +165,18 @@ def purge(folder: Path, keep: int, spare: Sequence[int] = ()) -> list[Path]:
     for path in gone:
         shutil.rmtree(path, ignore_errors=True)
     return gone
+
+
+def _save(value: Any, path: Path) -> None:
+    """``torch.save`` whose errors are those of the system."""
+    with path.open("wb") as file:
+        try:
+            torch.save(value, file)
+        except RuntimeError as error:
+            # torch writes from C++, which makes "unexpected pos" of a full disk
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -93,7 +93,7 @@ class AugmentConfig:
     aspect: tuple[float, ...] = (0.75, 1.3333)
     """Width over height of what ``resized`` takes, from and to."""
     flip: float = 0.5
-    """Probability of a mirrored clip."""
+    """Probability of a mirrored clip. Set it to 0 if classes differ in left and right."""
     randaugment: int = 0
     """Operations of RandAugment on each clip, the same for all its frames; 0 turns it off."""
     randaugment_magnitude: float = 9.0
@@ -126,8 +126,8 @@ class ModelConfig:
     bn_eps: float = 0.0
     """Batch norm's epsilon; 0 takes the network's own."""
     init: str = ""
-    """Weights to start from: a name, a file or a run; empty starts from random ones. A last layer
-    for other classes is replaced."""
+    """Weights to start from: a name, a file or a run; empty starts from random ones. The last layer
+    is kept only for the same class names."""
     needs_init: bool = False
     """Whether the recipe is meaningless without ``init``."""
     freeze: tuple[str, ...] = ()

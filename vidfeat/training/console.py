@@ -33,6 +33,8 @@ class Console:
                 f"epoch; {line['processes']} process(es) on {line['device']}, "
                 f"{line['threads']} thread(s)"
             )
+            for note in line.get("notes", ()):
+                self.say(f"note: {note}")
         elif event == "evaluation":
             self.say(
                 f"step {line['step']:,}: clip@1 {line['clip@1']:.1%}, video@1 "
@@ -45,6 +47,14 @@ class Console:
                 self.say(f"passed over: {reason}")
         elif event == "stop":
             self.say(f"stopped at step {line['step']:,} by {line['reason']}: --resume goes on")
+        elif event == "precision" and line["fp32_layers"]:
+            names = ", ".join(line["fp32_layers"][:3])
+            more = len(line["fp32_layers"]) - 3
+            self.say(
+                f"note: {line['precision']} is computed wrongly here for {names}"
+                + (f" and {more} more layers" if more > 0 else "")
+                + ": they run in fp32 (a faulty kernel of torch for this processor)"
+            )
         elif event == "unreadable":
             self.say(f"{line['path']}: {line['reason']}; another clip took its place")
 

@@ -78,8 +78,8 @@ def save_curves(folder: Path, target: Path) -> None:
     Raises:
         DataError: no log, or no step in it yet.
     """
-    from vidfeat.evaluation.plots import figure
+    from vidfeat.evaluation.plots import figure, save_picture
 
     with figure(7.0, 7.5, rows=3) as (made, axes):
         draw_curves(axes, folder)
-        made.savefig(target, dpi=120)
+        save_picture(made, target, dpi=120)

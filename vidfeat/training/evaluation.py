@@ -19,7 +19,7 @@ from torch import nn
 from vidfeat.datasets import synthetic_motion
 from vidfeat.datasets.base import Sample, VideoDataset
 from vidfeat.datasets.synthetic_motion import SceneRequest
-from vidfeat.errors import DataError
+from vidfeat.errors import DataError, WeightsError
 from vidfeat.evaluation.scores import Scores
 from vidfeat.training.batches import to_tensor
 from vidfeat.training.clips import VideoRequest, Window
@@ -74,8 +74,10 @@ class NetworkEvaluation:
         for group, members in groups.items():
             best = self.scores.scores[:, members].argmax(axis=1)
             right = [
-                members[place] in labels
-                for place, labels in zip(best.tolist(), accepted, strict=True)
+                members[place] in labels and finite
+                for place, labels, finite in zip(
+                    best.tolist(), accepted, self.scores.finite.tolist(), strict=True
+                )
                 if not set(labels).isdisjoint(members)
             ]
             if right:
@@ -99,13 +101,15 @@ def hits(scores: Scores, k: int) -> NDArray[np.bool_]:
     """(V,): whether a right class is among the k best; with several labels, the top one counts.
 
     For k = 1 a video is a hit if the best class is among its labels; for larger k, if one of its
-    labels is among the k best. Ties go against the right class.
+    labels is among the k best. Ties go against the right class. A video with a score that is NaN
+    or infinite is never a hit.
     """
     result = np.zeros(len(scores), bool)
+    finite = scores.finite
     for row, labels in enumerate(scores.accepted()):
         values = scores.scores[row]
         known = [label for label in labels if label >= 0]
-        if not known:
+        if not known or not finite[row]:
             continue
         best = max(known, key=lambda label: values[label])
         others = np.delete(values, known)
@@ -158,6 +162,7 @@ def evaluate_network(
 
     Raises:
         DataError: not one video could be read.
+        WeightsError: an output of the network is NaN or infinite.
     """
     world = world or World()
     own = list(range(world.rank, len(dataset), world.size))
@@ -191,7 +196,10 @@ def _predict(
     device: torch.device,
     autocast: Callable[[], Any],
 ) -> NDArray[np.float32]:
-    """Class probabilities (clips, classes), ``micro_batch`` clips at a time."""
+    """Class probabilities (clips, classes), ``micro_batch`` clips at a time.
+
+    The row of a clip whose logits are not all finite is NaN.
+    """
     results = []
     everything = to_tensor(clips, recipe)
     size = recipe.train.micro_batch
@@ -199,7 +207,9 @@ def _predict(
         inputs: Tensor = normalize(chunk.to(device), recipe)
         with autocast():
             logits = network(inputs)
-        results.append(logits.float().softmax(dim=1).cpu().numpy())
+        logits = logits.float()
+        finite = logits.isfinite().all(dim=1, keepdim=True)
+        results.append(logits.softmax(dim=1).where(finite, torch.nan).cpu().numpy())
     joined: NDArray[np.float32] = np.concatenate(results)
     return joined
 
@@ -217,6 +227,12 @@ def _summary(
     if not good:
         first = failures[0] if failures else "there is none"
         raise DataError(f"not one of {len(dataset)} videos could be evaluated: {first}")
+    bad = [dataset.samples[row].path for row, scores, _ in good if not np.isfinite(scores).all()]
+    if bad:
+        raise WeightsError(
+            f"the network's outputs are NaN or infinite for {len(bad)} of {len(good)} videos (the "
+            f"first: {bad[0]}): its weights have diverged, and nothing can be measured with them"
+        )
     samples = [dataset.samples[row] for row, _, _ in good]
     several = any(len(sample.labels) > 1 for sample in samples)
     clip_hits = [best in sample.labels for sample, (_, _, bests) in zip(samples, good, strict=True)
@@ -231,7 +247,7 @@ def _summary(
         "dataset": dataset.name,
     }
     scores = Scores(
-        paths=tuple(_identity(sample) for sample in samples),
+        paths=tuple(sample.identity for sample in samples),
         scores=stacked,
         classes=dataset.classes,
         labels=np.array([sample.labels[0] for sample in samples], np.int64),
@@ -245,14 +261,6 @@ def _summary(
         video_top5=float(hits(scores, min(5, len(dataset.classes))).mean()),
         failures=failures,
     )
-
-
-def _identity(sample: Sample) -> str:
-    """A video, or a stretch of one, under one name."""
-    if sample.start_seconds is None and sample.end_seconds is None:
-        return sample.path
-    end = "" if sample.end_seconds is None else f"{sample.end_seconds:g}"
-    return f"{sample.path}#t={sample.start_seconds or 0:g},{end}"
 
 
 def spread(dataset: VideoDataset, count: int) -> VideoDataset:

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from vidfeat.datasets import Part, VideoDataset, open_dataset
+from vidfeat.datasets.holdout import with_evaluation_part
 from vidfeat.errors import UsageError, WeightsError
 from vidfeat.evaluation.scores import Scores, write_scores
 from vidfeat.system.files import atomic_write, write_json
+from vidfeat.training.class_names import plain_name
 from vidfeat.training.config import DataConfig, ModelConfig, Recipe, change
 from vidfeat.training.distributed import World, cores_per_process, join
 from vidfeat.training.evaluation import NetworkEvaluation, Told, evaluate_network
@@ -99,24 +101,20 @@ def with_classes(dataset: VideoDataset, names: tuple[str, ...] | None, count: in
                 f"{len(dataset.classes)}: they cannot be matched"
             )
         return dataset
-    index = {_plain(name): number for number, name in enumerate(names)}
-    lacking = [name for name in dataset.classes if _plain(name) not in index]
+    index = {plain_name(name): number for number, name in enumerate(names)}
+    lacking = [name for name in dataset.classes if plain_name(name) not in index]
     if lacking:
         raise UsageError(
             f"the network knows no {lacking[0]!r} ({len(lacking)} of the "
             f"{len(dataset.classes)} classes of {dataset.name} are unknown to it): evaluate on "
             f"the data that it was trained for"
         )
-    number = [index[_plain(name)] for name in dataset.classes]
+    number = [index[plain_name(name)] for name in dataset.classes]
     samples = tuple(
         replace(sample, labels=tuple(number[label] for label in sample.labels))
         for sample in dataset.samples
     )
     return replace(dataset, classes=tuple(names), samples=samples)
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())
 
 
 def evaluate_subject(
@@ -125,7 +123,7 @@ def evaluate_subject(
     *,
     lists: Path | None = None,
     dataset: str | None = None,
-    part: Part | None = None,
+    part: Part | Literal["all"] | None = None,
     settings: tuple[str, ...] = (),
     device: str = "auto",
     told: Told | None = None,
@@ -138,7 +136,7 @@ def evaluate_subject(
         data: the dataset's folder.
         lists: the folder of its lists, where it is another one.
         dataset: its name; None: that of the recipe.
-        part: ``val``, ``test`` or ``train``; None: the one that accuracy is reported on.
+        part: ``val``, ``test``, ``train`` or ``all``; None: the one that accuracy is reported on.
         settings: changes of the recipe, as ``evaluate.clips=10``.
         device: ``auto``, ``cpu`` or ``cuda``.
         told: called with (videos done, of how many).
@@ -147,6 +145,7 @@ def evaluate_subject(
     Raises:
         UsageError: settings that do not exist, or classes that do not match.
         DataError: the data is not laid out as the dataset is, or no video could be read.
+        WeightsError: an output of the network is NaN or infinite.
     """
     import torch
 
@@ -162,9 +161,16 @@ def evaluate_subject(
         def opened() -> VideoDataset:
             config = recipe.data
             whole = open_dataset(
-                config.dataset, data, lists=lists, split=config.split, holdout=config.holdout
+                config.dataset,
+                data,
+                lists=lists,
+                split=config.split,
+                holdout=config.holdout,
+                min_classes=1 if subject.loaded.class_names else 2,
             )
-            chosen = whole.part(part or whole.evaluation_part)
+            if part is None:  # as training does: what it held out is measured, not all of it
+                whole = with_evaluation_part(whole, config.holdout)
+            chosen = whole if part == "all" else whole.part(part or whole.evaluation_part)
             return with_classes(chosen, subject.loaded.class_names, subject.loaded.num_classes)
 
         videos = on_main(world, opened)
@@ -196,10 +202,14 @@ def write_report(folder: Path, scores: Scores, summary: dict[str, Any]) -> list[
     """Write ``summary.json``, ``classes.csv``, ``confusion.csv``, ``confusion.png``, ``scores.h5``.
 
     Videos without a known label count in none of the tables.
+
+    Raises:
+        DataError: scores that are not finite.
     """
     from vidfeat.evaluation.metrics import confusion_matrix
     from vidfeat.evaluation.plots import confusion, figure
 
+    scores.require_finite("the scores to report")
     folder.mkdir(parents=True, exist_ok=True)
     count = len(scores.classes)
     predicted = scores.scores.argmax(axis=1).astype(np.int64)

@@ -66,9 +66,11 @@ class Feed:
         self.source = kind(
             ClipPlan(data.frames), Preprocess((data.crop, data.crop), (data.crop, data.crop))
         )
+        self._recipe = recipe
         self._workers = workers
         self._timeout = timeout_seconds
         self._pool: DecodePool | None = None
+        self._spare: Feed | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Feed:
@@ -79,7 +81,7 @@ class Feed:
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
-        self._pool = None
+        self._pool = self._spare = None
 
     def read(self, requests: Iterable[tuple[str, Reading | SceneRequest]]) -> Iterator[Read]:
         """Answer requests (file, what to read of it), in their order."""
@@ -99,6 +101,15 @@ class Feed:
                 else:
                     yield Read(np.stack(clips))
                 clips = []
+
+    def read_one(self, request: tuple[str, Reading | SceneRequest]) -> Read:
+        """Answer a request out of turn, while others are being answered in theirs."""
+        if self._spare is None:
+            # The pool is busy with a row of requests: a process of its own, and only when needed.
+            spare = Feed(self._recipe, min(1, self._workers), timeout_seconds=self._timeout)
+            self._spare = self._stack.enter_context(spare)
+        (answer,) = self._spare.read([request])
+        return answer
 
 
 def _task(path: str, wanted: Reading | SceneRequest) -> VideoTask:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vidfeat.errors import DataError
-from vidfeat.system.files import atomic_write
+from vidfeat.system.files import atomic_write, named_errors
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -47,7 +47,8 @@ class RunLog:
         if self._file is None:
             return
         line = {"event": event, **{key: _number(value) for key, value in values.items()}}
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        with named_errors(Path(self._file.name)):
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
         if self._board is not None and event in ("step", "evaluation"):
             for key, value in line.items():
                 if isinstance(value, float):
@@ -58,7 +59,8 @@ class RunLog:
     def close(self) -> None:
         """Close the files."""
         if self._file is not None:
-            self._file.close()
+            with named_errors(Path(self._file.name)):
+                self._file.close()
         if self._board is not None:
             self._board.close()
 

@@ -7,14 +7,12 @@ and everything that a step changes is in it.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from vidfeat.datasets.base import VideoDataset
-from vidfeat.errors import TrainingError
+from vidfeat.errors import TrainingError, WeightsError
 from vidfeat.training import checkpoint
 from vidfeat.training.augment import mix, mixup_weights, smoothed_targets
 from vidfeat.training.batches import Batch, augment_pixels, training_batches
@@ -33,6 +31,13 @@ from vidfeat.training.config import Recipe
 from vidfeat.training.distributed import World
 from vidfeat.training.evaluation import NetworkEvaluation, evaluate_network, spread
 from vidfeat.training.feed import Ahead, Feed, workers_of
+from vidfeat.training.half_precision import (
+    HALF,
+    Context,
+    Forward,
+    check_first_step,
+    run_in_fp32,
+)
 from vidfeat.training.log import RunLog
 from vidfeat.training.network import (
     Average,
@@ -45,8 +50,7 @@ from vidfeat.training.network import (
 from vidfeat.training.order import EpochOrder, Stream, generator, share
 from vidfeat.training.schedule import learning_rate
 from vidfeat.training.setup import CHECKPOINTS, RunData
-
-_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+from vidfeat.training.signals import on_sigterm
 
 
 @dataclass
@@ -96,6 +100,8 @@ class Trainer:
         """Of the newest check-point."""
         self.best: dict[str, Any] = {}
         self._stop = threading.Event()
+        self._precision_checked = train.precision not in HALF
+        self._fp32_layers: list[str] | None = None
         self._prepare(network)
 
     def _prepare(self, network: nn.Module) -> None:
@@ -126,7 +132,7 @@ class Trainer:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which the network runs."""
-        dtype = _HALF.get(self.recipe.train.precision)
+        dtype = HALF.get(self.recipe.train.precision)
         if dtype is None:
             return nullcontext()
         return torch.autocast(self.world.device.type, dtype)
@@ -143,6 +149,9 @@ class Trainer:
             self.scaler.load_state_dict(saved.scaler)
         self.step = self.saved_step = saved.step
         self.best = dict(saved.facts.get("best", {}))
+        if "fp32_layers" in saved.facts:
+            self._fp32_layers = list(saved.facts["fp32_layers"])
+            run_in_fp32(self.network, self._fp32_layers, self.world.device.type)
 
     def save(self) -> None:
         """Write a check-point in the main process, and remove the older ones."""
@@ -165,6 +174,7 @@ class Trainer:
                 "device": self.world.device.type,
                 "torch": torch.__version__,
                 "best": self.best,
+                **({} if self._fp32_layers is None else {"fp32_layers": self._fp32_layers}),
             },
         )
         path = checkpoint.write_checkpoint(folder, state)
@@ -190,7 +200,7 @@ class Trainer:
         own = share(self.recipe.train.batch, self.world.rank, self.world.size)
         steps = range(self.step, last)
         training_mode(self.network, self.recipe)
-        with self._signals(), self._feed() as feed:
+        with on_sigterm(self._stop), self._feed() as feed:
             batches = training_batches(feed, self.order, self.data.train, self.recipe, steps, own)
             with Ahead(batches) as ahead:
                 for batch in ahead:
@@ -205,6 +215,8 @@ class Trainer:
         began = time.perf_counter()
         epoch = self.step // self.order.steps_per_epoch
         rate = self._set_learning_rate()
+        if not self._precision_checked:
+            self._check_precision(batch, own)
         done = self._train(batch, own)
         self.step += 1
         seconds = time.perf_counter() - began + waited
@@ -224,9 +236,7 @@ class Trainer:
         )
         if not math.isfinite(done.loss):
             raise TrainingError(
-                f"the loss is {done.loss} at step {self.step}: --resume from the last check-point "
-                f"cannot mend it; start again with a lower train.lr, a longer train.warmup_epochs "
-                f"or train.clip_gradient=5"
+                f"the loss is {done.loss} at step {self.step:,}: {_advice(self.recipe)}"
             )
         epoch_done = self.step % self.order.steps_per_epoch == 0
         if epoch_done:
@@ -271,8 +281,21 @@ class Trainer:
             self.log.write("unreadable", step=self.step, path=failure.path, reason=str(failure))
         return _Step(totals[0], totals[1], totals[2], int(totals[3]), totals[4] > 0, norm)
 
-    def _forward(self, batch: Batch, offset: int, start: int, stop: int) -> tuple[Tensor, float]:
-        """Loss (a mean) and number of right answers of a part of the batch."""
+    def _forward(
+        self,
+        batch: Batch,
+        offset: int,
+        start: int,
+        stop: int,
+        forward: Forward | None = None,
+        context: Context | None = None,
+    ) -> tuple[Tensor, float]:
+        """Loss (a mean) and number of right answers of a part of the batch.
+
+        ``forward`` and ``context`` take the place of the run's own forward pass and autocast.
+        """
+        forward = forward or self.forward
+        context = self.autocast() if context is None else context
         recipe, device = self.recipe, self.world.device
         clips = batch.clips[start:stop].to(device, non_blocking=True)
         clips = augment_pixels(clips, batch.operations[start:stop])
@@ -290,16 +313,40 @@ class Trainer:
                     recipe.augment, recipe.train.seed, batch.step, first, first + stop - start
                 )
                 inputs, targets = mix(inputs, targets, weights)
-            with self.autocast():
-                logits = self.forward(inputs)
+            with context:
+                logits = forward(inputs)
             loss = functional.cross_entropy(logits.float(), targets)
         else:
-            with self.autocast():
-                logits = self.forward(inputs)
+            with context:
+                logits = forward(inputs)
             only = torch.tensor([own[0] for own in labels], device=device)
             loss = functional.cross_entropy(logits.float(), only, label_smoothing=smoothing)
         best = logits.argmax(dim=1).tolist()
         return loss, float(sum(b in own for b, own in zip(best, labels, strict=True)))
+
+    def _check_precision(self, batch: Batch, own: tuple[int, int]) -> None:
+        """Compare the step at hand in half precision with fp32, before it is done.
+
+        Raises:
+            TrainingError: they differ by more than rounding does.
+        """
+        self._precision_checked = True
+        clips = min(self.recipe.train.micro_batch, len(batch.labels))
+
+        def loss_of(count: int, forward: Forward, context: Context) -> Tensor:
+            return self._forward(batch, own[0], 0, count, forward, context)[0]
+
+        self._fp32_layers = check_first_step(
+            self.network,
+            loss_of,
+            self.autocast,
+            clips,
+            self.world,
+            partial(self.log.write, step=self.step),
+            precision=self.recipe.train.precision,
+            loss_scale=self.scaler.get_scale(),
+            fp32_layers=self._fp32_layers,
+        )
 
     def _sync(self, *, last: bool) -> AbstractContextManager[Any]:
         """Gradients are exchanged with the last part of a batch alone."""
@@ -336,16 +383,26 @@ class Trainer:
             self.best = {"step": self.step, "video@1": result.video_accuracy}
 
     def evaluate(self, part: VideoDataset) -> NetworkEvaluation:
-        """Evaluate the network, or its averaged weights, and log the result."""
+        """Evaluate the network, or its averaged weights, and log the result.
+
+        Raises:
+            TrainingError: an output of the network is NaN or infinite.
+        """
         began = time.perf_counter()
         averaged = self.average.in_place(self.network) if self.average else nullcontext()
         protocol = self.recipe
         if self.step < self.total_steps and protocol.evaluate.crops > 1:
             protocol = replace(protocol, evaluate=replace(protocol.evaluate, crops=1))
-        with averaged, self._feed() as feed:
-            result = evaluate_network(
-                self.network, part, protocol, feed, self.world, autocast=self.autocast
-            )
+        try:
+            with averaged, self._feed() as feed:
+                result = evaluate_network(
+                    self.network, part, protocol, feed, self.world, autocast=self.autocast
+                )
+        except WeightsError as error:
+            # The loss tells of the weights before an update, so nothing but this tells of the last.
+            raise TrainingError(
+                f"after step {self.step:,}: {error}; {_advice(self.recipe)}"
+            ) from None
         training_mode(self.network, self.recipe)
         self.log.write(
             "evaluation",
@@ -367,14 +424,12 @@ class Trainer:
         workers = workers_of(self.recipe, self.world.local_size)
         return Feed(self.recipe, workers, timeout_seconds=self.recipe.run.seconds_per_video)
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM, a scheduler's warning, ends the run after the step in hand."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
+
+def _advice(recipe: Recipe) -> str:
+    """What to do about weights that have diverged."""
+    half = recipe.train.precision in HALF
+    return (
+        "resuming from the last checkpoint cannot mend it; start again with a lower train.lr, a "
+        "longer train.warmup_epochs or train.clip_gradient=5"
+        + (f", or with train.precision=fp32 in place of {recipe.train.precision}" if half else "")
+    )

@@ -16,12 +16,14 @@ from torch.optim import Optimizer
 from vidfeat.errors import StateDictError, UsageError
 from vidfeat.models import build_model
 from vidfeat.models.motion_energy import motion_energy_stem
+from vidfeat.training.class_names import order_of
 from vidfeat.training.config import Recipe, TrainConfig
 from vidfeat.training.order import Stream, generator
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.flow import FLOW_MEAN, FLOW_STD
 from vidfeat.video.preprocess import KINETICS_MEAN, KINETICS_STD, Preprocess
 from vidfeat.weights.load import LoadedWeights, save_weights
+from vidfeat.weights.statedict import CLASSIFIERS
 
 _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -64,23 +66,43 @@ def started_from(recipe: Recipe, loaded: LoadedWeights) -> Recipe:
     return replace(recipe, model=model)
 
 
-def load_init(network: nn.Module, loaded: LoadedWeights) -> list[str]:
+def load_init(
+    network: nn.Module, loaded: LoadedWeights, classes: Sequence[str]
+) -> tuple[list[str], str]:
     """Load weights to start from; a last layer for other classes keeps its random weights.
 
+    The last layer is kept if it knows the same classes by name; where it knows them in another
+    order, its rows are put into that of the data.
+
+    Args:
+        network: with random weights.
+        loaded: the weights.
+        classes: those that the network is trained for, in order.
+
     Returns:
-        Names of the tensors that were left at random.
+        Names of the tensors that were left at random, and what became of the last layer as a note,
+        empty where it was kept as it is.
 
     Raises:
         StateDictError: the tensors before the last layer do not fit.
     """
-    state, own = loaded.state_dict, network.state_dict()
-    last = _last_layer(network)
-    left = [
-        name
-        for name, value in own.items()
-        if name.rpartition(".")[0] == last
-        and (name not in state or state[name].shape != value.shape)
-    ]
+    state, own = dict(loaded.state_dict), network.state_dict()
+    last = [name for name in own if name.startswith(CLASSIFIERS)]
+    fits = all(name in state and state[name].shape == own[name].shape for name in last)
+    order = None if loaded.class_names is None else order_of(loaded.class_names, classes)
+    left: list[str] = []
+    note = ""
+    if fits and loaded.class_names is None:
+        note = (
+            f"{loaded.name} does not name its classes: its last layer is kept as if they were "
+            "those of the data in the same order"
+        )
+    elif not fits or order is None:
+        left = last
+        note = f"{loaded.name} knows other classes: the last layer starts from random weights"
+    elif order != list(range(len(order))):
+        state |= {name: state[name][order] for name in last}
+        note = f"{loaded.name} knows the classes in another order: its last layer is put into ours"
     for name, value in own.items():
         if name not in left and (name not in state or state[name].shape != value.shape):
             found = tuple(state[name].shape) if name in state else "nothing"
@@ -89,12 +111,7 @@ def load_init(network: nn.Module, loaded: LoadedWeights) -> list[str]:
                 f"{found} there; check model.name, model.midplanes, data.frames, data.modality"
             )
     network.load_state_dict({name: state[name] for name in own if name not in left}, strict=False)
-    return left
-
-
-def _last_layer(network: nn.Module) -> str:
-    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    return linear[-1] if linear else ""
+    return left, note
 
 
 @dataclass(frozen=True)

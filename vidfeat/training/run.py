@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from vidfeat.datasets import VideoDataset, synthetic_motion
 from vidfeat.errors import UsageError
 from vidfeat.training import setup
 from vidfeat.training.checkpoint import read_checkpoint
+from vidfeat.training.class_names import mirrored_pairs
 from vidfeat.training.config import Recipe
 from vidfeat.training.distributed import World, join
 from vidfeat.training.log import Listener, RunLog, trim_log
@@ -125,9 +126,11 @@ def _train(
     classes = data.train.classes
     network = build_network(settled, len(classes))
     left: list[str] = []
+    notes = start_notes(settled, classes)
     if point is None and settled.model.init:
         loaded = loaded or load_weights(settled.model.init, settled.model.name)
-        left = load_init(network, loaded)
+        left, note = load_init(network, loaded, classes)
+        notes += [note] if note else []
     repeated = 0
     if world.is_main:
         saved_step = 0 if point is None else int(point.name.rpartition("-")[2])
@@ -147,7 +150,7 @@ def _train(
         elif not fresh:
             log.write("resume", step=0, repeated_steps=repeated, processes=world.size)
         if trainer.step == 0:
-            log.write("start", step=0, **_facts(trainer, data, left))
+            log.write("start", step=0, **_facts(trainer, data, left), notes=notes)
         complete = trainer.run(until)
         if until is not None and not complete and trainer.saved_step != trainer.step:
             trainer.save()
@@ -159,6 +162,20 @@ def _train(
     return RunResult(
         folder, trainer.step, trainer.total_steps, complete, trainer.best, world.is_main
     )
+
+
+def start_notes(recipe: Recipe, classes: Sequence[str]) -> list[str]:
+    """What a person should know of a recipe and the classes it is trained for."""
+    rendered = recipe.data.dataset == synthetic_motion.NAME  # scenes are not mirrored
+    pairs = mirrored_pairs(classes) if recipe.augment.flip > 0 and not rendered else []
+    if not pairs:
+        return []
+    one, other = pairs[0]
+    more = f" and {len(pairs) - 1} more pairs" if len(pairs) > 1 else ""
+    return [
+        f"clips are mirrored with probability {recipe.augment.flip:g} (augment.flip), which turns "
+        f"{one!r} into {other!r}{more}: set augment.flip=0 unless the classes look different"
+    ]
 
 
 def _facts(trainer: Trainer, data: RunData, left: list[str]) -> dict[str, Any]:

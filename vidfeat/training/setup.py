@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from vidfeat.datasets import VideoDataset, open_dataset, synthetic_motion
+from vidfeat.datasets.holdout import with_evaluation_part
 from vidfeat.errors import UsageError, VidfeatError
 from vidfeat.system.files import canonical_json, write_json
 from vidfeat.training import checkpoint
@@ -39,7 +41,7 @@ class RunData:
     digest: str
     """Of the training samples in their order: the order of the steps depends on it."""
     left_out: tuple[str, ...] = ()
-    """Videos that were found broken before the first step."""
+    """Videos that cannot be read, and stretches behind the end of one, found before the start."""
 
 
 def on_main(world: World, work: Callable[[], T]) -> T:
@@ -179,19 +181,56 @@ def open_data(
     dataset = open_dataset(
         recipe.data.dataset, root, lists=lists, split=recipe.data.split, holdout=recipe.data.holdout
     )
+    dataset = with_evaluation_part(dataset, recipe.data.holdout)
     file = folder / DATA_FILE
     if file.is_file():
         broken = json.loads(file.read_text(encoding="utf-8"))["left_out"]
     else:
         rendered = recipe.data.dataset == synthetic_motion.NAME
         broken = find_broken(dataset) if find_broken is not None and not rendered else []
-    note = (f"{len(broken):,} cannot be read and are left out",) if broken else ()
-    whole = replace(dataset.without(broken), notes=(*dataset.notes, *note))
+    whole = replace(
+        dataset.without(broken), notes=(*dataset.notes, *_left_out_notes(dataset, broken))
+    )
+    whole = replace(whole, notes=(*whole.notes, *untrained_classes(whole)))
     train = whole.part("train")
     identity = [[s.path, s.labels, s.start_seconds, s.end_seconds] for s in train.samples]
     text = canonical_json({"classes": train.classes, "samples": identity, "left_out": broken})
     digest = hashlib.sha256(text.encode()).hexdigest()
     return RunData(train, whole.part(whole.evaluation_part), digest, tuple(broken))
+
+
+def _left_out_notes(dataset: VideoDataset, left_out: Sequence[str]) -> list[str]:
+    """What was left out and why, in a line each."""
+    paths = {sample.path for sample in dataset.samples}
+    videos = [name for name in left_out if name in paths]
+    behind = [name for name in left_out if name not in paths]
+    notes = []
+    if videos:
+        notes.append(f"{len(videos):,} cannot be read and are left out (the first: {videos[0]})")
+    if behind:
+        notes.append(
+            f"{len(behind):,} stretches start behind the end of their video and are left out (the "
+            f"first: {behind[0]})"
+        )
+    return notes
+
+
+def untrained_classes(dataset: VideoDataset) -> list[str]:
+    """A note on classes that have videos to evaluate and none to train on."""
+    counts = {
+        part: Counter(label for s in dataset.samples if s.part == part for label in s.labels)
+        for part in ("train", dataset.evaluation_part)
+    }
+    lost = {
+        dataset.classes[label]: count
+        for label, count in sorted(counts[dataset.evaluation_part].items())
+        if not counts["train"][label]
+    }
+    if not lost:
+        return []
+    shown = ", ".join(f"{name} ({count} to evaluate)" for name, count in list(lost.items())[:5])
+    more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+    return [f"no training video of {shown}{more}: they cannot be found"]
 
 
 def _describe(data: RunData) -> dict[str, Any]:

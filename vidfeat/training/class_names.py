@@ -1,0 +1,79 @@
+"""Class names compared: of a network with those of data, and with their mirror images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# Words that a mirror exchanges; longer ones first, since clockwise stands in counterclockwise.
+_MIRRORED = (
+    ("counterclockwise", "clockwise"),
+    ("anticlockwise", "clockwise"),
+    ("left", "right"),
+    ("leftward", "rightward"),
+    ("leftwards", "rightwards"),
+    ("lefthand", "righthand"),
+    ("lefty", "righty"),
+    ("ccw", "cw"),
+    ("acw", "cw"),
+    ("l", "r"),
+    ("lh", "rh"),
+    ("ltr", "rtl"),
+    ("l2r", "r2l"),
+    ("east", "west"),
+    ("eastward", "westward"),
+    ("port", "starboard"),
+)
+_TURN_NAMES = re.compile(r"\b(counter|anti) clockwise\b")
+
+
+def plain_name(name: str) -> str:
+    """A class name as names are compared: in any case, underscores as spaces."""
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def order_of(names: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
+    """Where each wanted class stands among some names; None where the two are not the same set."""
+    for compare in (str, plain_name):
+        places = {compare(name): place for place, name in enumerate(names)}
+        keys = [compare(name) for name in wanted]
+        if len(places) == len(names) == len(keys) and set(keys) == set(places):
+            return [places[key] for key in keys]
+    return None
+
+
+def mirrored_pairs(classes: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of classes that differ only in words that a mirror exchanges.
+
+    ``turn left`` and ``turn right``, ``TurnLeft`` and ``TurnRight``, ``clockwise`` and
+    ``anti-clockwise``: mirroring a video of one makes a video of the other.
+    """
+    words = {name: _words(name) for name in classes}
+    by_words: dict[tuple[str, ...], str] = {own: name for name, own in words.items()}
+    pairs = set()
+    for name, own in words.items():
+        for other in _reflections(own):
+            twin = by_words.get(other)
+            if twin is not None and twin != name:
+                pairs.add((min(name, twin), max(name, twin)))
+    return sorted(pairs)
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """The words of a name: parted by other signs, and by capitals inside a word."""
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    text = " ".join(re.findall(r"[^\W_]+", text.casefold()))
+    return tuple(_TURN_NAMES.sub(r"\1clockwise", text).split())
+
+
+def _reflections(words: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The name in a mirror, for each way in which its words can be exchanged."""
+    exchanges: dict[str, list[str]] = {}
+    for one, other in _MIRRORED:
+        exchanges.setdefault(one, []).append(other)
+        exchanges.setdefault(other, []).append(one)
+    found: list[tuple[str, ...]] = [()]
+    for word in words:
+        options = exchanges.get(word, [word])
+        found = [(*start, option) for start in found for option in options]
+    return [own for own in found if own != words]

@@ -1,0 +1,309 @@
+"""Half precision compared with fp32 before a run's first step, so that the real cause is named.
+
+Some kernels compute wrong gradients in half precision for some shapes on some processors. oneDNN's
+bf16 weight gradient of a 3-D convolution, for one, reads memory that nobody wrote (torch 2.14, on
+processors with AVX512-BF16 and with AMX): NaN now and then, and the run ends a step later with a
+loss that is no number. Such convolutions are found one by one and run in fp32; what still differs
+from fp32 by more than rounding ends the run before it has begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from vidfeat.errors import TrainingError
+from vidfeat.training.distributed import World
+
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+# One convolution: rounding explains less than a hundredth.
+LARGEST_LAYER_ERROR = 0.1
+# The whole network. Its gradient is no measure: where a batch norm sees few values, rounding alone
+# turns it by half a right angle and more (a relative error of 30 % to 140 % in bf16, 4 clips).
+LARGEST_LOSS_ERROR = 0.25
+
+Forward = Callable[[Tensor], Tensor]
+Context = AbstractContextManager[Any]
+LossOf = Callable[[int, Forward, Context], Tensor]
+"""The loss of the first clips of a step, by a network's forward pass in a context."""
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass(frozen=True)
+class PrecisionCheck:
+    """Loss and gradient of one step in half precision, compared with fp32."""
+
+    clips: int
+    loss_half: float
+    loss_exact: float
+    gradient_error: float
+    """Norm of the difference over the norm of fp32's gradient."""
+    not_finite: tuple[str, ...]
+    """Parameters whose gradient is finite in fp32 alone."""
+
+    @property
+    def problem(self) -> str:
+        """What rounding does not explain, in words; empty where all is well."""
+        if self.not_finite:
+            names = ", ".join(self.not_finite[:3])
+            more = f" and {len(self.not_finite) - 3} more" if len(self.not_finite) > 3 else ""
+            return f"the gradients of {names}{more} are NaN or infinite, and finite in fp32"
+        allowed = LARGEST_LOSS_ERROR * max(1.0, abs(self.loss_exact))
+        if not abs(self.loss_half - self.loss_exact) <= allowed:
+            return f"the loss is {self.loss_half:.4g}, and {self.loss_exact:.4g} in fp32"
+        return ""
+
+
+def compare_with_fp32(
+    network: nn.Module,
+    loss_of: LossOf,
+    autocast: Callable[[], Context],
+    clips: int,
+    *,
+    loss_scale: float = 1.0,
+) -> PrecisionCheck | None:
+    """Compute the gradient of a step in both precisions. Nothing of the network is changed.
+
+    Args:
+        network: in training mode; dropout is left out, since it draws otherwise in each precision.
+        loss_of: the step's loss.
+        autocast: the context of half precision.
+        clips: how many clips to take; fewer where memory does not suffice for fp32.
+        loss_scale: what the loss is multiplied by before the backward pass, for fp16; smaller ones
+            are tried if it overflows, as the gradient scaler does.
+
+    Returns:
+        The comparison; None where fp32 gives no finite gradient either, or has no room.
+    """
+    while clips:
+        try:
+            return _compare(network, loss_of, autocast, clips, loss_scale)
+        except torch.OutOfMemoryError:
+            clips = clips // 2 if clips > 2 else 0  # mixup wants pairs
+    return None
+
+
+def _compare(
+    network: nn.Module,
+    loss_of: LossOf,
+    autocast: Callable[[], Context],
+    clips: int,
+    loss_scale: float,
+) -> PrecisionCheck | None:
+    with _without_dropout(network):
+        exact_loss, exact = _gradients(network, loss_of, nullcontext(), clips, 1.0)
+        if not all(gradient.isfinite().all() for gradient in exact.values()):
+            return None
+        while True:
+            loss, half = _gradients(network, loss_of, autocast(), clips, loss_scale)
+            bad = tuple(name for name, gradient in half.items() if not gradient.isfinite().all())
+            if not bad or loss_scale <= 1:
+                break
+            loss_scale /= 4
+    # In double: squares of fp16's largest gradients overflow.
+    norm = sum(float(gradient.double().square().sum()) for gradient in exact.values()) ** 0.5
+    apart = sum(float((half[n].double() - exact[n].double()).square().sum()) for n in exact) ** 0.5
+    return PrecisionCheck(clips, loss, exact_loss, apart / norm if norm else 0.0, bad)
+
+
+def _gradients(
+    network: nn.Module, loss_of: LossOf, context: Context, clips: int, scale: float
+) -> tuple[float, dict[str, Tensor]]:
+    """Loss and gradients; running statistics go into copies."""
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+
+    def forward(x: Tensor) -> Tensor:
+        result: Tensor = functional_call(network, {**parameters, **buffers}, (x,))
+        return result
+
+    loss = loss_of(clips, forward, context)
+    found = torch.autograd.grad(loss * scale, list(parameters.values()), allow_unused=True)
+    gradients = {
+        name: gradient.float() / scale
+        for name, gradient in zip(parameters, found, strict=True)
+        if gradient is not None
+    }
+    return float(loss.detach()), gradients
+
+
+@contextmanager
+def _without_dropout(network: nn.Module) -> Iterator[None]:
+    names = ("StochasticDepth", "DropPath")
+    random = [
+        module
+        for module in network.modules()
+        if module.training
+        and ("Dropout" in type(module).__name__ or type(module).__name__ in names)
+    ]
+    for module in random:
+        module.train(mode=False)
+    try:
+        yield
+    finally:
+        for module in random:
+            module.train()
+
+
+def check_first_step(
+    network: nn.Module,
+    loss_of: LossOf,
+    autocast: Callable[[], Context],
+    clips: int,
+    world: World,
+    log: Callable[..., None],
+    *,
+    precision: str,
+    loss_scale: float = 1.0,
+    fp32_layers: list[str] | None = None,
+) -> list[str]:
+    """Compare a run's first step in half precision with fp32, before it is done.
+
+    On a CPU the convolutions that half precision computes wrongly are set to run in fp32.
+
+    Args:
+        network: in training mode.
+        loss_of: the step's loss.
+        autocast: the context of half precision.
+        clips: of one pass.
+        world: this process among its fellows; all of them call this.
+        log: takes a line of the run's log.
+        precision: its name, for the message.
+        loss_scale: that of the gradient scaler.
+        fp32_layers: what was found when the run was started, which stays; None on its start.
+
+    Returns:
+        The layers that run in fp32.
+
+    Raises:
+        TrainingError: the step differs by more than rounding does.
+    """
+    if fp32_layers is None:
+        found = []
+        if world.device.type == "cpu":
+            found = faulty_convolutions(
+                network, lambda forward: loss_of(clips, forward, autocast()), autocast
+            )
+        fp32_layers = sorted({name for own in world.gather(found) for name in own})
+        run_in_fp32(network, fp32_layers, world.device.type)
+    check = compare_with_fp32(network, loss_of, autocast, clips, loss_scale=loss_scale)
+    if check is not None:
+        log(
+            "precision",
+            precision=precision,
+            loss=check.loss_half,
+            loss_fp32=check.loss_exact,
+            gradient_error=check.gradient_error,
+            fp32_layers=fp32_layers,
+        )
+    for problem in world.gather("" if check is None else check.problem):
+        if problem:
+            raise TrainingError(
+                f"{precision} does not compute this network as fp32 does on this "
+                f"{world.device.type}: in the first step {problem}. The cause is a faulty kernel "
+                f"of torch {torch.__version__}, or numbers outside {precision}'s range, and not "
+                f"the learning rate: take train.precision=fp32"
+            )
+    return fp32_layers
+
+
+# -- single convolutions, on the CPU ---------------------------------------------------------------
+
+
+def faulty_convolutions(
+    network: nn.Module, run: Callable[[Forward], object], autocast: Callable[[], Context]
+) -> list[str]:
+    """Names of the convolutions that half precision computes wrongly on this processor.
+
+    Each is tried alone, with inputs of the shapes that it gets in the network and with memory
+    around it that holds NaN or large numbers: a kernel that reads what nobody wrote shows it.
+
+    Args:
+        network: as it will be trained.
+        run: sends a step's clips through a forward pass, in half precision.
+        autocast: the context of half precision.
+    """
+    inputs: dict[str, Tensor] = {}
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda _, given, name=name: inputs.__setitem__(name, given[0].detach())
+        )
+        for name, module in network.named_modules()
+        if isinstance(module, _CONVOLUTIONS)
+    ]
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    try:
+        with torch.no_grad():
+            run(lambda x: functional_call(network, buffers, (x,)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    known: dict[Any, bool] = {}
+    faulty = []
+    for name, x in inputs.items():
+        module = network.get_submodule(name)
+        key = (repr(module), tuple(x.shape), x.stride())
+        if key not in known:
+            known[key] = _is_faulty(module, torch.empty_like(x, dtype=torch.float32), autocast)
+        if known[key]:
+            faulty.append(name)
+    return faulty
+
+
+def _is_faulty(module: nn.Module, like: Tensor, autocast: Callable[[], Context]) -> bool:
+    numbers = torch.Generator(like.device).manual_seed(0)
+    x = like.normal_(generator=numbers).requires_grad_()
+    weights = {
+        name: value.detach().float().clone().requires_grad_()
+        for name, value in module.named_parameters()
+    }
+    direction: Tensor | None = None
+
+    def results(context: Context, around: float | None = None) -> list[Tensor]:
+        nonlocal direction
+        if around is not None:
+            _fill_free_memory(around)
+        with context:
+            y: Tensor = functional_call(module, weights, (x,))
+        if direction is None:
+            direction = torch.empty_like(y, dtype=torch.float32).normal_(generator=numbers)
+        if around is not None:
+            _fill_free_memory(around)
+        wanted = torch.autograd.grad((y.float() * direction).sum(), [x, *weights.values()])
+        return [y.detach().float(), *(gradient.float() for gradient in wanted)]
+
+    exact = results(nullcontext())
+    for around in (float("nan"), 1e3, float("nan")):
+        for found, expected in zip(results(autocast(), around), exact, strict=True):
+            if not (found - expected).norm() <= LARGEST_LAYER_ERROR * expected.norm() + 1e-30:
+                return True
+    return False
+
+
+def _fill_free_memory(value: float) -> None:
+    """Leave a number in memory that is free to be given out again."""
+    sizes = {1_000: 20, 5_000: 20, 20_000: 20, 50_000: 10, 100_000: 10, 300_000: 5, 1_000_000: 3}
+    blocks = [torch.full((size,), value) for size, count in sizes.items() for _ in range(count)]
+    del blocks
+
+
+def run_in_fp32(network: nn.Module, names: Sequence[str], device: str) -> None:
+    """Have layers compute in fp32 inside of a network in mixed precision."""
+    for name in names:
+        module = network.get_submodule(name)
+        module.forward = _exact(module.forward, device)  # type: ignore[method-assign]
+
+
+def _exact(plain: Forward, device: str) -> Forward:
+    def forward(x: Tensor) -> Tensor:
+        with torch.autocast(device, enabled=False):
+            return plain(x.float())
+
+    return forward

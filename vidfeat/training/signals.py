@@ -1,0 +1,21 @@
+"""SIGTERM, a scheduler's warning: a run ends after the step in hand, with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def on_sigterm(stop: threading.Event) -> Iterator[None]:
+    """Set an event at a SIGTERM, for as long as this lasts; only the main thread hears signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
