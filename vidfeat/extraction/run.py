@@ -142,7 +142,8 @@ def extract(
         What was done, with the failures of this run and those remembered.
 
     Raises:
-        UsageError: inputs that cannot be meant, or hold no video.
+        UsageError: inputs that cannot be meant, or hold no video; or the encoder is at work for
+            extract in another thread.
         StoreError: the output is no feature file, was made otherwise, or another run writes it.
         NothingDoneError: every video failed. (A shard writes its errors all the same: the others
             may hold videos.)
@@ -160,6 +161,7 @@ def extract(
     target.parent.mkdir(parents=True, exist_ok=True)
     identity = _identity(encoder, options, listing, segments)
     with ExitStack() as stack:
+        stack.enter_context(encoder.claimed())
         stack.enter_context(OutputLock(target))
         existing = _existing(stack, target, identity, options, listing)
         if existing is not None:
