@@ -102,7 +102,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; errors that a user can mend become one line and exit status 2."""
-    from vidfeat.errors import VidfeatError
+    from vidfeat.errors import StoppedError, VidfeatError
 
     _escape_what_cannot_be_shown()
     try:
@@ -112,6 +112,8 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
+    except StoppedError as error:
+        _fail(str(error), 128 + error.signal_number)
     except VidfeatError as error:
         from vidfeat.cli.flags import with_flags
 

@@ -97,7 +97,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     PATH is a folder, searched through with all below it, or a file. The same command again goes
     on with what is there: finished videos are not read twice.
     """
-    from vidfeat.cli.extract_output import FailureLines, live, say_summary
+    from vidfeat.cli.extract_output import FailureLines, live, megabytes, say_summary
     from vidfeat.encoders.encoder import Encoder
     from vidfeat.extraction.engine_choice import (
         choose_execution,
@@ -105,7 +105,8 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         precision_begun,
         with_quickest_engine,
     )
-    from vidfeat.extraction.run import ExtractOptions, check_output, extract
+    from vidfeat.extraction.run import ExtractOptions, check_output, extract, lacking_bytes
+    from vidfeat.extraction.stopping import stop_on_signals
     from vidfeat.store.parts import parts_folder
     from vidfeat.video.listing import list_videos, parse_shard, read_list
 
@@ -165,6 +166,14 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         choose_execution(encoder, clips, begun)
     for note in encoder.notes:
         click.echo(f"note: {note}", err=True)
+    clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
+    lacking = lacking_bytes(output, listing, clips, encoder.dimension, options.dtype)
+    if lacking > 0:
+        click.echo(
+            f"note: the disk of {output} has {megabytes(lacking)} less than this run needs, at "
+            "least: make room, or it will stop before its end",
+            err=True,
+        )
     if dry_run:
         from vidfeat.cli.extract_output import say_dry_run
         from vidfeat.extraction.dry_run import dry_run as estimate
@@ -176,6 +185,9 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             encoder.spread(devices)
             stack.callback(encoder.close)
         show = stack.enter_context(live())
+        stop = {}
+        if extract_here is extract:
+            stop["stop"] = stack.enter_context(stop_on_signals(lambda text: show.line(text)))
         report = extract_here(
             listing,
             output,
@@ -184,6 +196,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             options=options,
             progress=show,
             on_failure=FailureLines(show),
+            **stop,
         )
     if stats_file is not None:
         from vidfeat.system.files import write_json

@@ -15,6 +15,7 @@
     ├── DataError             labels or a dataset that do not fit their description
     ├── TrainingError         a training run that cannot go on
     ├── ClusterError          machines that cannot do the work of a run
+    ├── StoppedError          a run that was told to stop; what was finished is kept
     ├── ExportError           an exported network that does not compute what torch computes
     ├── PrecisionError        a reduced precision is wrong on this device
     ├── ReplicaError          the process of a device ended
@@ -155,6 +156,18 @@ class TrainingError(VidfeatError):
 
 class ExportError(VidfeatError):
     """An exported network could not be written, or does not compute what torch computes."""
+
+
+class StoppedError(VidfeatError):
+    """A run was told to stop, by Ctrl-C or a signal; what was finished is kept.
+
+    Attributes:
+        signal_number: what told it.
+    """
+
+    def __init__(self, message: str = "", signal_number: int = 2) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
 
 
 class ClusterError(VidfeatError):

@@ -311,3 +311,15 @@ def test_children_do_not_import_from_the_current_folder(
     )
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "imported").exists()
+
+
+def test_extract_has_its_encoder_to_itself(tmp_path: Path) -> None:
+    encoder = load_encoder("r2plus1d_10_w16", "random", plan=PlanChoice(frames=4), batch_size=4)
+    path = clip(tmp_path / "a.mp4")
+    with encoder.claimed():
+        with pytest.raises(UsageError, match="another thread"):
+            encoder.encode(path)
+        with pytest.raises(UsageError, match="another thread"):
+            extract(path, tmp_path / "f.h5", encoder, options=INLINE)
+    extract(path, tmp_path / "f.h5", encoder, options=INLINE)
+    assert len(encoder.encode(path)) == 3

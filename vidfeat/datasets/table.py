@@ -71,11 +71,11 @@ def read_table(
             row.end_seconds,
         )  # fmt: skip
         there = Path(existing_spelling(str(root / identity_to_path(sample.path))))
-        if there.is_file():
-            sample = replace(sample, path=path_to_identity(str(there.relative_to(root))))
         if not there.is_file():
             missing.append(sample.path)
-        elif has_parts and part is None:
+            continue
+        sample = replace(sample, path=path_to_identity(str(there.relative_to(root))))
+        if has_parts and part is None:
             unassigned.append(sample.path)
         else:
             samples.append(sample)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
@@ -25,6 +26,11 @@ from vidfeat.video.clip_plan import ClipPlan, Stretch, Timeline, plan_clips
 from vidfeat.video.clips import Clip, ClipStream
 from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.preprocess import Preprocess
+
+_CLAIMED = (
+    "this encoder is at work for extract in another thread: load another one with load_encoder, or "
+    "wait for its end"
+)
 
 
 class Encoder:
@@ -59,6 +65,7 @@ class Encoder:
     ) -> None:
         self.engine = engine
         self._one_at_a_time = threading.Lock()  # an engine works in memory of its own
+        self._claimed = threading.Lock()
         self.engines: list[Engine] = [engine]
         """What extract runs batches on: the engine, or replicas of it on several devices."""
         self.model_name = model_name
@@ -152,6 +159,22 @@ class Encoder:
 
     # -- work ----------------------------------------------------------------------------------
 
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Have the engines to oneself, as extract needs them: others are refused meanwhile.
+
+        Raises:
+            UsageError: another thread has them.
+        """
+        if not self._claimed.acquire(blocking=False):
+            raise UsageError(_CLAIMED)
+        try:
+            with self._one_at_a_time:
+                pass  # a batch of another thread ends first
+            yield
+        finally:
+            self._claimed.release()
+
     def spread(self, devices: Sequence[str]) -> None:
         """Put a replica of the network on each device, in a process of its own, for extract.
 
@@ -232,6 +255,8 @@ class Encoder:
         size = self.batch_size
         parts = []
         for at in range(0, len(clips_NTHWC), size):
+            if self._claimed.locked():
+                raise UsageError(_CLAIMED)
             with self._one_at_a_time:
                 parts.append(run(clips_NTHWC[at : at + size]))
         if not parts:

@@ -271,7 +271,9 @@ def main(arguments: Sequence[str]) -> None:
     channel_fd, memory_fd, limit, device = map(int, arguments)
     die_with_parent()
     # Ctrl-C reaches the whole group; the parent decides what becomes of its children.
+    # SIGTERM too where a whole session is ended; the parent's end is theirs.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     import av.logging
 
     av.logging.set_level(None)  # what a damaged stream makes FFmpeg say is in the error rows
