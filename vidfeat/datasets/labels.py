@@ -70,12 +70,13 @@ class Labels:
         return RowLabels(found.store_rows, found.labels()[owner], found.group_names()[owner])
 
 
-def read_labels(path: str | os.PathLike[str], *, ignore_case: bool = False) -> Labels:
+def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = False) -> Labels:
     """Read ``labels.csv``: path, label, and if wanted start_seconds, end_seconds, split, group.
 
     Args:
         path: the CSV, UTF-8, with a header line; other columns are ignored.
-        ignore_case: paths and classes that differ only in case are the same.
+        ignore_case: paths and classes that differ only in case are the same; None where the
+            caller has no such choice to offer.
 
     Raises:
         DataError: there is no such file, a column is missing, a value cannot be meant, a video has
@@ -103,12 +104,12 @@ def read_labels(path: str | os.PathLike[str], *, ignore_case: bool = False) -> L
         ) from None
     except OSError as error:
         raise DataError(
-            f"{name}: {error.strerror}: --labels takes a CSV with the columns path,label, or the "
-            "word folders for folder names"
+            f"{name}: {error.strerror}: give a CSV with the columns path,label, or the word "
+            "folders for folder names"
         ) from None
     except csv.Error as error:
         raise DataError(f"{name}: not a CSV file: {error}") from None
-    labels = Labels(rows=tuple(rows), source=name, ignore_case=ignore_case)
+    labels = Labels(rows=tuple(rows), source=name, ignore_case=bool(ignore_case))
     labels = _with_one_case(labels, ignore_case)
     return replace(labels, rows=without_doubles(labels.rows, labels.source))
 
@@ -162,11 +163,17 @@ def relative_to(labels: Labels, *roots: str) -> Labels:
     return replace(labels, rows=rows)
 
 
-def _with_one_case(labels: Labels, ignore_case: bool) -> Labels:
+def _with_one_case(labels: Labels, ignore_case: bool | None) -> Labels:
     """One spelling per class: the commonest one, or an error that says which differ."""
     counts = Counter(row.label for row in labels.rows)
     if not ignore_case:
-        refuse_twin_names(counts, labels.source, "rows", "write them alike, or give --ignore-case")
+        refuse_twin_names(
+            counts,
+            labels.source,
+            "rows",
+            "write them alike" + (", or give ignore_case" if ignore_case is False else ""),
+            field=() if ignore_case is None else "ignore_case",
+        )
         return labels
     spelling: dict[str, str] = {}
     for label, count in sorted(counts.items()):
@@ -202,7 +209,8 @@ def labels_from_folders(
     if not rows:
         raise DataError(
             f"{source}: no video lies in a folder that could name its class: put each class in a "
-            "folder of its own, extract the folder above them, or give --labels labels.csv"
+            "folder of its own, extract the folder above them, or give a CSV as labels",
+            field="labels",
         )
     labels = Labels(tuple(rows), source, ignore_case=ignore_case, notes=layout.notes)
     return _with_one_case(labels, ignore_case)

@@ -89,10 +89,13 @@ def train(
 def _check(recipe: Recipe, data: str | Path | None, folder: Path) -> None:
     """Refuse what can be refused before the data is looked at."""
     if data is None and recipe.data.dataset != synthetic_motion.NAME:
-        raise UsageError(f"the recipe {recipe.name} needs videos: name their folder with --data")
+        raise UsageError(
+            f"the recipe {recipe.name} needs videos: give their folder as data", field="data"
+        )
     if recipe.model.needs_init and not recipe.model.init and not (folder / "recipe.toml").is_file():
         raise UsageError(
-            f"the recipe {recipe.name} starts from trained weights: give --init NAME, FILE or RUN"
+            f"the recipe {recipe.name} starts from trained weights: set model.init to a name, a "
+            "file or a run"
         )
     if recipe.data.modality == "flow":
         from vidfeat.video.flow import require_opencv
