@@ -95,7 +95,7 @@ def test_without_a_test_part_there_is_a_head_and_no_report(tmp_path):
         ("folders", {"split": "4"}, UsageError, "split is 1, 2, 3"),
         ("folders", {"cross_validation": 1}, UsageError, "2 folds or more"),
         ("folders", {"shots": (1,), "draws": 1}, UsageError, "draws must be 2"),
-        ("folders", {"shots": (50,)}, DataError, "50 shots"),
+        ("folders", {"shots": (50,)}, DataError, "50 samples per class"),
         ("folders", {"min_per_class": 13}, DataError, "min_per_class"),
     ],
 )

@@ -360,7 +360,7 @@ def test_more_shots_are_better_and_draws_repeat():
     assert len(set(rows[0].accuracies)) > 1
     again = next(few_shot(samples, train, test, [1], HeadOptions(), draws=8))
     assert again.accuracies == rows[0].accuracies
-    with pytest.raises(DataError, match=r"21 shots: the class 'class\d' has 20"):
+    with pytest.raises(DataError, match=r"21 samples per class: the class 'class\d' has only 20"):
         list(few_shot(samples, train, test, [21], HeadOptions()))
 
 
