@@ -237,9 +237,9 @@ class RunConfig:
     decoding. The run keeps the number that it started with, since sums depend on it in their last
     bits."""
     checkpoint_every: int = 500
-    """Steps from one check-point to the next; one more is written at the end of each epoch."""
+    """Steps from one checkpoint to the next; one more is written at the end of each epoch."""
     keep: int = 3
-    """Check-points kept beside the best one."""
+    """Checkpoints kept beside the best one."""
     scan: bool = True
     """Look through all videos before the first step (once: the result is cached) and leave out
     those that cannot be read."""

@@ -247,5 +247,5 @@ def _describe(data: RunData) -> dict[str, Any]:
 
 
 def resume_point(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest whole check-point of a run, and why newer ones were passed over."""
+    """The newest whole checkpoint of a run, and why newer ones were passed over."""
     return checkpoint.newest(folder / CHECKPOINTS)
