@@ -165,10 +165,37 @@ class Convolution(nn.Module):
 
             found = self._library(images, frames, None)
             return finish_(found, self.bias, residual, relu=relu)
+        if relu and images.is_cuda and not torch.compiler.is_compiling():
+            finished = self._cudnn(images, frames, residual)
+            if finished is not None:
+                return finished
         found = self._library(images, frames, self.bias)
         if residual is not None:
             found = found + residual
         return F.relu(found) if relu else found
+
+    def _cudnn(self, images: Tensor, frames: int, residual: Tensor | None) -> Tensor | None:
+        """With bias, residual and ReLU by cuDNN's own kernels; None for kernels over all three."""
+        shape = self.shape
+        if shape.over_time:
+            size = images.shape[2:]
+            given, stride, padding = over_lines(images, frames), [shape.stride[0], 1], [1, 0]
+            added = None if residual is None else over_lines(residual, self.frames_out(frames))
+        elif shape.over_space and shape.stride[0] == 1:
+            given, added = images, residual
+            stride, padding = list(shape.stride[1:]), list(self.padding[1:])
+        else:
+            return None
+        once = [1, 1]
+        if added is None:
+            found = torch.cudnn_convolution_relu(
+                given, self.weight, self.bias, stride, padding, once, 1
+            )
+        else:
+            found = torch.cudnn_convolution_add_relu(
+                given, self.weight, added, 1.0, self.bias, stride, padding, once, 1
+            )
+        return to_images(found, size) if shape.over_time else found
 
     @property
     def finishes_input(self) -> bool:

@@ -1,9 +1,9 @@
 """A network on a CUDA device.
 
 Batches arrive as uint8 on the device (``device_batches.py``), or are sent there. Work is queued on
-one stream by whoever comes; nobody waits but for his own vectors. Networks of the R(2+1)D paper run
-as :class:`BatchNetwork`, with Triton's kernels as a CUDA graph, or compiled. Others run eagerly,
-or compiled.
+one stream by whoever comes; nobody waits but for their own vectors. Networks of the R(2+1)D paper
+run as a CUDA graph of a :class:`BatchNetwork`: with cuDNN's kernels, or, where a job is long enough
+to pay for compiling them, with kernels in Triton. Others run eagerly, or through torch.compile.
 
 Half precision is compared with fp32 on the first clips. fp32 is fp32: TF32 is a precision of its
 own. A batch whose vectors are not all finite is computed again in fp32.
@@ -91,8 +91,9 @@ class CudaEngine(Engine):
         preprocess: the normalisation.
         precision: fp32, tf32, fp16 or bf16.
         device: where to run.
-        execution: ``graph`` replays a CUDA graph, ``compile`` runs through torch.compile; for
-            networks that have no batched form, ``graph`` is ``eager``.
+        execution: ``graph`` replays a CUDA graph of cuDNN's kernels; ``compile`` replays one with
+            kernels compiled for it, in Triton. For networks that have no batched form, ``graph`` is
+            ``eager``, and ``compile`` is torch.compile.
     """
 
     name = "torch"
@@ -147,7 +148,7 @@ class CudaEngine(Engine):
                 self._layers,
                 self._pool,
                 dtype,
-                fused=self.execution != "compile" and triton_runs_on(self.device),
+                fused=self.execution == "compile" and triton_runs_on(self.device),
             )
         else:
             made = PlainNetwork(self._network, self._preprocess, self._layers, self._pool, dtype)
@@ -226,10 +227,10 @@ class CudaEngine(Engine):
     def _try(self, clips_NTHWC: Tensor) -> Tensor | None:
         """The vectors of a batch, None if memory did not suffice."""
         try:
+            if self.execution != "eager" and isinstance(self._run, BatchNetwork):
+                return self._replayed(clips_NTHWC)
             if self.execution == "compile":
                 return self._compiled(clips_NTHWC)
-            if self.execution == "graph" and isinstance(self._run, BatchNetwork):
-                return self._replayed(clips_NTHWC)
             found: Tensor = self._run(clips_NTHWC)
             return found
         except torch.cuda.OutOfMemoryError:

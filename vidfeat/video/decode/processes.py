@@ -11,10 +11,10 @@ import contextlib
 import mmap
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 
+from vidfeat.system.children import child_environment, python_module
 from vidfeat.system.processes import nameless_memory
 
 _ADDRESS_LIMIT = 8 << 30  # of one decode process; generous: frames of 8192 x 8192 fit
@@ -75,11 +75,11 @@ def _start(card: int | None) -> StartedProcess:
     arguments = [theirs.fileno(), memory_fd, _ADDRESS_LIMIT, device]
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "vidfeat.video.decode.worker", *map(str, arguments)],
+            [*python_module("vidfeat.video.decode.worker"), *map(str, arguments)],
             pass_fds=(theirs.fileno(), memory_fd),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=child_environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"),
         )
     except BaseException:
         ours.close()

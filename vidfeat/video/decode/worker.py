@@ -139,8 +139,17 @@ class Worker:
         if self._card is not None:
             make = self._take_picture if isinstance(self._packer, PlanePacker) else None
             limits = self._source.limits
-            return open_video_on_card(path, self._card, limits, known, self._alive, make)
-        return open_video(path, self._source.limits, known, self._alive, count=count)
+            return open_video_on_card(
+                path, self._card, limits, known, self._alive, make, self._source.plan.stream
+            )
+        return open_video(
+            path,
+            self._source.limits,
+            known,
+            self._alive,
+            count=count,
+            stream=self._source.plan.stream,
+        )
 
     def _take_picture(self, picture: Picture, like: av.VideoFrame) -> Any:
         """The part of a card's picture that clips need, while its memory is there."""
@@ -262,7 +271,9 @@ def main(arguments: Sequence[str]) -> None:
     channel_fd, memory_fd, limit, device = map(int, arguments)
     die_with_parent()
     # Ctrl-C reaches the whole group; the parent decides what becomes of its children.
+    # SIGTERM too where a whole session is ended; the parent's end is theirs.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     import av.logging
 
     av.logging.set_level(None)  # what a damaged stream makes FFmpeg say is in the error rows
