@@ -102,10 +102,12 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     from vidfeat.extraction.engine_choice import (
         choose_execution,
         clips_at_least,
+        precision_begun,
         with_quickest_engine,
     )
     from vidfeat.extraction.run import ExtractOptions, check_output, extract, lacking_bytes
     from vidfeat.extraction.stopping import stop_on_signals
+    from vidfeat.store.parts import parts_folder
     from vidfeat.video.listing import list_videos, parse_shard, read_list
 
     paths = list(values.pop("paths"))
@@ -148,7 +150,14 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     if values["precision"] == "int8":
         _quantise_first(values, output, listing, options, dry_run=dry_run)
     open_engine = values["engine"] is None and devices is None
+    recorded = None
+    if not options.overwrite and (output.exists() or parts_folder(output).is_dir()):
+        from vidfeat.encoders.engines.torch_engine import choose_device
+
+        on_gpu = devices is not None or choose_device(values["device"]).type == "cuda"
+        values["precision"], recorded = precision_begun(output, values["precision"], on_gpu=on_gpu)
     encoder: Encoder = make_encoder(values)
+    encoder.precision = recorded or encoder.precision
     if open_engine:
         # Shards must come to the same answer: each counts a share of the whole list.
         clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]

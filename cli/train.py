@@ -120,8 +120,8 @@ def _is_rendered(recipe: Recipe) -> bool:
 def _recipe(name: str, settings: tuple[str, ...], init: str | None) -> Recipe:
     from dataclasses import replace
 
-    from vidfeat.training.config import change
     from vidfeat.training.recipes import get_recipe
+    from vidfeat.training.settings import change
     from vidfeat.training.toml import read_recipe
 
     is_file = name.endswith(".toml")

@@ -51,19 +51,12 @@ class VidfeatError(Exception):
     A message names arguments as Python does (``hop_seconds``), never as command-line flags. The
     command line shows each of ``fields`` by its flag instead.
 
-    Attributes:
-        fields: the arguments that the message names, as they are spelled in it.
-    """
-
-    fields: tuple[str, ...] = ()
-
-
-class UsageError(VidfeatError):
-    """An argument is invalid.
-
     Args:
         message: what was given, what was expected, what to try.
-        field: the argument, or several, as spelled in the message.
+        field: the argument that the message names, or several, as spelled in it.
+
+    Attributes:
+        fields: the arguments that the message names.
     """
 
     def __init__(self, message: str = "", *, field: str | tuple[str, ...] = ()) -> None:
@@ -71,16 +64,20 @@ class UsageError(VidfeatError):
         self.fields = (field,) if isinstance(field, str) else tuple(field)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_usage_error, (type(self), self.args, self.__dict__))
+        return (_rebuild_error, (type(self), self.args, self.__dict__))
 
 
-def _rebuild_usage_error(
-    kind: type[UsageError], args: tuple[object, ...], state: dict[str, object]
-) -> UsageError:
+def _rebuild_error(
+    kind: type[VidfeatError], args: tuple[object, ...], state: dict[str, object]
+) -> VidfeatError:
     error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(state)
     return error
+
+
+class UsageError(VidfeatError):
+    """An argument is invalid."""
 
 
 class MissingExtraError(UsageError):

@@ -19,11 +19,11 @@ import numpy as np
 
 from vidfeat.datasets.motion_pairs import PAIRS, write_motion_pairs
 from vidfeat.evaluation.scores import Scores
-from vidfeat.training.config import change
 from vidfeat.training.console import Console
 from vidfeat.training.evaluation_report import evaluate_subject, open_subject
 from vidfeat.training.recipes import get_recipe
 from vidfeat.training.run import train
+from vidfeat.training.settings import change
 
 NETWORKS = {
     "r2plus1d": "R(2+1)D",

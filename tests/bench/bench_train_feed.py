@@ -25,13 +25,14 @@ from vidfeat.datasets.prepare import prepare
 from vidfeat.datasets.reencode import Encoding
 from vidfeat.datasets.textures import noise_texture, shifted
 from vidfeat.training.batches import Batch, training_batches
-from vidfeat.training.config import Recipe, change
+from vidfeat.training.config import Recipe
 from vidfeat.training.distributed import World
 from vidfeat.training.feed import Ahead, Feed, workers_of
 from vidfeat.training.log import RunLog
 from vidfeat.training.loop import Trainer
 from vidfeat.training.network import build_network
 from vidfeat.training.recipes import get_recipe
+from vidfeat.training.settings import change
 from vidfeat.training.setup import RunData, settle
 
 

@@ -26,10 +26,10 @@ from vidfeat.datasets.synthetic_motion.stage import draw_camera, frame_seconds
 from vidfeat.datasets.synthetic_motion.vocabulary import ACTIONS, MEETINGS, ScenePlan
 from vidfeat.errors import UsageError
 from vidfeat.training.augment import smoothed_targets
-from vidfeat.training.config import change
 from vidfeat.training.feed import Feed
 from vidfeat.training.recipes import get_recipe
 from vidfeat.training.run import save_snapshot, train
+from vidfeat.training.settings import change
 from vidfeat.weights.load import load_weights
 
 

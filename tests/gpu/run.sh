@@ -20,5 +20,8 @@ else
     tar -C "$pack" -xJf "$archive"
 fi
 export PYTHONPATH=$pack/product:$pack/site
+# A second run finds modules compiled, as on a machine that is in use.
+unset PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX=$work/pycache
 cd "$work"
 "$PYTHON" "$here/run.py" --pack "$pack" --scratch "$work" --out "$OUT" "$@"

@@ -9,9 +9,9 @@ import torch
 from vidfeat.errors import UsageError
 from vidfeat.models import build_model
 from vidfeat.models.motion_energy import motion_energy_stem
-from vidfeat.training.config import change
 from vidfeat.training.network import build_network, make_optimizer
 from vidfeat.training.recipes import get_recipe
+from vidfeat.training.settings import change
 
 
 def drifting(angle: float, speed: float, size: int = 48, frames: int = 8) -> torch.Tensor:

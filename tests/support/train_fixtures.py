@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 from vidfeat.datasets.motion_pairs import write_motion_pairs, write_video
 from vidfeat.datasets.textures import noise_texture, shifted
-from vidfeat.training.config import Recipe, change
+from vidfeat.training.config import Recipe
 from vidfeat.training.recipes import get_recipe
+from vidfeat.training.settings import change
 
 MICRO = (
     "data.frames=4",

@@ -14,10 +14,11 @@ import pytest
 from tests.support.train_fixtures import render_motion, render_video
 from vidfeat.errors import UsageError
 from vidfeat.models import build_model
-from vidfeat.training.config import Recipe, change
+from vidfeat.training.config import Recipe
 from vidfeat.training.log import read_log
 from vidfeat.training.recipes import RECIPES, get_recipe
 from vidfeat.training.run import train
+from vidfeat.training.settings import change
 from vidfeat.weights.load import save_weights
 
 FRAMES = 40

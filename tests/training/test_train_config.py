@@ -10,9 +10,10 @@ import pytest
 from vidfeat.datasets import DATASETS
 from vidfeat.errors import UsageError
 from vidfeat.models import MODEL_NAMES
-from vidfeat.training.config import Recipe, change, differences, recipe_from_dict
+from vidfeat.training.config import Recipe
 from vidfeat.training.recipes import ABLATIONS, RECIPES, get_recipe
 from vidfeat.training.schedule import learning_rate
+from vidfeat.training.settings import change, differences, recipe_from_dict
 from vidfeat.training.toml import read_recipe, recipe_to_toml, write_recipe
 
 

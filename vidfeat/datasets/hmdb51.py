@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from vidfeat.datasets.base import Listed, Listing, Part, lists_folder
+from vidfeat.datasets.base import Listed, Listing, lists_folder
+from vidfeat.datasets.part_names import Part
 from vidfeat.errors import DataError
 from vidfeat.system.text_tables import read_lines
 

@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from vidfeat.datasets.base import Listed, Listing, Part, lists_folder
+from vidfeat.datasets.base import Listed, Listing, lists_folder
+from vidfeat.datasets.part_names import Part
 from vidfeat.errors import DataError
 from vidfeat.system.text_tables import read_lines, read_text
 

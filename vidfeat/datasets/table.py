@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from vidfeat.datasets.base import Part, Sample, VideoDataset, describe_folder
+from vidfeat.datasets.base import Sample, VideoDataset, describe_folder
 from vidfeat.datasets.holdout import describe_hold_out, hold_out
 from vidfeat.datasets.label_rows import LabelRow, shared_videos, without_doubles
 from vidfeat.datasets.labels import read_labels, relative_to
-from vidfeat.datasets.part_names import part_of
+from vidfeat.datasets.part_names import Part, part_of
 from vidfeat.errors import DataError
 from vidfeat.system.identities import (
     existing_spelling,

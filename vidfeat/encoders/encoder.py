@@ -117,6 +117,8 @@ class Encoder:
             "precision": self.precision,
             "engine": self.engine.name,
             **self._network_facts(),
+            # no part of a fingerprint: the same numbers, made elsewhere
+            "device": "cuda" if self.engine.takes_planes else "cpu",
             **({"execution": self.engine.execution} if self.engine.takes_planes else {}),
         }
 

@@ -91,13 +91,13 @@ def figure(width: float, height: float, rows: int = 1) -> Iterator[tuple[Figure,
         yield made, [made.add_subplot(rows, 1, row + 1) for row in range(rows)]
 
 
-def save_picture(made: Figure, target: Path, dpi: float | None = None) -> None:
+def save_picture(made: Figure, target: Path, dpi: float = _STYLE["savefig.dpi"]) -> None:
     """Write a figure, whole or not at all; the suffix decides the format, PNG if there is none.
 
     Args:
         made: the figure; call this inside its ``with`` block.
         target: the file.
-        dpi: dots per inch of a PNG; None: the style's.
+        dpi: dots per inch of a PNG.
 
     Raises:
         UsageError: a format that cannot be drawn.
@@ -107,7 +107,7 @@ def save_picture(made: Figure, target: Path, dpi: float | None = None) -> None:
     if kind not in known:
         raise UsageError(f"no picture can be written as {target.name}: take .png, .svg or .pdf")
     with atomic_write(target) as temporary:
-        made.savefig(temporary, format=kind, **({} if dpi is None else {"dpi": dpi}))
+        made.savefig(temporary, format=kind, dpi=dpi)
 
 
 def to_svg(made: Figure, *, name: str, description: str) -> str:

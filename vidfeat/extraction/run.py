@@ -189,7 +189,7 @@ def extract(
         done = scan_parts(folder)
         thinned = without_bad_rows(done)
         for path in sorted(thinned):
-            if is_there(listing.root, path):
+            if path in listed or is_there(listing.root, path):
                 run.note_failure(thinned[path].failure)
         failed = {failure.path for failure in run.report.failures}
         good = sum(video.identity not in failed for video in listing.videos)

@@ -282,7 +282,7 @@ def finite_clips(read: VideoRead) -> VideoRead:
     """The same video without clips whose rows are NaN or infinite; its error says how many."""
     if read.clips is None:
         return read
-    good = np.isfinite(read.clips.vectors).all(axis=1)
+    good = np.asarray(np.isfinite(read.clips.vectors).all(axis=1))
     if good.all():
         return read
     before = f"{read.error}; " if read.error is not None else ""

@@ -17,10 +17,11 @@ from vidfeat.errors import UsageError, WeightsError
 from vidfeat.evaluation.scores import Scores, write_scores
 from vidfeat.system.files import atomic_write, write_json
 from vidfeat.training.class_names import plain_name
-from vidfeat.training.config import DataConfig, ModelConfig, Recipe, change
+from vidfeat.training.config import DataConfig, ModelConfig, Recipe
 from vidfeat.training.distributed import World, cores_per_process, join
 from vidfeat.training.evaluation import NetworkEvaluation, Told, evaluate_network
 from vidfeat.training.feed import Feed, workers_of
+from vidfeat.training.settings import change
 from vidfeat.training.setup import RECIPE_FILE, on_main
 from vidfeat.training.toml import read_recipe
 from vidfeat.weights.load import LoadedWeights, load_weights

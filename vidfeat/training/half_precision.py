@@ -36,6 +36,12 @@ LossOf = Callable[[int, Forward, Context], Tensor]
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
+def autocast_of(precision: str, device: str) -> Context:
+    """The context in which a network runs in a precision: that of autocast for half precision."""
+    dtype = HALF.get(precision)
+    return nullcontext() if dtype is None else torch.autocast(device, dtype)
+
+
 @dataclass(frozen=True)
 class PrecisionCheck:
     """Loss and gradient of one step in half precision, compared with fp32."""
@@ -298,7 +304,7 @@ def run_in_fp32(network: nn.Module, names: Sequence[str], device: str) -> None:
     """Have layers compute in fp32 inside of a network in mixed precision."""
     for name in names:
         module = network.get_submodule(name)
-        module.forward = _exact(module.forward, device)  # type: ignore[method-assign]
+        module.forward = _exact(module.forward, device)
 
 
 def _exact(plain: Forward, device: str) -> Forward:

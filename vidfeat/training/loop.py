@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,21 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from vidfeat.datasets.base import VideoDataset
-from vidfeat.errors import TrainingError, WeightsError
+from vidfeat.errors import TrainingError
 from vidfeat.training import checkpoint
 from vidfeat.training.augment import mix, mixup_weights, smoothed_targets
 from vidfeat.training.batches import Batch, augment_pixels, training_batches
 from vidfeat.training.checkpoint import Checkpoint
 from vidfeat.training.config import Recipe
 from vidfeat.training.distributed import World
-from vidfeat.training.evaluation import NetworkEvaluation, evaluate_network, spread
+from vidfeat.training.evaluation import NetworkEvaluation, spread
+from vidfeat.training.evaluation_step import advice, evaluate_step
 from vidfeat.training.feed import Ahead, Feed, workers_of
 from vidfeat.training.half_precision import (
     HALF,
     Context,
     Forward,
+    autocast_of,
     check_first_step,
     run_in_fp32,
 )
@@ -100,6 +102,7 @@ class Trainer:
         """Of the newest check-point."""
         self.best: dict[str, Any] = {}
         self._stop = threading.Event()
+        self.autocast = partial(autocast_of, train.precision, world.device.type)
         self._precision_checked = train.precision not in HALF
         self._fp32_layers: list[str] | None = None
         self._prepare(network)
@@ -129,15 +132,6 @@ class Trainer:
         if world.size > 1:
             devices = [world.device] if world.device.type == "cuda" else None
             self.forward = DistributedDataParallel(self.forward, device_ids=devices)
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The context in which the network runs."""
-        dtype = HALF.get(self.recipe.train.precision)
-        if dtype is None:
-            return nullcontext()
-        return torch.autocast(self.world.device.type, dtype)
-
-    # -- check-points --------------------------------------------------------------------------
 
     def restore(self, saved: Checkpoint) -> None:
         """Go on from a check-point."""
@@ -181,8 +175,6 @@ class Trainer:
         checkpoint.purge(folder, self.recipe.run.keep, [self.best["step"]] if self.best else [])
         seconds = time.perf_counter() - began
         self.log.write("checkpoint", step=self.step, name=path.name, seconds=seconds)
-
-    # -- steps ---------------------------------------------------------------------------------
 
     def run(self, until: int | None = None) -> bool:
         """Train to the end, or until so many steps are done, or a SIGTERM comes.
@@ -236,7 +228,7 @@ class Trainer:
         )
         if not math.isfinite(done.loss):
             raise TrainingError(
-                f"the loss is {done.loss} at step {self.step:,}: {_advice(self.recipe)}"
+                f"the loss is {done.loss} at step {self.step:,}: {advice(self.recipe)}"
             )
         epoch_done = self.step % self.order.steps_per_epoch == 0
         if epoch_done:
@@ -370,8 +362,6 @@ class Trainer:
         counters = (self.recipe.train.seed, Stream.DROPOUT, self.step, self.world.rank)
         torch.manual_seed(int(generator(*counters).integers(2**62)))
 
-    # -- what is due now and then --------------------------------------------------------------
-
     def _after_epoch(self, epochs_done: int) -> None:
         every = self.recipe.evaluate.every_epochs
         final = epochs_done == self.recipe.train.epochs
@@ -388,48 +378,22 @@ class Trainer:
         Raises:
             TrainingError: an output of the network is NaN or infinite.
         """
-        began = time.perf_counter()
         averaged = self.average.in_place(self.network) if self.average else nullcontext()
-        protocol = self.recipe
-        if self.step < self.total_steps and protocol.evaluate.crops > 1:
-            protocol = replace(protocol, evaluate=replace(protocol.evaluate, crops=1))
-        try:
-            with averaged, self._feed() as feed:
-                result = evaluate_network(
-                    self.network, part, protocol, feed, self.world, autocast=self.autocast
-                )
-        except WeightsError as error:
-            # The loss tells of the weights before an update, so nothing but this tells of the last.
-            raise TrainingError(
-                f"after step {self.step:,}: {error}; {_advice(self.recipe)}"
-            ) from None
+        with averaged, self._feed() as feed:
+            result = evaluate_step(
+                self.network,
+                part,
+                self.recipe,
+                feed,
+                self.world,
+                self.log,
+                step=self.step,
+                final=self.step >= self.total_steps,
+                autocast=self.autocast,
+            )
         training_mode(self.network, self.recipe)
-        self.log.write(
-            "evaluation",
-            step=self.step,
-            epoch=self.step // self.order.steps_per_epoch,
-            **{
-                "clip@1": result.clip_accuracy,
-                "video@1": result.video_accuracy,
-                "video@5": result.video_top5,
-            },
-            **{f"{name}@1": value for name, value in result.group_accuracy().items()},
-            videos=len(result.scores),
-            failed=len(result.failures),
-            seconds=time.perf_counter() - began,
-        )
         return result
 
     def _feed(self) -> Feed:
         workers = workers_of(self.recipe, self.world.local_size)
         return Feed(self.recipe, workers, timeout_seconds=self.recipe.run.seconds_per_video)
-
-
-def _advice(recipe: Recipe) -> str:
-    """What to do about weights that have diverged."""
-    half = recipe.train.precision in HALF
-    return (
-        "resuming from the last checkpoint cannot mend it; start again with a lower train.lr, a "
-        "longer train.warmup_epochs or train.clip_gradient=5"
-        + (f", or with train.precision=fp32 in place of {recipe.train.precision}" if half else "")
-    )

@@ -15,8 +15,9 @@ from vidfeat.datasets.holdout import with_evaluation_part
 from vidfeat.errors import UsageError, VidfeatError
 from vidfeat.system.files import canonical_json, write_json
 from vidfeat.training import checkpoint
-from vidfeat.training.config import Recipe, differences
+from vidfeat.training.config import Recipe
 from vidfeat.training.distributed import World, cores_per_process
+from vidfeat.training.settings import differences
 from vidfeat.training.toml import read_recipe, write_recipe
 
 T = TypeVar("T")
@@ -45,19 +46,18 @@ class RunData:
 
 
 def on_main(world: World, work: Callable[[], T]) -> T:
-    """Do something in the main process; its result, or its error, comes out in all of them."""
-    outcome: tuple[Any, type[VidfeatError] | None] = (None, None)
+    """Do something in the main process; its result, or its error, is that of all processes."""
+    outcome: tuple[Any, VidfeatError | None] = (None, None)
     if world.is_main:
         try:
             outcome = (work(), None)
         except VidfeatError as error:
             if world.size == 1:
                 raise
-            outcome = (str(error), type(error))
-    value, kind = world.broadcast(outcome)
-    if kind is not None:
-        # errors with more than a message cannot be made of one
-        raise kind(value) if kind.__init__ is Exception.__init__ else VidfeatError(value)
+            outcome = (None, error)
+    value, error = world.broadcast(outcome)
+    if error is not None:
+        raise error
     result: T = value
     return result
 

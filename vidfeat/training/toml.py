@@ -12,7 +12,8 @@ from typing import Any
 
 from vidfeat.errors import UsageError
 from vidfeat.system.files import atomic_write
-from vidfeat.training.config import Recipe, recipe_from_dict, recipe_to_dict
+from vidfeat.training.config import Recipe
+from vidfeat.training.settings import recipe_from_dict, recipe_to_dict
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
 

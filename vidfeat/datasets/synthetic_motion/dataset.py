@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from vidfeat.datasets.base import Part, Sample, VideoDataset
+from vidfeat.datasets.base import Sample, VideoDataset
+from vidfeat.datasets.part_names import Part
 from vidfeat.datasets.synthetic_motion.looks import Frames
 from vidfeat.datasets.synthetic_motion.render import plan_of, render_clip
 from vidfeat.datasets.synthetic_motion.vocabulary import CLASSES

@@ -1,0 +1,81 @@
+"""Evaluations of a network that is being trained, and what to do when its weights diverge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from vidfeat.datasets.base import VideoDataset
+from vidfeat.errors import TrainingError, WeightsError
+from vidfeat.training.config import Recipe
+from vidfeat.training.distributed import World
+from vidfeat.training.evaluation import NetworkEvaluation, evaluate_network
+from vidfeat.training.feed import Feed
+from vidfeat.training.half_precision import HALF
+from vidfeat.training.log import RunLog
+
+
+def evaluate_step(
+    network: nn.Module,
+    part: VideoDataset,
+    recipe: Recipe,
+    feed: Feed,
+    world: World,
+    log: RunLog,
+    *,
+    step: int,
+    final: bool,
+    autocast: Callable[[], Any],
+) -> NetworkEvaluation:
+    """Evaluate a network after a step, and log the result; all processes call this.
+
+    Args:
+        network: on the device.
+        part: the videos.
+        recipe: of the run; before the end, one crop is enough.
+        feed: gives the clips.
+        world: this process and its group.
+        log: of the run.
+        step: how many steps are done.
+        final: this is the last one.
+        autocast: the context in which the network runs.
+
+    Raises:
+        TrainingError: an output of the network is NaN or infinite.
+    """
+    began = time.perf_counter()
+    if not final and recipe.evaluate.crops > 1:
+        recipe = replace(recipe, evaluate=replace(recipe.evaluate, crops=1))
+    try:
+        result = evaluate_network(network, part, recipe, feed, world, autocast=autocast)
+    except WeightsError as error:
+        # The loss is that of the weights before an update: nothing else tests the last one.
+        raise TrainingError(f"after step {step:,}: {error}; {advice(recipe)}") from None
+    log.write(
+        "evaluation",
+        step=step,
+        **{
+            "clip@1": result.clip_accuracy,
+            "video@1": result.video_accuracy,
+            "video@5": result.video_top5,
+        },
+        **{f"{name}@1": value for name, value in result.group_accuracy().items()},
+        videos=len(result.scores),
+        failed=len(result.failures),
+        seconds=time.perf_counter() - began,
+    )
+    return result
+
+
+def advice(recipe: Recipe) -> str:
+    """What to do about weights that have diverged."""
+    half = recipe.train.precision in HALF
+    return (
+        "resuming from the last checkpoint cannot mend it; start again with a lower train.lr, a "
+        "longer train.warmup_epochs or train.clip_gradient=5"
+        + (f", or with train.precision=fp32 in place of {recipe.train.precision}" if half else "")
+    )
