@@ -55,7 +55,10 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
 
     Angles between quarter turns are taken to the nearest.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    side_data = frame.side_data
+    if not len(side_data):  # nearly every frame; a look-up in vain raises and catches an error
+        return UPRIGHT
+    matrix = side_data.get("DISPLAYMATRIX")
     return UPRIGHT if matrix is None else orientation_of_matrix(bytes(cast(Any, matrix)))
 
 
