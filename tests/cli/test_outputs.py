@@ -61,10 +61,8 @@ def test_letters_that_a_terminal_lacks_are_escaped(encoding: str, tmp_path: Path
     write_features(tmp_path / "f.h5", ["映像.mp4", "b.mp4", "\U0001f600.mp4"])
     made = run("index", "f.h5", "-o", "INDEX", cwd=tmp_path, PYTHONIOENCODING=encoding)
     assert made.returncode == 0, made.stderr
-    for arguments in (
-        ["search", "INDEX", "b.mp4"],
-        ["duplicates", "INDEX", "--threshold", "0.001"],
-    ):
+    duplicates = ["duplicates", "INDEX", "--threshold", "0.001"]
+    for arguments in (["search", "INDEX", "b.mp4"], duplicates):
         done = run(*arguments, cwd=tmp_path, PYTHONIOENCODING=encoding)
         assert done.returncode == 0, done.stderr
         text = done.stdout.decode(encoding)

@@ -204,7 +204,9 @@ def main() -> int:
         unknown = set(names) - {row.name for row in rows}
         if unknown:
             parser.error(f"no rows {sorted(unknown)}: there are {[row.name for row in rows]}")
-        rows = [row for row in rows if row.name in names]
+        rows = sorted(
+            (row for row in rows if row.name in names), key=lambda row: names.index(row.name)
+        )
     context = Context(
         arguments.pack.resolve(),
         arguments.scratch.resolve(),

@@ -5,7 +5,8 @@
 # log.txt to $OUT. Exit status 0: every row passed, or was skipped by name.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-PYTHON=${PYTHON:-python3}
+PYTHON=$(command -v "${PYTHON:-python3}")
+case $PYTHON in /*) ;; *) PYTHON=$PWD/$PYTHON ;; esac
 export OUT=${OUT:-$PWD/gpu-results} PYTHONUNBUFFERED=1
 mkdir -p "$OUT"
 work=$(mktemp -d "${TMPDIR:-/tmp}/vidfeat-gpu-XXXXXX")

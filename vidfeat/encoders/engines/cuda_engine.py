@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from vidfeat.encoders.engines.base import Engine, Execution, Precision
 from vidfeat.encoders.engines.batch_network import BatchNetwork, can_run, triton_runs_on
-from vidfeat.encoders.engines.compiled_code import keep_compiled_code
+from vidfeat.system.compiled_code import keep_compiled_code
 from vidfeat.encoders.engines.cuda_graph import CapturedGraph
 from vidfeat.errors import PrecisionError, UsageError, VidfeatError
 from vidfeat.models.base import VideoNetwork, pool_features
