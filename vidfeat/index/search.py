@@ -21,6 +21,7 @@ from vidfeat.index.videos import Videos
 
 _BACKGROUND_ROWS = 512
 _QUERY_BLOCK = 128
+_LONG_QUERY = 64
 _EXACT_ROWS = 65_536
 # Cosines held at a time (64 MB), and hits of a round: what long queries may take.
 _MOST_SCORES = 1 << 24
@@ -127,8 +128,9 @@ class Searcher:
         self, query: Query, options: SearchOptions, keep: NDArray[np.bool_] | None
     ) -> list[Match]:
         alone = len(query.vectors) == 1
-        # With several clips a flat index would compare everything too, and then rank again.
-        if options.exact or (self.engine.head.kind == "flat" and not alone):
+        # A flat index would compare everything too: a long query asks it for too many hits.
+        long = len(query.vectors) >= _LONG_QUERY and self.engine.head.kind == "flat"
+        if options.exact or long:
             chosen = self._rank(query, options, self._all_videos(keep))
         else:
             scores, rows, chosen = self._near_videos(query, options, keep)
