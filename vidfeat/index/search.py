@@ -171,9 +171,9 @@ class Searcher:
             left[every] = True
             left[videos] = False
             more = self._best_of_videos(query, options, left[self.clips["video"]], count)
-            scores, rows, videos = (
-                np.concatenate(both) for both in zip((scores, rows, videos), more, strict=True)
-            )
+            scores = np.concatenate([scores, more[0]])
+            rows = np.concatenate([rows, more[1]])
+            videos = np.concatenate([videos, more[2]])
         order = np.argsort(-scores, kind="stable")[:wanted]
         return scores[order], rows[order], videos[order]
 

@@ -55,9 +55,9 @@ def on_main(world: World, work: Callable[[], T]) -> T:
             if world.size == 1:
                 raise
             outcome = (None, error)
-    value, error = world.broadcast(outcome)
-    if error is not None:
-        raise error
+    value, failure = world.broadcast(outcome)
+    if failure is not None:
+        raise failure
     result: T = value
     return result
 

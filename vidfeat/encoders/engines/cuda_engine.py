@@ -202,7 +202,7 @@ class CudaEngine(Engine):
         with self._queueing(self.precision):
             clips = torch.from_numpy(clips_NTHWC).to(self.device)
             if isinstance(self._run, BatchNetwork):
-                return self._run.classify(clips).cpu().numpy()  # type: ignore[no-any-return]
+                return self._run.classify(clips).cpu().numpy()
             x = self._run.preprocess.normalize(clips).to(self._run.dtype).contiguous()
             return self._run.network(x).float().cpu().numpy()  # type: ignore[no-any-return]
 
