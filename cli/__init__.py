@@ -6,7 +6,9 @@ command is called, and the library when its work begins.
 
 from __future__ import annotations
 
+import codecs
 import errno
+import io
 import os
 import sys
 from importlib import import_module
@@ -49,9 +51,11 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"vidfeat.cli.{COMMANDS[cmd_name][0]}")
+        from vidfeat.cli.options import with_make_parents
+
         command = module.command
         assert isinstance(command, click.Command)
-        return command
+        return with_make_parents(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -98,8 +102,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; errors that a user can mend become one line and exit status 2."""
-    from vidfeat.errors import VidfeatError
+    from vidfeat.errors import StoppedError, VidfeatError
 
+    _escape_what_cannot_be_shown()
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -107,6 +112,8 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
+    except StoppedError as error:
+        _fail(str(error), 128 + error.signal_number)
     except VidfeatError as error:
         from vidfeat.cli.flags import with_flags
 
@@ -125,6 +132,26 @@ def main() -> None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         _fail(f"{where}{error.strerror or error}{': make room and try again' if full else ''}", 2)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _escape_what_cannot_be_shown() -> None:
+    r"""Write letters that the terminal's encoding lacks as ``\uXXXX``, where they raised an error.
+
+    Letters beyond the first 65,536 become two such, as JSON writes them.
+    """
+
+    def escape(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        text = error.object[error.start : error.end]
+        units = text.encode("utf-16-be", "surrogatepass")
+        pairs = zip(units[::2], units[1::2], strict=True)
+        return "".join(f"\\u{high:02x}{low:02x}" for high, low in pairs), error.end
+
+    codecs.register_error("vidfeat-escape", escape)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="vidfeat-escape")
 
 
 def _running() -> click.Command | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import click
 
 from vidfeat.cli.options import HELP_NAMES
+from vidfeat.system.children import child_environment, python_module
 
 # The network that comes with vidfeat: it needs no download and no patience.
 _NETWORK = ["--model", "bundled"]
@@ -88,5 +88,5 @@ def _run(arguments: list[str]) -> int:
     """One command in a process of its own, as a user runs it."""
     sys.stdout.flush()
     return subprocess.run(
-        [sys.executable, "-m", "vidfeat", *arguments], env={**os.environ}, check=False
+        [*python_module("vidfeat"), *arguments], env=child_environment(), check=False
     ).returncode

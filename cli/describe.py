@@ -15,13 +15,16 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _WEIGHTS = frozenset({".safetensors", ".pt", ".pth", ".pkl"})
 
 
-def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str, Any]:
+def describe(
+    path: str | os.PathLike[str], *, verify: bool = False, stream: int | None = None
+) -> dict[str, Any]:
     """What a file or folder holds, in values that JSON can hold; ``kind`` says what it is.
 
     Args:
         path: a video, a feature file, weights, a score file, a head, an index, a training run; or
             ``bundled``, the network that comes with vidfeat.
         verify: of an index, compare its files with their hashes.
+        stream: of a video with several video streams, which one, from 0.
 
     Raises:
         UsageError: there is nothing, or nothing that is known.
@@ -38,7 +41,7 @@ def describe(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str,
         return _weights(path)
     if _begins_with_hdf5(path):
         return _hdf5(path)
-    return _video(path)
+    return _video(path, stream)
 
 
 def in_words(described: dict[str, Any]) -> list[str]:
@@ -150,10 +153,10 @@ def _hdf5(path: Path) -> dict[str, Any]:
         }
 
 
-def _video(path: Path) -> dict[str, Any]:
+def _video(path: Path, stream: int | None = None) -> dict[str, Any]:
     from vidfeat.video.reader import open_video
 
-    with open_video(path) as video:
+    with open_video(path, stream=stream) as video:
         info = video.info
         return {
             "kind": "video",
@@ -167,6 +170,11 @@ def _video(path: Path) -> dict[str, Any]:
             "width": info.width,
             "height": info.height,
             "rotation": info.rotation,
+            "mirrored": info.mirrored,
+            "stream": info.stream,
+            "num_streams": info.num_streams,
+            "repaired_timestamps": info.repaired_timestamps,
+            "remarks": list(info.remarks),
             "codec": info.codec,
             "container": info.container,
             "size_bytes": info.size_bytes,
@@ -180,6 +188,7 @@ def _video_in_words(video: dict[str, Any]) -> list[str]:
         rate += f" ({video['fps_exact']})"
     counted = "their packets" if video["num_frames_source"] == "packets" else "decoding them"
     turned = f", turned by {video['rotation']} degrees" if video["rotation"] else ""
+    turned = f", mirrored{turned}" if video["mirrored"] else turned
     clock = {
         "constant": "constant rate",
         "variable": "variable rate: frames go by the time at which they are shown",
@@ -191,6 +200,7 @@ def _video_in_words(video: dict[str, Any]) -> list[str]:
         f"  {video['width']} x {video['height']} as shown{turned}, {video['codec']} in "
         f"{video['container']}, {video['size_bytes']:,} bytes",
     ]
+    lines += [f"  note: {remark}" for remark in video["remarks"]]
     if video["damage"]:
         lines.append(f"  damaged: {video['damage']}")
     return lines

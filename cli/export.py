@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vidfeat.cli.options import HELP_NAMES, comma_list
+from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
 
 
 @click.command(
@@ -21,7 +21,7 @@ from vidfeat.cli.options import HELP_NAMES, comma_list
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     required=True,
     help="A file named .onnx, or .xml for OpenVINO; with int8 a folder.",
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vidfeat.cli.options import HELP_NAMES
+from vidfeat.cli.options import HELP_NAMES, OutputPath
 
 
 @click.command(
@@ -18,14 +18,14 @@ from vidfeat.cli.options import HELP_NAMES
 @click.option(
     "--npy-per-video",
     "folder",
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     metavar="DIR",
     help="A file (clips, dimensions) a video, and index.csv with the seconds.",
 )
 @click.option(
     "--parquet",
     "table",
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     metavar="FILE",
     help="One table: path, start_seconds, end_seconds, vector.",
 )

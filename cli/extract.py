@@ -15,6 +15,8 @@ from vidfeat.cli.options import (
     OutputPath,
     decode_options,
     feature_options,
+    limit_options,
+    limits_of,
     make_encoder,
     network_choice,
     network_options,
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     "--actor-cpus", type=int, help="With --engine ray: processors of one of its processes."
 )
 @decode_options()
+@limit_options()
 @click.option(
     "--decoder",
     type=click.Choice(["cpu", "nvdec"]),
@@ -94,28 +97,33 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     PATH is a folder, searched through with all below it, or a file. The same command again goes
     on with what is there: finished videos are not read twice.
     """
-    from vidfeat.cli.extract_output import FailureLines, live, say_summary
+    from vidfeat.cli.extract_output import FailureLines, live, megabytes, say_summary
     from vidfeat.encoders.encoder import Encoder
     from vidfeat.extraction.engine_choice import (
         choose_execution,
         clips_at_least,
+        precision_begun,
         with_quickest_engine,
     )
-    from vidfeat.extraction.run import ExtractOptions, check_output, extract
+    from vidfeat.extraction.run import ExtractOptions, check_output, extract, lacking_bytes
+    from vidfeat.extraction.stopping import stop_on_signals
+    from vidfeat.store.parts import parts_folder
     from vidfeat.video.listing import list_videos, parse_shard, read_list
 
     paths = list(values.pop("paths"))
+    listed: list[str] = []
     for name, separator in (("list_file", b"\n"), ("list0_file", b"\0")):
         source = values.pop(name)
         if source is not None:
-            paths += read_list(source, separator)
-    if not paths and (values["segments"] is None or values["root"] is None):
+            listed += read_list(source, separator)
+    if not paths and not listed and (values["segments"] is None or values["root"] is None):
         raise click.UsageError("no videos were given: name folders or files, or --list FILE", ctx)
     shard, buffer_mb = values.pop("shard"), values.pop("buffer_mb")
     options = ExtractOptions(
         workers=values.pop("workers"),
         buffer_bytes=None if buffer_mb is None else int(buffer_mb * (1 << 20)),
         video_timeout=values.pop("video_timeout"),
+        limits=limits_of(values),
         dtype=values.pop("dtype"),
         shard=None if shard is None else parse_shard(shard),
         cards=_cards(values),
@@ -127,8 +135,10 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     root, segments = values.pop("root"), values.pop("segments")
     dry_run, stats_file = values.pop("dry_run"), values.pop("stats_file")
     # All that can be wrong with the command is said before the network is loaded.
-    listing = list_videos(paths, root, segments)
+    listing = list_videos(paths, root, segments, listed=listed)
     check_output(output)
+    if not dry_run and values["engine"] != "ray":
+        _start_ahead(options, len(listing.videos), None if values["devices"] else values["device"])
     devices = values.pop("devices")
     if devices is not None:
         from vidfeat.encoders.engines.replicas import parse_devices
@@ -140,7 +150,14 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     if values["precision"] == "int8":
         _quantise_first(values, output, listing, options, dry_run=dry_run)
     open_engine = values["engine"] is None and devices is None
+    recorded = None
+    if not options.overwrite and (output.exists() or parts_folder(output).is_dir()):
+        from vidfeat.encoders.engines.torch_engine import choose_device
+
+        on_gpu = devices is not None or choose_device(values["device"]).type == "cuda"
+        values["precision"], recorded = precision_begun(output, values["precision"], on_gpu=on_gpu)
     encoder: Encoder = make_encoder(values)
+    encoder.precision = recorded or encoder.precision
     if open_engine:
         # Shards must come to the same answer: each counts a share of the whole list.
         clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
@@ -149,6 +166,14 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         choose_execution(encoder, clips, begun)
     for note in encoder.notes:
         click.echo(f"note: {note}", err=True)
+    clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
+    lacking = lacking_bytes(output, listing, clips, encoder.dimension, options.dtype)
+    if lacking > 0:
+        click.echo(
+            f"note: the disk of {output} has {megabytes(lacking)} less than this run needs, at "
+            "least: make room, or it will stop before its end",
+            err=True,
+        )
     if dry_run:
         from vidfeat.cli.extract_output import say_dry_run
         from vidfeat.extraction.dry_run import dry_run as estimate
@@ -160,6 +185,9 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             encoder.spread(devices)
             stack.callback(encoder.close)
         show = stack.enter_context(live())
+        stop = {}
+        if extract_here is extract:
+            stop["stop"] = stack.enter_context(stop_on_signals(lambda text: show.line(text)))
         report = extract_here(
             listing,
             output,
@@ -168,6 +196,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             options=options,
             progress=show,
             on_failure=FailureLines(show),
+            **stop,
         )
     if stats_file is not None:
         from vidfeat.system.files import write_json
@@ -203,6 +232,17 @@ def _cards(values: dict[str, Any]) -> tuple[int, ...]:
             "a container, NVIDIA_DRIVER_CAPABILITIES must have video in it"
         )
     return tuple(sorted({int(name.partition(":")[2] or 0) for name in names}))
+
+
+def _start_ahead(options: ExtractOptions, videos: int, device: str | None) -> None:
+    """Start the decode processes and the CUDA context while torch is imported."""
+    from vidfeat.system.cuda_context import begin_context
+    from vidfeat.video.decode.processes import start_ahead
+
+    start_ahead(min(options.num_workers, max(2, videos)))
+    kind, _, index = (device or "cpu").partition(":")
+    if kind in ("auto", "cuda") and (not index or index.isdigit()):
+        begin_context(int(index or 0))
 
 
 def _on_cluster(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from vidfeat.cli.options import OutputPath
+
 
 @click.command(
     "index",
@@ -19,7 +21,7 @@ import click
     "--output",
     "output",
     required=True,
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     metavar="INDEX",
     help="The index: a folder.",
 )

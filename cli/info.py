@@ -18,14 +18,15 @@ from vidfeat.cli.options import HELP_NAMES
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="An object, for programs.")
 @click.option("--verify", is_flag=True, help="Of an index: compare its files with their hashes.")
-def command(path: Path, as_json: bool, verify: bool) -> None:
+@click.option("--stream", type=int, metavar="N", help="Of a video: which video stream, from 0.")
+def command(path: Path, as_json: bool, verify: bool, stream: int | None) -> None:
     """Say what is in PATH: a video, a feature file, weights, a head, an index, a training run.
 
     PATH may be the word bundled: the card of the network that comes with vidfeat.
     """
     from vidfeat.cli.describe import describe, in_words
 
-    described: dict[str, Any] = describe(path, verify=verify)
+    described: dict[str, Any] = describe(path, verify=verify, stream=stream)
     if as_json:
         import json
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vidfeat.cli.options import HELP_NAMES
+from vidfeat.cli.options import HELP_NAMES, OutputPath
 
 
 @click.command(
@@ -17,15 +17,14 @@ from vidfeat.cli.options import HELP_NAMES
 @click.argument(
     "parts", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PART..."
 )
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The one feature file."
-)
+@click.option("-o", "--output", required=True, type=OutputPath(), help="The one feature file.")
 @click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
-def command(parts: tuple[Path, ...], output: Path, overwrite: bool) -> None:
+@click.option("--allow-missing", is_flag=True, help="Merge although shards are missing.")
+def command(parts: tuple[Path, ...], output: Path, overwrite: bool, allow_missing: bool) -> None:
     """Put the feature files of all shards of one run (extract --shard K/N) into one."""
     from vidfeat.store.merge import merge_stores
 
-    report = merge_stores(parts, output, overwrite=overwrite)
+    report = merge_stores(parts, output, overwrite=overwrite, allow_missing=allow_missing)
     click.echo(
         f"{output}: {report.videos:,} videos, {report.clips:,} clips and {report.failures:,} "
         f"errors of {len(parts)} shards"

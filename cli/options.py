@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
     from vidfeat.encoders.int8.quantize import NetworkChoice
     from vidfeat.video.plan_choice import PlanChoice
+    from vidfeat.video.reader import Limits
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -99,6 +100,13 @@ def plan_options() -> Callable[[F], F]:
             help="A rest shorter than a hop: one more clip that ends with the video, or nothing.  "
             "[default: flush; drop with a hop]",
         ),
+        click.option(
+            "--stream",
+            type=int,
+            metavar="N",
+            help="Which video stream of a file that has several, from 0.  "
+            "[default: as FFmpeg chooses]",
+        ),
     )
 
 
@@ -116,6 +124,25 @@ def decode_options() -> Callable[[F], F]:
     )
 
 
+def limit_options() -> Callable[[F], F]:
+    """What a file may ask of this machine before it is refused."""
+    return _together(
+        click.option("--max-pixels", type=int, help="Width times height of a frame, at most."),
+        click.option("--max-frames", type=int, help="Frames of a video, at most."),
+        click.option(
+            "--max-seconds", type=float, help="Duration of a video, at most.  [default: a week]"
+        ),
+    )
+
+
+def limits_of(values: dict[str, Any]) -> Limits:
+    """Take the limits out of a command's values."""
+    from vidfeat.video.reader import Limits
+
+    given = {name: values.pop(name) for name in ("max_pixels", "max_frames", "max_seconds")}
+    return Limits(**{name: value for name, value in given.items() if value is not None})
+
+
 PLAN_NAMES = (
     "clip_frames",
     "frame_stride",
@@ -125,6 +152,7 @@ PLAN_NAMES = (
     "clips",
     "short",
     "tail",
+    "stream",
 )
 
 
@@ -176,8 +204,59 @@ def make_encoder(values: dict[str, Any]) -> Encoder:
     )
 
 
-class OutputPath(click.Path):
-    """A file to be written."""
+_MAKE_PARENTS = "vidfeat.make_parents"
 
-    def __init__(self) -> None:
-        super().__init__(path_type=Path, dir_okay=True)
+
+class OutputPath(click.Path):
+    """A file or folder to be written, in a folder that is there.
+
+    A folder that is not there may be a slip of the keyboard: it is made with ``--make-parents``
+    alone, which every command with such an option has (see :func:`with_make_parents`).
+    """
+
+    def __init__(self, *, dir_okay: bool = True) -> None:
+        super().__init__(path_type=Path, dir_okay=dir_okay)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path, its folder looked for.
+
+        Raises:
+            UsageError: the folder is not there.
+        """
+        path = Path(super().convert(value, param, ctx))
+        folder = path.parent
+        if ctx is None or ctx.resilient_parsing or folder.is_dir():
+            return path
+        if not ctx.meta.get(_MAKE_PARENTS):
+            from vidfeat.errors import UsageError
+
+            raise UsageError(
+                f"{path}: there is no folder {folder}: check the path, or make the folder with "
+                "--make-parents"
+            )
+        folder.mkdir(parents=True)
+        return path
+
+
+def with_make_parents(command: click.Command) -> click.Command:
+    """Give a command that writes something the option ``--make-parents``."""
+
+    def remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001
+        ctx.meta[_MAKE_PARENTS] = value
+
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            with_make_parents(inner)
+    writes = any(isinstance(param.type, OutputPath) for param in command.params)
+    if writes and not any(param.name == "make_parents" for param in command.params):
+        command.params.append(
+            click.Option(
+                ["--make-parents"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=remember,
+                help="Make the folders above what is written, where they are not there.",
+            )
+        )
+    return command

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vidfeat.cli.options import OutputPath
+
 if TYPE_CHECKING:
     from vidfeat.index import Match, Query
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 @click.option(
     "--html",
     "page",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputPath(dir_okay=False),
     help="Write a page with pictures.",
 )
 @click.option("--root", type=click.Path(path_type=Path), help="Where the videos are now.")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vidfeat.cli.options import OutputPath
+
 if TYPE_CHECKING:
     from vidfeat.pretrained import WeightsEntry
 
@@ -128,9 +130,7 @@ def download_command(names: tuple[str, ...], model: str | None) -> None:
     "convert", epilog="Example: vidfeat weights convert r2.5d_d18_l16.pkl -o r2plus1d.safetensors"
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Safetensors to write."
-)
+@click.option("-o", "--output", type=OutputPath(), required=True, help="Safetensors to write.")
 @click.option("--model", metavar="NAME", help="The network, where the tensors leave it open.")
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 def convert_command(file: Path, output: Path, model: str | None, overwrite: bool) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vidfeat.errors import PrecisionError as PrecisionError
     from vidfeat.errors import ReplicaError as ReplicaError
     from vidfeat.errors import StateDictError as StateDictError
+    from vidfeat.errors import StoppedError as StoppedError
     from vidfeat.errors import StoreError as StoreError
     from vidfeat.errors import TrainingError as TrainingError
     from vidfeat.errors import UsageError as UsageError
@@ -81,6 +82,7 @@ _HOME = {
             "ExportError",
             "PrecisionError",
             "ReplicaError",
+            "StoppedError",
             "NothingDoneError",
         ),
         "errors",
@@ -119,6 +121,7 @@ __all__ = [  # noqa: RUF022 (the order is that of a first program)
     "ExportError",
     "PrecisionError",
     "ReplicaError",
+    "StoppedError",
     "NothingDoneError",
     "__version__",
 ]

@@ -15,6 +15,7 @@
     ├── DataError             labels or a dataset that do not fit their description
     ├── TrainingError         a training run that cannot go on
     ├── ClusterError          machines that cannot do the work of a run
+    ├── StoppedError          a run that was told to stop; what was finished is kept
     ├── ExportError           an exported network that does not compute what torch computes
     ├── PrecisionError        a reduced precision is wrong on this device
     ├── ReplicaError          the process of a device ended
@@ -34,6 +35,7 @@ VideoErrorKind = Literal[
     "no_frames",  # a video stream from which not one frame decodes
     "damaged",  # broke midway; the clips before the break are kept
     "too_short",  # shorter than a clip, and the plan says that this is an error
+    "segment",  # some of its segments lie behind its end; the clips of the others are kept
     "limit",  # larger than the limits on pixels, frames or seconds
     "timeout",  # the decode process made no progress for too long
     "crashed",  # the decode process died
@@ -154,6 +156,18 @@ class TrainingError(VidfeatError):
 
 class ExportError(VidfeatError):
     """An exported network could not be written, or does not compute what torch computes."""
+
+
+class StoppedError(VidfeatError):
+    """A run was told to stop, by Ctrl-C or a signal; what was finished is kept.
+
+    Attributes:
+        signal_number: what told it.
+    """
+
+    def __init__(self, message: str = "", signal_number: int = 2) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
 
 
 class ClusterError(VidfeatError):

@@ -13,6 +13,7 @@ from vidfeat.cli import cli
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.engines.factored import winograd_pays
 from vidfeat.encoders.load import load_encoder
+from vidfeat.errors import UsageError
 from vidfeat.extraction import engine_choice
 from vidfeat.extraction.engine_choice import clips_at_least, engine_begun, with_quickest_engine
 from vidfeat.extraction.run import extract
@@ -112,3 +113,32 @@ def test_the_command_takes_it(
         done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
         assert done.exit_code == 0, done.output
         assert engine_begun(tmp_path / output) == engine, (output, more)
+
+
+@pytest.mark.parametrize(
+    ("begun", "asked", "on_gpu", "expected"),
+    [
+        ({}, None, True, (None, None)),
+        ({}, "bf16", True, ("bf16", None)),
+        ({"precision": "fp16", "engine": "torch", "device": "cuda"}, None, True, ("fp16", None)),
+        ({"precision": "fp32", "engine": "torch", "device": "cpu"}, None, True, ("fp32", None)),
+        ({"precision": "fp32", "engine": "torch"}, None, False, ("fp32", None)),
+        ({"precision": "fp32", "engine": "torch"}, "tf32", True, ("tf32", "fp32")),
+        ({"precision": "fp32", "engine": "torch"}, None, True, None),
+        ({"precision": "fp32", "engine": "torch"}, "fp32", True, None),
+        ({"precision": "int8", "engine": "openvino"}, None, True, ("int8", None)),
+    ],
+)
+def test_an_output_keeps_its_precision(
+    monkeypatch: pytest.MonkeyPatch,
+    begun: dict[str, str],
+    asked: str | None,
+    on_gpu: bool,
+    expected: tuple[str | None, str | None] | None,
+) -> None:
+    monkeypatch.setattr(engine_choice, "described", lambda output: begun)
+    if expected is None:
+        with pytest.raises(UsageError, match=r"TF32.*precision tf32"):
+            engine_choice.precision_begun("f.h5", asked, on_gpu=on_gpu)  # type: ignore[arg-type]
+        return
+    assert engine_choice.precision_begun("f.h5", asked, on_gpu=on_gpu) == expected  # type: ignore[arg-type]

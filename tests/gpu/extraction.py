@@ -177,7 +177,7 @@ def large_batch(context: Context) -> Result:
 
 def kill_and_rerun(context: Context) -> Result:
     """SIGKILL once parts are there, then the same command: the file of a run left alone."""
-    count = 16 if context.small else 400
+    count = 16 if context.small else 220
     folder = small_folder(context, count)
     # Clips close together and few workers: small parts, soon finished, from few frames.
     options = [*product_options(context), "--hop-frames", "1", "--workers", "4"]

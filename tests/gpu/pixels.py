@@ -19,7 +19,8 @@ def equal_pixels(context: Context) -> Result:
     """
     from vidfeat.errors import VideoError
     from vidfeat.video import open_video
-    from vidfeat.video.preprocess import FramePreprocessor, Preprocess
+    from vidfeat.video.frame_preprocessor import FramePreprocessor
+    from vidfeat.video.preprocess import Preprocess
 
     card = _card(context)
     folders = [context.pack / name for name in ("videos", "made", "clips")]
@@ -42,7 +43,7 @@ def equal_pixels(context: Context) -> Result:
             except VideoError as error:
                 about["refused"] = str(error)
                 continue
-            expected = {position: reference.frame(frame) for position, frame in frames.items()}
+            expected = {position: reference.whole(frame) for position, frame in frames.items()}
             compared["frames"] += len(frames)
             planes = _planes(context, preprocess)
             about["from_planes"] = _from_planes(planes, frames, expected)

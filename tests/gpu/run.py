@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import json
 import os
 import platform
@@ -30,7 +31,10 @@ COPIES = 20
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: a function ``module:name`` of the context, and what is asked of it."""
+    """A line of the table: a function ``module:name``, and what is asked of it.
+
+    The function takes the context, or the device and whether to be small.
+    """
 
     name: str
     required: str
@@ -165,7 +169,9 @@ def run_one(name: str, context: Context) -> int:
     row = next(row for row in all_rows() if row.name == name)
     module, function = row.function.split(":")
     try:
-        result = getattr(import_module(module), function)(context)
+        work = getattr(import_module(module), function)
+        takes_context = len(inspect.signature(work).parameters) == 1
+        result = work(context) if takes_context else work(context.device, context.small)
     except Exception as error:
         traceback.print_exc()
         result = {"ok": False, "figure": f"{type(error).__name__}: {error}"[:200]}
@@ -198,7 +204,9 @@ def main() -> int:
         unknown = set(names) - {row.name for row in rows}
         if unknown:
             parser.error(f"no rows {sorted(unknown)}: there are {[row.name for row in rows]}")
-        rows = [row for row in rows if row.name in names]
+        rows = sorted(
+            (row for row in rows if row.name in names), key=lambda row: names.index(row.name)
+        )
     context = Context(
         arguments.pack.resolve(),
         arguments.scratch.resolve(),

@@ -5,7 +5,8 @@
 # log.txt to $OUT. Exit status 0: every row passed, or was skipped by name.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-PYTHON=${PYTHON:-python3}
+PYTHON=$(command -v "${PYTHON:-python3}")
+case $PYTHON in /*) ;; *) PYTHON=$PWD/$PYTHON ;; esac
 export OUT=${OUT:-$PWD/gpu-results} PYTHONUNBUFFERED=1
 mkdir -p "$OUT"
 work=$(mktemp -d "${TMPDIR:-/tmp}/vidfeat-gpu-XXXXXX")
@@ -20,5 +21,8 @@ else
     tar -C "$pack" -xJf "$archive"
 fi
 export PYTHONPATH=$pack/product:$pack/site
+# A second run finds modules compiled, as on a machine that is in use.
+unset PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX=$work/pycache
 cd "$work"
 "$PYTHON" "$here/run.py" --pack "$pack" --scratch "$work" --out "$OUT" "$@"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def write_features(
     dimension: int = 32,
     first_seed: int = 0,
     replace: dict[str, NDArray[np.float32]] | None = None,
+    mtime_ns: int = 7,
     **of_identity: str,
 ) -> Path:
     """A feature file of videos ``a/v000.mp4``, ...; seeds are numbers of their own."""
@@ -69,6 +71,7 @@ def write_features(
         vectors = video_vectors(first_seed + number, clips, dimension)
         if replace and name in replace:
             vectors = replace[name]
-        rows.append((record(name, len(vectors)), embeddings(vectors)))
+        about = dataclasses.replace(record(name, len(vectors)), mtime_ns=mtime_ns)
+        rows.append((about, embeddings(vectors)))
     write_store(path, identity(dimension, **of_identity), rows)
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from vidfeat.video import ClipPlan, open_video
 from vidfeat.video.decode.pool import DecodePool
 from vidfeat.video.decode.tasks import ClipReady, ClipSource, Finished, Started, VideoTask
 from vidfeat.video.nvdec import Likeness, Refused, fill_planes, open_video_on_card, same_samples
+from vidfeat.video.planes import PlaneClip
+from vidfeat.video.planes_numpy import clip_to_rgb
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import Limits, to_rgb
 
@@ -185,6 +188,10 @@ PLAN = ClipPlan(frames=8, hop_frames=4)
 SOURCE = ClipSource(PLAN, Preprocess(resize=(36, 48), crop=(32, 32)), Limits())
 
 
+def pixels_of(clip: ClipReady) -> np.ndarray:
+    return clip_to_rgb(clip.frames) if isinstance(clip.frames, PlaneClip) else clip.frames_THWC
+
+
 def clips_of(tasks: list[VideoTask], pool: DecodePool) -> dict[str, list[tuple[int, bytes]]]:
     """Clips as a run consumes them: a second start voids what lies behind its first clip."""
     found: dict[str, list[tuple[int, bytes]]] = {}
@@ -194,7 +201,7 @@ def clips_of(tasks: list[VideoTask], pool: DecodePool) -> dict[str, list[tuple[i
             del clips[event.first_clip :]
         elif isinstance(event, ClipReady):
             assert event.index == len(clips)
-            clips.append((event.index, event.frames_THWC.tobytes()))
+            clips.append((event.index, pixels_of(event).tobytes()))
             event.release()
         else:
             assert isinstance(event, Finished)
@@ -219,8 +226,11 @@ def fake_card(monkeypatch: pytest.MonkeyPatch) -> Any:
     return install
 
 
+@pytest.mark.parametrize("planes", [False, True], ids=["pixels", "planes"])
 @pytest.mark.parametrize("trouble", ["", "none", "error:13", "sample:0", "skip:17", "die:11"])
-def test_pool_gives_the_same_with_a_card(files: Any, fake_card: Any, trouble: str) -> None:
+def test_pool_gives_the_same_with_a_card(
+    files: Any, fake_card: Any, trouble: str, planes: bool
+) -> None:
     names = ("h264.mp4", "hevc.mp4", "mpeg4.avi", "vp9.webm", "h264_10bit.mp4", "h264_422.mp4")
     tasks = [VideoTask(str(files(name))) for name in names]
     # Few slots, so that long videos are cut into pieces.
@@ -228,7 +238,9 @@ def test_pool_gives_the_same_with_a_card(files: Any, fake_card: Any, trouble: st
     with DecodePool(SOURCE, 1, buffer_bytes=small) as pool:
         expected = clips_of(tasks, pool)
     fake_card(trouble)
-    with DecodePool(SOURCE, 1, cards=(0, 0), buffer_bytes=3 * small) as pool:
+    source = replace(SOURCE, planes=planes)
+    small = 6 * source.clip_bytes
+    with DecodePool(source, 1, cards=(0, 0), buffer_bytes=3 * small) as pool:
         found = clips_of(tasks, pool)
     assert found == expected
     stats = pool.stats

@@ -26,7 +26,8 @@ from vidfeat.encoders.engines.planes_torch import PlaneConverter
 from vidfeat.errors import UsageError
 from vidfeat.video.frame_parts import DirectPart, FrameParts, ScaledPart
 from vidfeat.video.frame_preprocessor import FramePreprocessor
-from vidfeat.video.plane_tables import Orientation, PlaneCut, cut_tables
+from vidfeat.video.orientation import Orientation
+from vidfeat.video.plane_tables import PlaneCut, cut_tables
 from vidfeat.video.planes import PlaneCutter, plane_cut
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import open_video

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from vidfeat.datasets.part_names import Part
 from vidfeat.errors import DataError
-from vidfeat.system.identities import identity_to_path, path_to_identity
+from vidfeat.system.identities import identity_to_path, normal_form, path_to_identity
 from vidfeat.video.listing import VIDEO_SUFFIXES
 
 
@@ -141,12 +141,16 @@ def find_videos(root: Path) -> list[str]:
     Files are told by their suffix; hidden files and folders are passed over.
 
     Raises:
-        DataError: the folder is not there.
+        DataError: the folder is not there, or one below it cannot be read.
     """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder: give the folder that holds the dataset's videos")
     found: list[str] = []
-    for folder, folders, files in os.walk(root, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: {error.strerror}: its videos would be left out")
+
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         base = Path(folder).relative_to(root)
         found += [
@@ -175,7 +179,7 @@ def match_listing(listing: Listing, paths: Sequence[str], root: Path = Path()) -
     exact: dict[str, str] = {}
     folded: dict[str, str] = {}
     for path in sorted(paths, reverse=True):  # of two equal ends, the first path stays
-        for key in path_keys(path):
+        for key in path_keys(normal_form(path)):
             exact[key] = path
             folded[key.casefold()] = path
     samples: list[Sample] = []
@@ -210,6 +214,7 @@ def match_listing(listing: Listing, paths: Sequence[str], root: Path = Path()) -
 
 
 def _look_up(keys: Sequence[str], exact: dict[str, str], folded: dict[str, str]) -> str | None:
+    keys = [normal_form(key) for key in keys]
     for key in keys:
         if key in exact:
             return exact[key]

@@ -12,9 +12,11 @@ from pathlib import Path, PurePosixPath
 from vidfeat.datasets.base import Listed, Listing, lists_folder
 from vidfeat.datasets.part_names import Part
 from vidfeat.errors import DataError
+from vidfeat.system.text_tables import read_lines
 
 EXPECTED = "<class>_test_split1.txt to _split3.txt for each class"
 USUAL_FOLDERS = ("testTrainMulti_7030_splits", "test_train_splits", "hmdb51_splits", "splits")
+_LINE = re.compile(r"(.*?)[\s;]+(\S)")
 USES: dict[str, Part] = {"0": "unused", "1": "train", "2": "test"}
 
 
@@ -35,10 +37,9 @@ def read_listing(root: Path, lists: Path | None = None, split: int = 1) -> Listi
     classes = tuple(sorted(files))
     entries: list[Listed] = []
     for label, name in enumerate(classes):
-        for line in files[name].read_text(encoding="utf-8").splitlines():
-            if not line.strip():
-                continue
-            file, _, use = line.strip().rpartition(" ")
+        for _, line in read_lines(files[name]):
+            matched = _LINE.fullmatch(line)
+            file, use = matched.groups() if matched else ("", "")
             if use not in USES or not file:
                 raise DataError(
                     f"{files[name]}: expected lines like 'file.avi 1' with 0, 1 or 2 at the end, "

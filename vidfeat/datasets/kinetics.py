@@ -8,12 +8,12 @@ Copies without the lists, in folders per part and class, are read as such folder
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from vidfeat.datasets.base import Listed, Listing, wrong_layout
 from vidfeat.datasets.part_names import PARTS, Part, part_of
 from vidfeat.errors import DataError
+from vidfeat.system.text_tables import read_bytes, read_table
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 USUAL_FOLDERS = ("", "annotations", "lists", "splits")
@@ -59,28 +59,23 @@ def read_listing(root: Path, lists: Path | None = None, *, name: str = "kinetics
 
 
 def _is_list(file: Path) -> bool:
-    with file.open(encoding="utf-8", newline="") as lines:
-        header = next(csv.reader(lines), [])
-    return {"label", "youtube_id"} <= {column.strip().lower() for column in header}
+    if b"youtube_id" not in read_bytes(file).lower():  # another CSV, in whatever encoding
+        return False
+    return {"label", "youtube_id"} <= set(read_table(file).columns)
 
 
 def _read_rows(file: Path) -> list[tuple[str, str, str, str, Part]]:
     rows = []
-    with file.open(encoding="utf-8", newline="") as lines:
-        reader = csv.DictReader(lines, skipinitialspace=True)
-        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-        from_name = next((part for word, part in PARTS.items() if word in file.stem.lower()), None)
-        for number, row in enumerate(reader, 2):
-            label = (row.get("label") or "").strip()
-            identity = (row.get("youtube_id") or "").strip()
-            part = part_of(row.get("split") or "") or from_name
-            if not label:
-                continue  # the lists of test parts come without labels
-            if not identity or part is None:
-                raise DataError(
-                    f"{file}, line {number}: expected a youtube_id and a split (train, validate or "
-                    f"test, here or in the file's name), found {row}"
-                )
-            start, end = (row.get("time_start") or "", row.get("time_end") or "")
-            rows.append((label, identity, start.strip(), end.strip(), part))
+    from_name = next((part for word, part in PARTS.items() if word in file.stem.lower()), None)
+    for row in read_table(file).rows:
+        label, identity = row["label"], row["youtube_id"]
+        part = part_of(row["split"]) or from_name
+        if not label:
+            continue  # the lists of test parts come without labels
+        if not identity or part is None:
+            raise DataError(
+                f"{file}, line {row.line}: expected a youtube_id and a split (train, validate or "
+                f"test, here or in the file's name), found {row.values}"
+            )
+        rows.append((label, identity, row["time_start"], row["time_end"], part))
     return rows

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vidfeat.datasets.part_names import part_of
 from vidfeat.errors import DataError
+from vidfeat.system.identities import normal_form
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def without_doubles(rows: Sequence[LabelRow], source: str) -> tuple[LabelRow, ..
     torn: dict[tuple[str, float, float | None], LabelRow] = {}
     kept: list[LabelRow] = []
     for row in rows:
-        key = (row.path, row.start_seconds or 0.0, row.end_seconds)
+        key = (normal_form(row.path), row.start_seconds or 0.0, row.end_seconds)
         other = seen.setdefault(key, row)
         if other is row:
             kept.append(row)

@@ -6,12 +6,11 @@ have vectors, each with its rows. A sample is a whole video or one labelled stre
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidfeat.datasets.base import match_listing
@@ -20,6 +19,8 @@ from vidfeat.datasets.part_names import understand_folders
 from vidfeat.datasets.published import read_listing
 from vidfeat.datasets.samples import collect
 from vidfeat.errors import DataError
+from vidfeat.system.identities import written_identity
+from vidfeat.system.text_tables import Row, read_table
 
 if TYPE_CHECKING:
     from vidfeat.store.arrays import RowLabels
@@ -83,70 +84,56 @@ def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = Fals
             two labels, or classes differ only in case; the message names the line.
     """
     name = os.fspath(path)
-    rows: list[LabelRow] = []
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = [column.strip().lower() for column in reader.fieldnames or []]
-            for needed in ("path", "label"):
-                if needed not in columns:
-                    raise DataError(
-                        f"{name}: no column {needed!r} in its first line "
-                        f"({','.join(columns)[:80] or 'empty'}); expected path,label"
-                        "[,start_seconds,end_seconds][,split][,group]"
-                    )
-            reader.fieldnames = columns
-            rows.extend(_parse(name, reader.line_num, values) for values in reader)
-    except UnicodeDecodeError:
-        raise DataError(
-            f"{name} is not UTF-8 text: save it as UTF-8; odd bytes of file names are written as "
-            "in the feature file, %E9 and the like"
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"{name}: {error.strerror}: give a CSV with the columns path,label, or the word "
-            "folders for folder names"
-        ) from None
-    except csv.Error as error:
-        raise DataError(f"{name}: not a CSV file: {error}") from None
+    table = read_table(
+        path,
+        purpose="labels are a CSV with the columns path,label, or the word folders",
+    )
+    for needed in ("path", "label"):
+        if needed not in table.columns:
+            raise DataError(
+                f"{name}: no column {needed!r} in its first line "
+                f"({','.join(table.columns)[:80] or 'empty'}); expected path,label"
+                "[,start_seconds,end_seconds][,split][,group]"
+            )
+    rows = [_parse(name, row) for row in table.rows]
     labels = Labels(rows=tuple(rows), source=name, ignore_case=bool(ignore_case))
     labels = _with_one_case(labels, ignore_case)
     return replace(labels, rows=without_doubles(labels.rows, labels.source))
 
 
-def _parse(name: str, line: int, values: Mapping[str | None, str | None]) -> LabelRow:
-    text = {column: (values.get(column) or "").strip() for column in COLUMNS}
+def _parse(name: str, row: Row) -> LabelRow:
+    line = row.line
     for column in ("path", "label"):
-        if not text[column]:
+        if not row[column]:
             raise DataError(f"{name}, line {line}: the {column} is empty")
     seconds: list[float | None] = []
     for column in ("start_seconds", "end_seconds"):
         try:
-            value = float(text[column]) if text[column] else None
+            value = row.seconds(column)
         except ValueError:
-            value = float("nan")
-        if value is not None and not 0 <= value < float("inf"):
+            value = -1.0
+        if value is not None and value < 0:
             raise DataError(
-                f"{name}, line {line}: {column} is {text[column]!r}, expected seconds like 12.5"
+                f"{name}, line {line}: {column} is {row[column]!r}, expected seconds like 12.5"
             )
         seconds.append(value)
     start, end = seconds
     if end is not None and end <= (start or 0.0):
         raise DataError(f"{name}, line {line}: the stretch {start or 0:g} to {end:g} s is empty")
     return LabelRow(
-        path=normal_path(text["path"]),
-        label=text["label"],
+        path=normal_path(row["path"]),
+        label=row["label"],
         start_seconds=start,
         end_seconds=end,
-        split=text["split"].lower(),
-        group=text["group"],
+        split=row["split"].lower(),
+        group=row["group"],
         line=line,
     )
 
 
 def normal_path(path: str) -> str:
     """A path as the feature file writes it: ``/`` between parts, no ``./`` before it."""
-    return str(PurePosixPath(path)) if path else path
+    return written_identity(path)
 
 
 def relative_to(labels: Labels, *roots: str) -> Labels:

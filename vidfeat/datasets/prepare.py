@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import queue
 import shutil
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,8 +23,15 @@ from typing import Any
 from vidfeat.datasets.base import find_videos
 from vidfeat.datasets.reencode import Encoding
 from vidfeat.errors import NothingDoneError, UsageError
-from vidfeat.system.files import append_lines, atomic_write, sync_file, write_json
-from vidfeat.system.identities import identity_to_path, path_to_identity
+from vidfeat.system.children import child_environment, python_module
+from vidfeat.system.files import append_lines, atomic_write, fitting, sync_file, write_json
+from vidfeat.system.identities import (
+    Names,
+    identity_to_path,
+    path_to_identity,
+    written_identity,
+)
+from vidfeat.system.text_tables import read_table
 
 SETTINGS_FILE = "prepare.json"
 DONE_FILE = "prepared.jsonl"
@@ -131,9 +136,18 @@ def prepare(
 
 def new_names(paths: Sequence[str]) -> dict[str, str]:
     """The name of each prepared video: with .mp4 for its suffix, or behind it where two meet."""
-    plain = {path: str(PurePosixPath(path).with_suffix(".mp4")) for path in paths}
+    plain = {path: _named(path, PurePosixPath(path).stem) for path in paths}
     taken = Counter(plain.values())
-    return {path: new if taken[new] == 1 else f"{path}.mp4" for path, new in plain.items()}
+    return {
+        path: new if taken[new] == 1 else _named(path, PurePosixPath(path).name)
+        for path, new in plain.items()
+    }
+
+
+def _named(path: str, stem: str) -> str:
+    """A path with another name and .mp4 behind it, which may make it too long: then it is cut."""
+    room = len(b".mp4")
+    return str(PurePosixPath(path).with_name(f"{fitting(stem, room)}.mp4"))
 
 
 class _Runner:
@@ -195,12 +209,12 @@ class _Runner:
 
     def _start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "vidfeat.datasets.reencode"],
+            python_module("vidfeat.datasets.reencode"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=child_environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"),
         )
 
     def _one(self, process: subprocess.Popen[str], path: str) -> str:
@@ -283,18 +297,14 @@ def _copy_lists(root: Path, out: Path, names: dict[str, str]) -> list[str]:
 
 def _rename_labels(source: Path, target: Path, folder: str, names: dict[str, str]) -> None:
     base = "" if folder == "." else f"{folder}/"
-    with (
-        source.open(encoding="utf-8-sig", newline="") as old,
-        target.open("w", encoding="utf-8", newline="") as new,
-    ):
-        reader = csv.reader(old)
+    table = read_table(source)
+    stored = Names(names)
+    with target.open("w", encoding="utf-8", newline="") as new:
         writer = csv.writer(new, lineterminator="\n")
-        header = next(reader, [])
-        writer.writerow(header)
-        column = header.index("path") if "path" in header else -1
-        for row in reader:
-            if 0 <= column < len(row):
-                renamed = names.get(base + row[column])
-                if renamed is not None:
-                    row[column] = renamed.removeprefix(base)
-            writer.writerow(row)
+        writer.writerow(table.columns)
+        for row in table.rows:
+            values = dict(row.values)
+            path = stored.find(base + written_identity(row["path"]))
+            if path is not None:
+                values["path"] = names[path].removeprefix(base)
+            writer.writerow([values.get(column, "") for column in table.columns])

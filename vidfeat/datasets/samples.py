@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vidfeat.datasets.label_rows import LabelRow, describe_row, group_of, without_doubles
 from vidfeat.datasets.part_names import part_of
 from vidfeat.errors import DataError
+from vidfeat.system.identities import Names, normal_form, written_identity
 
 if TYPE_CHECKING:
     from vidfeat.store.reader import FeatureStore
@@ -326,18 +327,20 @@ def _match(
     paths: list[str], labels: LabelTable, root: str
 ) -> tuple[list[tuple[int, LabelRow]], list[LabelRow]]:
     """Pairs of a video's index and its label, and the labels of no video."""
-    exact = {path: i for i, path in enumerate(paths)}
-    folded = {path.casefold(): i for path, i in exact.items()} if labels.ignore_case else {}
-    prefix = root.rstrip("/") + "/"
+    place_of = {path: i for i, path in enumerate(paths)}
+    names = Names(paths)
+    folded = {}
+    if labels.ignore_case:
+        folded = {normal_form(path).casefold(): path for path in paths}
     found: list[tuple[int, LabelRow]] = []
     missing: list[LabelRow] = []
     for row in labels.rows:
-        path = row.path.removeprefix(prefix) if root else row.path
-        video = exact.get(path, folded.get(path.casefold()))
-        if video is None:
+        path = written_identity(row.path, root)
+        stored = names.find(path) or folded.get(normal_form(path).casefold())
+        if stored is None:
             missing.append(replace(row, path=path))
         else:
-            found.append((video, replace(row, path=paths[video])))
+            found.append((place_of[stored], replace(row, path=stored)))
     # Two spellings of one path (absolute, in another case) contradict each other only here.
     kept = {id(row) for row in without_doubles([row for _, row in found], labels.source)}
     return [pair for pair in found if id(pair[1]) in kept], missing

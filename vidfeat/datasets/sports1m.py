@@ -7,14 +7,17 @@ id, in whatever folders; many are gone from the site since, and are counted as m
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from vidfeat.datasets.base import Listed, Listing, lists_folder
 from vidfeat.datasets.part_names import Part
 from vidfeat.errors import DataError
+from vidfeat.system.text_tables import read_lines, read_text
 
 EXPECTED = "train_partition.txt, test_partition.txt and labels.txt"
+_BETWEEN = re.compile(r"[\s;]+")
 USUAL_FOLDERS = ("original", "annotations", "sports1m", "splits")
 
 
@@ -28,10 +31,11 @@ def read_listing(root: Path, lists: Path | None = None) -> Listing:
     label_file = folder / "labels.txt"
     if not label_file.is_file():
         raise DataError(f"{folder} has partition files but no labels.txt: expected {EXPECTED}")
-    classes = tuple(label_file.read_text(encoding="utf-8").split("\n"))
-    while classes and not classes[-1].strip():
-        classes = classes[:-1]
-    classes = tuple(name.strip() for name in classes)
+    # a line a class: an empty one between them is a class without a name, and counts
+    names = [name.strip().rstrip(";").rstrip() for name in read_text(label_file).splitlines()]
+    while names and not names[-1]:
+        names.pop()
+    classes = tuple(names)
     entries: list[Listed] = []
     parts: tuple[tuple[Part, str], ...] = (("train", "train"), ("test", "test"))
     for part, stem in parts:
@@ -43,19 +47,16 @@ def read_listing(root: Path, lists: Path | None = None) -> Listing:
 
 def _read_partition(file: Path, part: Part, num_classes: int) -> list[Listed]:
     entries = []
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            fields = line.split()
-            if not fields:
-                continue
-            identity = youtube_id(fields[0])
-            labels = tuple(int(x) for x in "".join(fields[1:]).split(",") if x.isdigit())
-            if identity is None or not labels or max(labels) >= num_classes:
-                raise DataError(
-                    f"{file}, line {number}: expected '<youtube url> <label ids, by commas>' with "
-                    f"ids below {num_classes}, found {line.strip()!r}"
-                )
-            entries.append(Listed(identity, (identity,), labels, part))
+    for number, line in read_lines(file):
+        url, *fields = _BETWEEN.split(line)
+        identity = youtube_id(url)
+        labels = tuple(int(x) for x in "".join(fields).split(",") if x.isdigit())
+        if identity is None or not labels or max(labels) >= num_classes:
+            raise DataError(
+                f"{file}, line {number}: expected '<youtube url> <label ids, by commas>' with "
+                f"ids below {num_classes}, found {line!r}"
+            )
+        entries.append(Listed(identity, (identity,), labels, part))
     return entries
 
 

@@ -7,6 +7,7 @@ whole groups at a time.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from vidfeat.datasets.base import Sample, VideoDataset, describe_folder
@@ -15,7 +16,11 @@ from vidfeat.datasets.label_rows import LabelRow, shared_videos, without_doubles
 from vidfeat.datasets.labels import read_labels, relative_to
 from vidfeat.datasets.part_names import Part, part_of
 from vidfeat.errors import DataError
-from vidfeat.system.identities import identity_to_path
+from vidfeat.system.identities import (
+    existing_spelling,
+    identity_to_path,
+    path_to_identity,
+)
 
 EXPECTED = "columns path,label and optionally start_seconds,end_seconds,split,group"
 
@@ -65,9 +70,12 @@ def read_table(
             row.path, (index[row.label],), part or "train", row.group, row.start_seconds,
             row.end_seconds,
         )  # fmt: skip
-        if not (root / identity_to_path(sample.path)).is_file():
+        there = Path(existing_spelling(str(root / identity_to_path(sample.path))))
+        if not there.is_file():
             missing.append(sample.path)
-        elif has_parts and part is None:
+            continue
+        sample = replace(sample, path=path_to_identity(str(there.relative_to(root))))
+        if has_parts and part is None:
             unassigned.append(sample.path)
         else:
             samples.append(sample)

@@ -14,9 +14,11 @@ from pathlib import Path, PurePosixPath
 from vidfeat.datasets.base import Listed, Listing, lists_folder, wrong_layout
 from vidfeat.datasets.part_names import Part
 from vidfeat.errors import DataError
+from vidfeat.system.text_tables import read_lines
 
 EXPECTED = "classInd.txt, trainlist01.txt to 03 and testlist01.txt to 03"
 USUAL_FOLDERS = ("ucfTrainTestlist", "ucf101_splits", "splits", "annotations")
+_BETWEEN = re.compile(r"[\s;]+")
 _GROUP = re.compile(r"(.*_g\d+)_c\d+$", re.IGNORECASE)
 
 
@@ -34,10 +36,8 @@ def read_listing(root: Path, lists: Path | None = None, split: int = 1) -> Listi
     folder = lists_folder("UCF101", root, lists, "classInd.txt", EXPECTED, USUAL_FOLDERS)
     class_file = folder / "classInd.txt"
     numbered: dict[str, int] = {}
-    for line in class_file.read_text(encoding="utf-8").split("\n"):
-        fields = line.split()
-        if not fields:
-            continue
+    for _, line in read_lines(class_file):
+        fields = _BETWEEN.split(line)
         if len(fields) != 2 or not fields[0].isdigit():
             raise DataError(f"{class_file}: expected lines like '1 ApplyEyeMakeup', found {line!r}")
         numbered[fields[1]] = int(fields[0]) - 1
@@ -58,10 +58,8 @@ def _read_list(folder: Path, name: str, part: Part, index: dict[str, int]) -> li
     if not file.is_file():
         raise wrong_layout("UCF101's split files", folder, EXPECTED)
     entries = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        if not line.strip():
-            continue
-        video = PurePosixPath(line.split()[0])
+    for _, line in read_lines(file):
+        video = PurePosixPath(_BETWEEN.split(line)[0])
         label = index.get(video.parent.name.casefold())
         if label is None:
             raise DataError(

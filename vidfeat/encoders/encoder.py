@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
@@ -25,11 +27,17 @@ from vidfeat.video.clips import Clip, ClipStream
 from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.preprocess import Preprocess
 
+_CLAIMED = (
+    "this encoder is at work for extract in another thread: load another one with load_encoder, or "
+    "wait for its end"
+)
+
 
 class Encoder:
     """A network, its preprocessing, a clip plan, and the engine that runs it.
 
-    Made by :func:`vidfeat.load_encoder`.
+    Made by :func:`vidfeat.load_encoder`. ``encode``, ``encode_clips`` and ``predict_clips`` may be
+    called from several threads: videos are decoded side by side, batches run one after the other.
     """
 
     def __init__(
@@ -56,6 +64,8 @@ class Encoder:
         network_sha256: str = "",
     ) -> None:
         self.engine = engine
+        self._one_at_a_time = threading.Lock()  # an engine works in memory of its own
+        self._claimed = threading.Lock()
         self.engines: list[Engine] = [engine]
         """What extract runs batches on: the engine, or replicas of it on several devices."""
         self.model_name = model_name
@@ -107,6 +117,8 @@ class Encoder:
             "precision": self.precision,
             "engine": self.engine.name,
             **self._network_facts(),
+            # no part of a fingerprint: the same numbers, made elsewhere
+            "device": "cuda" if self.engine.takes_planes else "cpu",
             **({"execution": self.engine.execution} if self.engine.takes_planes else {}),
         }
 
@@ -146,6 +158,22 @@ class Encoder:
         )
 
     # -- work ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Have the engines to oneself, as extract needs them: others are refused meanwhile.
+
+        Raises:
+            UsageError: another thread has them.
+        """
+        if not self._claimed.acquire(blocking=False):
+            raise UsageError(_CLAIMED)
+        try:
+            with self._one_at_a_time:
+                pass  # a batch of another thread ends first
+            yield
+        finally:
+            self._claimed.release()
 
     def spread(self, devices: Sequence[str]) -> None:
         """Put a replica of the network on each device, in a process of its own, for extract.
@@ -225,7 +253,12 @@ class Encoder:
                 f"clips of {clips_NTHWC.dtype} {clips_NTHWC.shape[1:]}: expected uint8 {expected}"
             )
         size = self.batch_size
-        parts = [run(clips_NTHWC[at : at + size]) for at in range(0, len(clips_NTHWC), size)]
+        parts = []
+        for at in range(0, len(clips_NTHWC), size):
+            if self._claimed.locked():
+                raise UsageError(_CLAIMED)
+            with self._one_at_a_time:
+                parts.append(run(clips_NTHWC[at : at + size]))
         if not parts:
             return np.empty((0, self.dimension), np.float32)
         return np.concatenate(parts)

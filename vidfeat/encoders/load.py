@@ -27,7 +27,7 @@ _CPU_BATCH = 4
 # sixteen clips on, and a padded last batch costs next to nothing.
 _CPU_BATCH_SMALL = 16
 _SMALL_FLOPS_PER_CLIP = 2e9
-_GPU_BATCH = 32
+_GPU_BATCH = 64
 
 
 def load_encoder(

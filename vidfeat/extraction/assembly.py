@@ -167,6 +167,11 @@ class Assembly:
         if self._filled == self._batch_size:
             self._send_batch()
 
+    @property
+    def at_batch_boundary(self) -> bool:
+        """Every clip that came is in a full batch: a run that ends here loses none of them."""
+        return self._batch is None
+
     def finish(self, failure: VideoFailure | None = None, *, keep: bool = True) -> None:
         """The video is over: ``keep`` says whether its clips count."""
         self._end_segment(complete=keep)
@@ -267,6 +272,8 @@ class Assembly:
             self._failure = self._failure or error
 
     def _run_network(self, runner: int) -> None:
+        if runner == 0:
+            self._feed.warm_up()
         while True:
             began = time.monotonic()
             item = self._get(self._to_network)

@@ -15,6 +15,8 @@ from vidfeat.video.decode.pool import DecodePool
 from vidfeat.video.decode.tasks import ClipSource, Finished, Started, VideoTask
 from vidfeat.video.listing import Listing, total_bytes
 
+_MOST_CLIPS_TIMED = 256
+
 
 @dataclass(frozen=True)
 class DryRun:
@@ -79,7 +81,8 @@ def dry_run(
 
 def _clips_per_second(encoder: Encoder, source: ClipSource) -> float:
     """Speed of the network on its second batch: the first one allocates and tunes."""
-    batch = np.zeros((encoder.batch_size, *source.clip_shape), np.uint8)
+    clips = min(encoder.batch_size, _MOST_CLIPS_TIMED)
+    batch = np.zeros((clips, *source.clip_shape), np.uint8)
     encoder.engine.embed(batch)
     began = time.monotonic()
     encoder.engine.embed(batch)

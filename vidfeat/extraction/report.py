@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 from vidfeat.extraction.assembly import AssemblyStats
@@ -13,6 +14,7 @@ from vidfeat.store.records import VideoFailure
 from vidfeat.video.decode.pool import PoolStats
 
 _TICK_SECONDS = 0.2
+_REMARKS_SAID = 5
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ class ExtractReport:
     """Videos of the file that have disappeared."""
     failures: list[VideoFailure] = field(default_factory=list)
     """Of this run, and remembered ones of unchanged files."""
+    remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """What is unusual about a video of this run and was decided for it, by its path."""
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     assembly: dict[str, Any] = field(default_factory=dict)
@@ -136,10 +140,25 @@ class ExtractReport:
         """Clips that went through the network in this run."""
         return int(self.assembly.get("clips_encoded", 0))
 
+    def remark(self, path: str, remarks: Sequence[str]) -> None:
+        """Note what is unusual about a video; what is said of it last counts."""
+        self.remarks.pop(path, None)
+        if remarks:
+            self.remarks[path] = tuple(remarks)
+
     def finish(self, merged: MergeReport) -> None:
         """Take in what the merge found."""
         self.videos, self.clips = merged.videos, merged.clips
         self.videos_dropped = merged.dropped
+        self.notes += [
+            f"{path}: {', '.join(remarks)}"
+            for path, remarks in islice(self.remarks.items(), _REMARKS_SAID)
+        ]
+        if len(self.remarks) > _REMARKS_SAID:
+            self.notes.append(
+                f"{len(self.remarks) - _REMARKS_SAID} more videos are unusual in such ways: "
+                "vidfeat info says it of each"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--stats``: JSON."""
@@ -163,4 +182,5 @@ class ExtractReport:
                 for f in self.failures
             ],
             "notes": self.notes,
+            "remarks": {path: list(remarks) for path, remarks in self.remarks.items()},
         }

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from vidfeat.errors import StoreError
-from vidfeat.store.parts_summary import Progress
+from vidfeat.store.parts import RUN_FILE, read_run
+from vidfeat.store.parts_summary import Progress, scan_parts
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import VideoFailure, VideoRecord
 from vidfeat.system.identities import identity_to_path, path_to_identity
@@ -93,23 +95,79 @@ def _todo(video: ListedVideo, progress: Progress, failure: VideoFailure | None) 
 
 
 def check_root(existing: FeatureStore | None, root: str) -> None:
-    """Refuse to go on with a file from another root whose videos are not below this one.
+    """Refuse to resume a file from another root, unless its videos have moved to this one.
 
-    The file may have moved with its videos: then they are all found. If not, the run would take
-    them for gone, and drop hours of work for a slip in the command.
+    Moved videos are all found below the new root, each with the size and time of change that it
+    had; copies have other times, and are taken for the same where the old root is gone. Else they
+    are other videos: the run would drop those of the file, or put others of the same name in their
+    place, for a slip in the command.
 
     Raises:
         StoreError: names both roots and what to do.
     """
     if existing is None or existing.source_root in ("", path_to_identity(root)):
         return
-    missing = [name for name in existing.paths if not is_there(root, name)]
-    if missing:
-        raise StoreError(
-            f"{existing.path} was made from {existing.source_root}, and {len(missing)} of its "
-            f"{len(existing.paths)} videos are not below {path_to_identity(root)}: give "
-            f"--root {existing.source_root} to add to it, another output with -o, or --overwrite"
-        )
+    stamps = (existing.videos[name].tolist() for name in ("size_bytes", "mtime_ns"))
+    videos = dict(zip(existing.paths, zip(*stamps, strict=True), strict=True))
+    failures = {f.path: (f.size_bytes, f.mtime_ns) for f in existing.errors}
+    _refuse_others(str(existing.path), existing.source_root, root, videos, failures)
+
+
+def check_parts_root(folder: Path, root: str) -> None:
+    """The same of the parts of a run that did not come to its end.
+
+    Raises:
+        StoreError: names both roots and what to do; or the parts cannot be read.
+    """
+    if not (folder / RUN_FILE).is_file():
+        return
+    made_from = read_run(folder).source_root
+    if made_from in ("", path_to_identity(root)):
+        return
+    progress = scan_parts(folder, sweep=False)
+    videos = {
+        path: (video.record.size_bytes, video.record.mtime_ns)
+        for path, video in progress.finished.items()
+    }
+    failures = {path: (f.size_bytes, f.mtime_ns) for path, f in progress.failures.items()}
+    _refuse_others(str(folder), made_from, root, videos, failures)
+
+
+def _refuse_others(
+    where: str,
+    made_from: str,
+    root: str,
+    videos: dict[str, tuple[int, int]],
+    failures: dict[str, tuple[int, int]],
+) -> None:
+    """Raise if videos, by path with size and time of change, are not those below a root."""
+    stamps = failures | videos
+    compared = 2 if os.path.isdir(identity_to_path(made_from)) else 1  # noqa: PTH112
+    missing = [name for name in videos if not is_there(root, name)]
+    others = [
+        name
+        for name, stamp in stamps.items()
+        if is_there(root, name) and stamp[:compared] != _stamp(root, name)[:compared]
+    ]
+    if not missing and not others:
+        return
+    new = path_to_identity(root)
+    reason = f"{len(missing)} of its {len(videos)} videos are not below {new}"
+    if not missing:
+        reason = f"{len(others)} of its {len(stamps)} videos are others below {new}"
+        reason += f", as {others[0]}"
+    raise StoreError(
+        f"{where} was made from {made_from}, and {reason}: give --root {made_from} to add to it, "
+        "another output with -o, or --overwrite"
+    )
+
+
+def _stamp(root: str, identity: str) -> tuple[int, int]:
+    try:
+        status = os.stat(os.path.join(root, identity_to_path(identity)))  # noqa: PTH116, PTH118
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def is_there(root: str, identity: str) -> bool:

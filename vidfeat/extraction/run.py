@@ -10,32 +10,43 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.engines.batches import Pin
 from vidfeat.encoders.engines.feeds import feed_of
-from vidfeat.errors import NothingDoneError, StoreError, UsageError, VideoError
+from vidfeat.errors import NothingDoneError, StoppedError, StoreError, UsageError, VideoError
 from vidfeat.extraction.assembly import Assembly, AssemblyStats, clips_in_journal
 from vidfeat.extraction.report import ExtractProgress, ExtractReport, Meter
-from vidfeat.extraction.resume import Todo, WorkPlan, check_root, is_there, plan_work
+from vidfeat.extraction.resume import (
+    Todo,
+    WorkPlan,
+    check_parts_root,
+    check_root,
+    is_there,
+    plan_work,
+)
+from vidfeat.extraction.stopping import Stop
 from vidfeat.store.merge import merge_parts
 from vidfeat.store.parts import open_parts, parts_folder, remove_parts
 from vidfeat.store.parts_summary import scan_parts, without_bad_rows
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import RunIdentity, VectorType, VideoFailure, require_same_run
+from vidfeat.store.shards import joined
 from vidfeat.system.identities import path_to_identity
 from vidfeat.system.lock import OutputLock
+from vidfeat.video.clip_plan import describe_behind_end, stretches_behind_end
 from vidfeat.video.decode.inline import decode_inline
 from vidfeat.video.decode.pool import DEFAULT_TIMEOUT_SECONDS, DecodePool
 from vidfeat.video.decode.tasks import ClipReady, ClipSource, Event, Finished, Started, VideoTask
 from vidfeat.video.listing import ListedVideo, Listing, list_videos, total_bytes
-from vidfeat.video.reader import Limits
+from vidfeat.video.reader import Limits, VideoInfo
 
 _PART_SECONDS = 30.0
 _PART_BYTES = 64 << 20
@@ -43,6 +54,8 @@ _PART_BYTES = 64 << 20
 DECODED_FRAMES_PER_WORKER = 1000.0
 # A card's processes each make a CUDA context first: less than this is sooner done without.
 _CARD_BYTES = 64 << 20
+# Failures of videos of which the clips that could be made are in the file.
+KEPT_KINDS = frozenset({"damaged", "segment"})
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,7 @@ def extract(
     progress: Callable[[ExtractProgress], None] | None = None,
     on_failure: Callable[[VideoFailure], None] | None = None,
     work: Callable[[Run, Path, int], None] | None = None,
+    stop: Stop | None = None,
 ) -> ExtractReport:
     """Write the embeddings of all clips of all videos to a feature file.
 
@@ -122,14 +136,19 @@ def extract(
         on_failure: called for each video that could not be read.
         work: does what is to be done of a run, into a folder of parts, from a part number on;
             None does it in this process.
+        stop: asks for the end at the next batch boundary (in this process alone).
 
     Returns:
         What was done, with the failures of this run and those remembered.
 
     Raises:
-        UsageError: inputs that cannot be meant, or hold no video.
+        UsageError: inputs that cannot be meant, or hold no video; or the encoder is at work for
+            extract in another thread.
         StoreError: the output is no feature file, was made otherwise, or another run writes it.
-        NothingDoneError: every video failed.
+        NothingDoneError: every video failed. (A shard writes its errors all the same: the others
+            may hold videos.)
+        StoppedError: ``stop`` was asked for; what was finished is in the parts, and the same call
+            resumes to the same bits.
     """
     options = options or ExtractOptions()
     if isinstance(inputs, (str, os.PathLike)):
@@ -142,13 +161,18 @@ def extract(
     target.parent.mkdir(parents=True, exist_ok=True)
     identity = _identity(encoder, options, listing, segments)
     with ExitStack() as stack:
+        stack.enter_context(encoder.claimed())
         stack.enter_context(OutputLock(target))
         existing = _existing(stack, target, identity, options, listing)
+        if existing is not None:
+            identity = replace(identity, shards=joined(existing.shards, identity.shards))
+        if not options.overwrite:
+            check_parts_root(parts_folder(target), listing.root)
         folder = open_parts(target, identity, overwrite=options.overwrite)
         begun = scan_parts(folder)
         encoded_before = clips_in_journal(folder)
         plan = plan_work(listing.videos, begun, existing, retry_errors=options.retry_errors)
-        run = Run(encoder, options, plan, progress, on_failure)
+        run = Run(encoder, options, plan, progress, on_failure, stop)
         run.report.videos_listed = len(listing.videos)
         run.report.notes += [*listing.notes, *begun.warnings]
         run.report.clips_lost = max(0, encoded_before - sum(part.rows for part in begun.parts))
@@ -158,21 +182,24 @@ def extract(
             try:
                 (work or Run.work)(run, folder, begun.next_number)
             except OSError as error:
-                raise _with_remedy(error, target) from error
+                raise _with_remedy(error, target, _part_bytes(encoder, options)) from error
+            if run.stopped and stop is not None:
+                raise StoppedError(f"stopped: {_kept_parts(folder)}", stop.signal_number)
+        listed = {video.identity for video in listing.videos}
         done = scan_parts(folder)
         thinned = without_bad_rows(done)
         for path in sorted(thinned):
-            if is_there(listing.root, path):
+            if path in listed or is_there(listing.root, path):
                 run.note_failure(thinned[path].failure)
         failed = {failure.path for failure in run.report.failures}
         good = sum(video.identity not in failed for video in listing.videos)
         good += sum(
-            failure.kind == "damaged" and failure.path not in thinned
+            failure.kind in KEPT_KINDS and failure.path not in thinned
             for failure in run.report.failures
         )
         good += sum(bool(video.pieces) for video in thinned.values())
         good += sum(_kept(existing, failure) for failure in plan.remembered)
-        if listing.videos and not good:
+        if listing.videos and not good and options.shard is None:
             remove_parts(folder)
             raise NothingDoneError(
                 f"all {len(listing.videos)} videos failed, no file was written; the first: "
@@ -183,11 +210,13 @@ def extract(
                 target,
                 folder,
                 existing,
-                keep=lambda name: is_there(listing.root, name),
+                keep=lambda name: name in listed or is_there(listing.root, name),
                 progress=done,
             )
         except OSError as error:
-            raise _with_remedy(error, target) from error
+            needed = sum(part.size_bytes for part in done.parts)
+            needed += target.stat().st_size if target.exists() else 0
+            raise _with_remedy(error, target, needed) from error
         run.report.finish(merged)
     return run.report
 
@@ -212,7 +241,9 @@ def _identity(
     if segments is not None:
         laid = hashlib.sha256(Path(segments).read_bytes()).hexdigest()
         described["segments_sha256"] = laid
+    shard = options.shard
     return RunIdentity(
+        shards="" if shard is None else f"{shard[0]}/{shard[1]}",
         encoder=described,
         space_fingerprint=encoder.space_fingerprint,
         run_fingerprint=encoder.run_fingerprint_with(laid),
@@ -249,13 +280,55 @@ def _kept(existing: FeatureStore | None, failure: VideoFailure) -> bool:
     return failure.kind == "not_finite" and existing is not None and failure.path in existing.paths
 
 
-def _with_remedy(error: OSError, target: Path) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StoreError(
-            f"{parts_folder(target).parent}: {error.strerror}: make room and run the same command "
-            "again; it goes on from what is finished"
-        )
-    return error
+def _with_remedy(error: OSError, target: Path, needed_bytes: int) -> Exception:
+    """A full disk: how much is missing for what was to be written next, and what is kept."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return error
+    folder = parts_folder(target)
+    missing = ""
+    if error.errno == errno.ENOSPC:
+        lacking = needed_bytes - shutil.disk_usage(folder.parent).free
+        if lacking > 0:
+            missing = f" ({lacking:,} bytes more are needed for the next step)"
+    return StoreError(
+        f"{folder.parent}: {error.strerror}{missing}: make room and run the same command again; "
+        f"{_kept_parts(folder)}"
+    )
+
+
+def _kept_parts(folder: Path) -> str:
+    """What a later run finds."""
+    progress = scan_parts(folder, sweep=False)
+    clips = sum(part.rows for part in progress.parts)
+    return (
+        f"kept in {folder}: {len(progress.parts)} parts with {clips:,} clips, "
+        f"{len(progress.finished):,} videos whole; the same command resumes from there"
+    )
+
+
+def _part_bytes(encoder: Encoder, options: ExtractOptions) -> int:
+    """Of a full part, with its seconds and the names of its videos."""
+    width = encoder.dimension * (2 if options.dtype == "float16" else 4)
+    return part_clips(encoder, options) * (width + 16) + (64 << 10)
+
+
+def lacking_bytes(target: Path, listing: Listing, clips: int, dimension: int, dtype: str) -> int:
+    """Bytes that the disk of an output lacks for a run: its parts, and the file made of them.
+
+    Args:
+        target: the feature file.
+        listing: the videos.
+        clips: of them all, as estimated.
+        dimension: of the vectors.
+        dtype: of the vectors in the file.
+
+    Returns:
+        0 or less where there is room.
+    """
+    width = dimension * (2 if dtype == "float16" else 4)
+    needed = 2 * (clips * (width + 24) + len(listing.videos) * 160)
+    folder = target.parent if target.parent.is_dir() else Path.cwd()
+    return needed - shutil.disk_usage(folder).free
 
 
 class Run:
@@ -268,8 +341,11 @@ class Run:
         plan: WorkPlan,
         progress: Callable[[ExtractProgress], None] | None = None,
         on_failure: Callable[[VideoFailure], None] | None = None,
+        stop: Stop | None = None,
     ) -> None:
         self.encoder = encoder
+        self.stopped = False
+        self._stop = stop
         self.options = options
         self.todo = plan.todo
         planes = len(encoder.engines) == 1 and encoder.engine.takes_planes
@@ -280,6 +356,7 @@ class Run:
         )
         self.meter = Meter(len(plan.todo), total_bytes(item.video for item in plan.todo), progress)
         self._on_failure = on_failure
+        self._info: VideoInfo | None = None  # of the video whose clips are coming
 
     def note_failure(self, failure: VideoFailure) -> None:
         """Report a failed video."""
@@ -327,6 +404,9 @@ class Run:
                 for item, event in self._events(stack, pool, feed.pin):
                     self._take(assembly, item, event)
                     self.meter.tick(assembly.stats)
+                    if self._stop is not None and self._stop.asked and assembly.at_batch_boundary:
+                        self.stopped = True
+                        break
                     yield assembly.stats
                 assembly.close()
         except BaseException:
@@ -379,29 +459,37 @@ class Run:
 
     def _take(self, assembly: Assembly, item: Todo, event: Event) -> None:
         if isinstance(event, Started):
+            self._info = event.info
             assembly.start(item.video.identity, event.info, event.first_clip)
             self.meter.start(item.video.identity, event.info.num_frames, event.num_clips)
+            self.report.remark(item.video.identity, event.info.remarks)
         elif isinstance(event, ClipReady):
             assembly.clip(event)
             self.meter.clip(self.source.plan.frames)
         else:
-            failure = _failure_of(item, event)
+            failure = _failure_of(item, event, self._info)
+            self._info = None
             assembly.finish(failure, keep=event.error is None)
             if failure is not None:
                 self.note_failure(failure)
             self.meter.finish(max(0, item.video.size_bytes))
 
 
-def _failure_of(item: Todo, event: Finished) -> VideoFailure | None:
+def _failure_of(item: Todo, event: Finished, info: VideoInfo | None) -> VideoFailure | None:
     error: VideoError | None = event.error
     if event.damage is not None:
         error = VideoError(event.damage.message, kind="damaged")
+    elif error is None and info is not None:
+        behind = stretches_behind_end(item.task.stretches, info.duration_seconds)
+        if behind:
+            error = VideoError(describe_behind_end(behind, info.duration_seconds), kind="segment")
     if error is None:
         return None
     video: ListedVideo = item.video
     return VideoFailure(
         path=video.identity,
-        message=str(error),
+        # listed, and not there from the start: it did not disappear
+        message="no such file" if error.kind == "gone" and video.size_bytes < 0 else str(error),
         kind=error.kind,
         size_bytes=video.size_bytes,
         mtime_ns=video.mtime_ns,

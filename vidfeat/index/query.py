@@ -17,7 +17,7 @@ import numpy as np
 from vidfeat.errors import StoreError, UsageError
 from vidfeat.index.match import Query
 from vidfeat.index.video_index import VideoIndex
-from vidfeat.system.identities import path_to_identity
+from vidfeat.system.identities import Names, existing_spelling, path_to_identity
 
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
@@ -89,9 +89,10 @@ class QuerySource:
             VideoError: the file cannot be read.
             UsageError: a stretch that cannot be.
         """
-        if text in self.index:
-            return [self.index.query(text, start_seconds, end_seconds)]
-        path = Path(text)
+        named = self._named(text)
+        if named is not None:
+            return [self.index.query(named, start_seconds, end_seconds)]
+        path = Path(existing_spelling(text))
         if not path.is_file():
             raise StoreError(
                 f"{text!r} is neither a video of {self.index.path} nor a file; its videos have "
@@ -156,6 +157,12 @@ class QuerySource:
             raise StoreError(f"{path} has no clip to search with")
         return found
 
+    def _named(self, text: str) -> str | None:
+        """The path in the index that a text names, in whatever Unicode form."""
+        if text in self.index or text.isascii():
+            return text if text in self.index else None
+        return Names(self.index.videos.row_of).find(text)
+
     def _stored_path(self, path: Path) -> str | None:
         """The index's own path of a file that has not changed since it was indexed."""
         root = (self.root or self.index.source_root).resolve()
@@ -163,8 +170,8 @@ class QuerySource:
             relative = path.resolve().relative_to(root)
         except ValueError:
             return None
-        identity = path_to_identity(str(relative))
-        if identity not in self.index:
+        identity = self._named(path_to_identity(str(relative)))
+        if identity is None:
             return None
         row = self.index.videos.row_of[identity]
         status = path.stat()

@@ -41,6 +41,7 @@ from vidfeat.index.opened import OpenIndex
 from vidfeat.index.videos import CLIP, Videos
 from vidfeat.store.reader import FeatureStore
 from vidfeat.system.files import TEMPORARY_MARK
+from vidfeat.system.identities import Names, identity_to_path, normal_form
 
 # The first part is built anew when a tail costs more than it saves, or when a share of its rows
 # is passed over at every search.
@@ -128,13 +129,16 @@ class _Writer:
     def remove(self, wanted: Sequence[str]) -> None:
         """Mark videos as removed."""
         row_of = self.videos.row_of
+        names = Names(row_of)
         for text in wanted:
-            if text in row_of:
-                found = [text]
+            stored = names.find(text)
+            normal = normal_form(text)
+            if stored is not None:
+                found = [stored]
             elif text.endswith("/"):
-                found = [path for path in row_of if path.startswith(text)]
+                found = [path for path in row_of if normal_form(path).startswith(normal)]
             elif any(sign in text for sign in "*?["):
-                found = [path for path in row_of if fnmatch.fnmatchcase(path, text)]
+                found = [p for p in row_of if fnmatch.fnmatchcase(normal_form(p), normal)]
             else:
                 self.index._row(text)  # raises, with the nearest name
                 found = []
@@ -184,11 +188,31 @@ class _Writer:
                 self.change.unchanged.append(path)
                 continue
             else:
+                self._refuse_another_root(store, row, old)
                 self.removed.add(old)
                 self.change.updated.append(path)
             chosen.append(row)
         if chosen:
             self._take(store, np.array(chosen), skip_bad_rows=skip_bad_rows)
+
+    def _refuse_another_root(self, store: FeatureStore, row: int, old: int) -> None:
+        """A path below another root is another video, unless the file is plainly the same.
+
+        That is one of the same size and time of change; or, where the old root is gone, size.
+        """
+        ours, theirs = self.index.head.source_root, store.source_root
+        if not ours or not theirs or ours == theirs:
+            return
+        compared = ["size_bytes"]
+        if Path(identity_to_path(ours)).is_dir():
+            compared.append("mtime_ns")
+        if all(int(self.videos[name][old]) == int(store.videos[name][row]) for name in compared):
+            return  # the videos have moved
+        raise StoreError(
+            f"{store.paths[row]} is a video below {theirs} in {store.path}, and another one below "
+            f"{ours} in {self.index.path}: extract both with one --root above them, or remove the "
+            "old ones first with --remove"
+        )
 
     def _same(self, store: FeatureStore, row: int, old: int) -> bool:
         rows = self.videos.rows(old)

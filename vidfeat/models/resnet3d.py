@@ -230,10 +230,12 @@ class VideoResNet(VideoNetwork):
     def _initialise(self, bn_eps: float) -> None:
         """He's normal initialisation by fan-out; batch norm is the identity, with this eps."""
         for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, nn.BatchNorm3d):
+            if isinstance(module, nn.BatchNorm3d):
                 module.eps = bn_eps
+            elif any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+                continue  # shapes alone: drawing them would import torch's compiler
+            elif isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, 0, 0.01)
                 nn.init.zeros_(module.bias)

@@ -18,7 +18,7 @@ from vidfeat.store.schema import ERROR_COLUMNS, FORMAT, FORMAT_VERSION, ROW_COLU
 _BEST_COMPRESSION = 1100
 
 _TEXT = ("encoder", "space_fingerprint", "run_fingerprint")
-_TEXT_OPTIONAL = ("source_root", "vidfeat_version", "created")
+_TEXT_OPTIONAL = ("source_root", "shards", "vidfeat_version", "created")
 
 
 class _RefusedError(Exception):

@@ -52,6 +52,7 @@ def describe_store(path: str | os.PathLike[str]) -> dict[str, Any]:
             "space_fingerprint": store.space_fingerprint,
             "run_fingerprint": store.run_fingerprint,
             "source_root": store.source_root,
+            "shards": store.shards,
         }
 
 
@@ -95,6 +96,8 @@ def store_in_words(described: dict[str, Any]) -> list[str]:
     if described["videos_without_clips"]:
         facts["without clips"] = _count(described["videos_without_clips"], "video")
     facts["root"] = described["source_root"] or "not recorded"
+    if described["shards"]:
+        facts["shards"] = f"{described['shards']}: the other videos are in other files"
     for name, value in list(flat_settings(described["encoder"]).items())[:_SETTINGS_SHOWN]:
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         facts[name] = "none" if shown is None or shown == "" else str(shown)

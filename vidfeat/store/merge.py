@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from vidfeat.store.parts_summary import (
 )
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import RunIdentity, VideoFailure, VideoRecord, require_same_run
+from vidfeat.store.shards import Shards, describe_missing
 from vidfeat.store.writer import writing_store
 from vidfeat.system.lock import OutputLock
 
@@ -228,6 +229,7 @@ def merge_stores(
     output: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    allow_missing: bool = False,
 ) -> MergeReport:
     """Put the feature files of the shards of one run into one file.
 
@@ -235,10 +237,12 @@ def merge_stores(
         inputs: the files; their order is of no consequence.
         output: the new file.
         overwrite: replace a file that is there.
+        allow_missing: merge although shards are missing; the file says which it holds.
 
     Raises:
         FingerprintError: the files were made otherwise than the first.
-        StoreError: a path is in several files, or the output is there already.
+        StoreError: a path is in several files, a shard is missing, shards of several divisions, or
+            the output is there already.
         UsageError: no input, or the output is one of them.
         LockedError: another run is writing the output.
         OSError: as writing does; nothing is then changed.
@@ -258,6 +262,7 @@ def merge_stores(
                 f"{store.path} (beside {stores[0].path})",
                 "merge the shards of one run only",
             )
+        identity = replace(identity, shards=_shards_of(stores, allow_missing=allow_missing))
         stack.enter_context(OutputLock(output))
         if output.exists() and not overwrite:
             raise StoreError(
@@ -275,6 +280,31 @@ def merge_stores(
         chosen = {path: videos[path] for path in sorted(videos)}
         clips = _write(output, identity, chosen, failures, Rows((), stores))
         return MergeReport(len(chosen), clips, len(failures), 0)
+
+
+def _shards_of(stores: Sequence[FeatureStore], *, allow_missing: bool) -> str:
+    """The shards that some files hold together; nothing where these are all."""
+    together: Shards | None = None
+    for store in stores:
+        if not store.shards:
+            continue
+        own = Shards.parse(store.shards)
+        if together is not None and own.count != together.count:
+            raise StoreError(
+                f"{store.path} is of {own.count} shards, and others are of {together.count}: "
+                "merge shards of one division"
+            )
+        together = own if together is None else together.with_others(own.numbers)
+    if together is None or not together.missing:
+        return ""
+    if not allow_missing:
+        error = StoreError(
+            f"{describe_missing(together)}, and its videos with it: give all files, or merge "
+            "without them with allow_missing"
+        )
+        error.fields = ("allow_missing",)
+        raise error
+    return str(together)
 
 
 def _refuse_duplicates(stores: Sequence[FeatureStore]) -> None:

@@ -28,14 +28,21 @@ from numpy.typing import NDArray
 from vidfeat.errors import DataError, StoreError
 from vidfeat.store.embeddings import Embeddings
 from vidfeat.store.records import RunIdentity, VideoFailure, VideoRecord, require_same_run
-from vidfeat.system.files import TEMPORARY_MARK, atomic_write, leave_cache, write_json
+from vidfeat.system.files import (
+    atomic_write,
+    beside,
+    is_temporary_of,
+    leave_cache,
+    temporary_name,
+    write_json,
+)
 
 _MAGIC = b"VIDFPART"
 _PREAMBLE = struct.Struct("<8sQQ")
 _VERSION = 1
 _ALIGNMENT = 64
 _SUFFIX = ".part"
-_RUN = "run.json"
+RUN_FILE = "run.json"
 
 ABOUT = tuple(field.name for field in fields(VideoRecord) if field.name != "path")
 """Fields of a `VideoRecord` but its path."""
@@ -142,7 +149,7 @@ class DamagedPartError(StoreError):
 def parts_folder(output: str | os.PathLike[str]) -> Path:
     """The folder of the parts of a feature file."""
     output = Path(output)
-    return output.with_name(output.name + ".parts")
+    return beside(output, ".parts")
 
 
 def open_parts(
@@ -170,12 +177,12 @@ def open_parts(
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder} is no folder: move it away, or choose another output with -o")
     folder.mkdir(exist_ok=True)
-    described = folder / _RUN
+    described = folder / RUN_FILE
     if described.exists():
         require_same_run(read_run(folder), identity, str(folder))
     elif any(file.suffix == _SUFFIX for file in folder.iterdir()):
         raise StoreError(
-            f"{folder} has parts, but no {_RUN} that says what made them: give --overwrite to "
+            f"{folder} has parts, but no {RUN_FILE} that says what made them: give --overwrite to "
             "begin anew, or another output with -o"
         )
     write_json(described, identity.to_dict())
@@ -189,19 +196,19 @@ def read_run(folder: Path) -> RunIdentity:
         StoreError: the folder does not say it.
     """
     try:
-        return RunIdentity.from_dict(json.loads((folder / _RUN).read_bytes()))
+        return RunIdentity.from_dict(json.loads((folder / RUN_FILE).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{folder / _RUN} cannot be read ({error}): give --overwrite to begin anew, or "
+            f"{folder / RUN_FILE} cannot be read ({error}): give --overwrite to begin anew, or "
             "another output with -o"
         ) from error
 
 
 def sweep_leftovers(output: Path) -> None:
     """Remove what killed runs left beside the output; only for the holder of its lock."""
-    for name in (output.name, parts_folder(output).name):
+    for path in (output, parts_folder(output)):
         for file in output.parent.iterdir():
-            if file.name.startswith(name + TEMPORARY_MARK):
+            if is_temporary_of(file, path):
                 _remove(file)
 
 
@@ -209,7 +216,7 @@ def remove_parts(folder: Path) -> None:
     """Remove a folder of parts: first its name, so that half of it is never taken for the whole."""
     if not folder.is_dir():
         return
-    aside = folder.with_name(f"{folder.name}{TEMPORARY_MARK}{os.getpid()}")
+    aside = temporary_name(folder)
     _remove(aside)
     folder.rename(aside)
     _remove(aside)

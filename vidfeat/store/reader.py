@@ -28,7 +28,7 @@ from vidfeat.errors import DataError, StoreError
 from vidfeat.store.embeddings import Embeddings, FloatVectors
 from vidfeat.store.records import RunIdentity, VectorType, VideoFailure, VideoRecord
 from vidfeat.store.schema import ERROR_COLUMNS, FORMAT, FORMAT_VERSION, VIDEO_COLUMNS
-from vidfeat.system.identities import identity_to_path
+from vidfeat.system.identities import Names, identity_to_path
 
 __all__ = [
     "FORMAT",
@@ -98,6 +98,7 @@ class FeatureStore:
             self._handle.close()
         self._index: dict[bytes, int] | None = None
         self._paths: list[str] | None = None
+        self._names: Names | None = None
         self._head: dict[str, Any]
         self._handle, self._head = open_checked(self.path)
         self._owner = os.getpid()
@@ -173,6 +174,11 @@ class FeatureStore:
         return str(self._head["source_root"])
 
     @property
+    def shards(self) -> str:
+        """Which shards of the videos the file holds, as ``2/4``; nothing for all videos."""
+        return str(self._head["shards"])
+
+    @property
     def vidfeat_version(self) -> str:
         """The version that wrote the file."""
         return str(self._head["vidfeat_version"])
@@ -192,6 +198,7 @@ class FeatureStore:
             dimension=self.dimension,
             dtype=self.dtype,
             source_root=self.source_root,
+            shards=self.shards,
         )
 
     @property
@@ -261,9 +268,15 @@ class FeatureStore:
 
     def _find(self, path: str) -> int | None:
         try:
-            return self._by_path().get(path.encode("utf-8"))
+            row = self._by_path().get(path.encode("utf-8"))
         except UnicodeEncodeError:
             return None
+        if row is None and not path.isascii():
+            if self._names is None:
+                self._names = Names(self.paths)
+            stored = self._names.find(path)
+            row = None if stored is None else self._by_path()[stored.encode("utf-8")]
+        return row
 
     def __contains__(self, path: object) -> bool:
         return isinstance(path, str) and self._find(path) is not None

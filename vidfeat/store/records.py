@@ -102,6 +102,8 @@ class RunIdentity:
     dtype: VectorType = "float32"
     source_root: str = ""
     """Absolute path of the root, escaped as an identity is; a hint, no part of the comparison."""
+    shards: str = ""
+    """Which shards of a division of the videos, as ``2/4``; nothing for all videos."""
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "float16"):
@@ -119,6 +121,7 @@ class RunIdentity:
             "dimension": self.dimension,
             "dtype": self.dtype,
             "source_root": self.source_root,
+            "shards": self.shards,
         }
 
     @classmethod
@@ -135,6 +138,7 @@ class RunIdentity:
             dimension=int(values["dimension"]),
             dtype=values["dtype"],
             source_root=str(values["source_root"]),
+            shards=str(values.get("shards", "")),
         )
 
 

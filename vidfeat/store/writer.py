@@ -212,6 +212,8 @@ def _write_attributes(handle: h5py.File, identity: RunIdentity) -> None:
     handle.attrs["space_fingerprint"] = identity.space_fingerprint
     handle.attrs["run_fingerprint"] = identity.run_fingerprint
     handle.attrs["source_root"] = identity.source_root
+    if identity.shards:
+        handle.attrs["shards"] = identity.shards
     handle.attrs["vidfeat_version"] = __version__
     handle.attrs["created"] = datetime.now(UTC).isoformat(timespec="seconds")
 

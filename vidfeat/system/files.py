@@ -6,6 +6,7 @@ The order that makes it so: write under a temporary name in the same folder, flu
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -18,9 +19,43 @@ from typing import Any, TextIO
 TEMPORARY_MARK = ".writing-"
 
 
+# Of the name of a file, on all common file systems (some count UTF-16 units: those are fewer).
+_MOST_NAME_BYTES = 255
+# Room behind a name for what marks a temporary one: the mark, a process, a few random digits.
+_MARK_BYTES = 40
+
+
 def temporary_name(path: Path) -> Path:
-    """A name beside ``path`` that no finished file has; leftovers are recognised by it."""
-    return path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
+    """A name beside ``path`` that no finished file has; leftovers are recognised by it.
+
+    It fits wherever the final name fits: what is too long is cut, and told apart by a hash.
+    """
+    stem = fitting(path.name, _MARK_BYTES)
+    return path.with_name(f"{stem}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def is_temporary_of(file: Path, path: Path) -> bool:
+    """Whether a file has a temporary name of ``path``."""
+    return file.name.startswith(fitting(path.name, _MARK_BYTES) + TEMPORARY_MARK)
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """``path`` with a suffix behind its name; one that is too long is cut, with a hash."""
+    return path.with_name(fitting(path.name, len(suffix.encode()) + _MARK_BYTES) + suffix)
+
+
+def fitting(name: str, room: int) -> str:
+    """A name that leaves ``room`` bytes behind it; the same one always for one name."""
+    encoded = os.fsencode(name)
+    most = _MOST_NAME_BYTES - room
+    if len(encoded) <= most:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:12]
+    # cut between letters: half a letter is no name on some systems
+    kept = encoded[: most - 13]
+    while kept and encoded[len(kept)] & 0xC0 == 0x80:
+        kept = kept[:-1]
+    return f"{os.fsdecode(kept)}~{digest}"
 
 
 def sync_file(path: Path) -> None:

@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import PurePosixPath
 
 from vidfeat.errors import UsageError
 
@@ -51,3 +54,56 @@ def identity_to_path(identity: str) -> str:
     name = _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), identity.encode("utf-8"))
     path = os.fsdecode(name)
     return path if os.sep == "/" else path.replace("/", os.sep)
+
+
+def written_identity(text: str, root: str = "") -> str:
+    """The identity that a person means: without spaces around it, ``./`` or the root before it.
+
+    Args:
+        text: a path as written in a table or typed.
+        root: the root of the videos, as an identity; nothing leaves absolute paths as they are.
+    """
+    text = text.strip()
+    if not text:
+        return text
+    path = str(PurePosixPath(text))
+    return path.removeprefix(root.rstrip("/") + "/") if root else path
+
+
+class Names:
+    """Names that are stored, found by what a person writes.
+
+    A letter with an accent is one code point or two (Unicode's NFC and NFD): macOS, archives and
+    keyboards differ in it, and nobody sees the difference. A name is looked for as it is written
+    first, so that two that differ in nothing else are still told apart.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._exact = set(names)
+        self._normal: dict[str, str] | None = None
+
+    def find(self, name: str) -> str | None:
+        """The stored name, or None."""
+        if name in self._exact:
+            return name
+        if name.isascii():
+            return None  # no other text looks like it
+        if self._normal is None:
+            self._normal = {normal_form(stored): stored for stored in sorted(self._exact)}
+        return self._normal.get(normal_form(name))
+
+    def __contains__(self, name: str) -> bool:
+        return self.find(name) is not None
+
+
+def normal_form(text: str) -> str:
+    """What is equal for texts that look the same (Unicode's NFC)."""
+    return unicodedata.normalize("NFC", text)
+
+
+def existing_spelling(path: str) -> str:
+    """A path as the file system spells it: as written, or with its accents in the other form."""
+    for spelling in (path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))):
+        if os.path.lexists(spelling):
+            return spelling
+    return path

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from vidfeat.errors import LockedError
+from vidfeat.system.files import beside
 
 _HELD = {errno.EAGAIN, errno.EACCES}
 # What file systems without flock answer; 524 is the kernel's ENOTSUPP, which some let through.
@@ -37,7 +38,7 @@ class OutputLock:
 
     def __init__(self, output: str | os.PathLike[str]) -> None:
         self.output = Path(output)
-        self.path = self.output.with_name(self.output.name + ".lock")
+        self.path = beside(self.output, ".lock")
         self._descriptor: int | None = None
 
     def __enter__(self) -> OutputLock:
@@ -76,7 +77,7 @@ class OutputLock:
                 os.close(descriptor)
                 descriptor = -1
                 self.path.unlink(missing_ok=True)
-                self.path = self.output.with_name(self.output.name + ".lock-exclusive")
+                self.path = beside(self.output, ".lock-exclusive")
                 return self._try_exclusive()
             if not _same_file(descriptor, self.path):
                 os.close(descriptor)

@@ -6,10 +6,38 @@ import contextlib
 import ctypes
 import sys
 
+# Memory that a network's maps take, as a multiple of its input in float32: a stem of 64 channels
+# at half the size, in and out of its convolution, normalisation and activation.
+_MAPS_PER_INPUT = 12
+_USABLE_SHARE = 0.9
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 _LARGEST = 2**31 - 1
+
+
+def available_bytes() -> int | None:
+    """Memory that programs can still get, without swapping; None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) << 10
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def clips_that_fit(clip_values: int) -> int:
+    """Clips that a network can take at a time in the memory there is; a rough estimate.
+
+    Args:
+        clip_values: numbers of a clip.
+    """
+    available = available_bytes()
+    if available is None:
+        return 1 << 30
+    return max(1, int(available * _USABLE_SHARE / (clip_values * 4 * _MAPS_PER_INPUT)))
 
 
 def keep_large_blocks() -> None:

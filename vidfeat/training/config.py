@@ -17,7 +17,7 @@ Modality = Literal["rgb", "flow"]
 CropMode = Literal["random", "resized", "center"]
 Schedule = Literal["step", "cosine"]
 Optimizer = Literal["sgd", "adamw"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Midplanes = Literal["default", "block", "conv"]
 Labels = Literal["draw", "all"]
 
@@ -179,9 +179,10 @@ class TrainConfig:
     ema_decay: float = 0.0
     """Decay a step of the averaged weights that are evaluated and kept; 0 turns them off."""
     precision: Precision = "fp32"
-    """``bf16`` and ``fp16`` are automatic mixed precision."""
+    """``bf16`` and ``fp16`` are automatic mixed precision; ``tf32`` rounds the factors of float32
+    products on a GPU, ``fp32`` does not."""
     channels_last: bool = False
-    """Memory format channels_last_3d, faster on some GPUs."""
+    """Memory format channels_last_3d; always taken for mixed precision on a GPU."""
     sync_batch_norm: bool = False
     """Batch norm over the clips of all processes (CUDA)."""
     compile: bool = False
@@ -238,6 +239,9 @@ class RunConfig:
     bits."""
     checkpoint_every: int = 500
     """Steps from one checkpoint to the next; one more is written at the end of each epoch."""
+    read_every: int = 0
+    """Steps whose loss and accuracy are read, checked and logged together; 0: each alone on a CPU,
+    20 on a GPU, which need not wait for them."""
     keep: int = 3
     """Checkpoints kept beside the best one."""
     scan: bool = True
@@ -252,6 +256,7 @@ class RunConfig:
         _positive("run", self, "checkpoint_every", "keep", "seconds_per_video")
         _within("run.workers", self.workers, -1, 4096)
         _within("run.threads", self.threads, 0, 4096)
+        _within("run.read_every", self.read_every, 0, 10_000)
 
 
 @dataclass(frozen=True)

@@ -145,17 +145,29 @@ def parameter_groups(network: nn.Module, layer_lr: Mapping[str, float]) -> list[
     return [Group(factor, tuple(names)) for factor, names in groups.items()]
 
 
-def make_optimizer(train: TrainConfig, groups: Sequence[Sequence[nn.Parameter]]) -> Optimizer:
-    """The recipe's optimiser over groups of parameters, whose learning rates the loop sets."""
+def make_optimizer(
+    train: TrainConfig, groups: Sequence[Sequence[nn.Parameter]], *, fused: bool = False
+) -> Optimizer:
+    """The recipe's optimiser over groups of parameters, whose learning rates the loop sets.
+
+    Args:
+        train: the optimisation.
+        groups: parameters on their device.
+        fused: one kernel for all of them, on CUDA.
+    """
     options = [{"params": list(group)} for group in groups]
+    one_kernel = True if fused else None
     if train.optimizer == "adamw":
-        return torch.optim.AdamW(options, lr=train.lr, weight_decay=train.weight_decay)
+        return torch.optim.AdamW(
+            options, lr=train.lr, weight_decay=train.weight_decay, fused=one_kernel
+        )
     return torch.optim.SGD(
         options,
         lr=train.lr,
         momentum=train.momentum,
         nesterov=train.nesterov,
         weight_decay=train.weight_decay,
+        fused=one_kernel,
     )
 
 

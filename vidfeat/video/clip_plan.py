@@ -17,12 +17,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from vidfeat.errors import UsageError, VideoError
 
+# A frame that stays for so long, and for so many times the usual, is no picture but a pause of the
+# recording: clips lie on either side of it, and none in it.
+_PAUSE_SECONDS = 60.0
+_PAUSE_FRAMES = 20
 # Times come as floats out of ticks: what differs by less than this is equal.
 _HAIR = Fraction(1, 1_000_000)
 
@@ -55,12 +62,16 @@ class ClipPlan:
     """What a video shorter than a clip gets: its last frame repeated, itself again, an error."""
     tail: TailPolicy | None = None
     """What becomes of a rest shorter than a hop; None: "flush" without a hop, "drop" with one."""
+    stream: int | None = None
+    """Number of the video stream, from 0; None takes the one that FFmpeg's command line takes."""
 
     def __post_init__(self) -> None:
         if self.frames < 1:
             raise UsageError(f"--clip-frames must be at least 1, not {self.frames}")
         if self.stride < 1:
             raise UsageError(f"--frame-stride must be at least 1, not {self.stride}")
+        if self.stream is not None and self.stream < 0:
+            raise UsageError(f"stream must be 0 or more, not {self.stream}", field="stream")
         if self.fps is not None:
             try:
                 rate = Fraction(self.fps).limit_denominator(1_000_000)
@@ -96,8 +107,11 @@ class ClipPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; the rate as text, so that 30000/1001 stays exact."""
+        # Only where it was asked for: what was made without it goes by the same fingerprint.
+        stream = {} if self.stream is None else {"stream": self.stream}
         return {
             **self.space_dict(),
+            **stream,
             "hop_frames": self.hop_frames,
             "hop_seconds": self.hop_seconds,
             "clips": self.clips,
@@ -180,6 +194,36 @@ class Timeline:
         end = float(following / self.rate) if self.times is None else float(self.times[following])
         return min(end, self.duration_seconds)
 
+    @cached_property
+    def pauses(self) -> tuple[int, ...]:
+        """Frames behind which the recording pauses, in order."""
+        if self.times is None or self.num_frames < 2:
+            return ()
+        steps = np.diff(np.asarray(self.times))
+        long = (steps > _PAUSE_SECONDS) & (steps > _PAUSE_FRAMES * np.median(steps))
+        return tuple(np.flatnonzero(long).tolist())
+
+    def shots(self, fps: Fraction | None) -> list[tuple[int, int, float]]:
+        """What lies between the pauses: first slot, the slot after the last, second of its end."""
+        if not self.pauses or self.times is None:
+            return [(0, self.slots(fps), self.duration_seconds)]
+        usual = float(np.median(np.diff(np.asarray(self.times))))
+        starts = [0, *(frame + 1 for frame in self.pauses)]
+        lasts = [*self.pauses, self.num_frames - 1]
+        shots = []
+        for first, last in zip(starts, lasts, strict=True):
+            if fps is None:
+                begin, end = first, last + 1
+            else:
+                begin = -int(-(Fraction(self.times[first]) * fps - _HAIR) // 1)
+                seconds = Fraction(self.times[last] + usual)
+                end = max(begin + 1, -int(-(seconds * fps - _HAIR) // 1))
+            if last == self.num_frames - 1:
+                shots.append((begin, self.slots(fps), self.duration_seconds))
+            else:
+                shots.append((begin, end, float(self.times[last]) + usual))
+        return shots
+
     def slot_at(self, seconds: float, fps: Fraction | None) -> int:
         """The slot shown at a second, within the video."""
         last = self.slots(fps) - 1
@@ -227,23 +271,22 @@ def plan_clips(
             whole video.
 
     Returns:
-        The clips in time order, at least one for each stretch.
+        The clips in time order, at least one for each stretch that lies in the video.
 
     Raises:
-        VideoError: kind ``too_short``: the policy is "error" and a clip does not fit, or a stretch
-            lies behind the end of the video.
+        VideoError: kind ``too_short``: the policy is "error" and a clip does not fit, or all
+            stretches lie behind the end of the video (see :func:`stretches_behind_end`).
     """
     total = timeline.slots(plan.fps)
     if not stretches:
-        return _plan_range(timeline, plan, 0, total)
+        return _plan_shots(timeline, plan, 0, total)
+    behind = stretches_behind_end(stretches, timeline.duration_seconds)
+    if len(behind) == len(stretches):
+        raise VideoError(describe_behind_end(behind, timeline.duration_seconds), kind="too_short")
     clips: list[PlannedClip] = []
     for stretch in stretches:
-        if stretch.start_seconds >= timeline.duration_seconds:
-            raise VideoError(
-                f"the stretch from {stretch.start_seconds:g} s lies behind the end of the video at "
-                f"{timeline.duration_seconds:.3f} s",
-                kind="too_short",
-            )
+        if stretch in behind:
+            continue
         first = timeline.slot_at(stretch.start_seconds, plan.fps)
         end = total
         if stretch.end_seconds is not None and stretch.end_seconds < timeline.duration_seconds:
@@ -251,22 +294,82 @@ def plan_clips(
             # the slot that begins at the stretch's end is outside of it
             at_start = abs(timeline.start_of(last, plan.fps) - stretch.end_seconds) < 1e-6
             end = max(first + 1, last if at_start else last + 1)
-        clips += _plan_range(timeline, plan, first, end)
+        clips += _plan_shots(timeline, plan, first, end)
     return sorted(clips, key=lambda clip: (clip.start_seconds, clip.end_seconds))
 
 
-def _plan_range(timeline: Timeline, plan: ClipPlan, first: int, end: int) -> list[PlannedClip]:
-    """Lay the plan over the slots ``first`` to ``end`` (the latter excluded)."""
+def stretches_behind_end(stretches: Sequence[Stretch], duration_seconds: float) -> list[Stretch]:
+    """The stretches that begin where the video has ended: nothing is planned for them."""
+    return [stretch for stretch in stretches if stretch.start_seconds >= duration_seconds]
+
+
+def describe_behind_end(behind: Sequence[Stretch], duration_seconds: float) -> str:
+    """What to say of them."""
+    starts = ", ".join(f"{stretch.start_seconds:g} s" for stretch in behind[:3])
+    more = f" and {len(behind) - 3} more" if len(behind) > 3 else ""
+    lies = "the segment from {} begins" if len(behind) == 1 else "the segments from {} begin"
+    return f"{lies.format(starts + more)} behind the end of the video at {duration_seconds:.3f} s"
+
+
+def _plan_shots(timeline: Timeline, plan: ClipPlan, first: int, end: int) -> list[PlannedClip]:
+    """Lay the plan over the slots ``first`` to ``end``, each shot between pauses for itself."""
+    if not timeline.pauses:
+        return _plan_range(timeline, plan, first, end)
+    shots = [
+        (max(first, begin), min(end, stop), seconds if stop <= end else None)
+        for begin, stop, seconds in timeline.shots(plan.fps)
+        if begin < end and stop > first
+    ]
+    if not shots:  # a stretch within a pause: a still, which one clip shows as well as a thousand
+        return _plan_range(timeline, plan, first, min(end, first + plan.span))
+    counts = [plan.clips] * len(shots)
+    if plan.clips is not None:
+        counts = list(_shares(plan.clips, [stop - begin for begin, stop, _ in shots]))
+    clips: list[PlannedClip] = []
+    for (begin, stop, seconds), count in zip(shots, counts, strict=True):
+        if count != 0:
+            own = plan if count is None else replace(plan, clips=count)
+            clips += _plan_range(timeline, own, begin, stop, seconds)
+    return clips
+
+
+def _shares(total: int, lengths: Sequence[int]) -> list[int]:
+    """A number of clips divided among shots in proportion to their length."""
+    whole = sum(lengths)
+    ends = [round(total * sum(lengths[: place + 1]) / whole) for place in range(len(lengths))]
+    return [end - before for end, before in zip(ends, [0, *ends], strict=False)]
+
+
+def _plan_range(
+    timeline: Timeline, plan: ClipPlan, first: int, end: int, end_seconds: float | None = None
+) -> list[PlannedClip]:
+    """Lay the plan over the slots ``first`` to ``end`` (the latter excluded).
+
+    ``end_seconds`` is where the last slot ends, if not where the next frame begins.
+    """
     length = end - first
     if length < plan.span:
         slots = _short_slots(timeline, plan, length)
-        whole = (timeline.start_of(first, plan.fps), timeline.end_of(end - 1, plan.fps))
-        clip = _clip(timeline, plan, [first + slot for slot in slots], whole)
+        until = timeline.end_of(end - 1, plan.fps) if end_seconds is None else end_seconds
+        clip = _clip(
+            timeline,
+            plan,
+            [first + slot for slot in slots],
+            (timeline.start_of(first, plan.fps), until),
+        )
         return [clip] * (plan.clips or 1)
-    return [
+    clips = [
         _clip(timeline, plan, [first + start + i * plan.stride for i in range(plan.frames)])
         for start in _starts(timeline, plan, length)
     ]
+    if end_seconds is not None:
+        clips = [
+            replace(clip, end_seconds=end_seconds)
+            if start + plan.span == length or clip.end_seconds > end_seconds
+            else clip
+            for clip, start in zip(clips, _starts(timeline, plan, length), strict=True)
+        ]
+    return clips
 
 
 def _starts(timeline: Timeline, plan: ClipPlan, length: int) -> list[int]:

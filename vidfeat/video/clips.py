@@ -122,7 +122,7 @@ class ClipStream:
 
     def __iter__(self) -> Iterator[Clip]:
         packer = PixelPacker(self.preprocess)
-        with open_video(self.path, self.limits, self.known) as video:
+        with open_video(self.path, self.limits, self.known, stream=self.plan.stream) as video:
             while True:
                 self.planned = plan_video(video, self.plan, self.stretches)
                 self.known = video.known

@@ -1,5 +1,7 @@
 """Opening a file as a video, safely: real containers only, and nothing but that one file.
 
+Of several video streams the one is chosen that FFmpeg's command line takes.
+
 FFmpeg follows what a file says: a text named ``clip.mp4`` may be a playlist that opens other files
 or addresses. So the name is given as ``file:`` and an absolute path, only the ``file`` protocol is
 admitted, and only formats that hold their frames themselves.
@@ -8,7 +10,10 @@ admitted, and only formats that hold their frames themselves.
 from __future__ import annotations
 
 import os
+import re
 import stat
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidfeat.errors import VideoError
@@ -40,7 +45,15 @@ CONTAINERS = (
     "hevc",
     "m4v",
     "mpegvideo",
+    "mjpeg",
+    "obu",
+    "av1",
 )
+# Streams without a container: their pictures have no times, only a rate.
+_NO_TIMESTAMPS = 0x0080  # AVFMT_NOTIMESTAMPS
+_MOST_JPEG_BYTES = 64 << 20  # of the first picture of a raw Motion JPEG stream
+_JPEG_PADDING = 64
+_NEXT_JPEG = re.compile(rb"\xff\xd9[\x00\xff]{0,32}\xff\xd8\xff")
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
 
 _SIGNATURES = (
@@ -57,34 +70,54 @@ _SIGNATURES = (
 )
 
 
-def open_container(path: str) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
-    """Open a regular file and choose its video stream; cover pictures are passed over.
+@dataclass(frozen=True)
+class StreamChoice:
+    """Which of a file's video streams is read; cover pictures do not count."""
+
+    number: int = 0
+    """From 0, as FFmpeg's ``v:N`` counts them."""
+    count: int = 1
+
+
+def open_container(
+    path: str, number: int | None = None
+) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
+    """Open a regular file and choose its video stream: see :func:`choose_stream`."""
+    container, stream, _ = open_chosen(path, number)
+    return container, stream
+
+
+def open_chosen(
+    path: str, number: int | None = None
+) -> tuple[av.container.InputContainer, av.video.stream.VideoStream, StreamChoice]:
+    """Open a regular file and choose its video stream; say which one it is.
 
     The decoder gets one thread: parallelism is over processes, and FFmpeg's threads have been seen
     to hang beside torch's.
+
+    Args:
+        path: the file.
+        number: of the video stream, from 0; None chooses as FFmpeg's command line does.
 
     Raises:
         VideoError: kind ``unreadable`` or ``not_video``, with the reason.
     """
     _check_regular(path)
-    import av
-    import av.error
-    import av.stream
-
+    container = _open(path)
     try:
-        container = av.open(
-            "file:" + os.path.abspath(path),  # noqa: PTH100 (bytes outside UTF-8 stay as they are)
-            metadata_errors="replace",
-            options=dict(_OPTIONS),
-        )
-    except av.error.FFmpegError as error:
-        raise VideoError(_why_not(path, error), kind="not_video", path=path) from None
-    try:
-        pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
-        videos = [s for s in container.streams.video if not s.disposition & pictures]
+        videos = _videos(container)
         if not videos:
             raise VideoError(_no_stream(container), kind="not_video", path=path)
-        stream = videos[0]
+        if number is not None and number >= len(videos):
+            raise VideoError(
+                f"no video stream number {number}: the file has {len(videos)}, counted from 0",
+                kind="not_video",
+                path=path,
+            )
+        choice = StreamChoice(
+            choose_stream(path, videos) if number is None else number, len(videos)
+        )
+        stream = videos[choice.number]
         if stream.codec_context is None:
             raise VideoError(
                 "the codec of its video stream is not known to this build of FFmpeg: re-encode it",
@@ -96,7 +129,96 @@ def open_container(path: str) -> tuple[av.container.InputContainer, av.video.str
     except BaseException:
         container.close()
         raise
-    return container, stream
+    return container, stream, choice
+
+
+def _open(path: str) -> av.container.InputContainer:
+    import av
+    import av.error
+
+    try:
+        return av.open(
+            "file:" + os.path.abspath(path),  # noqa: PTH100 (bytes outside UTF-8 stay as they are)
+            # FFmpeg takes a file that begins with a JPEG for a picture, whatever follows.
+            format="mjpeg" if _has_many_jpegs(path) else None,
+            metadata_errors="replace",
+            options=dict(_OPTIONS),
+        )
+    except av.error.FFmpegError as error:
+        raise VideoError(_why_not(path, error), kind="not_video", path=path) from None
+
+
+def _videos(container: av.container.InputContainer) -> list[av.video.stream.VideoStream]:
+    import av.stream
+
+    pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    return [stream for stream in container.streams.video if not stream.disposition & pictures]
+
+
+def choose_stream(path: str, videos: list[av.video.stream.VideoStream]) -> int:
+    """The place of the stream that FFmpeg's command line takes.
+
+    Streams without moving pictures come last (empty ones, and the still that an animated AVIF
+    carries); then those marked as default come first, then the largest, then the first.
+    """
+    import av.stream
+
+    if len(videos) == 1:
+        return 0
+    packets = _count_packets(path, len(videos))
+
+    def rank(place: int) -> tuple[bool, bool, bool, int, int]:
+        stream = videos[place]
+        context = stream.codec_context
+        pixels = 0 if context is None else context.width * context.height
+        default = bool(stream.disposition & av.stream.Disposition.default)
+        return packets[place] > 1, packets[place] > 0, default, pixels, -place
+
+    return max(range(len(videos)), key=rank)
+
+
+def _count_packets(path: str, streams: int) -> Counter[int]:
+    """Packets of each video stream, counted until all have two."""
+    import av.error
+
+    found: Counter[int] = Counter()
+    with _open(path) as container:
+        videos = _videos(container)
+        place_of = {stream.index: place for place, stream in enumerate(videos)}
+        try:
+            for packet in container.demux(videos):
+                if packet.size:
+                    found[place_of[packet.stream.index]] += 1
+                    if len(found) == streams and min(found.values()) > 1:
+                        break
+        except av.error.FFmpegError:
+            pass  # what is wrong with the file is said by whoever reads it to its end
+    return found
+
+
+def has_timestamps(container: av.container.InputContainer) -> bool:
+    """Whether a container gives its pictures times; raw streams have a rate at best."""
+    return not container.format.flags & _NO_TIMESTAMPS
+
+
+def _has_many_jpegs(path: str) -> bool:
+    """Whether a file is JPEG pictures one behind the other: a raw stream of Motion JPEG.
+
+    A picture ends with a marker of its own, and another one begins just behind it. Thumbnails begin
+    elsewhere; photographs that carry a second picture (depth, brightness) say so in their head.
+    """
+    with open(path, "rb") as file:
+        block = file.read(1 << 16)
+        if not block.startswith(b"\xff\xd8\xff") or b"MPF\0" in block:
+            return False
+        read, last = 0, b""
+        while block and read < _MOST_JPEG_BYTES:
+            if _NEXT_JPEG.search(last + block):
+                return True
+            read += len(block)
+            last = block[-_JPEG_PADDING:]
+            block = file.read(1 << 16)
+    return False
 
 
 def _check_regular(path: str) -> None:
@@ -108,13 +230,24 @@ def _check_regular(path: str) -> None:
             reason = "a symbolic link to something that is not there"
         raise VideoError(f"cannot be opened: {reason}", kind="unreadable", path=path) from None
     if stat.S_ISDIR(status.st_mode):
-        raise VideoError("a folder, not a video file", kind="unreadable", path=path)
+        raise VideoError(_why_no_folder(path), kind="unreadable", path=path)
     if not stat.S_ISREG(status.st_mode):
         raise VideoError("not a regular file (a pipe or device)", kind="unreadable", path=path)
     if not os.access(path, os.R_OK):
         raise VideoError("no permission to read it: chmod +r", kind="unreadable", path=path)
     if status.st_size == 0:
         raise VideoError("the file is empty (0 bytes)", kind="not_video", path=path)
+
+
+def _why_no_folder(path: str) -> str:
+    """A folder comes here where it was named as a video, or where it could not be searched."""
+    try:
+        with os.scandir(path):
+            return "a folder, not a video file"
+    except PermissionError:
+        return "no permission to read this folder: chmod +rx"
+    except OSError as error:
+        return f"a folder that cannot be read: {error.strerror}"
 
 
 def _why_not(path: str, error: Exception) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.video.frame_parts import FrameParts
+from vidfeat.video.orientation import UPRIGHT, orientation_of
 from vidfeat.video.preprocess import FAST_COLUMNS, FAST_FORMATS, Gather, Preprocess, rgb0_pixels
 
 if TYPE_CHECKING:
@@ -37,22 +38,20 @@ class FramePreprocessor:
 
     def whole(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """The same by converting the whole frame to RGB first: for every frame there is."""
-        turns = frame.rotation % 360 // 90
-        height, width = frame.height, frame.width
-        if turns % 2:
-            height, width = width, height
-        gather = self._gather(height, width)
+        orientation = orientation_of(frame)
+        gather = self._gather(*orientation.shown(frame.height, frame.width))
         if self._reformatter is None:
             from av.video.reformatter import VideoReformatter
 
             self._reformatter = VideoReformatter()
         fast = frame.format.name in FAST_FORMATS and (
-            turns == 0 and gather.last_column < frame.width // FAST_COLUMNS * FAST_COLUMNS
+            orientation == UPRIGHT
+            and gather.last_column < frame.width // FAST_COLUMNS * FAST_COLUMNS
         )
         if not fast:
             converted = self._reformatter.reformat(frame, format="rgb24", threads=1)
             rgb = cast(NDArray[np.uint8], converted.to_ndarray())
-            return self.rgb(np.rot90(rgb, k=turns) if turns else rgb)
+            return self.rgb(orientation.apply(rgb))
         return gather.apply(rgb0_pixels(self._reformatter, frame))
 
     def rgb(self, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:

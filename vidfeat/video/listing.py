@@ -6,22 +6,28 @@ order of the identities, whatever order the system lists a folder in.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vidfeat.errors import UsageError
-from vidfeat.system.identities import identity_to_path, path_to_identity
+from vidfeat.system.identities import (
+    Names,
+    existing_spelling,
+    identity_to_path,
+    path_to_identity,
+    written_identity,
+)
+from vidfeat.system.text_tables import read_table, without_mark
 from vidfeat.video.clip_plan import Stretch
 
 # What a folder is searched for; a file that is named itself is taken whatever its name.
 _SUFFIXES = (
-    "3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc ivf m2ts m2v m4v mkv mov mp4 mpeg mpg mts "
-    "mxf nut ogm ogv qt rm rmvb ts vob webm wmv wtv y4m"
+    "264 265 3g2 3gp asf av1 avc avi avif divx dv f4v flv gif h264 h265 hevc ivf m1v m2ts m2v m4v "
+    "mjpeg mjpg mkv mov mp4 mpeg mpg mpv mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv wtv y4m"
 )
 VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 
@@ -70,6 +76,8 @@ def list_videos(
     inputs: Sequence[str | os.PathLike[str]],
     root: str | os.PathLike[str] | None = None,
     segments: str | os.PathLike[str] | None = None,
+    *,
+    listed: Sequence[str] = (),
 ) -> Listing:
     """Find the videos of a run.
 
@@ -78,25 +86,48 @@ def list_videos(
             passed over), and files. Without any, the paths of ``segments`` below ``root``.
         root: what identities are relative to; None is the one folder given, or the common parent.
         segments: a CSV with the columns path, start_seconds, end_seconds: of the videos found,
-            only those that it names, and of those only these stretches.
+            only those that it names, and of those only these stretches. A row that cannot be
+            meant costs itself alone, and a note.
+        listed: more of them out of a list: one that is not there fails like a video that cannot
+            be read, where a missing input ends the run.
 
     Raises:
         UsageError: an input that is not there, or outside of the root; no video at all.
     """
-    stretches = None if segments is None else read_segments(segments)
-    given = [os.path.abspath(os.fspath(path)) for path in inputs]  # noqa: PTH100 (as given)
+    given = [existing_spelling(os.path.abspath(os.fspath(path))) for path in inputs]  # noqa: PTH100
     for path in given:
         if not os.path.lexists(path):
             raise UsageError(f"{_shown(path)}: no such file or folder")
-    if not given:
-        if stretches is None or root is None:
-            raise UsageError("no videos were given: name folders or files, or --list FILE")
-        base = os.path.abspath(os.fspath(root))  # noqa: PTH100
-        given = [os.path.join(base, identity_to_path(name)) for name in stretches]  # noqa: PTH118
-    base = _root(given, root)
-    found = {_identity(path, base): path for start in given for path in _search(start)}
+    given += [os.path.abspath(path) for path in listed]  # noqa: PTH100 (as given)
     notes: list[str] = []
+    stretches: dict[str, list[Stretch]] | None = None
+    if given:
+        base = _root(given, root)
+        if segments is not None:
+            stretches = read_segments(segments, path_to_identity(base), notes)
+    elif segments is None or root is None:
+        raise UsageError("no videos were given: name folders or files, or a list of them")
+    else:
+        base = _root((), root)
+        stretches = read_segments(segments, path_to_identity(base), notes)
+        given = [
+            existing_spelling(os.path.join(base, identity_to_path(name)))  # noqa: PTH118
+            for name in stretches
+        ]
+    skipped: Counter[str] = Counter()
+    found = {_identity(path, base): path for start in given for path in _search(start, skipped)}
+    if skipped:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in skipped.most_common(4))
+        more = ", ..." if len(skipped) > 4 else ""
+        notes.append(
+            f"{skipped.total()} files are not named as videos and were passed over: {kinds}{more}"
+        )
     if stretches is not None:
+        names = Names(found)
+        by_name: dict[str, list[Stretch]] = {}
+        for name, own in stretches.items():
+            by_name.setdefault(names.find(name) or name, []).extend(own)
+        stretches = by_name
         missing = [name for name in stretches if name not in found]
         if missing:
             notes.append(
@@ -106,11 +137,18 @@ def list_videos(
         if without:
             notes.append(f"{without} videos have no segments and are left out")
         found = {name: path for name, path in found.items() if name in stretches}
+        if missing and not found:
+            raise UsageError(
+                f"segments: not one of its paths is a video of this run: it says {missing[0]!r}, "
+                f"and paths are relative to {_shown(base)}",
+                field="segments",
+            )
     if not found:
         where = ", ".join(_shown(path) for path in given[:3])
         raise UsageError(
             f"no video found in {where}: a folder is searched for names ending in "
             ".mp4, .avi, .mkv, .mov, .webm and the like; other names must be given themselves"
+            + "".join(f"; {note}" for note in notes)
         )
     videos = [
         _listed(name, found[name], tuple((stretches or {}).get(name, ()))) for name in sorted(found)
@@ -121,51 +159,74 @@ def list_videos(
 def read_list(source: str, separator: bytes = b"\n") -> list[str]:
     """Paths out of a list, a path a line or between NUL bytes; ``-`` is standard input.
 
+    A path that is not there as it is written is tried without the spaces, quotes or ``;`` around
+    it, and with its accents in the other Unicode form.
+
     Raises:
         UsageError: the list cannot be read, or is empty.
     """
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
-        raise UsageError(f"--list {source}: {error.strerror}") from None
-    names = [
-        name.removesuffix(b"\r") if separator == b"\n" else name for name in data.split(separator)
-    ]
-    paths = [os.fsdecode(name) for name in names if name]
+        raise UsageError(f"list {source}: {error.strerror}", field="list") from None
+    data = without_mark(data, f"list {source}", UsageError)
+    if separator == b"\n":
+        data = data.replace(b"\r\n", b"\n")
+    paths = [_as_it_exists(os.fsdecode(name)) for name in data.split(separator) if name.strip()]
     if not paths:
-        raise UsageError(f"the list {source} is empty: it should name a video a line")
+        raise UsageError(f"list {source} is empty: it should name a video a line", field="list")
     return paths
 
 
-def read_segments(source: str | os.PathLike[str]) -> dict[str, list[Stretch]]:
-    """Stretches of videos, by identity, out of a CSV.
+def _as_it_exists(path: str) -> str:
+    bare = path.strip().rstrip(";").strip()
+    unquoted = bare[1:-1] if len(bare) > 1 and bare[0] == bare[-1] == '"' else bare
+    for spelling in (path, bare, unquoted):
+        existing = existing_spelling(spelling)
+        if os.path.lexists(existing):
+            return existing
+    return path
+
+
+SEGMENT_COLUMNS = ("path", "start_seconds", "end_seconds")
+
+
+def read_segments(
+    source: str | os.PathLike[str], root: str = "", notes: list[str] | None = None
+) -> dict[str, list[Stretch]]:
+    """Segments of videos, by identity, out of a table.
+
+    Args:
+        source: the table; its paths are written as in a table of labels.
+        root: of the videos, as an identity: absolute paths below it are taken too.
+        notes: gets a line for each row that cannot be meant; such a row is left out.
 
     Raises:
-        UsageError: no such file, a column is missing, or a row cannot be meant; the line is named.
+        UsageError: no such file, not UTF-8, a column is missing, or not one row can be meant.
     """
-    try:
-        text = Path(source).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"--segments {os.fspath(source)}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"--segments {os.fspath(source)}: the file is not UTF-8 text") from None
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    wanted = ("path", "start_seconds", "end_seconds")
-    if not set(wanted) <= set(rows.fieldnames or ()):
+    table = read_table(source, UsageError)
+    if not set(SEGMENT_COLUMNS) <= set(table.columns):
         raise UsageError(
-            f"--segments {os.fspath(source)}: expected the columns {','.join(wanted)} in the first "
-            f"line, found {','.join(rows.fieldnames or ()) or 'nothing'}"
+            f"segments {os.fspath(source)}: expected the columns {','.join(SEGMENT_COLUMNS)} in "
+            f"the first line, found {','.join(table.columns) or 'nothing'}",
+            field="segments",
         )
     stretches: dict[str, list[Stretch]] = {}
-    for row in rows:
+    bad: list[str] = []
+    for row in table.rows:
         try:
-            end = float(row["end_seconds"]) if row["end_seconds"] else None
-            stretch = Stretch(float(row["start_seconds"] or 0), end)
-        except (ValueError, TypeError, UsageError) as error:
-            raise UsageError(
-                f"--segments {os.fspath(source)}, line {rows.line_num}: {error}"
-            ) from None
-        stretches.setdefault(row["path"], []).append(stretch)
+            if not row["path"]:
+                raise ValueError("the path is empty")
+            segment = Stretch(row.seconds("start_seconds") or 0.0, row.seconds("end_seconds"))
+        except (ValueError, UsageError) as error:
+            bad.append(f"{os.fspath(source)}, line {row.line}: {error}")
+            continue
+        stretches.setdefault(written_identity(row["path"], root), []).append(segment)
+    if not stretches:
+        reason = bad[0] if bad else "it has no rows"
+        raise UsageError(f"segments {os.fspath(source)}: {reason}", field="segments")
+    if notes is not None:
+        notes += [f"{line}: this row is left out" for line in bad]
     return stretches
 
 
@@ -188,8 +249,11 @@ def _identity(path: str, base: str) -> str:
     return path_to_identity(relative)
 
 
-def _search(start: str) -> Iterator[str]:
-    """The file itself, or all files below a folder whose names are those of videos."""
+def _search(start: str, skipped: Counter[str]) -> Iterator[str]:
+    """The file itself, or all files below a folder whose names are those of videos.
+
+    Other files are counted by their suffix.
+    """
     if not os.path.isdir(start):  # noqa: PTH112
         yield start
         return
@@ -217,6 +281,9 @@ def _search(start: str) -> Iterator[str]:
                     waiting.append(entry.path)
             elif named_as_video:
                 yield entry.path
+            else:
+                suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+                skipped[suffix or "without a suffix"] += 1
         suffix = os.path.splitext(folder)[1].lower()  # noqa: PTH122
         if not anything and folder != start and suffix in VIDEO_SUFFIXES:
             yield folder  # an empty folder named as a video: said, not passed over

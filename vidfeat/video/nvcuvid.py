@@ -44,7 +44,7 @@ _BLOCKING_SYNC = 4  # a waiting thread sleeps
 _NON_BLOCKING_STREAM = 1
 _PACKET_END, _PACKET_TIMED = 1, 2
 _DISPLAY_DELAY = 4  # pictures that are being decoded while an earlier one is fetched
-_KEPT_DECODERS = 4
+_KEPT_DECODERS = 8
 _STATUS_SECONDS = 10.0
 
 
@@ -270,7 +270,8 @@ class Session:
             raise CardError("not 4:2:0 of one bit depth")
         if (width, height, depth) != self._size:
             raise CardError(f"{width} x {height} of {depth} bits where {self._size} was announced")
-        surfaces = max(int(about.min_num_decode_surfaces), 1)
+        # those that the stream refers to, and those that wait to be fetched
+        surfaces = max(int(about.min_num_decode_surfaces), 1) + _DISPLAY_DELAY
         key = (
             *(self._codec, about.coded_width, about.coded_height, depth, surfaces),
             *(area.left, area.top, area.right, area.bottom),

@@ -99,6 +99,7 @@ class CardReader(VideoReader):
         known: Known | None = None,
         progress: Callable[[], None] | None = None,
         make: Make | None = None,
+        stream: int | None = None,
     ) -> None:
         self._card = card
         self.make = make
@@ -111,7 +112,7 @@ class CardReader(VideoReader):
         self._checked = False  # the card's was the same
         self._by_card = False
         self._wanted_pts: frozenset[int] | None = None
-        super().__init__(path, limits, known, progress)
+        super().__init__(path, limits, known, progress, stream=stream)
 
     def _examine(self) -> None:
         super()._examine()  # decodes the first frame with FFmpeg
@@ -346,6 +347,7 @@ def open_video_on_card(
     known: Known | None = None,
     progress: Callable[[], None] | None = None,
     make: Make | None = None,
+    stream: int | None = None,
 ) -> Iterator[CardReader]:
     """Open a video for reading frames by position, decoded by a card.
 
@@ -355,7 +357,7 @@ def open_video_on_card(
         Refused: read it on a processor.
         VideoError: the file is no video.
     """
-    reader = CardReader(os.fspath(path), limits or Limits(), card, known, progress, make)
+    reader = CardReader(os.fspath(path), limits or Limits(), card, known, progress, make, stream)
     try:
         yield reader
     finally:

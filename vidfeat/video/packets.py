@@ -86,6 +86,7 @@ def scan_packets(
     family = container.format.name.split(",")[0]
     sure = codec in _ONE_FRAME_CODECS and family in _ONE_FRAME_CONTAINERS
     is_entry = _entry_test(codec, stream.codec_context.extradata)
+    reorders = bool(stream.codec_context.has_b_frames)
     pts: list[int] = []
     keys: list[tuple[int, int]] = []
     count = 0
@@ -107,6 +108,8 @@ def scan_packets(
             if packet.is_discard:
                 continue  # decoded for the sake of others, never shown
             pts.append(packet.pts)
+            if not reorders and packet.pts <= last[0]:
+                sure = False  # repeated or swapped times: the frames come in another order
             if packet.pts > last[0]:
                 last = (packet.pts, int(packet.duration or 0))
     except av.error.FFmpegError as error:

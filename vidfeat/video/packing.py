@@ -82,16 +82,49 @@ class PlanePacker:
         self._most_bytes = PLANE_BYTES_PER_PIXEL * preprocess.crop[0] * preprocess.crop[1]
         # Buffers of this size come from the system each time, zeroed: they are used again instead.
         self._spare: dict[int, list[NDArray[np.uint8]]] = {}
+        self._like: av.VideoFrame | None = None
+        self._hardware: PlaneCut | None = None
 
-    def take(self, frame: av.VideoFrame) -> tuple[PlaneCut | None, NDArray[np.uint8]]:
-        """The part of the planes that matters; or pixels, without a cut."""
+    def take(
+        self, frame: av.VideoFrame | tuple[PlaneCut | None, NDArray[np.uint8]]
+    ) -> tuple[PlaneCut | None, NDArray[np.uint8]]:
+        """The part of the planes that matters; or pixels, without a cut.
+
+        What :meth:`take_picture` made of a frame stays as it is.
+        """
+        if isinstance(frame, tuple):
+            return frame
         cut = self._cutter.cut(frame)
         if cut is None or cut.nbytes > self._most_bytes:
             return None, self._preprocessor.frame(frame)
-        spare = self._spare.setdefault(cut.nbytes, [])
-        buffer = spare.pop() if spare else np.empty(cut.nbytes, np.uint8)
+        buffer = self._buffer(cut.nbytes)
         cut.copy(frame, buffer)
         return cut, buffer
+
+    def take_picture(
+        self, luma: NDArray[np.uint8], chroma: NDArray[np.uint8], like: av.VideoFrame
+    ) -> tuple[PlaneCut, NDArray[np.uint8]] | None:
+        """What clips need of a picture that a GPU decoded; None where planes do not do.
+
+        Args:
+            luma: rows of bytes, of a frame that FFmpeg would give as ``like`` in all but samples.
+            chroma: rows of bytes, U and V alternating.
+            like: a frame of the same video, decoded by FFmpeg.
+        """
+        if self._like is not like:
+            cut = self._cutter.cut(like)
+            self._like = like
+            self._hardware = None if cut is None else cut.from_hardware()
+        cut = self._hardware
+        if cut is None or cut.nbytes > self._most_bytes:
+            return None
+        buffer = self._buffer(cut.nbytes)
+        cut.copy_arrays((luma, chroma), buffer)
+        return cut, buffer
+
+    def _buffer(self, size: int) -> NDArray[np.uint8]:
+        spare = self._spare.setdefault(size, [])
+        return spare.pop() if spare else np.empty(size, np.uint8)
 
     def pack(
         self,

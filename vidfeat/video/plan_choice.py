@@ -23,6 +23,7 @@ class PlanChoice:
     clips: int | None = None
     short: str | None = None
     tail: str | None = None
+    stream: int | None = None
 
     def __post_init__(self) -> None:
         self.apply(ClipPlan())  # what cannot be meant is said before any weights are loaded

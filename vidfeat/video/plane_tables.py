@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.errors import UsageError
+from vidfeat.video.orientation import UPRIGHT, Orientation
 from vidfeat.video.preprocess import Axis, Preprocess
 from vidfeat.video.yuv import Colour, Taps, across_taps, down_taps
 
@@ -51,23 +51,6 @@ class Samples(NamedTuple):
 
 
 PLANAR = Samples()
-
-
-@dataclass(frozen=True)
-class Orientation:
-    """How a decoded frame is turned to stand upright."""
-
-    turns: int = 0
-    """Quarter turns counter-clockwise, 0 to 3."""
-    mirrored: bool = False
-    """Left and right swapped first, before the turn."""
-
-    def __post_init__(self) -> None:
-        if self.turns not in (0, 1, 2, 3):
-            raise UsageError(f"turns are 0, 1, 2 or 3 quarters, not {self.turns!r}")
-
-
-UPRIGHT = Orientation()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.video.plane_tables import PLANAR, Orientation, PlaneCut, Samples
+from vidfeat.video.orientation import orientation_of
+from vidfeat.video.plane_tables import PLANAR, PlaneCut, Samples
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.yuv import ChromaProbe, colour_of, direct_rule_holds
 
@@ -76,7 +77,7 @@ class PlaneCutter:
             frame.format.name,
             frame.height,
             frame.width,
-            frame.rotation,
+            orientation_of(frame),
             frame.interlaced_frame,
             frame.colorspace,
             frame.color_range,
@@ -117,7 +118,7 @@ class PlaneCutter:
             colour,
             self.preprocess.resize,
             self.preprocess.crop,
-            Orientation(frame.rotation % 360 // 90),
+            orientation_of(frame),
             frame.interlaced_frame,
             samples,
             _UNLOCATED if interpolated else None,

@@ -9,6 +9,7 @@ is computed. That is numpy alone: decode processes need no torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -100,9 +101,25 @@ class Preprocess:
         import torch
 
         scaled = clips_NTHWC.to(torch.float32).div_(255)
-        mean = torch.tensor(self.mean, dtype=torch.float32, device=scaled.device)
-        std = torch.tensor(self.std, dtype=torch.float32, device=scaled.device)
+        kept = scaled.is_cuda and not torch.compiler.is_compiling()
+        constant = _kept_on_device if kept else _on_device
+        mean, std = constant(self.mean, scaled.device), constant(self.std, scaled.device)
         return scaled.sub_(mean).div_(std).permute(0, 4, 1, 2, 3)
+
+
+def _on_device(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    import torch
+
+    return torch.tensor(values, dtype=torch.float32, device=device)
+
+
+@lru_cache(maxsize=64)
+def _kept_on_device(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """Sent to a GPU once: each time, the caller would wait for all that the GPU has to do."""
+    import torch
+
+    with torch.inference_mode(mode=False):
+        return _on_device(values, device)
 
 
 def rgb0_pixels(reformatter: VideoReformatter, frame: av.VideoFrame) -> NDArray[np.uint32]:

@@ -10,6 +10,7 @@ disappoints the first way is counted by decoding and read the second way (``Reco
 from __future__ import annotations
 
 import os
+import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,10 +21,11 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.errors import VideoError
+from vidfeat.errors import UsageError, VideoError
 from vidfeat.video.clip_plan import Timeline
-from vidfeat.video.clock import Clock, clock_from_ticks
-from vidfeat.video.containers import open_container, reason_of
+from vidfeat.video.clock import Clock, Timing, clock_from_ticks
+from vidfeat.video.containers import StreamChoice, has_timestamps, open_chosen, reason_of
+from vidfeat.video.orientation import orientation_of
 from vidfeat.video.packets import PacketIndex, samples_behind_end, scan_packets
 
 if TYPE_CHECKING:
@@ -51,6 +53,11 @@ class Limits:
     max_seconds: float = 7 * 24 * 3600.0
     """Duration of a video."""
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise UsageError(f"{name} must be above 0, not {value}", field=name)
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -69,10 +76,36 @@ class VideoInfo:
     container: str
     rotation: int
     """Degrees by which frames are turned counter-clockwise to stand upright: 0, 90, 180, 270."""
-    timing: Literal["constant", "variable", "disordered"]
+    timing: Timing
     """Disordered: timestamps out of order, so that frames are told by their index alone."""
     size_bytes: int
     mtime_ns: int
+    mirrored: bool = False
+    """Left and right are swapped, before the rotation."""
+    repaired_timestamps: int = 0
+    """Timestamps that were missing, repeated or out of order, and were replaced."""
+    stream: int = 0
+    """Which of the file's video streams this is, counted from 0 (``v:N`` of FFmpeg)."""
+    num_streams: int = 1
+    """Video streams in the file, cover pictures left out."""
+    pauses: int = 0
+    """Places where one frame stays for a minute or more, in which no clip is laid."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is unusual about the video and was decided for it, a phrase each."""
+        found = []
+        if self.repaired_timestamps:
+            found.append(
+                f"{self.repaired_timestamps} of {self.num_frames} timestamps were wrong and "
+                "were repaired"
+            )
+        if self.num_streams > 1:
+            found.append(f"{self.num_streams} video streams: number {self.stream} was taken")
+        if self.pauses:
+            places = f"{self.pauses} places" if self.pauses > 1 else "one place"
+            found.append(f"in {places} nothing moves for over a minute: no clip lies there")
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -108,8 +141,11 @@ class VideoReader:
         progress: Callable[[], None] | None = None,
         *,
         count: bool = False,
+        stream: int | None = None,
     ) -> None:
         self.path = path
+        self._number = stream if known is None else known.info.stream
+        self._choice = StreamChoice()
         self.limits = limits
         self._progress = progress or (lambda: None)
         self._status = os.stat(path) if os.path.exists(path) else None  # noqa: PTH110, PTH116
@@ -167,14 +203,14 @@ class VideoReader:
         assert self._stream is not None
         assert self._container is not None
         assert self._status is not None
-        turned = first.rotation % 360
-        width, height = first.width, first.height
-        if turned in (90, 270):
-            width, height = height, width
+        orientation = orientation_of(first)
+        height, width = orientation.shown(first.height, first.width)
         self.timeline = clock.timeline
         duration = clock.timeline.duration_seconds
         if duration > self.limits.max_seconds:
-            raise self._limit(f"{duration:.0f} seconds", f"{self.limits.max_seconds:.0f}")
+            raise self._limit(
+                f"{duration:.0f} seconds", f"{self.limits.max_seconds:.0f}", "max_seconds"
+            )
         self.info = VideoInfo(
             path=self.path,
             duration_seconds=duration,
@@ -185,24 +221,37 @@ class VideoReader:
             num_frames_source=source,
             codec=self._stream.codec_context.name,
             container=self._container.format.name.split(",")[0],
-            rotation=turned,
+            rotation=90 * orientation.turns,
             timing=clock.timing,
             size_bytes=self._status.st_size,
             mtime_ns=self._status.st_mtime_ns,
+            mirrored=orientation.mirrored,
+            repaired_timestamps=clock.repaired,
+            stream=self._choice.number,
+            num_streams=self._choice.count,
+            pauses=len(clock.timeline.pauses),
         )
 
-    def _clock(self, ticks: Sequence[int | None], last_duration: int) -> Clock:
+    def _clock(
+        self,
+        ticks: Sequence[int | None],
+        last_duration: int,
+        decode_ticks: Sequence[int | None] = (),
+    ) -> Clock:
         assert self._stream is not None
+        assert self._container is not None
         if len(ticks) > self.limits.max_frames:
-            raise self._limit(f"{len(ticks)} frames", str(self.limits.max_frames))
+            raise self._limit(f"{len(ticks)} frames", str(self.limits.max_frames), "max_frames")
         stream = self._stream
         rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
         time_base = stream.time_base or Fraction(1, 1000)
-        return clock_from_ticks(ticks, time_base, rates, last_duration)
+        if not has_timestamps(self._container):
+            ticks = [None] * len(ticks)  # FFmpeg makes some up out of the rate, here and there
+        return clock_from_ticks(ticks, time_base, rates, last_duration, decode_ticks)
 
-    def _limit(self, found: str, limit: str) -> VideoError:
+    def _limit(self, found: str, limit: str, field: str) -> VideoError:
         return VideoError(
-            f"{found}: more than the limit of {limit} (vidfeat.Limits raises it)",
+            f"{found}: more than the limit {field} of {limit}",
             kind="limit",
             path=self.path,
         )
@@ -216,7 +265,8 @@ class VideoReader:
     def _open(
         self, *, strict: bool
     ) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
-        container, stream = open_container(self.path)
+        container, stream, self._choice = open_chosen(self.path, self._number)
+        self._number = self._choice.number  # once chosen, it stays
         self._container, self._stream = container, stream
         context = stream.codec_context
         self._check_pixels(context.width, context.height)
@@ -231,7 +281,9 @@ class VideoReader:
 
     def _check_pixels(self, width: int, height: int) -> None:
         if width * height > self.limits.max_pixels:
-            raise self._limit(f"{width} x {height} pixels", str(self.limits.max_pixels))
+            raise self._limit(
+                f"{width} x {height} pixels", str(self.limits.max_pixels), "max_pixels"
+            )
 
     def _seek(self, entry: int) -> None:
         """Make the decoder begin at a key of the index."""
@@ -328,11 +380,13 @@ class VideoReader:
         kept: list[av.VideoFrame] | None = []
         size = 0
         ticks: list[int | None] = []
+        decode_ticks: list[int | None] = []
         first = None
         last_duration = 0
         for frame in self._sequential():
             first = first or frame
             ticks.append(frame.pts)
+            decode_ticks.append(frame.dts)
             last_duration = int(getattr(frame, "duration", 0) or 0)
             if kept is not None:
                 size += sum(plane.buffer_size for plane in frame.planes)
@@ -340,7 +394,9 @@ class VideoReader:
                 if size > _KEEP_BYTES:
                     kept = None
             if len(ticks) > self.limits.max_frames:
-                raise self._limit(f"over {len(ticks) - 1} frames", str(self.limits.max_frames))
+                raise self._limit(
+                    f"over {len(ticks) - 1} frames", str(self.limits.max_frames), "max_frames"
+                )
             if len(ticks) % 64 == 0:
                 self._progress()
         broke = self._noted()
@@ -349,7 +405,7 @@ class VideoReader:
             raise VideoError(f"not one frame can be decoded{why}", kind="no_frames", path=self.path)
         self._kept = kept
         self._frames, self._next = None, 0
-        self._describe(first, self._clock(ticks, last_duration), "decoding")
+        self._describe(first, self._clock(ticks, last_duration, decode_ticks), "decoding")
         if broke is not None:
             self._set_damage(broke.message)
 
@@ -453,6 +509,7 @@ def open_video(
     progress: Callable[[], None] | None = None,
     *,
     count: bool = False,
+    stream: int | None = None,
 ) -> Iterator[VideoReader]:
     """Open a video for reading frames by position.
 
@@ -462,11 +519,15 @@ def open_video(
         known: what another reader found out (``reader.known``), so that it is not done again.
         progress: called now and then while frames are decoded: a sign of life.
         count: do not trust the packets: count the frames by decoding them.
+        stream: number of the video stream, from 0; None takes the one that FFmpeg's command line
+            takes.
 
     Raises:
         VideoError: the file is no video, or not one frame of it decodes.
     """
-    reader = VideoReader(os.fspath(path), limits or Limits(), known, progress, count=count)
+    reader = VideoReader(
+        os.fspath(path), limits or Limits(), known, progress, count=count, stream=stream
+    )
     try:
         yield reader
     finally:
@@ -483,22 +544,18 @@ def probe(path: str | os.PathLike[str], limits: Limits | None = None) -> VideoIn
         return replace(video.info)
 
 
-_local = None  # one reformatter a process: each holds a scaler, and a new one a frame is slow
+_of_thread = threading.local()  # its reformatter holds a scaler: a new one a frame is slow
 
 
 def to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """A frame as uint8 (height, width, 3) RGB, upright, in memory of its own."""
-    global _local
-    if _local is None:
+    if not hasattr(_of_thread, "reformatter"):
         from av.video.reformatter import VideoReformatter
 
-        _local = VideoReformatter()
-    turned = frame.rotation % 360
-    converted = _local.reformat(frame, format="rgb24", threads=1)
+        _of_thread.reformatter = VideoReformatter()
+    converted = _of_thread.reformatter.reformat(frame, format="rgb24", threads=1)
     pixels = cast(NDArray[np.uint8], converted.to_ndarray())
-    if turned:
-        pixels = np.rot90(pixels, k=turned // 90)
-    return np.ascontiguousarray(pixels)
+    return np.ascontiguousarray(orientation_of(frame).apply(pixels))
 
 
 def read_frames(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidfeat.errors import VideoError
+from vidfeat.system.children import child_environment, python_module
 from vidfeat.video.clip_plan import Timeline
 from vidfeat.video.containers import open_container
 
@@ -77,7 +78,7 @@ def transcode(source: Path, target: Path, start_seconds: float, end_seconds: flo
         for attempt in range(2):
             positions, rate = _positions(video.timeline, start_seconds, end_seconds)
             width, height = _size(video.info.width, video.info.height)
-            turned = video.info.rotation
+            turned = bool(video.info.rotation or video.info.mirrored)
             with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as out:
                 stream = out.add_stream(
                     "libx264",
@@ -116,11 +117,12 @@ def transcode_apart(source: Path, target: Path, start_seconds: float, end_second
     Raises:
         VideoError: the video cannot be read there, or the process died of it.
     """
-    command = [sys.executable, "-m", "vidfeat.web.transcode", str(source), str(target)]
+    command = [*python_module("vidfeat.web.transcode"), str(source), str(target)]
     try:
         done = subprocess.run(
             [*command, repr(start_seconds), repr(end_seconds)],
             stdin=subprocess.DEVNULL,
+            env=child_environment(),
             capture_output=True,
             timeout=_TIMEOUT_SECONDS,
             check=False,
@@ -154,7 +156,7 @@ def _size(width: int, height: int) -> tuple[int, int]:
 
 
 def _upright(
-    frame: VideoFrame, turned: int, scaler: VideoReformatter, width: int, height: int
+    frame: VideoFrame, turned: bool, scaler: VideoReformatter, width: int, height: int
 ) -> VideoFrame:
     """The frame at the wanted size, upright."""
     import av

@@ -11,7 +11,7 @@ Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16", "int8")
 
 Execution = Literal["eager", "graph", "compile"]
-"""How a network runs on a GPU: by itself, as a recorded CUDA graph, or through torch.compile."""
+"""How a network runs on a GPU: by itself, as a CUDA graph, or with kernels compiled for it."""
 
 
 class Engine(Protocol):

@@ -1,286 +1,298 @@
-"""The networks of the R(2+1)D paper for batches on a GPU, in 2-D convolutions over one memory.
+"""The networks of the R(2+1)D paper for batches on a GPU, in one memory of channels-last images.
 
-cuDNN computes kernels of (1, 3, 3) and (3, 1, 1) as 3-D convolutions, at half the speed of 2-D
-ones. Here a batch is one block of memory, (N, T, H, W, C), which is a stack of N T images with
-channels last for a kernel over space, and (N, C, T, H W) with channels last for one over time:
-neither needs a copy. Batch norms are folded into the convolutions before them, in float64. Each
-convolution takes the bias, the residual and the ReLU behind it along, where cuDNN can: that saves
-a pass over memory each time, and these layers are bound by memory. Channels between the two parts
-of a (2+1)D convolution are padded with zeros to a multiple of eight, as tensor cores want them.
+The clip-by-clip idea of ``factored.py``, for batches. All maps are images (N T, C, H, W) with their
+channels last, and no layer copies them into another form:
 
-Kernels over space and time together (R3D, MCx, rMCx) see the same memory as (N, C, T, H, W) with
-channels last.
+* batch norms are folded into the convolutions before them, in float64;
+* a kernel over space is a 2-D convolution of N T images;
+* one over time is a (3, 1) convolution of the same memory seen as (N, C, T, H W), and one over both
+  a 3-D convolution of it seen as (N, C, T, H, W);
+* the 7 x 7 stem with stride two is a 4 x 4 one with stride one over patches of two by two pixels:
+  12 channels fill a GPU's matrix units better than 3;
+* channels between two kernels are padded with zeros to a multiple of 16.
+
+What computes each convolution, and the bias, residual and ReLU after it, is in
+``batch_convolution.py``. Weights are swapped in place, so that one compilation or one CUDA graph
+serves several networks.
+
+Shapes: N clips, C channels, T frames, H rows, W columns, D length of the embedding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidfeat.encoders.engines.batch_convolution import (
+    PATCH_CHANNELS,
+    STEM_MARGIN,
+    Convolution,
+    How,
+    how_to_run,
+    over_lines,
+    stem_patches,
+    to_clips,
+)
 from vidfeat.encoders.engines.folding import folded
-from vidfeat.models.base import check_pools
-from vidfeat.models.resnet3d import VideoResNet
+from vidfeat.errors import UsageError
+from vidfeat.models.base import VideoNetwork, check_pools
+from vidfeat.models.resnet3d import BasicBlock, Bottleneck, VideoResNet
 from vidfeat.video.preprocess import Preprocess
 
-_CHANNELS = 8
+_PAD_TO = 16
+_COLOURS = 3
+
+
+def can_run(network: VideoNetwork) -> bool:
+    """Whether a network is one that :class:`ChannelsLastNetwork` runs."""
+    if not isinstance(network, VideoResNet):
+        return False
+    first = next(part for part in network.stem if isinstance(part, nn.Conv3d))
+    return first.in_channels == _COLOURS
+
+
+def triton_runs_on(device: torch.device) -> bool:
+    """Whether kernels written in Triton run on a device."""
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+
+
+class _Chain(nn.Module):
+    """Convolutions one after the other, each with its ReLU, and a shortcut around all of them."""
+
+    def __init__(self, layers: Sequence[Convolution], shortcut: Convolution | None = None) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.shortcut = shortcut
+
+    def run(self, images: Tensor, frames: int, *, residual: bool) -> tuple[Tensor, int]:
+        """(N T, C, H, W) and T in, the same out; with a residual, it is added before the end."""
+        added = None
+        if residual:
+            added = images
+            if self.shortcut is not None:
+                added = _shortcut(self.shortcut, images, frames)
+        pending: Tensor | None = None
+        layers = cast("list[Convolution]", list(self.layers))
+        for layer, following in zip(layers, [*layers[1:], None], strict=True):
+            leaves = (
+                layer.fuses
+                and layer.how == "library"
+                and following is not None
+                and following.finishes_input
+            )
+            if leaves:
+                images = layer.raw(images, frames)
+            else:
+                images = layer.run(
+                    images,
+                    frames,
+                    unfinished=pending,
+                    residual=added if following is None else None,
+                )
+            pending = layer.bias if leaves else None
+            frames = layer.frames_out(frames)
+        return images, frames
+
+
+def _shortcut(projection: Convolution, images: Tensor, frames: int) -> Tensor:
+    """The 1 x 1 x 1 projection around a block; its bias is in that of the last convolution."""
+    time, down, across = projection.shape.stride
+    channels, rows, columns = images.shape[1:]
+    lines = images.permute(0, 2, 3, 1).view(-1, frames, rows, columns, channels)
+    chosen = lines[:, ::time, ::down, ::across].flatten(0, 1)  # a copy, of an eighth of the map
+    return F.conv2d(chosen.permute(0, 3, 1, 2), projection.weight)
 
 
 class BatchNetwork(nn.Module):
-    """``network.features`` and its pooling, for uint8 clips (N, T, H, W, 3).
+    """A network of the paper, for batches of uint8 clips.
 
     Args:
-        network: in evaluation mode; its weights are copied.
-        preprocess: the normalisation, which is looked up in a table of 256 levels a channel.
-        layers: to pool, in this order; checked names.
-        pool: ``mean``, ``max`` or both.
-        dtype: of weights and maps.
-        fused: bias, residual and ReLU by cuDNN's own fused kernels (on CUDA, not compiled).
+        network: what :func:`can_run` says yes to; its weights are copied.
+        preprocess: the normalisation.
+        layers: to embed with; none means the default.
+        pool: how their maps become vectors.
+        dtype: of maps and weights.
+        fused: run Triton's kernels; for CUDA, and not to be compiled.
+        chosen: what computes a convolution, by its name, in place of :func:`how_to_run`.
+
+    Raises:
+        UsageError: an unknown layer or pool.
     """
 
     def __init__(
         self,
         network: VideoResNet,
         preprocess: Preprocess,
-        layers: Sequence[str],
-        pool: Sequence[str],
-        dtype: torch.dtype,
+        layers: Sequence[str] = (),
+        pool: Sequence[str] = ("mean",),
+        dtype: torch.dtype = torch.float32,
         *,
         fused: bool = False,
+        chosen: Mapping[str, How] | None = None,
     ) -> None:
         super().__init__()
-        self.layers, self.pool = tuple(layers), check_pools(pool)
+        self.chosen_layers = network.check_layers(layers)
+        self.pool = check_pools(pool)
         self.dtype = dtype
-        self.stem_pool = network.design.stem_pool
-        channels = network.stem[0].in_channels
-        assert isinstance(channels, int)
-        self.input_channels = _padded(channels)
-        levels = (
-            torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256, 1).expand(-1, -1, -1, -1, 3)
-        )
-        # (3, 256): the normalised value of each level, by the operations that everyone else uses
-        self.register_buffer(
-            "table", preprocess.normalize(levels).reshape(3, 256).contiguous().to(dtype)
-        )
-        self.stem = _Chain(network.stem, dtype=dtype, fused=fused, inputs=self.input_channels)
-        self.groups = nn.ModuleDict()
+        self._preprocess = preprocess
+        self._check_layers = network.check_layers
+        self._clip_frames = network.clip_frames if network.design.kinds[0] == "whole" else None
+        self._stem_pool = network.design.stem_pool
+        self._fused = fused
+        self._chosen = dict(chosen or {})
+        self._names = {module: name for name, module in network.named_modules()}
+        self.stem = _Chain(self._layers([network.stem], PATCH_CHANNELS))
+        width = network.design.width
+        groups: dict[str, nn.Module] = {}
         for name in network.layer_names[1:]:
-            blocks = network.get_submodule(name).children()
-            self.groups[name] = nn.ModuleList(_Block(block, dtype, fused=fused) for block in blocks)
+            blocks = []
+            for block in network.get_submodule(name).children():
+                assert isinstance(block, BasicBlock | Bottleneck)
+                blocks.append(self._block(block, width))
+                width = network.layer_widths[name]
+            groups[name] = nn.ModuleList(blocks)
+        self.groups = nn.ModuleDict(groups)
+        self.fc = nn.Linear(network.fc.in_features, network.fc.out_features)
+        mean, std = torch.tensor(preprocess.mean).double(), torch.tensor(preprocess.std).double()
+        self._scale = nn.Buffer((1 / (255 * std)).float(), persistent=False)
+        self._shift = nn.Buffer((-mean / std).float(), persistent=False)
+        self.eval().requires_grad_(requires_grad=False)
+        self.load_(network)
+        del self._names
 
-    @torch.no_grad()
     def load_(self, network: VideoResNet) -> None:
-        """Take the weights of another network of the same design, in place."""
-        self.stem.load_(network.stem)
-        for name, blocks in self.groups.items():
-            assert isinstance(blocks, nn.ModuleList)
-            for mine, block in zip(blocks, network.get_submodule(name).children(), strict=True):
-                assert isinstance(mine, _Block)
-                mine.load_(block)
+        """Take the weights of another network of the same shape, into the memory that is there."""
+        with torch.no_grad():
+            self._load(self.stem, [network.stem], None)
+            for name, blocks in self.groups.items():
+                own = cast("nn.ModuleList", blocks)
+                for mine, block in zip(own, network.get_submodule(name).children(), strict=True):
+                    self._load(cast("_Chain", mine), _parts(block), _downsample(block))
+            self.fc.load_state_dict(network.fc.state_dict())
+
+    @property
+    def convolutions(self) -> list[Convolution]:
+        """All of them, in order."""
+        return [module for module in self.modules() if isinstance(module, Convolution)]
 
     def forward(self, clips_NTHWC: Tensor) -> Tensor:
-        """Vectors (N, D), float32."""
-        number = len(clips_NTHWC)
-        maps: dict[str, Tensor] = {}
-        for name, images in self._walk(self._normalised(clips_NTHWC), number):
-            if name in self.layers:
-                maps[name] = images
-            if len(maps) == len(self.layers):
-                break
+        """Vectors (N, D), float32, of uint8 clips (N, T, H, W, 3) on the network's device."""
         vectors = []
-        for name in self.layers:
-            places_NPC = maps[name].permute(0, 2, 3, 1).reshape(number, -1, maps[name].shape[1])
+        maps = self._maps(clips_NTHWC, self.chosen_layers)
+        for name in self.chosen_layers:
+            images, frames = maps[name]
+            lines = over_lines(images, frames)
             for how in self.pool:
                 if how == "mean":
-                    vectors.append(places_NPC.mean(1, dtype=torch.float32))
+                    vectors.append(lines.mean((2, 3), dtype=torch.float32))
                 else:
-                    vectors.append(places_NPC.amax(1).float())
-        return vectors[0] if len(vectors) == 1 else torch.cat(vectors, 1)
+                    vectors.append(lines.amax((2, 3)).float())
+        return vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=1)
 
-    def _normalised(self, clips_NTHWC: Tensor) -> Tensor:
-        """(N T, C, H, W) with channels last and padded."""
-        levels = clips_NTHWC.flatten(0, 1).int()
-        table = self.get_buffer("table")
-        offsets = torch.arange(3, device=levels.device, dtype=torch.int32) * 256
-        values = table.view(-1)[levels + offsets]
-        if self.input_channels > 3:
-            values = F.pad(values, (0, self.input_channels - 3))
-        return values.permute(0, 3, 1, 2)
+    def classify(self, clips_NTHWC: Tensor) -> Tensor:
+        """Class scores (N, classes), float32, before the softmax."""
+        default = [*self.groups][-1]
+        images, frames = self._maps(clips_NTHWC, (default,))[default]
+        return self.fc(over_lines(images, frames).mean((2, 3), dtype=torch.float32))  # type: ignore[no-any-return]
 
-    def _walk(self, images: Tensor, number: int) -> Iterator[tuple[str, Tensor]]:
-        images = self.stem(images, number)
-        if self.stem_pool:
-            images = F.max_pool2d(images, 3, 2, 1)
-        yield "stem", images
-        for name, blocks in self.groups.items():
-            assert isinstance(blocks, nn.ModuleList)
-            for block in blocks:
-                images = block(images, number)
-            yield name, images
+    def features(self, clips_NTHWC: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Maps (N, C, T, H, W) of the layers named, as ``VideoNetwork.features`` of these clips.
 
+        Raises:
+            UsageError: the network has no layer of that name.
+        """
+        chosen = self._check_layers(layers)
+        maps = self._maps(clips_NTHWC, chosen)
+        return {name: to_clips(*maps[name]) for name in chosen}
 
-class _Chain(nn.Module):
-    """Convolutions one after the other, each with the ReLU behind it."""
+    # -- how it is made ------------------------------------------------------------------------
 
-    def __init__(
-        self, *parts: nn.Module, dtype: torch.dtype, fused: bool, inputs: int | None = None
-    ) -> None:
-        super().__init__()
-        self.steps = nn.ModuleList()
-        every = [one for part in parts for one in folded(part)]
-        for place, (convolution, weight, bias) in enumerate(every):
-            last = place == len(every) - 1
-            # what the next convolution reads may have zeros behind it; what leaves may not
-            outputs = len(weight) if last else _padded(len(weight))
-            self.steps.append(
-                _Convolution(convolution, weight, bias, dtype, inputs, outputs, fused=fused)
-            )
-            inputs = outputs
+    def _layers(self, parts: Sequence[nn.Module], inputs: int) -> list[Convolution]:
+        """The convolutions of some parts; only channels between two of them are padded."""
+        found = [one for part in parts for one, _, _ in folded(part)]
+        made = []
+        for place, one in enumerate(found):
+            last = place == len(found) - 1
+            width = one.out_channels if last else -(-one.out_channels // _PAD_TO) * _PAD_TO
+            made.append(self._convolution(one, inputs, width))
+            inputs = width
+        return made
 
-    def load_(self, *parts: nn.Module) -> None:
-        every = [one for part in parts for one in folded(part)]
-        for step, (_, weight, bias) in zip(self.steps, every, strict=True):
-            assert isinstance(step, _Convolution)
-            step.load_(weight, bias)
+    def _convolution(
+        self, one: nn.Conv3d, inputs: int, outputs: int, how: How | None = None
+    ) -> Convolution:
+        name = self._names[one]
+        made = Convolution(name, one, inputs, outputs, self.dtype, None)
+        if not self._fused:
+            return made
+        how = how or self._chosen.get(name) or how_to_run(made.shape, self.dtype)
+        return Convolution(name, one, inputs, outputs, self.dtype, how)
 
-    def forward(self, images: Tensor, number: int, residual: Tensor | None = None) -> Tensor:
-        for step in self.steps[:-1]:
-            images = step(images, number, None)
-        result: Tensor = self.steps[-1](images, number, residual)
-        return result
-
-
-class _Block(nn.Module):
-    """A residual block."""
-
-    def __init__(self, block: nn.Module, dtype: torch.dtype, *, fused: bool) -> None:
-        super().__init__()
-        self.chain = _Chain(*_convolutions(block), dtype=dtype, fused=fused)
-        self.shortcut: _Convolution | None = None
+    def _block(self, block: BasicBlock | Bottleneck, inputs: int) -> _Chain:
+        shortcut = None
         if block.downsample is not None:
-            ((convolution, weight, bias),) = folded(block.downsample)  # type: ignore[arg-type]
-            self.shortcut = _Convolution(
-                convolution, weight, bias, dtype, None, len(weight), fused=fused, relu=False
-            )
+            one = block.downsample[0]
+            assert isinstance(one, nn.Conv3d)
+            shortcut = self._convolution(one, inputs, one.out_channels, "library")
+        return _Chain(self._layers(_parts(block), inputs), shortcut)
 
-    def load_(self, block: nn.Module) -> None:
-        self.chain.load_(*_convolutions(block))
-        if self.shortcut is not None:
-            ((_, weight, bias),) = folded(block.downsample)  # type: ignore[arg-type]
-            self.shortcut.load_(weight, bias)
-
-    def forward(self, images: Tensor, number: int) -> Tensor:
-        residual = images if self.shortcut is None else self.shortcut(images, number, None)
-        result: Tensor = self.chain(images, number, residual)
-        return result
-
-
-class _Convolution(nn.Module):
-    """One convolution over space, over time, or over both, with what follows it."""
-
-    def __init__(
-        self,
-        convolution: nn.Conv3d,
-        weight: Tensor,
-        bias: Tensor,
-        dtype: torch.dtype,
-        inputs: int | None,
-        outputs: int,
-        *,
-        fused: bool,
-        relu: bool = True,
+    def _load(
+        self, chain: _Chain, parts: Sequence[nn.Module], projection: nn.Sequential | None
     ) -> None:
-        super().__init__()
-        frames, *window = convolution.kernel_size
-        stride, padding = convolution.stride, convolution.padding
-        assert not isinstance(padding, str)
-        self.relu, self.fused = relu, fused
-        self.frame_stride = stride[0]
-        if frames == 1:
-            self.kind = "space"
-            self.stride, self.padding = list(stride[1:]), list(padding[1:])
-        elif window == [1, 1]:
-            self.kind = "time"
-            self.stride, self.padding = [stride[0], 1], [padding[0], 0]
-        else:
-            self.kind = "both"
-            self.stride, self.padding = list(stride), list(padding)
-        shape = (outputs, inputs or weight.shape[1], *weight.shape[2:])
-        given = self._laid_out(weight.new_zeros(shape, dtype=dtype))
-        self.register_buffer("weight", given)
-        self.register_buffer("bias", torch.zeros(outputs, dtype=dtype))
-        self.load_(weight, bias)
+        given = [one for part in parts for one in folded(part)]
+        extra: Tensor | float = 0.0
+        if projection is not None:
+            ((_, weight, extra),) = folded(projection)
+            assert chain.shortcut is not None
+            chain.shortcut.load_(weight, torch.zeros_like(extra))
+        for place, (layer, (_, weight, bias)) in enumerate(zip(chain.layers, given, strict=True)):
+            last = place == len(given) - 1
+            cast("Convolution", layer).load_(weight, bias + extra if last else bias)
 
-    def _laid_out(self, weight: Tensor) -> Tensor:
-        if self.kind == "space":
-            return weight[:, :, 0].contiguous(memory_format=torch.channels_last)
-        if self.kind == "time":
-            return weight[..., 0].contiguous(memory_format=torch.channels_last)
-        return weight.contiguous(memory_format=torch.channels_last_3d)
+    # -- how it runs ---------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def load_(self, weight: Tensor, bias: Tensor) -> None:
-        """Set the weights: (outputs, inputs, frames, rows, columns), unpadded."""
-        mine = self.get_buffer("weight")
-        part = weight[:, :, 0] if self.kind == "space" else weight
-        part = weight[..., 0] if self.kind == "time" else part
-        mine[: part.shape[0], : part.shape[1]] = part
-        self.get_buffer("bias")[: len(bias)] = bias
-
-    def forward(self, images: Tensor, number: int, residual: Tensor | None) -> Tensor:
-        """(N T, C, H, W) -> (N T', C', H', W'), both with channels last."""
-        count, channels, rows, columns = images.shape
-        frames = count // number
-        lines_NTHWC = images.permute(0, 2, 3, 1)  # contiguous
-        if self.kind == "space":
-            if self.frame_stride > 1:
-                lines = lines_NTHWC.reshape(number, frames, rows, columns, channels)
-                images = lines[:, :: self.frame_stride].flatten(0, 1).permute(0, 3, 1, 2)
-            return self._run(images, residual)
-        if self.kind == "time":
-            given = lines_NTHWC.reshape(number, frames, rows * columns, channels)
-            other = None
-            if residual is not None:
-                width = residual.shape[1]
-                lines = residual.permute(0, 2, 3, 1)
-                other = lines.reshape(number, -1, rows * columns, width).permute(0, 3, 1, 2)
-            found = self._run(given.permute(0, 3, 1, 2), other)
-            lines = found.permute(0, 2, 3, 1)
-            return lines.reshape(-1, rows, columns, found.shape[1]).permute(0, 3, 1, 2)
-        given = lines_NTHWC.reshape(number, frames, rows, columns, channels)
-        weight = self.get_buffer("weight")
-        found = F.conv3d(
-            given.permute(0, 4, 1, 2, 3), weight, self.get_buffer("bias"), self.stride, self.padding
-        )
-        lines = found.permute(0, 2, 3, 4, 1)
-        images = lines.flatten(0, 1).permute(0, 3, 1, 2)
-        if residual is not None:
-            images = images + residual
-        return images.relu() if self.relu else images
-
-    def _run(self, images: Tensor, residual: Tensor | None) -> Tensor:
-        """A 2-D convolution, and what follows it."""
-        weight, bias = self.get_buffer("weight"), self.get_buffer("bias")
-        if self.fused and self.relu:
-            ones = [1, 1]
-            if residual is None:
-                return torch.cudnn_convolution_relu(
-                    images, weight, bias, self.stride, self.padding, ones, 1
-                )
-            return torch.cudnn_convolution_add_relu(
-                images, weight, residual, 1.0, bias, self.stride, self.padding, ones, 1
+    def _maps(self, clips: Tensor, layers: Sequence[str]) -> dict[str, tuple[Tensor, int]]:
+        if self._clip_frames is not None and clips.shape[1] != self._clip_frames:
+            raise UsageError(
+                f"this R2D takes clips of {self._clip_frames} frames, got {clips.shape[1]}: "
+                "build it for that length (clip_frames), or give --clip-frames its own"
             )
-        found = F.conv2d(images, weight, bias, self.stride, self.padding)
-        if residual is not None:
-            found = found + residual
-        return found.relu() if self.relu else found
+        maps: dict[str, tuple[Tensor, int]] = {}
+        for name, images, frames in self._walk(clips):
+            if name in layers:
+                maps[name] = (images, frames)
+            if len(maps) == len(layers):
+                break
+        return maps
+
+    def _walk(self, clips: Tensor) -> Iterator[tuple[str, Tensor, int]]:
+        images, frames = self.stem.run(self._patches(clips), clips.shape[1], residual=False)
+        if self._stem_pool:
+            images = F.max_pool2d(images, 3, 2, 1)
+        yield "stem", images, frames
+        for name, blocks in self.groups.items():
+            for block in cast("nn.ModuleList", blocks):
+                images, frames = cast("_Chain", block).run(images, frames, residual=True)
+            yield name, images, frames
+
+    def _patches(self, clips: Tensor) -> Tensor:
+        if self._fused:
+            from vidfeat.encoders.engines.triton_convolutions import patches
+
+            return patches(clips, self._scale, self._shift, STEM_MARGIN, self.dtype)
+        return stem_patches(clips, self._preprocess, self.dtype)
 
 
-def _convolutions(block: nn.Module) -> list[nn.Module]:
+def _parts(block: nn.Module) -> list[nn.Module]:
+    """The convolutions of a residual block, without the shortcut."""
     return [part for name, part in block.named_children() if name.startswith("conv")]
 
 
-def _padded(channels: int) -> int:
-    return -(-channels // _CHANNELS) * _CHANNELS
+def _downsample(block: nn.Module) -> nn.Sequential | None:
+    assert isinstance(block, BasicBlock | Bottleneck)
+    return block.downsample

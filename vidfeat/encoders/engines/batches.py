@@ -45,6 +45,10 @@ class Feed(Protocol):
     threads: int
     """From how many threads ``embed`` is called at a time."""
 
+    def warm_up(self) -> None:
+        """Get ready for the first batch; from one of the threads that embed."""
+        ...
+
     def new_batch(self) -> ClipBatch:
         """An empty batch; from the thread that fills it."""
         ...
@@ -63,20 +67,43 @@ class Feed(Protocol):
         ...
 
 
+# Batches up to this size are filled up with black clips, so that all have one size; larger ones to
+# a multiple of the step: nobody waits for a hundred thousand black clips, nor has memory for them.
+_FILLED_UP = 1024
+_STEP = 256
+
+
 class HostBatch:
-    """Pixels in an array."""
+    """Pixels in an array, which grows as clips come if the batch is very large."""
 
     def __init__(self, shape: tuple[int, int, int, int, int]) -> None:
-        self.clips_NTHWC = np.empty(shape, np.uint8)
+        self._size = shape[0]
+        first = shape[0] if shape[0] <= _FILLED_UP else _STEP
+        self._memory = np.empty((first, *shape[1:]), np.uint8)
+        self.clips_NTHWC = self._memory
+        """Of a complete batch."""
 
     def put(self, place: int, frames: ClipFrames, release: Callable[[], None]) -> None:
         """Copy a clip."""
-        self.clips_NTHWC[place] = frames if isinstance(frames, np.ndarray) else clip_to_rgb(frames)
+        if place >= len(self._memory):
+            self._grow(min(self._size, 2 * place))
+        self._memory[place] = frames if isinstance(frames, np.ndarray) else clip_to_rgb(frames)
         release()
+
+    def _grow(self, size: int) -> None:
+        larger = np.empty((size, *self._memory.shape[1:]), np.uint8)
+        larger[: len(self._memory)] = self._memory
+        self._memory = larger
 
     def complete(self, filled: int) -> None:
         """Blacken the rest."""
-        self.clips_NTHWC[filled:] = 0
+        size = self._size
+        if size > _FILLED_UP:
+            size = min(size, -(-filled // _STEP) * _STEP)
+            if size > len(self._memory):
+                self._grow(size)
+        self._memory[filled:size] = 0
+        self.clips_NTHWC = self._memory[:size]
 
 
 class HostFeed:
@@ -95,6 +122,9 @@ class HostFeed:
         self.threads = len(self._runners)
         self._shape = shape
         self._spare: SimpleQueue[HostBatch] = SimpleQueue()
+
+    def warm_up(self) -> None:
+        """Nothing to do."""
 
     def new_batch(self) -> HostBatch:
         """One that was used before, or a new one."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from vidfeat.models.base import VideoNetwork
+from vidfeat.models.resnet3d import VideoResNet
 
 # What a machine does in a second with these networks, roughly. They cut work into parts, and two
 # runs of one command should cut alike: so they are constants and no measurements.
@@ -18,9 +21,11 @@ def flops_per_clip(
     network: VideoNetwork, layers: Sequence[str], clip_shape: tuple[int, int, int, int]
 ) -> float:
     """Floating-point operations (two a multiply-add) of one clip (T, H, W, C)."""
+    frames, height, width, channels = clip_shape
+    if isinstance(network, VideoResNet):
+        return float(_of_convolutions(network, network.check_layers(layers), clip_shape))
     from torch.utils.flop_counter import FlopCounterMode
 
-    frames, height, width, channels = clip_shape
     shape = (1, channels, frames, height, width)
     tensors = {
         name: torch.empty_like(tensor, device="meta")
@@ -45,6 +50,50 @@ class _Features(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         return list(self.network.features(x, self.layers).values())
+
+
+def _of_convolutions(
+    network: VideoResNet, layers: Sequence[str], clip_shape: tuple[int, int, int, int]
+) -> int:
+    """The same by arithmetic, for networks made of convolutions: the counter imports a compiler."""
+    size = clip_shape[:3]
+    total = 0
+    left = set(layers)
+    for name in network.layer_names:
+        layer = network.get_submodule(name)
+        blocks = [layer] if name == "stem" else list(layer.children())
+        for block in blocks:
+            inputs = size
+            for part in block.modules():
+                if isinstance(part, nn.MaxPool3d):
+                    size = _out(size, part)
+                elif isinstance(part, nn.Conv3d) and not _is_shortcut(block, part):
+                    size = _out(size, part)
+                    total += _flops(part, size)
+            shortcut = getattr(block, "downsample", None)
+            if shortcut is not None:
+                total += _flops(shortcut[0], _out(inputs, shortcut[0]))
+        left.discard(name)
+        if not left:
+            break
+    return total
+
+
+def _is_shortcut(block: nn.Module, part: nn.Module) -> bool:
+    shortcut = getattr(block, "downsample", None)
+    return shortcut is not None and part is shortcut[0]
+
+
+def _out(size: tuple[int, ...], part: nn.Conv3d | nn.MaxPool3d) -> tuple[int, int, int]:
+    """Frames, rows and columns that come out."""
+    edges = zip(size, part.kernel_size, part.stride, part.padding, strict=True)  # type: ignore[arg-type]
+    frames, rows, columns = ((n + 2 * p - k) // s + 1 for n, k, s, p in edges)
+    return frames, rows, columns
+
+
+def _flops(part: nn.Conv3d, size: tuple[int, int, int]) -> int:
+    """Two for each multiply-add of an output of this size."""
+    return 2 * math.prod(size) * part.out_channels * math.prod(part.weight.shape[1:])
 
 
 def flops_per_second(device: torch.device) -> float:

@@ -1,9 +1,9 @@
 """A network on a CUDA device.
 
 Batches arrive as uint8 on the device (``device_batches.py``), or are sent there. Work is queued on
-one stream by whoever comes; nobody waits but for his own vectors. Networks of the R(2+1)D paper run
-as :class:`BatchNetwork`: compiled where a job is long enough to pay for that, else as a CUDA graph.
-Others run eagerly.
+one stream by whoever comes; nobody waits but for their own vectors. Networks of the R(2+1)D paper
+run as a CUDA graph of a :class:`BatchNetwork`: with cuDNN's kernels, or, where a job is long enough
+to pay for compiling them, with kernels in Triton. Others run eagerly, or through torch.compile.
 
 Half precision is compared with fp32 on the first clips. fp32 is fp32: TF32 is a precision of its
 own. A batch whose vectors are not all finite is computed again in fp32.
@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,10 +24,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidfeat.encoders.engines.base import Engine, Execution, Precision
-from vidfeat.encoders.engines.batch_network import BatchNetwork
+from vidfeat.encoders.engines.batch_network import BatchNetwork, can_run, triton_runs_on
+from vidfeat.system.compiled_code import keep_compiled_code
+from vidfeat.encoders.engines.cuda_graph import CapturedGraph
 from vidfeat.errors import PrecisionError, UsageError, VidfeatError
 from vidfeat.models.base import VideoNetwork, pool_features
 from vidfeat.models.resnet3d import VideoResNet
+from vidfeat.system.float32_rules import float32_rules
 from vidfeat.video.preprocess import Preprocess
 
 DTYPES = {
@@ -87,8 +91,9 @@ class CudaEngine(Engine):
         preprocess: the normalisation.
         precision: fp32, tf32, fp16 or bf16.
         device: where to run.
-        execution: ``graph`` replays a CUDA graph, ``compile`` runs through torch.compile; for
-            networks that have no batched form, ``graph`` is ``eager``.
+        execution: ``graph`` replays a CUDA graph of cuDNN's kernels; ``compile`` replays one with
+            kernels compiled for it, in Triton. For networks that have no batched form, ``graph`` is
+            ``eager``, and ``compile`` is torch.compile.
     """
 
     name = "torch"
@@ -118,45 +123,44 @@ class CudaEngine(Engine):
         self._layers = network.check_layers(layers)
         self._pool = tuple(pool)
         self._preprocess = preprocess
+        keep_compiled_code()
         self._lock = threading.Lock()
         self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-        self._graphs: dict[int, _Graph] = {}
-        self._exact: nn.Module | None = None
-        self._scores: nn.Module | None = None
+        self._graphs: dict[int, CapturedGraph] = {}
+        self._exact: PlainNetwork | None = None
         self._checked = precision == "fp32"
 
     @cached_property
-    def _run(self) -> nn.Module:
+    def _run(self) -> BatchNetwork | PlainNetwork:
         """Made for the first batch, when it is known how it is to run."""
-        return self._made(DTYPES[self.precision], self.execution)
+        return self._made(DTYPES[self.precision])
 
     @cached_property
     def _compiled(self) -> Callable[[Tensor], Tensor]:
         compiled: Callable[[Tensor], Tensor] = torch.compile(self._run, dynamic=False)
         return compiled
 
-    def _made(self, dtype: torch.dtype, execution: Execution) -> nn.Module:
-        if isinstance(self._network, VideoResNet):
-            made: nn.Module = BatchNetwork(
-                self._network,
+    def _made(self, dtype: torch.dtype) -> BatchNetwork | PlainNetwork:
+        if can_run(self._network):
+            made: BatchNetwork | PlainNetwork = BatchNetwork(
+                cast("VideoResNet", self._network),
                 self._preprocess,
                 self._layers,
                 self._pool,
                 dtype,
-                fused=execution != "compile",
+                fused=self.execution == "compile" and triton_runs_on(self.device),
             )
         else:
             made = PlainNetwork(self._network, self._preprocess, self._layers, self._pool, dtype)
         return made.eval().to(self.device)
 
-    @torch.no_grad()
-    def load_(self, network: VideoNetwork) -> None:
+    def load_(self, network: VideoResNet) -> None:
         """Take the weights of another network of the same design, in place, for measurements."""
-        assert isinstance(network, VideoResNet)
-        assert isinstance(self._run, BatchNetwork)
-        self._network, self._exact = network.eval(), None
-        self._checked = self.precision == "fp32"
-        self._run.load_(network)
+        with self._queueing(self.precision):
+            self._network, self._exact = network.eval(), None
+            self._checked = self.precision == "fp32"
+            assert isinstance(self._run, BatchNetwork)
+            self._run.load_(network)
 
     # -- batches -------------------------------------------------------------------------------
 
@@ -171,14 +175,19 @@ class CudaEngine(Engine):
         with self._queueing(self.precision):
             if after is not None:
                 self._stream.wait_event(after)
-            if not self._checked:
-                self._check(clips_NTHWC[:_CHECK_CLIPS])
             vectors = self._halving(clips_NTHWC)
+            if not self._checked:
+                self._check(clips_NTHWC[:_CHECK_CLIPS], vectors[:_CHECK_CLIPS])
             rows = torch.empty(vectors.shape, dtype=torch.float32, pin_memory=True)
             rows.copy_(vectors, non_blocking=True)
             done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record(self._stream)
         return Pending(rows, done, lambda: self._in_fp32(clips_NTHWC))
+
+    def warm_up(self, shape: tuple[int, int, int, int, int]) -> None:
+        """Do once what the first batch of a shape would wait for: kernels, graph, compilation."""
+        with self._queueing(self.precision):
+            self._halving(torch.zeros(shape, dtype=torch.uint8, device=self.device))
 
     def embed(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Vectors (N, D) of uint8 clips (N, T, H, W, 3)."""
@@ -189,13 +198,12 @@ class CudaEngine(Engine):
 
     def predict(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class scores (N, classes), before the softmax."""
-        with self._lock, torch.inference_mode(), _numbers(self.precision):
-            if self._scores is None:
-                self._scores = copy.deepcopy(self._network).to(self.device, DTYPES[self.precision])
+        with self._queueing(self.precision):
             clips = torch.from_numpy(clips_NTHWC).to(self.device)
-            x = self._preprocess.normalize(clips).to(DTYPES[self.precision]).contiguous()
-            scores: NDArray[np.float32] = self._scores(x).float().cpu().numpy()
-            return scores
+            if isinstance(self._run, BatchNetwork):
+                return self._run.classify(clips).cpu().numpy()  # type: ignore[no-any-return]
+            x = self._run.preprocess.normalize(clips).to(self._run.dtype).contiguous()
+            return self._run.network(x).float().cpu().numpy()  # type: ignore[no-any-return]
 
     def _halving(self, clips_NTHWC: Tensor) -> Tensor:
         """Run a batch, in parts if it must be; the order of the clips stays."""
@@ -219,10 +227,10 @@ class CudaEngine(Engine):
     def _try(self, clips_NTHWC: Tensor) -> Tensor | None:
         """The vectors of a batch, None if memory did not suffice."""
         try:
+            if self.execution != "eager" and isinstance(self._run, BatchNetwork):
+                return self._replayed(clips_NTHWC)
             if self.execution == "compile":
                 return self._compiled(clips_NTHWC)
-            if self.execution == "graph" and isinstance(self._run, BatchNetwork):
-                return self._replayed(clips_NTHWC)
             found: Tensor = self._run(clips_NTHWC)
             return found
         except torch.cuda.OutOfMemoryError:
@@ -239,13 +247,12 @@ class CudaEngine(Engine):
         if graph is None:
             if len(self._graphs) >= 2:  # each holds the maps of its batch
                 return self._run(clips_NTHWC)  # type: ignore[no-any-return]
-            graph = self._graphs[number] = _Graph(self._run, clips_NTHWC, self._stream)
+            graph = self._graphs[number] = CapturedGraph(self._run, clips_NTHWC, self._stream)
         return graph.run(clips_NTHWC)
 
-    def _check(self, clips_NTHWC: Tensor) -> None:
-        """Compare with fp32 on a few clips; raise if it is not merely rounding."""
-        found: Tensor = self._run(clips_NTHWC)
-        with _numbers("fp32"):
+    def _check(self, clips_NTHWC: Tensor, found: Tensor) -> None:
+        """Compare a few vectors with fp32; raise if the difference is not merely rounding."""
+        with float32_rules(tf32=False, device=self.device):
             exact = self._reference()(clips_NTHWC)
         self.precision_error = float((found - exact).norm() / exact.norm())
         if not self.precision_error <= _LARGEST_ERROR[self.precision]:
@@ -257,9 +264,13 @@ class CudaEngine(Engine):
         self._checked = True
         self._exact = None
 
-    def _reference(self) -> nn.Module:
+    def _reference(self) -> PlainNetwork:
+        """The network's own forward pass in fp32: it shares no kernel with what it judges."""
         if self._exact is None:
-            self._exact = self._made(torch.float32, "eager")
+            made = PlainNetwork(
+                self._network, self._preprocess, self._layers, self._pool, torch.float32
+            )
+            self._exact = made.eval().to(self.device)
         return self._exact
 
     def _in_fp32(self, clips_NTHWC: Tensor) -> NDArray[np.float32]:
@@ -279,43 +290,6 @@ class CudaEngine(Engine):
             torch.inference_mode(),
             torch.cuda.device(self.device),
             torch.cuda.stream(self._stream),
-            _numbers(precision),
+            float32_rules(tf32=precision == "tf32", device=self.device),
         ):
             yield
-
-
-class _Graph:
-    """A network recorded for one batch size, replayed from and into memory of its own."""
-
-    def __init__(self, network: nn.Module, clips_NTHWC: Tensor, stream: torch.cuda.Stream) -> None:
-        self._clips = clips_NTHWC.clone()
-        network(self._clips)  # cuDNN chooses its kernels outside of the recording
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
-            self._vectors: Tensor = network(self._clips)
-
-    def run(self, clips_NTHWC: Tensor) -> Tensor:
-        """Queue a replay."""
-        self._clips.copy_(clips_NTHWC)
-        self._graph.replay()
-        return self._vectors.clone()
-
-
-@contextmanager
-def _numbers(precision: str) -> Iterator[None]:
-    """TF32 on or off for what is queued here; afterwards as the caller had it.
-
-    torch keeps the switches for the whole process: engines on several threads queue one after the
-    other.
-    """
-    tf32 = precision == "tf32"
-    with _switch:
-        before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
-        try:
-            yield
-        finally:
-            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-
-_switch = threading.RLock()

@@ -1,14 +1,19 @@
 """Batches in a GPU's memory, filled by copies that overlap with the network.
 
 Each clip is copied out of the decode process's own memory, which is registered with CUDA, on a
-stream of its own; planes become pixels there, in the batch. Nothing waits for the device: a slot
-goes back to its process once a later clip is put and the copy is known to be done.
+stream of its own. Planes of consecutive clips become pixels there together, in the batch. Nothing
+waits for the device: a slot goes back to its process once later clips are put and the copy is known
+to be done.
+
+The thread that fills batches queues all of its work on the stream of copies while the feed is open.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import cast
 
@@ -20,11 +25,14 @@ from vidfeat.encoders.engines.base import Engine
 from vidfeat.encoders.engines.batches import ClipBatch
 from vidfeat.encoders.engines.cuda_engine import CudaEngine
 from vidfeat.encoders.engines.planes_torch import PlaneConverter
-from vidfeat.video.planes import ClipFrames
+from vidfeat.video.plane_tables import PlaneCut
+from vidfeat.video.planes import ClipFrames, PlaneClip
 
-# Slots that wait for their copies. A decode process has at least four slots where its memory
-# allows, so it can always go on with the others.
+# Slots that wait for their copies. A decode process has at least four slots, so it can always go
+# on with the others.
 _MOST_PENDING = 2
+# Clips whose planes are converted by one launch.
+_CONVERTED_TOGETHER = 8
 
 
 class DeviceBatch:
@@ -37,13 +45,29 @@ class DeviceBatch:
 
     def put(self, place: int, frames: ClipFrames, release: Callable[[], None]) -> None:
         """Queue the copy of a clip, and the conversion of planes."""
-        self._feed.send(frames, self.clips_NTHWC[place], release)
+        self._feed.send(self, place, frames, release)
 
     def complete(self, filled: int) -> None:
         """Blacken the rest, and note when all copies are done."""
-        with torch.cuda.stream(self._feed.copies):
+        self._feed.convert()
+        if filled < len(self.clips_NTHWC):
             self.clips_NTHWC[filled:].zero_()
-            self.filled.record(self._feed.copies)
+        self.filled.record(self._feed.copies)
+
+
+class _Staged:
+    """Planes on the device that are not yet pixels, of consecutive clips of one batch."""
+
+    def __init__(self, batch: DeviceBatch, place: int, clip: PlaneClip) -> None:
+        self.batch, self.first, self.cut = batch, place, clip.cut
+        shape = (_CONVERTED_TOGETHER, *clip.planes_TB.shape)
+        self.planes = torch.empty(shape, dtype=torch.uint8, device=batch.clips_NTHWC.device)
+        self.count = 0
+
+    def takes(self, batch: DeviceBatch, cut: PlaneCut) -> bool:
+        """Whether the next clip of a batch can stand with these."""
+        same = self.cut is cut or self.cut == cut
+        return same and self.batch is batch and self.count < _CONVERTED_TOGETHER
 
 
 class DeviceFeed:
@@ -62,8 +86,12 @@ class DeviceFeed:
         self.shape = shape
         self.device = self._engine.device
         self.copies = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        self._before = torch.cuda.current_stream(self.device)
+        torch.cuda.set_stream(self.copies)
         self._converter = PlaneConverter(self.device)
+        self._staged: _Staged | None = None
         self._pending: deque[tuple[torch.cuda.Event, Callable[[], None]]] = deque()
+        self._events: list[torch.cuda.Event] = []
         self._spare: SimpleQueue[DeviceBatch] = SimpleQueue()
 
     def new_batch(self) -> DeviceBatch:
@@ -73,25 +101,43 @@ class DeviceFeed:
         except Empty:
             return DeviceBatch(self)
 
-    def send(self, frames: ClipFrames, out_THWC: torch.Tensor, release: Callable[[], None]) -> None:
-        """Queue a clip's way into its place on the device."""
-        with torch.cuda.device(self.device), torch.cuda.stream(self.copies):
-            if isinstance(frames, np.ndarray):
-                out_THWC.copy_(torch.from_numpy(frames), non_blocking=True)
-            else:
-                given = torch.from_numpy(frames.planes_TB)
-                planes = torch.empty(given.shape, dtype=torch.uint8, device=self.device)
-                planes.copy_(given, non_blocking=True)
-                self._converter.convert(planes, frames.cut, out_THWC)
-            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            copied.record(self.copies)
+    def warm_up(self) -> None:
+        """Load kernels and record the graph, while the first clips are decoded."""
+        self._engine.warm_up(self.shape)
+
+    def send(
+        self, batch: DeviceBatch, place: int, frames: ClipFrames, release: Callable[[], None]
+    ) -> None:
+        """Queue a clip's way into its place."""
+        if isinstance(frames, np.ndarray):
+            self.convert()
+            batch.clips_NTHWC[place].copy_(torch.from_numpy(frames), non_blocking=True)
+        else:
+            staged = self._staged
+            if staged is None or not staged.takes(batch, frames.cut):
+                self.convert()
+                staged = self._staged = _Staged(batch, place, frames)
+            staged.planes[staged.count].copy_(torch.from_numpy(frames.planes_TB), non_blocking=True)
+            staged.count += 1
+        copied = self._events.pop() if self._events else torch.cuda.Event()
+        copied.record(self.copies)
         self._pending.append((copied, release))
-        while len(self._pending) > _MOST_PENDING or self._pending[0][0].query():
+        while self._pending and (len(self._pending) > _MOST_PENDING or self._pending[0][0].query()):
             event, give_back = self._pending.popleft()
             event.synchronize()
+            self._events.append(event)
             give_back()
-            if not self._pending:
-                return
+
+    def convert(self) -> None:
+        """Make pixels of the planes that have been sent."""
+        staged, self._staged = self._staged, None
+        if staged is not None:
+            last = staged.first + staged.count
+            self._converter.convert(
+                staged.planes[: staged.count].flatten(0, 1),
+                staged.cut,
+                staged.batch.clips_NTHWC[staged.first : last].flatten(0, 1),
+            )
 
     def embed(self, batch: ClipBatch, runner: int) -> NDArray[np.float32]:  # noqa: ARG002
         """Run the network behind the batch's copies."""
@@ -101,15 +147,29 @@ class DeviceFeed:
         return vectors
 
     def pin(self, memory: NDArray[np.uint8]) -> Callable[[], None]:
-        """Register memory for copies without a detour; where CUDA refuses, copies are slower."""
+        """Register memory for copies without a detour, while others go on.
+
+        Where CUDA refuses, and until it is done, copies are slower and right.
+        """
         address = memory.ctypes.data
         runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
-        if int(runtime.cudaHostRegister(address, memory.nbytes, 0)) != 0:
-            return lambda: None
+        registered: list[bool] = []
+
+        def register() -> None:
+            registered.append(int(runtime.cudaHostRegister(address, memory.nbytes, 0)) == 0)
+            if not registered[0]:
+                # CUDA reports the error once more, at the next call: let it be this one
+                with suppress(RuntimeError):
+                    torch.empty(1, device=self.device).zero_()
+
+        thread = threading.Thread(target=register, name="pin", daemon=True)
+        thread.start()
 
         def undo() -> None:
-            torch.cuda.synchronize(self.device)  # a copy may still read it
-            runtime.cudaHostUnregister(address)
+            thread.join()
+            if registered == [True]:
+                torch.cuda.synchronize(self.device)  # a copy may still read it
+                runtime.cudaHostUnregister(address)
 
         return undo
 
@@ -118,3 +178,4 @@ class DeviceFeed:
         torch.cuda.synchronize(self.device)
         while self._pending:
             self._pending.popleft()[1]()
+        torch.cuda.set_stream(self._before)

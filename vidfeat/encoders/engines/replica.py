@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from vidfeat.errors import VidfeatError
-from vidfeat.video.decode.worker import die_with_parent
+from vidfeat.system.processes import die_with_parent
 
 
 def serve(channel: Connection, memory: mmap.mmap) -> None:
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     channel_fd, memory_fd, size = map(int, arguments)
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     memory = mmap.mmap(memory_fd, size)
     os.close(memory_fd)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import mmap
 import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 
 from vidfeat.encoders.engines.base import Engine
 from vidfeat.errors import ReplicaError, UsageError
-from vidfeat.video.decode.pool import nameless_memory
+from vidfeat.system.children import child_environment, python_module
+from vidfeat.system.processes import nameless_memory
 
 
 class Replica(Engine):
@@ -56,11 +56,12 @@ class Replica(Engine):
             self._slot = view.reshape(batch_shape)
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "vidfeat.encoders.engines.replica"),
+                    *python_module("vidfeat.encoders.engines.replica"),
                     *map(str, (theirs.fileno(), memory_fd, size)),
                 ],
                 pass_fds=(theirs.fileno(), memory_fd),
                 stdin=subprocess.DEVNULL,
+                env=child_environment(),
             )
         except BaseException:
             ours.close()

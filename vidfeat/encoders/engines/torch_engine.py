@@ -30,7 +30,7 @@ from vidfeat.encoders.engines.side_by_side import SideBySide, busy_batch
 from vidfeat.errors import PrecisionError, UsageError, VidfeatError
 from vidfeat.models.base import VideoNetwork, pool_features
 from vidfeat.models.resnet3d import VideoResNet
-from vidfeat.system.memory import keep_large_blocks
+from vidfeat.system.memory import clips_that_fit, keep_large_blocks
 from vidfeat.video.preprocess import Preprocess
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -58,6 +58,16 @@ def choose_device(device: str) -> torch.device:
             f"no device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices"
         )
     return chosen
+
+
+_NO_MEMORY = "can't allocate memory"
+
+
+def _halved_to(size: int, most: int) -> int:
+    """A size, halved as often as it takes to be ``most`` or less."""
+    while size > max(1, most):
+        size = (size + 1) // 2
+    return size
 
 
 class TorchEngine(Engine):
@@ -202,6 +212,8 @@ class TorchEngine(Engine):
     ) -> NDArray[np.float32]:
         """Run a batch, in parts if it must be; the order of the clips stays."""
         size = min(len(clips_NTHWC), self.largest_batch or len(clips_NTHWC))
+        if self.device.type == "cpu" and size:
+            size = _halved_to(size, clips_that_fit(clips_NTHWC[0].size))
         vectors: list[NDArray[np.float32]] = []
         done = 0
         while done < len(clips_NTHWC):
@@ -229,6 +241,9 @@ class TorchEngine(Engine):
             return result
         except torch.cuda.OutOfMemoryError:
             pass
+        except (RuntimeError, MemoryError) as error:  # on a CPU torch has no error of its own
+            if not isinstance(error, MemoryError) and _NO_MEMORY not in str(error):
+                raise
         # Outside of the except block: its traceback keeps the tensors of the failed batch alive.
         torch.cuda.empty_cache()
         return None

@@ -39,6 +39,7 @@ from vidfeat.encoders.openvino_package import import_openvino
 from vidfeat.errors import ExportError, NothingDoneError, UsageError, VideoError
 from vidfeat.store.differences import settings_that_differ
 from vidfeat.system.files import atomic_folder, write_json
+from vidfeat.system.files import beside as beside_file
 from vidfeat.system.lock import OutputLock
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.clips import ClipStream
@@ -164,7 +165,7 @@ def quantise(
 
 def beside(output: Path) -> Path:
     """Where the quantised network of a feature file is kept."""
-    return output.with_name(output.name + ".int8")
+    return beside_file(output, ".int8")
 
 
 def quantised_beside(

@@ -46,7 +46,7 @@ def _video(source: ClipSource, packer: PixelPacker, task: VideoTask) -> Iterator
         yield Finished()
         return
     check_there(task.path)
-    with open_video(task.path, source.limits) as video:
+    with open_video(task.path, source.limits, stream=source.plan.stream) as video:
         if task.reading is not None:
             yield from _read(video, task.reading)
             return

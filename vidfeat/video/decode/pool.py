@@ -13,22 +13,20 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import os
+import selectors
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import VideoError
+from vidfeat.video.decode.processes import take_started
 from vidfeat.video.decode.tasks import (
     ClipReady,
     ClipSource,
@@ -46,7 +44,6 @@ from vidfeat.video.planes import ClipFrames, PlaneClip, PlaneCut
 DEFAULT_TIMEOUT_SECONDS = 120.0
 BUFFER_BYTES_PER_PROCESS = 32 << 20  # some 50 clips of 16 x 112 x 112
 BUFFER_BYTES_PER_PROCESS_PLANES = 64 << 20  # 16 such clips as planes
-_ADDRESS_LIMIT = 8 << 30  # of one decode process; generous: frames of 8192 x 8192 fit
 _PIECE_CLIPS = 64  # of a long video: some seconds of decoding, and at most half the slots
 _CARD_LOSSES = 3  # card processes that may die before the card is left alone
 _START_SECONDS = 120.0  # a process that has said nothing since its start, on a machine under load
@@ -157,38 +154,26 @@ class _Child:
         self.card = card
         clip_bytes = source.clip_bytes
         size = max(mmap.PAGESIZE, slots * clip_bytes)
-        memory_fd = nameless_memory(size)
-        ours, theirs = Pipe()
+        started = take_started(card)
+        self.process, self.channel = started.process, started.channel
         try:
-            self._memory = mmap.mmap(memory_fd, size)
-            view = np.frombuffer(self._memory, np.uint8, count=slots * clip_bytes)
-            self.slots: NDArray[np.uint8] = view.reshape(slots, clip_bytes)
-            self._unpin: Callable[[], None] | None = None
-            device = -1 if card is None else card
-            arguments = [theirs.fileno(), memory_fd, size, _ADDRESS_LIMIT + size, device]
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "vidfeat.video.decode.worker", *map(str, arguments)],
-                pass_fds=(theirs.fileno(), memory_fd),
-                stdin=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            )
+            self._memory = started.memory(size)
         except BaseException:
-            ours.close()
+            started.kill()
             raise
-        finally:
-            os.close(memory_fd)
-            theirs.close()
+        view = np.frombuffer(self._memory, np.uint8, count=slots * clip_bytes)
+        self.slots: NDArray[np.uint8] = view.reshape(slots, clip_bytes)
+        self._unpin: Callable[[], None] | None = None
         self._clip_shape = source.clip_shape
+        self._freed: list[int] = []
         self.cuts: dict[int, PlaneCut] = {}
         self._pin = pin
-        self.channel: Connection = ours
         self.unit: _Unit | None = None
         self.held: set[int] = set()  # slots with clips that wait for their turn
         self.heard = time.monotonic()
         self.started = False
         with contextlib.suppress(OSError):  # a child that died at once is found out by the pool
-            ours.send(("source", source, slots, split_clips))
+            self.channel.send(("source", source, slots, split_clips, size))
 
     def clip_in(self, slot: int, cut: int | None) -> ClipFrames:
         """The clip in a slot: pixels, or planes of a cut that the process has told."""
@@ -222,8 +207,16 @@ class _Child:
         if slot in self.held:
             self.held.discard(slot)
             self.heard = max(self.heard, time.monotonic())
+            self._freed.append(slot)
+            if 4 * len(self._freed) >= len(self.slots):
+                self.flush()
+
+    def flush(self) -> None:
+        """Tell the process which slots are its own again; several at once, a message is dear."""
+        if self._freed:
+            freed, self._freed = self._freed, []
             with contextlib.suppress(OSError):
-                self.channel.send(("free", slot))
+                self.channel.send(("free", freed))
 
     def kill(self) -> None:
         """End it, whatever it does."""
@@ -273,6 +266,7 @@ class DecodePool:
         self._cards: list[int | None] = [*[None] * workers, *cards]
         self._card_losses = 0
         self._pin = pin
+        self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
         self._units: deque[_Unit] = deque()  # all that is not yet consumed, in order
         self._tasks: Iterator[VideoTask] = iter(())
@@ -285,12 +279,19 @@ class DecodePool:
 
     def __exit__(self, *exception: object) -> None:
         for child in self._children:
-            child.kill()
+            self._end(child)
         self._children.clear()
+        self._selector.close()
 
     def _new_child(self, card: int | None) -> _Child:
         split_clips = self._piece_clips + self._piece_clips // 2
-        return _Child(self._source, self.slots, split_clips, card, self._pin)
+        child = _Child(self._source, self.slots, split_clips, card, self._pin)
+        self._selector.register(child.channel, selectors.EVENT_READ, child)
+        return child
+
+    def _end(self, child: _Child) -> None:
+        self._selector.unregister(child.channel)
+        child.kill()
 
     # -- the order of things -------------------------------------------------------------------
 
@@ -415,15 +416,20 @@ class DecodePool:
 
     def _listen(self) -> None:
         began = time.monotonic()
-        channels: dict[Any, _Child] = {child.channel: child for child in self._children}
-        ready = wait(list(channels), timeout=0.5)
+        for child in self._children:
+            child.flush()
+        ready = self._selector.select(0.5)
         self.stats.waited_seconds += time.monotonic() - began
-        for child in [channels[channel] for channel in ready]:
-            try:
-                while not child.channel.closed and child.channel.poll():
+        while ready:
+            for key, _ in ready:
+                child = key.data
+                if child.channel.closed:
+                    continue
+                try:
                     self._hear(child, child.channel.recv())
-            except (EOFError, OSError):
-                self._lost(child, None)
+                except (EOFError, OSError):
+                    self._lost(child, None)
+            ready = self._selector.select(0)
         now = time.monotonic()
         for child in list(self._children):
             if child.unit is None or child.waits_for_us:
@@ -501,7 +507,7 @@ class DecodePool:
 
     def _replace(self, child: _Child) -> None:
         """End a process and start another, which stands last in the list."""
-        child.kill()
+        self._end(child)
         child.unit = None
         self._children.remove(child)
         self._children.append(self._new_child(child.card))
@@ -509,7 +515,7 @@ class DecodePool:
     def _give_card_up(self, child: _Child, why: str) -> None:
         """Do without a card's process; the processors go on with its video."""
         unit = child.unit
-        child.kill()
+        self._end(child)
         child.unit = None
         self._children.remove(child)
         self.stats.card_trouble = why
@@ -524,14 +530,3 @@ def _death(status: int | None) -> VideoError:
         hint = " (often the system's answer to a lack of memory)" if name == "SIGKILL" else ""
         return VideoError(f"its decode process was ended by {name}{hint}", kind="crashed")
     return VideoError(f"its decode process ended with status {status}", kind="crashed")
-
-
-def nameless_memory(size: int) -> int:
-    """A descriptor of memory that vanishes with its last user."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("vidfeat-clips")
-    else:
-        with tempfile.TemporaryFile(buffering=0) as file:
-            descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, size)
-    return descriptor

@@ -9,7 +9,6 @@ whoever is killed.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import mmap
 import os
 import signal
@@ -19,12 +18,13 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import VideoError
+from vidfeat.system.processes import die_with_parent
 from vidfeat.video.clip_plan import PlannedClip
 from vidfeat.video.clips import plan_video, stream_clips
 from vidfeat.video.decode.tasks import (
@@ -37,9 +37,14 @@ from vidfeat.video.decode.tasks import (
     check_there,
 )
 from vidfeat.video.nvdec import DecodingCard, Refused, open_video_on_card
-from vidfeat.video.packing import Packer
+from vidfeat.video.packing import Packer, PlanePacker
 from vidfeat.video.planes import PlaneClip, PlaneCut
 from vidfeat.video.reader import Known, Recounted, VideoReader, open_video
+
+if TYPE_CHECKING:
+    import av
+
+    from vidfeat.video.nvcuvid import Picture
 
 _HEARTBEAT_SECONDS = 1.0
 
@@ -48,10 +53,10 @@ class Worker:
     """One decode process; ``serve`` runs until the parent closes the channel."""
 
     def __init__(
-        self, channel: Connection, memory: mmap.mmap, card: DecodingCard | None = None
+        self, channel: Connection, memory_fd: int, limit: int, card: DecodingCard | None = None
     ) -> None:
         self._channel = channel
-        self._memory = memory
+        self._memory_fd, self._limit = memory_fd, limit
         self._free: deque[int] = deque()
         self._slots: NDArray[np.uint8] | None = None
         self._source: ClipSource | None = None
@@ -74,12 +79,16 @@ class Worker:
             elif message[0] == "recount":
                 self._guard(lambda task=message[1]: self._video(task, count=True))
 
-    def _set_source(self, source: ClipSource, slots: int, split_clips: int) -> None:
+    def _set_source(self, source: ClipSource, slots: int, split_clips: int, size: int) -> None:
+        shared = mmap.mmap(self._memory_fd, size)
+        os.close(self._memory_fd)
+        if self._limit:
+            _limit_memory(self._limit + size)
         self._source = source
         self._split_clips = split_clips
         self._packer = source.packer()
         count = slots * source.clip_bytes
-        memory = np.frombuffer(self._memory, np.uint8, count=count)
+        memory = np.frombuffer(shared, np.uint8, count=count)
         self._slots = memory.reshape(slots, source.clip_bytes)
         self._free = deque(range(slots))
 
@@ -91,7 +100,7 @@ class Worker:
             message = self._channel.recv()
             if message[0] != "free":
                 return message
-            self._free.append(message[1])
+            self._free.extend(message[1])
 
     def _send(self, *message: Any) -> None:
         self._told = time.monotonic()
@@ -105,7 +114,7 @@ class Worker:
         while not self._free or self._channel.poll():
             message = self._channel.recv()
             assert message[0] == "free", message[0]
-            self._free.append(message[1])
+            self._free.extend(message[1])
         return self._free.popleft()
 
     # -- work ----------------------------------------------------------------------------------
@@ -128,8 +137,31 @@ class Worker:
     ) -> AbstractContextManager[VideoReader]:
         assert self._source is not None
         if self._card is not None:
-            return open_video_on_card(path, self._card, self._source.limits, known, self._alive)
-        return open_video(path, self._source.limits, known, self._alive, count=count)
+            make = self._take_picture if isinstance(self._packer, PlanePacker) else None
+            limits = self._source.limits
+            return open_video_on_card(
+                path, self._card, limits, known, self._alive, make, self._source.plan.stream
+            )
+        return open_video(
+            path,
+            self._source.limits,
+            known,
+            self._alive,
+            count=count,
+            stream=self._source.plan.stream,
+        )
+
+    def _take_picture(self, picture: Picture, like: av.VideoFrame) -> Any:
+        """The part of a card's picture that clips need, while its memory is there."""
+        assert isinstance(self._packer, PlanePacker)
+        assert picture.luma is not None
+        assert picture.chroma is not None
+        taken = self._packer.take_picture(
+            picture.luma.view(np.uint8), picture.chroma.view(np.uint8), like
+        )
+        if taken is None:
+            raise Refused("its planes are not for a device")
+        return taken
 
     def _video(self, task: VideoTask, *, count: bool = False) -> None:
         """A whole video, or, if it is long and can be cut, what is needed to cut it."""
@@ -222,13 +254,6 @@ class Worker:
             self._send("clip", clip.index, slot, clip.start_seconds, clip.end_seconds, cut)
 
 
-def die_with_parent() -> None:
-    """Ask Linux for SIGKILL when the parent dies, so that a hung decoder does not outlive it."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
 def _limit_memory(limit: int) -> None:
     """Cap the address space: a hostile file gets a MemoryError and not the whole machine."""
     if limit and sys.platform == "linux":
@@ -239,25 +264,24 @@ def _limit_memory(limit: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve the parent on inherited descriptors: channel, memory, its size, address limit, card.
+    """Serve the parent on inherited descriptors: channel, memory; address limit, card.
 
     The card is a number, or -1 for a process that decodes by itself.
     """
-    channel_fd, memory_fd, size, limit, device = map(int, arguments)
+    channel_fd, memory_fd, limit, device = map(int, arguments)
     die_with_parent()
     # Ctrl-C reaches the whole group; the parent decides what becomes of its children.
+    # SIGTERM too where a whole session is ended; the parent's end is theirs.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     import av.logging
 
     av.logging.set_level(None)  # what a damaged stream makes FFmpeg say is in the error rows
-    memory = mmap.mmap(memory_fd, size)
-    os.close(memory_fd)
     channel = Connection(channel_fd)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         card = None
-        if device < 0:
-            _limit_memory(limit)
-        else:  # CUDA reserves far more addresses than there is memory: no limit would let it start
+        if device >= 0:
+            limit = 0  # CUDA reserves far more addresses than there is memory
             from vidfeat.video.nvcuvid import Card, CardError
 
             try:
@@ -265,7 +289,7 @@ def main(arguments: Sequence[str]) -> None:
             except CardError as error:
                 channel.send(("no_card", str(error)))
                 return
-        Worker(channel, memory, card).serve()
+        Worker(channel, memory_fd, limit, card).serve()
 
 
 if __name__ == "__main__":

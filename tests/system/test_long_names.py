@@ -1,0 +1,82 @@
+"""Temporary names fit wherever the final name fits; names match in either Unicode form."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from vidfeat.system.files import (
+    atomic_folder,
+    atomic_write,
+    beside,
+    is_temporary_of,
+    temporary_name,
+)
+from vidfeat.system.identities import Names, existing_spelling, written_identity
+from vidfeat.system.lock import OutputLock
+
+
+@pytest.mark.parametrize("length", [1, 200, 214, 215, 216, 230, 254, 255])
+@pytest.mark.parametrize("letter", ["b", "é", "映", "\U0001f600"])
+def test_names_of_every_length(length: int, letter: str, tmp_path: Path) -> None:
+    size = len(letter.encode())
+    name = letter * (length // size) + "b" * (length % size)
+    path = tmp_path / name
+    with atomic_write(path) as temporary:
+        assert is_temporary_of(temporary, path)
+        assert len(os.fsencode(temporary.name)) <= 255
+        temporary.name.encode("utf-8")  # no letter is cut
+        temporary.write_text("x")
+    assert path.read_text() == "x"
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    path.unlink()
+    with atomic_folder(path) as folder:
+        (folder / "a").write_text("x")
+    for suffix in (".parts", ".lock", ".lock-exclusive"):
+        other = temporary_name(beside(path, suffix))
+        assert len(os.fsencode(other.name)) <= 255
+    with OutputLock(path):
+        pass
+
+
+def test_long_names_stay_apart() -> None:
+    first, second = (Path("b" * 250 + end) for end in ("c", "d"))
+    assert beside(first, ".parts") != beside(second, ".parts")
+    assert beside(first, ".parts") == beside(first, ".parts")
+    assert not is_temporary_of(temporary_name(first), second)
+    assert beside(Path("f.h5"), ".parts") == Path("f.h5.parts")
+
+
+NFC, NFD = (unicodedata.normalize(form, "café/ü.mp4") for form in ("NFC", "NFD"))
+
+
+def test_names_that_look_the_same_are_found() -> None:
+    assert Names([NFC]).find(NFD) == NFC
+    assert Names([NFD]).find(NFC) == NFD
+    both = Names([NFC, NFD, "a"])
+    assert [both.find(name) for name in (NFC, NFD, "a", "b")] == [NFC, NFD, "a", None]
+
+
+def test_existing_spelling(tmp_path: Path) -> None:
+    (tmp_path / NFD).parent.mkdir()
+    (tmp_path / NFD).write_text("x")
+    assert existing_spelling(str(tmp_path / NFC)) == str(tmp_path / NFD)
+    assert existing_spelling("gone.mp4") == "gone.mp4"
+
+
+@pytest.mark.parametrize(
+    ("text", "root", "found"),
+    [
+        (" ./run/a.mp4 ", "", "run/a.mp4"),
+        ("run//a.mp4", "", "run/a.mp4"),
+        ("/data/v/run/a.mp4", "/data/v", "run/a.mp4"),
+        ("/data/v/run/a.mp4", "/data/v/", "run/a.mp4"),
+        ("/data/v2/a.mp4", "/data/v", "/data/v2/a.mp4"),
+        ("", "/data", ""),
+    ],
+)
+def test_what_a_person_writes(text: str, root: str, found: str) -> None:
+    assert written_identity(text, root) == found

@@ -1,0 +1,303 @@
+"""Calls of the Triton kernels: tiles by the layer's shape, weights as the kernels read them.
+
+Maps are channels-last: (images, C, rows, columns) whose memory is (images, rows, columns, C).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import overload
+
+import torch
+import triton
+from torch import Tensor
+
+from vidfeat.encoders.engines import triton_kernels as kernels
+
+# Channels of an input that a program of `over_time` keeps the weights of: more do not fit beside
+# the frames.
+WALKS_UP_TO = 160
+_POINTWISE_BLOCK = 2048
+_PATCH_CHANNELS = 16
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """What one program computes: ``positions`` by ``outputs`` (and ``more_outputs`` beside them).
+
+    Two tiles of outputs side by side come to sizes that are no power of two: 144 is 128 and 16.
+    """
+
+    positions: int = 128
+    outputs: int = 64
+    more_outputs: int = 0
+    inputs: int = 64
+    more_inputs: int = 0
+    warps: int = 4
+    stages: int = 3
+
+    def blocks(self, outputs: int) -> int:
+        """Programs side by side for so many outputs."""
+        return -(-outputs // (self.outputs + self.more_outputs))
+
+
+def tiles_of_convolution(inputs: int, outputs: int) -> Tiles:
+    """Tiles that waste least of a convolution with so many channels."""
+    pairs = [(128, 0), (128, 16), (128, 32), (128, 64), (64, 0), (64, 16), (64, 32), (32, 0)]
+    pairs += [(32, 16), (16, 0)]
+
+    def waste(pair: tuple[int, int]) -> tuple[int, int]:
+        width = sum(pair)
+        return -(-outputs // width) * width, -width
+
+    wide, more = min(pairs, key=waste)
+    chunk = next(size for size in (64, 32, 16) if inputs % size == 0 or size == 16 or inputs > size)
+    return Tiles(128, wide, more, chunk, 0, 8 if wide + more > 64 else 4, 3)
+
+
+def tiles_over_time(inputs: int, outputs: int) -> Tiles:
+    """Tiles of :func:`over_time`; all inputs at once, as two powers of two."""
+    sizes = [16, 32, 64, 128]
+    pairs = [(size, more) for size in sizes for more in (0, *sizes) if more <= size]
+    first, more = min((p for p in pairs if sum(p) >= inputs), key=lambda p: (sum(p), p[1]))
+    wide = next(size for size in (64, 32, 16) if outputs >= size or size == 16)
+    return Tiles(64, wide, 0, first, more, 4, 2)
+
+
+# -- weights ---------------------------------------------------------------------------------------
+
+
+def pack_convolution(weight: Tensor, tiles: Tiles) -> Tensor:
+    """(O, I, H, W) -> (H W, I, O), padded with zeros to whole tiles."""
+    outputs, inputs, rows, columns = weight.shape
+    width = tiles.blocks(outputs) * (tiles.outputs + tiles.more_outputs)
+    depth = -(-inputs // tiles.inputs) * tiles.inputs
+    packed = weight.new_zeros((rows * columns, depth, width))
+    packed[:, :inputs, :outputs] = weight.permute(2, 3, 1, 0).reshape(-1, inputs, outputs)
+    return packed
+
+
+def pack_over_time(weight: Tensor, tiles: Tiles) -> Tensor:
+    """(O, I, 3, 1) -> (3, I, O), padded with zeros to whole tiles."""
+    outputs, inputs = weight.shape[:2]
+    width = tiles.blocks(outputs) * tiles.outputs
+    packed = weight.new_zeros((3, tiles.inputs + tiles.more_inputs, width))
+    packed[:, :inputs, :outputs] = weight[..., 0].permute(2, 1, 0)
+    return packed
+
+
+def pack_bias(bias: Tensor, tiles: Tiles) -> Tensor:
+    """(O,) -> padded with zeros to whole tiles."""
+    width = tiles.blocks(len(bias)) * (tiles.outputs + tiles.more_outputs)
+    packed = bias.new_zeros(width)
+    packed[: len(bias)] = bias
+    return packed
+
+
+@overload
+def _channels_last(images: Tensor) -> Tensor: ...
+@overload
+def _channels_last(images: None) -> None: ...
+
+
+def _channels_last(images: Tensor | None) -> Tensor | None:
+    """The same, copied only if its memory lies otherwise."""
+    return None if images is None else images.contiguous(memory_format=torch.channels_last)
+
+
+# -- calls -----------------------------------------------------------------------------------------
+
+
+def convolution(
+    images: Tensor,
+    packed: Tensor,
+    bias: Tensor,
+    tiles: Tiles,
+    *,
+    outputs: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    unfinished: Tensor | None = None,
+    residual: Tensor | None = None,
+    relu: bool = True,
+) -> Tensor:
+    """A 2-D convolution with its bias, a residual and the ReLU.
+
+    Args:
+        images: (N, C, H, W), channels last.
+        packed: of :func:`pack_convolution`.
+        bias: of :func:`pack_bias`, float32.
+        tiles: that they were packed for.
+        outputs: channels that come out.
+        kernel: rows and columns, like stride and padding.
+        stride: of the kernel.
+        padding: with zeros.
+        unfinished: a bias (C,) that the images still lack, with the ReLU after it.
+        residual: added before the ReLU, in the shape of the result.
+        relu: whether there is one.
+    """
+    images, residual = _channels_last(images), _channels_last(residual)
+    count, inputs, rows, columns = images.shape
+    rows_out = (rows + 2 * padding[0] - kernel[0]) // stride[0] + 1
+    columns_out = (columns + 2 * padding[1] - kernel[1]) // stride[1] + 1
+    y = images.new_empty((count, rows_out, columns_out, outputs))
+    positions = count * rows_out * columns_out
+    blocks = tiles.blocks(outputs)
+    kernels._convolution[(triton.cdiv(positions, tiles.positions) * blocks,)](
+        images,
+        packed,
+        bias if unfinished is None else unfinished,
+        bias,
+        y if residual is None else residual,
+        y,
+        positions,
+        rows_out,
+        columns_out,
+        rows,
+        columns,
+        inputs,
+        outputs,
+        images.stride(0),
+        images.stride(2),
+        images.stride(3),
+        *stride,
+        *padding,
+        packed.shape[1] // tiles.inputs,
+        packed.shape[2],
+        KH=kernel[0],
+        KW=kernel[1],
+        EVEN_INPUTS=inputs % tiles.inputs == 0,
+        BLOCKS=blocks,
+        BM=tiles.positions,
+        BN=tiles.outputs,
+        BN2=tiles.more_outputs,
+        BK=tiles.inputs,
+        FINISH_INPUT=unfinished is not None,
+        RESIDUAL=residual is not None,
+        RELU=relu,
+        STAGES=tiles.stages,
+        num_warps=tiles.warps,
+        num_stages=tiles.stages,
+    )
+    return y.permute(0, 3, 1, 2)
+
+
+def over_time(
+    images: Tensor,
+    frames: int,
+    packed: Tensor,
+    bias: Tensor,
+    tiles: Tiles,
+    *,
+    outputs: int,
+    unfinished: Tensor | None = None,
+    residual: Tensor | None = None,
+    relu: bool = True,
+) -> Tensor:
+    """A kernel over three frames, stride one, padded by one; arguments as :func:`convolution`'s.
+
+    Args:
+        images: (N T, C, H, W), channels last.
+        frames: T.
+        packed: of :func:`pack_over_time`.
+        bias: of :func:`pack_bias`, float32.
+        tiles: that they were packed for.
+        outputs: channels that come out.
+        unfinished: a bias (C,) that the images still lack, with the ReLU after it.
+        residual: added before the ReLU, in the shape of the result.
+        relu: whether there is one.
+    """
+    images, residual = _channels_last(images), _channels_last(residual)
+    count, inputs, rows, columns = images.shape
+    y = images.new_empty((count, rows, columns, outputs))
+    clips, spots = count // frames, rows * columns
+    blocks = tiles.blocks(outputs)
+    kernels._over_time[(triton.cdiv(clips * spots, tiles.positions) * blocks,)](
+        images,
+        packed,
+        bias if unfinished is None else unfinished,
+        bias,
+        y if residual is None else residual,
+        y,
+        clips,
+        frames,
+        spots,
+        inputs,
+        outputs,
+        packed.shape[2],
+        BLOCKS=blocks,
+        BM=tiles.positions,
+        BN=tiles.outputs,
+        K1=tiles.inputs,
+        K2=tiles.more_inputs,
+        EVEN1=inputs >= tiles.inputs,
+        EVEN2=inputs >= tiles.inputs + tiles.more_inputs,
+        FINISH_INPUT=unfinished is not None,
+        RESIDUAL=residual is not None,
+        RELU=relu,
+        STAGES=tiles.stages,
+        num_warps=tiles.warps,
+        num_stages=tiles.stages,
+    )
+    return y.permute(0, 3, 1, 2)
+
+
+def finish_(
+    images: Tensor, bias: Tensor, residual: Tensor | None = None, *, relu: bool = True
+) -> Tensor:
+    """Add a bias (C,) and a residual and apply the ReLU, in place, in one pass.
+
+    Args:
+        images: (N, C, H, W), channels last.
+        bias: float32.
+        residual: in the shape and memory format of the images.
+        relu: whether there is one.
+    """
+    images, residual = _channels_last(images), _channels_last(residual)
+    size = images.numel()
+    kernels._finish[(triton.cdiv(size, _POINTWISE_BLOCK),)](
+        images,
+        bias,
+        images if residual is None else residual,
+        size,
+        images.shape[1],
+        BLOCK=_POINTWISE_BLOCK,
+        RESIDUAL=residual is not None,
+        RELU=relu,
+        num_warps=8,
+    )
+    return images
+
+
+def patches(
+    clips_NTHWC: Tensor, scale: Tensor, shift: Tensor, margin: int, dtype: torch.dtype
+) -> Tensor:
+    """uint8 clips to normalised images of patches of two by two pixels: see ``stem_patches``.
+
+    Args:
+        clips_NTHWC: uint8 (N, T, H, W, 3), contiguous.
+        scale: (3,) float32, that pixels are multiplied by.
+        shift: (3,) float32, added then.
+        margin: patches of zeros before the first; the images have one fewer behind the last.
+        dtype: of the result.
+    """
+    clips, frames, rows, columns, _ = clips_NTHWC.shape
+    down, across = (-(-length // 2) + 2 * margin - 1 for length in (rows, columns))
+    images = clips * frames
+    y = torch.empty((images, down, across, _PATCH_CHANNELS), dtype=dtype, device=clips_NTHWC.device)
+    kernels._patches[(triton.cdiv(y.numel(), _POINTWISE_BLOCK),)](
+        clips_NTHWC,
+        y,
+        scale,
+        shift,
+        y.numel(),
+        rows,
+        columns,
+        down,
+        across,
+        MARGIN=margin,
+        BLOCK=_POINTWISE_BLOCK,
+        num_warps=8,
+    )
+    return y.permute(0, 3, 1, 2)

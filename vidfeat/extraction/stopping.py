@@ -1,0 +1,57 @@
+"""Ending a run in good order when it is told to: what is finished is written first."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+
+class Stop:
+    """Whether a run has been told to end; it looks at batch boundaries."""
+
+    def __init__(self) -> None:
+        self.signal_number = 0
+
+    @property
+    def asked(self) -> bool:
+        """It has been."""
+        return self.signal_number != 0
+
+    def ask(self, signal_number: int = signal.SIGINT) -> None:
+        """End at the next batch boundary."""
+        self.signal_number = signal_number
+
+
+@contextmanager
+def stop_on_signals(say: Callable[[str], None]) -> Iterator[Stop]:
+    """Let Ctrl-C (SIGINT) and SIGTERM ask for the end; a second signal ends the process at once.
+
+    Outside of the main thread, where no handler can be set, signals do what they did.
+
+    Args:
+        say: is told what a signal has begun.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        for other in numbers:
+            signal.signal(other, signal.SIG_DFL)
+        stop.ask(number)
+        with suppress(RuntimeError):  # the signal came while something was being printed
+            say("stopping: what is finished is written first; Ctrl-C again ends at once")
+
+    for number in numbers:
+        signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

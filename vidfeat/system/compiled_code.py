@@ -1,0 +1,17 @@
+"""Where torch and Triton keep the kernels that they compile, from one process to the next."""
+
+from __future__ import annotations
+
+import os
+
+from vidfeat.system.download import cache_folder
+
+
+def keep_compiled_code() -> None:
+    """Have compiled kernels kept in vidfeat's cache; folders that the environment names stay.
+
+    torch would put them into the folder for temporary files, which does not outlive the machine.
+    """
+    folder = cache_folder().parent / "compiled"
+    for variable, name in (("TORCHINDUCTOR_CACHE_DIR", "inductor"), ("TRITON_CACHE_DIR", "triton")):
+        os.environ.setdefault(variable, str(folder / name))

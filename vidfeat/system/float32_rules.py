@@ -1,0 +1,80 @@
+"""How CUDA multiplies float32, exactly or rounded to TF32: the process's setting, lent for a while.
+
+torch lets cuDNN round the factors of float32 convolutions to ten bits (TF32) unless it is told
+otherwise. Here fp32 means fp32, and TF32 is a precision that is asked for. The process's settings
+are put back after each call, so that other code in it keeps its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import torch
+
+# The settings are the process's: whoever changes them keeps others out until they are back. Calls
+# only launch kernels, so nobody waits long.
+_changing = threading.RLock()
+
+
+@contextlib.contextmanager
+def float32_rules(*, tf32: bool, device: torch.device) -> Iterator[None]:
+    """Run what is inside with float32 products exact or in TF32.
+
+    cuDNN's choice by trial is off too: it may choose otherwise in another process, and a run that
+    goes on after an end would then write other bits.
+
+    Args:
+        tf32: whether factors may be rounded to TF32.
+        device: of the work; nothing happens on others than CUDA.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    with _changing:
+        before = _read()
+        try:
+            _write(tf32=tf32)
+            torch.backends.cudnn.benchmark = False
+            yield
+        finally:
+            _restore(before)
+
+
+def _read() -> dict[str, object]:
+    """All settings that :func:`_write` may move: torch keeps an older and a newer form of them."""
+    backends = torch.backends
+    values: dict[str, object] = {
+        "conv": backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
+        "rnn": backends.cudnn.rnn.fp32_precision,  # type: ignore[attr-defined]
+        "matmul": backends.cuda.matmul.fp32_precision,
+        "benchmark": backends.cudnn.benchmark,
+    }
+    # The older forms cannot be read where someone has set the newer ones apart.
+    with contextlib.suppress(RuntimeError):
+        values["cudnn"] = backends.cudnn.allow_tf32
+    with contextlib.suppress(RuntimeError):
+        values["float32"] = torch.get_float32_matmul_precision()
+    return values
+
+
+def _write(*, tf32: bool) -> None:
+    # The older form first: it sets the newer one along, and torch's own code reads either.
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    value = "tf32" if tf32 else "ieee"
+    torch.backends.cudnn.conv.fp32_precision = value  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = value
+
+
+def _restore(values: dict[str, object]) -> None:
+    backends = torch.backends
+    if "cudnn" in values:
+        backends.cudnn.allow_tf32 = values["cudnn"]
+    if "float32" in values:
+        torch.set_float32_matmul_precision(values["float32"])  # type: ignore[arg-type]
+    backends.cudnn.conv.fp32_precision = values["conv"]  # type: ignore[attr-defined]
+    backends.cudnn.rnn.fp32_precision = values["rnn"]  # type: ignore[attr-defined]
+    backends.cuda.matmul.fp32_precision = values["matmul"]  # type: ignore[assignment]
+    backends.cudnn.benchmark = values["benchmark"]  # type: ignore[assignment]

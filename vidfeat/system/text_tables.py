@@ -1,0 +1,143 @@
+"""Lists and tables that people write: one way to read them all.
+
+Editors and spreadsheets leave their marks: a byte order mark at the start, CRLF line ends, ``;``
+or a tab between columns, a comma in decimals, spaces around everything. None of them may change
+what a list says. What is no UTF-8 text is refused in one line that names the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidfeat.errors import DataError, VidfeatError
+
+_UTF8_MARK = b"\xef\xbb\xbf"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_SEPARATORS = (",", ";", "\t")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: its line in the file, and its values by column."""
+
+    line: int
+    values: dict[str, str]
+    """Without spaces around them; a column that the row does not reach is empty."""
+
+    def __getitem__(self, column: str) -> str:
+        return self.values.get(column, "")
+
+    def seconds(self, column: str) -> float | None:
+        """A number of seconds, written with a point or a comma; None where the value is empty.
+
+        Raises:
+            ValueError: no finite number.
+        """
+        text = self[column]
+        if not text:
+            return None
+        value = float(text.replace(",", "."))
+        if not abs(value) < float("inf"):
+            raise ValueError(f"{column} is {text!r}, expected seconds like 12.5")
+        return value
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table with a header line."""
+
+    columns: tuple[str, ...]
+    """In small letters, without spaces around them."""
+    rows: tuple[Row, ...]
+
+
+def read_bytes(
+    path: str | os.PathLike[str], error: type[VidfeatError] = DataError, purpose: str = ""
+) -> bytes:
+    """A file's bytes behind a byte order mark.
+
+    Args:
+        path: the file.
+        error: what to raise.
+        purpose: said at the end of the message where there is no such file.
+
+    Raises:
+        VidfeatError: it cannot be read, or is UTF-16.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as reason:
+        remedy = f": {purpose}" if purpose else ""
+        raise error(f"{os.fspath(path)}: {reason.strerror}{remedy}") from None
+    return without_mark(data, os.fspath(path), error)
+
+
+def without_mark(data: bytes, name: str, error: type[VidfeatError] = DataError) -> bytes:
+    """The same of bytes that were read already."""
+    if data.startswith(_UTF16_MARKS):
+        raise error(f"{name} is UTF-16 text: save it as UTF-8")
+    return data.removeprefix(_UTF8_MARK)
+
+
+def read_text(
+    path: str | os.PathLike[str], error: type[VidfeatError] = DataError, purpose: str = ""
+) -> str:
+    """A file's text, with line ends as they are.
+
+    Raises:
+        VidfeatError: it cannot be read, or is not UTF-8; names the file and the line.
+    """
+    data = read_bytes(path, error, purpose)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as reason:
+        line = data.count(b"\n", 0, reason.start) + 1
+        raise error(
+            f"{os.fspath(path)}, line {line}: not UTF-8 text: save it as UTF-8; odd bytes of file "
+            "names are written as in a feature file, %E9 and the like"
+        ) from None
+
+
+def read_lines(
+    path: str | os.PathLike[str], error: type[VidfeatError] = DataError
+) -> Iterator[tuple[int, str]]:
+    """The lines of a list that are not empty, with their numbers, without what surrounds them."""
+    for number, line in enumerate(read_text(path, error).splitlines(), 1):
+        line = line.strip().rstrip(";").rstrip()
+        if line:
+            yield number, line
+
+
+def read_table(
+    path: str | os.PathLike[str], error: type[VidfeatError] = DataError, purpose: str = ""
+) -> TextTable:
+    """A table with a header line, its columns separated by ``,``, ``;`` or a tab.
+
+    Raises:
+        VidfeatError: it cannot be read, is not UTF-8, or is no table.
+    """
+    text = read_text(path, error, purpose)
+    # what stands most often in the header separates the columns
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    separator = max(_SEPARATORS, key=header.count)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    columns: tuple[str, ...] = ()
+    rows: list[Row] = []
+    try:
+        for fields in lines:
+            values = [field.strip() for field in fields]
+            if not any(values):
+                continue
+            if not columns:
+                columns = tuple(value.lower() for value in values)
+                continue
+            found = dict(zip(columns, values, strict=False))
+            rows.append(Row(lines.line_num, dict.fromkeys(columns, "") | found))
+    except csv.Error as reason:
+        raise error(f"{os.fspath(path)}, line {lines.line_num}: {reason}") from None
+    return TextTable(columns, tuple(rows))
