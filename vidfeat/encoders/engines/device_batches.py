@@ -119,7 +119,7 @@ class DeviceFeed:
                 staged = self._staged = _Staged(batch, place, frames)
             staged.planes[staged.count].copy_(torch.from_numpy(frames.planes_TB), non_blocking=True)
             staged.count += 1
-        copied = self._events.pop() if self._events else torch.cuda.Event()
+        copied = self._events.pop() if self._events else torch.cuda.Event(blocking=True)
         copied.record(self.copies)
         self._pending.append((copied, release))
         while self._pending and (len(self._pending) > _MOST_PENDING or self._pending[0][0].query()):
