@@ -25,11 +25,11 @@ from torch import Tensor, nn
 
 from vidfeat.encoders.engines.base import Engine, Execution, Precision
 from vidfeat.encoders.engines.batch_network import BatchNetwork, can_run, triton_runs_on
-from vidfeat.system.compiled_code import keep_compiled_code
 from vidfeat.encoders.engines.cuda_graph import CapturedGraph
 from vidfeat.errors import PrecisionError, UsageError, VidfeatError
 from vidfeat.models.base import VideoNetwork, pool_features
 from vidfeat.models.resnet3d import VideoResNet
+from vidfeat.system.compiled_code import keep_compiled_code
 from vidfeat.system.float32_rules import float32_rules
 from vidfeat.video.preprocess import Preprocess
 
