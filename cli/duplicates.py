@@ -46,6 +46,14 @@ def command(index: Path, threshold: float, as_json: bool) -> None:
                 f"         {clock(one[0])} to {clock(one[1])}  =  {clock(two[0])} to "
                 f"{clock(two[1])}   {stretch.score:.3f}"
             )
+        if len(pair.stretches) > 5:
+            click.echo(f"         and {len(pair.stretches) - 5} more stretches (--json lists all)")
+    if found.num_cut:
+        click.echo(
+            f"warning: {found.num_cut} clips have more near neighbours than can be listed: pairs "
+            "are missing, and groups may fall apart; give a --threshold nearer to 1",
+            err=True,
+        )
     click.echo(f"\n{len(found.pairs)} pairs, {len(found.groups)} groups:")
     for group in found.groups:
         click.echo(f"{len(group):>4}  {'  '.join(group)}")

@@ -188,9 +188,8 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             encoder.spread(devices)
             stack.callback(encoder.close)
         show = stack.enter_context(live())
-        stop = {}
         if extract_here is extract:
-            stop["stop"] = stack.enter_context(stop_on_signals(lambda text: show.line(text)))
+            extract_here = partial(extract, stop=stack.enter_context(stop_on_signals(show.line)))
         report = extract_here(
             listing,
             output,
@@ -199,7 +198,6 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             options=options,
             progress=show,
             on_failure=FailureLines(show),
-            **stop,
         )
     if stats_file is not None:
         from vidfeat.system.files import write_json

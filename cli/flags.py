@@ -29,7 +29,7 @@ def with_flags(message: str, fields: tuple[str, ...], command: click.Command | N
     """A message with each of its arguments shown as a flag."""
     for field in fields:
         flag = flag_of(field, command)
-        message, count = re.subn(rf"(?<![\w-]){re.escape(field)}(?!\w)", flag, message)
+        message, count = re.subn(rf"(?<![\w/.-]){re.escape(field)}(?![\w/]|\.\w)", flag, message)
         if not count:
             message = f"{flag}: {message}"
     return message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -223,7 +224,7 @@ class OutputPath(click.Path):
         Raises:
             UsageError: the folder is not there.
         """
-        path = Path(super().convert(value, param, ctx))
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
         folder = path.parent
         if ctx is None or ctx.resilient_parsing or folder.is_dir():
             return path

@@ -36,7 +36,7 @@ STOPPED = 143  # as a process that SIGTERM ended: a scheduler starts it again wi
     help="Change a setting of the recipe; may be given again.",
 )
 @click.option("--init", metavar="NAME|FILE|RUN", help="Weights to start from.")
-@click.option("--resume", is_flag=True, help="Go on from the newest check-point of --out.")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of --out.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--print", "show", is_flag=True, help="Print the recipe as TOML and stop.")
 @click.option("--list", "list_all", is_flag=True, help="List the recipes and stop.")

@@ -151,7 +151,7 @@ class DataError(VidfeatError):
 
 
 class TrainingError(VidfeatError):
-    """A training run that cannot go on; its last check-point stands."""
+    """A training run that cannot go on; its last checkpoint stands."""
 
 
 class ExportError(VidfeatError):

@@ -60,7 +60,7 @@ def test_every_column_is_read(tmp_path):
         ("path,label,start_seconds\na.mp4,run,-1\n", "start_seconds is '-1'"),
         ("path,label,end_seconds\na.mp4,run,inf\n", "end_seconds is 'inf'"),
         ("path,label,start_seconds,end_seconds\na.mp4,run,3,2\n", "the stretch 3 to 2 s is empty"),
-        ("path,label\na.mp4,Run\nb.mp4,run\n", "differ only in case.*--ignore-case"),
+        ("path,label\na.mp4,Run\nb.mp4,run\n", "differ only in case.*ignore_case"),
         ("path,label\na.mp4,jump\na.mp4,run\n", "'jump' in line 2 and 'run' in line 3"),
     ],
 )
@@ -101,7 +101,7 @@ def test_folders_name_classes_and_parts():
         ("train/run/c.mp4", "run", "train"),
         ("test/run/d.mp4", "run", "test"),
     ]
-    with pytest.raises(DataError, match=r"--labels labels\.csv"):
+    with pytest.raises(DataError, match="a CSV as labels"):
         labels_from_folders(["a.mp4"])
 
 
@@ -172,7 +172,7 @@ def test_paths_below_the_source_root_match(tmp_path):
 def test_paths_in_another_case_are_told_and_matched_on_request(features, tmp_path):
     file = write_csv(tmp_path, "path,label\nRun/Video_00.MP4,run\nJUMP/video_00.mp4,jump\n")
     with FeatureStore(features) as store:
-        with pytest.raises(DataError, match=r"in another case only.*--ignore-case"):
+        with pytest.raises(DataError, match=r"in another case only.*ignore_case"):
             collect(store, read_labels(file))
         assert len(collect(store, read_labels(file, ignore_case=True))) == 2
 

@@ -212,7 +212,7 @@ def test_a_run_goes_on_to_the_bit_and_gives_its_weights_on_the_way(tmp_path: Pat
 
 
 def test_a_recipe_with_videos_asks_for_them(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--data"):
+    with pytest.raises(UsageError, match="folder as data"):
         train(get_recipe("tiny"), None, tmp_path / "run")
 
 

@@ -87,16 +87,16 @@ def test_without_a_test_part_there_is_a_head_and_no_report(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "options", "error", "message"),
     [
-        (None, {}, UsageError, "--labels labels.csv, --labels folders, or --dataset"),
+        (None, {}, UsageError, "give labels .*or dataset with lists"),
         ("folders", {"dataset": "ucf101", "lists": "x"}, UsageError, "exclude each other"),
-        (None, {"dataset": "ucf101"}, UsageError, "needs --splits"),
-        ("folders", {"lists": "x"}, UsageError, "--splits belongs to --dataset"),
-        ("folders", {"test_share": 0.7}, UsageError, "--test-share"),
-        ("folders", {"split": "4"}, UsageError, "--split is"),
+        (None, {"dataset": "ucf101"}, UsageError, "needs lists"),
+        ("folders", {"lists": "x"}, UsageError, "lists belongs to dataset"),
+        ("folders", {"test_share": 0.7}, UsageError, "test_share is from 0"),
+        ("folders", {"split": "4"}, UsageError, "split is 1, 2, 3"),
         ("folders", {"cross_validation": 1}, UsageError, "2 folds or more"),
-        ("folders", {"shots": (1,), "draws": 1}, UsageError, "--draws"),
-        ("folders", {"shots": (50,)}, DataError, "50 shots"),
-        ("folders", {"min_per_class": 13}, DataError, "--min-per-class"),
+        ("folders", {"shots": (1,), "draws": 1}, UsageError, "draws must be 2"),
+        ("folders", {"shots": (50,)}, DataError, "50 samples per class"),
+        ("folders", {"min_per_class": 13}, DataError, "min_per_class"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(tmp_path, labels, options, error, message):

@@ -173,9 +173,9 @@ def test_fewer_folds_where_a_class_is_small():
 
 def test_a_class_of_one_video_is_told_with_the_remedy():
     samples = make_samples([0] * 20 + [1] * 20 + [2])
-    with pytest.raises(DataError, match=r"'class2' has one video.*--min-per-class 2.*--param"):
+    with pytest.raises(DataError, match=r"'class2' has one video.*min_per_class=2.*params"):
         choose(samples, HeadOptions())
-    with pytest.raises(DataError, match=r"'class2' has one video.*--test-share 0"):
+    with pytest.raises(DataError, match=r"'class2' has one video.*test_share=0"):
         split_parts(samples)
     smaller, notes = leave_out_small_classes(samples, 2)
     assert smaller.classes == ("class0", "class1")
@@ -214,7 +214,7 @@ def test_parts_come_from_the_split_column():
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        (["train"] * 60, r"test part is empty \(splits: train 60\).*split=test.*--test-share 0"),
+        (["train"] * 60, r"test part is empty \(splits: train 60\).*split=test.*test_share=0"),
         (["test"] * 60, "training part is empty"),
         (["train"] * 30 + ["holdout"] * 30, "'holdout' is none of train, val, test"),
     ],
@@ -360,18 +360,18 @@ def test_more_shots_are_better_and_draws_repeat():
     assert len(set(rows[0].accuracies)) > 1
     again = next(few_shot(samples, train, test, [1], HeadOptions(), draws=8))
     assert again.accuracies == rows[0].accuracies
-    with pytest.raises(DataError, match=r"21 shots: the class 'class\d' has 20"):
+    with pytest.raises(DataError, match=r"21 samples per class: the class 'class\d' has only 20"):
         list(few_shot(samples, train, test, [21], HeadOptions()))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "forest"}, "--head is one of linear, svm, knn, mlp"),
-        ({"unit": "frames"}, "--train-on"),
-        ({"folds": 1}, "--folds"),
-        ({"seed": -1}, "--seed"),
-        ({"params": {"gamma": 1}}, "'gamma': --param takes C, class_weight"),
+        ({"kind": "forest"}, "kind is one of linear, svm, knn, mlp"),
+        ({"unit": "frames"}, "unit is videos or clips"),
+        ({"folds": 1}, "folds must be 2"),
+        ({"seed": -1}, "seed is a whole number"),
+        ({"params": {"gamma": 1}}, "'gamma': params takes C, class_weight"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options, message):
@@ -389,7 +389,7 @@ def test_options_that_cannot_be_meant_are_refused(options, message):
     ],
 )
 def test_parameters_that_cannot_be_meant_are_one_line(kind, params):
-    with pytest.raises(UsageError, match="--param: ") as error:
+    with pytest.raises(UsageError, match="params: ") as error:
         train_head(make_samples(EASY), HeadOptions(kind, params=params))
     assert "\n" not in str(error.value)
 

@@ -60,7 +60,7 @@ def render_video(path: Path, *, seed: int = 0, frames: int = 12, size: tuple[int
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a finished run, or of a check-point."""
+    """The tensors of a finished run, or of a checkpoint."""
     return load_file(folder / "model.safetensors")
 
 

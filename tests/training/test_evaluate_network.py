@@ -216,7 +216,7 @@ def test_commands_evaluate_fuse_and_plot(tmp_path: Path) -> None:
     picture = runner.invoke(plot, [str(run), "-o", str(tmp_path / "c.png")], standalone_mode=False)
     assert picture.exception is None
     assert (tmp_path / "c.png").read_bytes()[:4] == b"\x89PNG"
-    with pytest.raises(UsageError, match="give --model"):
+    with pytest.raises(UsageError, match="give model"):
         open_subject(str(run / "model.safetensors"))
     (run / "model.safetensors").unlink()
     with pytest.raises(UsageError, match="is not finished"):

@@ -1,4 +1,4 @@
-"""Every named recipe trains: two steps, a check-point, a resume, an evaluation.
+"""Every named recipe trains: two steps, a checkpoint, a resume, an evaluation.
 
 The videos are rendered stand-ins in each dataset's published layout. The quick test shrinks the
 network and the clip; the slow one keeps both as they are, with a batch of one.

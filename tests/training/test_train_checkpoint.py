@@ -1,4 +1,4 @@
-"""Check-points: whole or absent, verified, readable without trust."""
+"""Checkpoints: whole or absent, verified, readable without trust."""
 
 from __future__ import annotations
 

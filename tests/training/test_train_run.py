@@ -289,11 +289,11 @@ def test_a_run_is_not_gone_on_with_under_another_recipe(
 def test_a_run_is_not_overwritten_or_fed_other_data(
     data: Path, reference: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="has a training run already: --resume"):
+    with pytest.raises(UsageError, match="has a training run already: give resume"):
         train(micro(), data, reference)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()
-    with pytest.raises(UsageError, match="no training run: choose an empty --out"):
+    with pytest.raises(UsageError, match="no training run: choose an empty folder"):
         train(micro(), data, tmp_path / "full")
     copy = tmp_path / "data"
     shutil.copytree(data, copy)

@@ -276,6 +276,7 @@ def lists_folder(
             return folder
     looked = ", ".join(str(folder) for folder in candidates[: len(usual) + 1])
     raise DataError(
-        f"{dataset} needs its split files ({expected}): give their folder with --splits; "
-        f"looked in {looked}; {root} has {describe_folder(root)}"
+        f"{dataset} needs its split files ({expected}): give their folder (lists); "
+        f"looked in {looked}; {root} has {describe_folder(root)}",
+        field="lists",
     )

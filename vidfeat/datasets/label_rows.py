@@ -51,7 +51,14 @@ def describe_row(row: LabelRow) -> str:
     return f"{row.path} [{row.start_seconds or 0:g}, {end}]"
 
 
-def refuse_twin_names(counts: Mapping[str, int], source: str, what: str, remedy: str) -> None:
+def refuse_twin_names(
+    counts: Mapping[str, int],
+    source: str,
+    what: str,
+    remedy: str,
+    *,
+    field: str | tuple[str, ...] = (),
+) -> None:
     """Refuse classes whose names differ only in case.
 
     Args:
@@ -59,6 +66,7 @@ def refuse_twin_names(counts: Mapping[str, int], source: str, what: str, remedy:
         source: where they came from, for the message.
         what: rows or videos, for the message.
         remedy: what to do about it, for the message.
+        field: the argument that the remedy names.
 
     Raises:
         DataError: there are two such names.
@@ -69,7 +77,8 @@ def refuse_twin_names(counts: Mapping[str, int], source: str, what: str, remedy:
         if other != name:
             raise DataError(
                 f"{source}: the classes {other!r} ({counts[other]} {what}) and {name!r} "
-                f"({count} {what}) differ only in case: {remedy}"
+                f"({count} {what}) differ only in case: {remedy}",
+                field=field,
             )
 
 

@@ -71,12 +71,13 @@ class Labels:
         return RowLabels(found.store_rows, found.labels()[owner], found.group_names()[owner])
 
 
-def read_labels(path: str | os.PathLike[str], *, ignore_case: bool = False) -> Labels:
+def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = False) -> Labels:
     """Read ``labels.csv``: path, label, and if wanted start_seconds, end_seconds, split, group.
 
     Args:
         path: the CSV, UTF-8, with a header line; other columns are ignored.
-        ignore_case: paths and classes that differ only in case are the same.
+        ignore_case: paths and classes that differ only in case are the same; None where the
+            caller has no such choice to offer.
 
     Raises:
         DataError: there is no such file, a column is missing, a value cannot be meant, a video has
@@ -95,7 +96,7 @@ def read_labels(path: str | os.PathLike[str], *, ignore_case: bool = False) -> L
                 "[,start_seconds,end_seconds][,split][,group]"
             )
     rows = [_parse(name, row) for row in table.rows]
-    labels = Labels(rows=tuple(rows), source=name, ignore_case=ignore_case)
+    labels = Labels(rows=tuple(rows), source=name, ignore_case=bool(ignore_case))
     labels = _with_one_case(labels, ignore_case)
     return replace(labels, rows=without_doubles(labels.rows, labels.source))
 
@@ -149,11 +150,17 @@ def relative_to(labels: Labels, *roots: str) -> Labels:
     return replace(labels, rows=rows)
 
 
-def _with_one_case(labels: Labels, ignore_case: bool) -> Labels:
+def _with_one_case(labels: Labels, ignore_case: bool | None) -> Labels:
     """One spelling per class: the commonest one, or an error that says which differ."""
     counts = Counter(row.label for row in labels.rows)
     if not ignore_case:
-        refuse_twin_names(counts, labels.source, "rows", "write them alike, or give --ignore-case")
+        refuse_twin_names(
+            counts,
+            labels.source,
+            "rows",
+            "write them alike" + (", or give ignore_case" if ignore_case is False else ""),
+            field=() if ignore_case is None else "ignore_case",
+        )
         return labels
     spelling: dict[str, str] = {}
     for label, count in sorted(counts.items()):
@@ -189,7 +196,8 @@ def labels_from_folders(
     if not rows:
         raise DataError(
             f"{source}: no video lies in a folder that could name its class: put each class in a "
-            "folder of its own, extract the folder above them, or give --labels labels.csv"
+            "folder of its own, extract the folder above them, or give a CSV as labels",
+            field="labels",
         )
     labels = Labels(tuple(rows), source, ignore_case=ignore_case, notes=layout.notes)
     return _with_one_case(labels, ignore_case)

@@ -199,14 +199,15 @@ def collect(store: FeatureStore, labels: LabelTable, *, skip_bad_rows: bool = Fa
     paths = list(store.paths)
     matched, missing = _match(paths, labels, store.source_root)
     if not matched:
-        raise DataError(_no_match_message(name, paths, labels))
+        raise _no_match(name, paths, labels)
     read = _read_labelled(store, matched)
     kept, empty = _clips_of_rows(read, matched)
     missing += empty
     if not kept:
         raise DataError(
             f"{labels.source}: no clip of {name} lies in a labelled stretch: extract it again with "
-            "--segments and this file, or with a smaller --hop-seconds"
+            "segments and this file, or with a smaller hop_seconds",
+            field=("segments", "hop_seconds"),
         )
     kept = _finite(read.vectors, kept, name, skip_bad_rows)
     clips = np.concatenate([clips for _, clips in kept])
@@ -311,8 +312,9 @@ def _finite(
     if not skip_bad_rows:
         raise DataError(
             f"{name}: {count} vectors of {len(broken)} videos hold NaN or infinity (first: "
-            f"{broken[0]}): extract these again with --precision fp32, or leave the clips out "
-            "with --skip-bad-rows"
+            f"{broken[0]}): extract these again with precision fp32, or leave the clips out "
+            "with skip_bad_rows",
+            field=("precision", "skip_bad_rows"),
         )
     left = [(row, clips[good[clips]]) for row, clips in kept]
     left = [(row, clips) for row, clips in left if len(clips)]
@@ -344,15 +346,16 @@ def _match(
     return [pair for pair in found if id(pair[1]) in kept], missing
 
 
-def _no_match_message(name: str, paths: list[str], labels: LabelTable) -> str:
+def _no_match(name: str, paths: list[str], labels: LabelTable) -> DataError:
     given, stored = labels.rows[0].path, paths[0]
     folded = {path.casefold() for path in paths}
     if any(row.path.casefold() in folded for row in labels.rows):
-        return (
+        return DataError(
             f"{labels.source}: its paths are in {name} in another case only ({given!r}): write "
-            "them alike, or give --ignore-case"
+            "them alike, or give ignore_case",
+            field="ignore_case",
         )
-    return (
+    return DataError(
         f"{labels.source}: none of its {len(labels)} paths is in {name}: it says {given!r} where "
         f"the feature file says {stored!r}; paths are relative to the folder that was extracted"
     )

@@ -55,7 +55,7 @@ def read_table(
     if not file.is_file():
         raise DataError(f"{file}: no such file; expected a CSV with {EXPECTED}")
     root = file.parent if root is None else root
-    labels = relative_to(read_labels(file), str(root.resolve()), str(root))
+    labels = relative_to(read_labels(file, ignore_case=None), str(root.resolve()), str(root))
     rows = without_doubles(labels.rows, labels.source)
     classes = labels.classes
     index = {label: number for number, label in enumerate(classes)}

@@ -32,7 +32,7 @@ def project(
     from sklearn.decomposition import PCA
 
     if method not in ("tsne", "pca"):
-        raise UsageError(f"--map is tsne, pca or none, not {method!r}")
+        raise UsageError(f"map is tsne, pca or none, not {method!r}", field="map")
     count, dimension = vectors.shape
     centred = np.asarray(vectors, dtype=np.float64) - vectors.mean(axis=0, dtype=np.float64)
     if count < 3 or not centred.any():

@@ -115,7 +115,7 @@ def read_scores(path: Path) -> Scores:
     import h5py
 
     if not path.is_file():
-        raise StoreError(f"{path}: no such score file; vidfeat evaluate --scores writes one")
+        raise StoreError(f"{path}: no such score file; vidfeat evaluate writes one")
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
             if file.attrs.get("format") != FORMAT:
@@ -150,7 +150,9 @@ def fuse_scores(first: Scores, second: Scores, weight: float = 0.5) -> Scores:
         DataError: scores that are not finite.
     """
     if not 0 <= weight <= 1:
-        raise UsageError(f"--weight is the share of the first file, from 0 to 1, not {weight}")
+        raise UsageError(
+            f"weight is the share of the first file, from 0 to 1, not {weight}", field="weight"
+        )
     for name, scores in (("the first file", first), ("the second file", second)):
         scores.require_finite(name)
     if first.classes != second.classes:

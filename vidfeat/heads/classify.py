@@ -207,7 +207,7 @@ def time_line_plan(plan: PlanChoice, every_seconds: float | None) -> PlanChoice:
 
 def _check_every(seconds: float | None) -> None:
     if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
-        raise UsageError(f"--every-seconds must be above 0, not {seconds:g}")
+        raise UsageError(f"every_seconds must be above 0, not {seconds:g}", field="every_seconds")
 
 
 @dataclass(frozen=True)
@@ -373,7 +373,7 @@ def classify_clips(
         VideoError: kind ``not_finite``: its scores are NaN or infinite.
     """
     if top < 1:
-        raise UsageError(f"--top must be 1 or more, not {top}")
+        raise UsageError(f"top must be 1 or more, not {top}", field="top")
     _check_every(every_seconds)
     scores = judge.scores(clips.vectors)
     if not np.isfinite(scores).all():

@@ -61,9 +61,10 @@ def finetune(
     tell = progress or (lambda _: None)
     if (labels is None) == (options.dataset is None):
         raise UsageError(
-            "give --labels labels.csv, --labels folders, or --dataset with --splits"
+            "give labels (a CSV, or the word folders), or dataset with lists"
             if labels is None
-            else "--labels and --dataset exclude each other: give one"
+            else "labels and dataset exclude each other: give one",
+            field=("labels", "dataset", "lists") if labels is None else ("labels", "dataset"),
         )
     target = Path(out) if out is not None else None
     if target is not None:

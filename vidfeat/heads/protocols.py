@@ -98,7 +98,8 @@ def split_parts(
         if test_share > 0:
             raise DataError(
                 f"the test part is empty (splits: {told}): give some rows split=test, leave the "
-                "split column out to hold some out by chance, or give --test-share 0 for no test"
+                "split column out to hold some out by chance, or give test_share=0 for no test",
+                field="test_share",
             )
         notes.append("no test part")
     _warn_shared_groups(samples, train, test, notes)
@@ -154,7 +155,8 @@ def hold_out(
         max(2, round(1 / share)),
         seed,
         purpose="a held-out test part",
-        remedy="train without a test part by --test-share 0",
+        remedy="train without a test part with test_share=0",
+        remedy_fields=("test_share",),
     )
     classes = len(np.unique(samples.y))
     # Groups of several classes can make a fold that takes all of one class out of training.
@@ -177,7 +179,8 @@ def leave_out_small_classes(samples: Samples, least: int) -> tuple[Samples, list
     if len(left) < 2:
         raise DataError(
             f"{len(left)} classes have {least} samples or more, two are needed: label more videos "
-            "or lower --min-per-class"
+            "or lower min_per_class",
+            field="min_per_class",
         )
     return kept.with_classes(left), [
         f"{len(small)} classes with fewer than {least} samples left out: {', '.join(small[:5])}"
@@ -335,7 +338,8 @@ def cross_validate(
             folds,
             options.seed + repeat,
             purpose="cross-validation",
-            remedy="judge on one test part, without --cross-validate",
+            remedy="judge on one test part, without cross_validation",
+            remedy_fields=("cross_validation",),
         )
         for fold, (train, test) in enumerate(parts):
             outcome = train_and_test(samples, train, test, options)
@@ -402,10 +406,11 @@ def few_shot(
         if number < 1 or short:
             smallest = samples.classes[int(samples.y[short[0][0]])] if short else ""
             raise DataError(
-                f"{number} shots: the class {smallest!r} has {len(short[0])} training samples: "
-                "give fewer --shots"
+                f"{number} samples per class: the class {smallest!r} has only {len(short[0])} to "
+                "train on: give fewer shots"
                 if short
-                else f"--shots must be 1 or more, not {number}"
+                else f"shots must be 1 or more, not {number}",
+                field="shots",
             )
         accuracies = []
         for draw in range(draws):

@@ -59,19 +59,32 @@ class FinetuneOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.test_share <= 0.5:
-            raise UsageError(f"--test-share is from 0 to 0.5, not {self.test_share:g}")
+            raise UsageError(
+                f"test_share is from 0 to 0.5, not {self.test_share:g}", field="test_share"
+            )
         if self.split not in ("1", "2", "3", "all"):
-            raise UsageError(f"--split is 1, 2, 3 or all, not {self.split!r}")
+            raise UsageError(f"split is 1, 2, 3 or all, not {self.split!r}", field="split")
         if self.dataset is not None and self.lists is None:
-            raise UsageError(f"--dataset {self.dataset} needs --splits, the folder of its lists")
+            raise UsageError(
+                f"the dataset {self.dataset} needs lists, the folder of its split files",
+                field="lists",
+            )
         if self.lists is not None and self.dataset is None:
-            raise UsageError("--splits belongs to --dataset ucf101 or hmdb51: give that too")
+            raise UsageError(
+                "lists belongs to dataset, which is ucf101 or hmdb51: give both",
+                field=("lists", "dataset"),
+            )
         if self.draws < 2 and self.shots:
-            raise UsageError(f"--draws must be 2 or more, not {self.draws}")
+            raise UsageError(f"draws must be 2 or more, not {self.draws}", field="draws")
         if self.cross_validation == 1 or self.cross_validation < 0 or self.repeats < 1:
-            raise UsageError("--cross-validate takes 2 folds or more, --repeats 1 or more")
+            raise UsageError(
+                "cross_validation takes 2 folds or more, repeats 1 or more",
+                field=("cross_validation", "repeats"),
+            )
         if self.min_per_class < 1:
-            raise UsageError(f"--min-per-class must be 1 or more, not {self.min_per_class}")
+            raise UsageError(
+                f"min_per_class must be 1 or more, not {self.min_per_class}", field="min_per_class"
+            )
 
 
 @dataclass(frozen=True)

@@ -53,19 +53,24 @@ class HeadOptions:
 
     def __post_init__(self) -> None:
         if self.kind not in HEAD_KINDS:
-            raise UsageError(f"no head {self.kind!r}: --head is one of {', '.join(HEAD_KINDS)}")
+            raise UsageError(
+                f"no head {self.kind!r}: kind is one of {', '.join(HEAD_KINDS)}", field="kind"
+            )
         if self.unit not in get_args(Unit):
-            raise UsageError(f"--train-on is videos or clips, not {self.unit!r}")
+            raise UsageError(f"unit is videos or clips, not {self.unit!r}", field="unit")
         if self.folds < 2:
-            raise UsageError(f"--folds must be 2 or more, not {self.folds}")
+            raise UsageError(f"folds must be 2 or more, not {self.folds}", field="folds")
         if not 0 <= self.seed < 2**32 - 1000:
-            raise UsageError(f"--seed is a whole number from 0 to some 4 billion, not {self.seed}")
+            raise UsageError(
+                f"seed is a whole number from 0 to about 4 billion, not {self.seed}", field="seed"
+            )
         known = set(ESTIMATORS[self.kind]().get_params()) - {"temperature", "random_state"}
         for name in self.params:
             if name not in known:
                 raise UsageError(
-                    f"a {self.kind} head has no parameter {name!r}: --param takes "
-                    f"{', '.join(sorted(known - {'standardize', 'normalize'}))}"
+                    f"a {self.kind} head has no parameter {name!r}: params takes "
+                    f"{', '.join(sorted(known - {'standardize', 'normalize'}))}",
+                    field="params",
                 )
 
     def estimator(self, params: Mapping[str, Any], temperature: float = 1.0) -> Any:
@@ -83,7 +88,7 @@ class HeadOptions:
         values = {**GRIDS[self.kind], **self.params}
         lists = [v if isinstance(v, tuple) else (v,) for v in values.values()]
         if not all(lists):
-            raise UsageError("a parameter without a single value: give --param NAME=VALUE")
+            raise UsageError("a parameter in params has no value: give one or more", field="params")
         return [
             dict(zip(values, combination, strict=True)) for combination in itertools.product(*lists)
         ]
@@ -127,7 +132,13 @@ class Choice:
 
 
 def make_folds(
-    samples: Samples, folds: int, seed: int, *, purpose: str, remedy: str
+    samples: Samples,
+    folds: int,
+    seed: int,
+    *,
+    purpose: str,
+    remedy: str,
+    remedy_fields: tuple[str, ...] = (),
 ) -> list[Split]:
     """Stratified folds that keep groups together.
 
@@ -139,6 +150,7 @@ def make_folds(
         seed: of the shuffling.
         purpose: what the folds are for, for the message.
         remedy: what else would help, for the message.
+        remedy_fields: the arguments that the remedy names.
 
     Raises:
         DataError: a class has only one sample, or lies in one group alone.
@@ -151,7 +163,8 @@ def make_folds(
         what = "group" if samples.has_groups else "video"
         raise DataError(
             f"the class {smallest!r} has one {what} to train on, and {purpose} needs two: label "
-            f"more of them, leave the class out with --min-per-class 2, or {remedy}"
+            f"more of them, leave the class out with min_per_class=2, or {remedy}",
+            field=("min_per_class", *remedy_fields),
         )
     count = min(folds, fewest)
     kind = StratifiedGroupKFold if samples.has_groups else StratifiedKFold
@@ -195,7 +208,8 @@ def choose(samples: Samples, options: HeadOptions) -> Choice:
             options.folds,
             options.seed,
             purpose="choosing by cross-validation",
-            remedy="fix the hyper-parameters with --param",
+            remedy="fix the hyper-parameters with params",
+            remedy_fields=("params",),
         )
     except DataError:
         if len(grid) > 1:
@@ -259,7 +273,7 @@ def _fitted(fit: Callable[..., Any], *arrays: Any) -> Any:
     try:
         return fit(*arrays)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"--param: {' '.join(str(error).split())}") from error
+        raise UsageError(f"params: {' '.join(str(error).split())}", field="params") from error
 
 
 def training_arrays(samples: Samples, unit: Unit) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

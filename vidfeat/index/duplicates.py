@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from vidfeat.index.video_index import VideoIndex
 _COMPARE_ALL_ROWS = 4096
 _BLOCK = 1024
 _NEIGHBOURS = 32
-_MOST_NEIGHBOURS = 2048
+_MOST_NEIGHBOURS = 16_384
 _MOST_CLIP_PAIRS = 30_000_000
+_MOST_ANSWERS = 1 << 22
 _PROBES = 8
 _SEED = 99
 _CLIP_PAIR = np.dtype([("first", "<i8"), ("second", "<i8"), ("score", "<f4")])
@@ -66,11 +68,14 @@ class Duplicates:
         pairs: two videos each.
         groups: paths that are joined by pairs, the largest group first.
         comparisons: vectors that were compared, to be set against all with all.
+        num_cut: clips with so many near neighbours that not all were listed; 0 where all pairs are
+            there.
     """
 
     pairs: tuple[DuplicatePair, ...]
     groups: tuple[tuple[str, ...], ...]
     comparisons: int
+    num_cut: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Pairs and groups, for JSON."""
@@ -91,6 +96,7 @@ class Duplicates:
                 for pair in self.pairs
             ],
             "groups": [list(group) for group in self.groups],
+            "clips_with_pairs_left_out": self.num_cut,
         }
 
 
@@ -123,8 +129,10 @@ def find_duplicates(
         first, second = np.where(swap, others, rows), np.where(swap, rows, others)
         block = np.empty(len(first), dtype=_CLIP_PAIR)
         block["first"], block["second"], block["score"] = first, second, scores
+        if finder.is_exact:
+            block = block[~swap]  # each pair is found from both of its clips
         parts.append(block)
-        total += len(first)
+        total += len(block)
         if total > _MOST_CLIP_PAIRS:
             raise UsageError(
                 f"more than {_MOST_CLIP_PAIRS} pairs of clips are nearer than {threshold:g}: give "
@@ -133,7 +141,7 @@ def find_duplicates(
         if report and done % 20 == 19:
             report(f"looked at {min((done + 1) * _BLOCK, finder.num_rows)} of {finder.num_rows}")
     pairs = _pairs(index, parts)
-    return Duplicates(pairs, _groups(index, pairs), finder.comparisons)
+    return Duplicates(pairs, _groups(index, pairs), finder.comparisons, finder.num_cut)
 
 
 class _Finder:
@@ -148,7 +156,13 @@ class _Finder:
         self.rows = every if self.keep is None else every[self.keep]
         self.num_rows = len(self.rows)
         self.comparisons = 0
+        self.num_cut = 0
         self._lists = self._make_lists() if self._wants_lists() else None
+
+    @property
+    def is_exact(self) -> bool:
+        """Every clip is compared with every other."""
+        return self._lists is None and self.engine.head.kind == "flat"
 
     def _wants_lists(self) -> bool:
         return self.engine.head.kind == "flat" and self.num_rows > _COMPARE_ALL_ROWS
@@ -183,17 +197,24 @@ class _Finder:
             rows = self.rows[low : low + _BLOCK]
             count = min(_NEIGHBOURS, self.num_rows)
             found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
+            most = min(_MOST_NEIGHBOURS, self.num_rows)
             while len(rows):
-                scores, others = self._nearest(self.engine.take(rows), count)
-                near = (scores >= threshold) & (others >= 0)
-                # A clip whose places are all taken (by a still scene's own clips) asks for more.
-                full = near[:, -1] if near.shape[1] else np.zeros(len(rows), dtype=bool)
-                full = full & (count < min(_MOST_NEIGHBOURS, self.num_rows))
-                settled = near & ~full[:, None]
-                at, place = np.nonzero(settled)
-                found.append((rows[at], others[at, place], scores[at, place]))
+                full = np.zeros(len(rows), dtype=bool)
+                step = max(_MOST_ANSWERS // count, 1)
+                for first in range(0, len(rows), step):
+                    asked = rows[first : first + step]
+                    scores, others = self._nearest(self.engine.take(asked), count)
+                    near = (scores >= threshold) & (others >= 0)
+                    # A clip whose places are all taken asks for more.
+                    more = near[:, -1] if near.shape[1] else np.zeros(len(asked), dtype=bool)
+                    if count >= most:
+                        self.num_cut += int(more.sum()) if most < self.num_rows else 0
+                        more = np.zeros(len(asked), dtype=bool)
+                    at, place = np.nonzero(near & ~more[:, None])
+                    found.append((asked[at], others[at, place], scores[at, place]))
+                    full[first : first + step] = more
                 rows = rows[full]
-                count = min(4 * count, _MOST_NEIGHBOURS, self.num_rows)
+                count = min(4 * count, most)
             yield (
                 np.concatenate([part[0] for part in found]),
                 np.concatenate([part[1] for part in found]),
@@ -239,10 +260,16 @@ def _pairs(index: VideoIndex, parts: list[NDArray[Any]]) -> tuple[DuplicatePair,
     every, one, two = every[kept], one[kept], two[kept]
     edges = np.flatnonzero((one[1:] != one[:-1]) | (two[1:] != two[:-1])) + 1
     found = []
+
+    @cache
+    def hop_of(video: int) -> float:
+        return _hop_seconds(clips["start_seconds"][index.videos.rows(video)])
+
     for part in np.split(np.arange(len(every)), edges):
         block = every[part]
+        hop = min(hop_of(int(one[part[0]])), hop_of(int(two[part[0]])))
         stretches = shared_stretches(
-            clips[block["first"]], clips[block["second"]], block["score"].astype(np.float64)
+            clips[block["first"]], clips[block["second"]], block["score"].astype(np.float64), hop
         )
         best = max(stretch.score for stretch in stretches)
         names = (paths[int(one[part[0]])], paths[int(two[part[0]])])
@@ -252,7 +279,10 @@ def _pairs(index: VideoIndex, parts: list[NDArray[Any]]) -> tuple[DuplicatePair,
 
 
 def shared_stretches(
-    first: NDArray[Any], second: NDArray[Any], scores: NDArray[np.float64]
+    first: NDArray[Any],
+    second: NDArray[Any],
+    scores: NDArray[np.float64],
+    hop_seconds: float,
 ) -> list[SharedStretch]:
     """Join pairs of clips with the same shift in time; the longest first, none inside a longer one.
 
@@ -260,16 +290,16 @@ def shared_stretches(
         first: (N,) times of the first video's clips.
         second: (N,) times of the second video's.
         scores: (N,) their cosines.
+        hop_seconds: usual distance of two clips in a video, the smaller one of the two.
     """
     shift = second["start_seconds"] - first["start_seconds"]
-    step = _least_step(first["start_seconds"], second["start_seconds"])
     order = np.argsort(shift, kind="stable")
-    breaks = np.flatnonzero(np.diff(shift[order]) > 0.51 * step) + 1
+    breaks = np.flatnonzero(np.diff(shift[order]) > 0.51 * hop_seconds) + 1
     found: list[SharedStretch] = []
     for same in np.split(order, breaks):
         line = same[np.argsort(first["start_seconds"][same], kind="stable")]
         starts = first["start_seconds"][line]
-        runs = np.split(line, np.flatnonzero(np.diff(starts) > 2.02 * step) + 1)
+        runs = np.split(line, np.flatnonzero(np.diff(starts) > 2.02 * hop_seconds) + 1)
         found += [
             SharedStretch(_span(first[run]), _span(second[run]), float(scores[run].mean()))
             for run in runs
@@ -285,10 +315,10 @@ def shared_stretches(
     return kept
 
 
-def _least_step(*starts: NDArray[np.float64]) -> float:
-    steps = [np.diff(np.unique(line)) for line in starts]
-    smallest = [float(step[step > 1e-6].min()) for step in steps if (step > 1e-6).any()]
-    return min(smallest, default=1.0)
+def _hop_seconds(starts: NDArray[np.float64]) -> float:
+    """The usual distance of a video's clips; the last one may be nearer, as it ends with it."""
+    steps = np.diff(np.unique(starts))
+    return float(np.median(steps)) if len(steps) else 1.0
 
 
 def _span(clips: NDArray[Any]) -> tuple[float, float]:

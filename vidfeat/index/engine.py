@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,20 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import StoreError
 from vidfeat.index.choose import COMPRESSED
+from vidfeat.index.compare import compare_all, in_order, padded
 from vidfeat.index.folder import Head
 from vidfeat.index.ondisk import attach_lists
 
 # What a FAISS file may ask for when it is read: sizes beyond these are refused, not allocated.
 _MOST_VECTOR_BYTES = 1 << 38
 _MOST_LOOPS = 1 << 28
+
+# Up to this many allowed rows are compared one by one, as a tail of that size always is.
+_FEW_ROWS = 20_000
+# Codes of an index up to this size are all looked at where the filter leaves out what is near.
+_SCANNED_ROWS = 4_000_000
+_MOST_EF_SEARCH = 4096
+_SHORT = -2
 
 
 def read_faiss(path: Path, head: Head) -> Any:
@@ -148,8 +157,9 @@ class Engine:
         keep: NDArray[np.bool_] | None = None,
         exact: bool = False,
         search: dict[str, int] | None = None,
+        compare_few: bool = True,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The nearest rows of each query.
+        """The nearest rows of each query: ``count`` of them wherever as many may be found.
 
         Args:
             queries: (Q, D) normalised.
@@ -157,6 +167,7 @@ class Engine:
             keep: (num_rows,) rows that may be found; None for all.
             exact: compare with every vector.
             search: other settings than the index's own.
+            compare_few: where few rows may be found, compare with each; False to measure FAISS.
 
         Returns:
             Cosines (Q, n) in falling order, and rows (Q, n); a row of -1 stands for none.
@@ -167,12 +178,12 @@ class Engine:
         if self.num_base:
             kept = None if keep is None else keep[: self.num_base]
             if exact and self.head.kind != "flat":
-                parts.append(_compare_all(queries, self.vectors, count, kept))
+                parts.append(compare_all(queries, self.vectors, count, kept))
             elif kept is None or kept.any():
-                parts.append(self._base(queries, count, kept, settings))
+                parts.append(self._base(queries, count, kept, settings, compare_few))
         if len(self.tail):
             kept = None if keep is None else keep[self.num_base :]
-            scores, rows = _compare_all(queries, self.tail, count, kept)
+            scores, rows = compare_all(queries, self.tail, count, kept)
             parts.append((scores, np.where(rows >= 0, rows + self.num_base, -1)))
         if not parts:
             empty = np.empty((len(queries), 0))
@@ -181,7 +192,7 @@ class Engine:
             return parts[0]
         scores = np.concatenate([part[0] for part in parts], axis=1)
         rows = np.concatenate([part[1] for part in parts], axis=1)
-        return _in_order(scores, rows, count)
+        return in_order(scores, rows, count)
 
     def _base(
         self,
@@ -189,83 +200,153 @@ class Engine:
         count: int,
         keep: NDArray[np.bool_] | None,
         settings: dict[str, int],
+        compare_few: bool,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         kind = self.head.kind
-        compressed = kind in COMPRESSED
-        wanted = max(count, settings.get("candidates", 0)) if compressed else count
-        wanted = min(wanted, self.num_base)
-        params = self._params(settings, keep, wanted)
-        scores, rows = self.faiss_index.search(queries, wanted, params=params)
-        if not compressed:
-            return scores, rows
-        exact = np.full(scores.shape, -np.inf, dtype=np.float32)
+        kept = self.num_base if keep is None else int(np.count_nonzero(keep))
+        if kept == self.num_base:
+            keep = None
+        if kind == "flat":
+            return self._whole(queries, count, keep)
+        if keep is not None and kept <= _FEW_ROWS and compare_few:
+            return compare_all(queries, self.vectors, count, keep)
+        if kind == "hnsw":
+            return self._graph(queries, count, keep, kept, settings)
+        return self._lists(queries, count, keep, kept, settings)
+
+    def _ask(
+        self, queries: NDArray[np.float32], count: int, params: Any
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        scores, rows = self.faiss_index.search(queries, count, params=params)
+        return scores, rows
+
+    def _whole(
+        self, queries: NDArray[np.float32], count: int, keep: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        import faiss
+
+        selector, bits = _selector(keep)
+        params = None if selector is None else faiss.SearchParameters(sel=selector)
+        answer = self._ask(queries, min(count, self.num_base), params)
+        del bits
+        return answer
+
+    def _graph(
+        self,
+        queries: NDArray[np.float32],
+        count: int,
+        keep: NDArray[np.bool_] | None,
+        kept: int,
+        settings: dict[str, int],
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Walk the graph; compare all allowed rows where the walk meets too few of them."""
+        import faiss
+
+        wanted = min(count, self.num_base)
+        size = max(settings.get("ef_search", 64), wanted)
+        if keep is not None:
+            size = max(size, min(size * self.num_base // kept, _MOST_EF_SEARCH))
+        selector, bits = _selector(keep)
+        params = faiss.SearchParametersHNSW(efSearch=size, sel=selector)
+        scores, rows = self._ask(queries, wanted, params)
+        del bits
+        short = np.flatnonzero(np.count_nonzero(rows >= 0, axis=1) < min(wanted, kept))
+        if len(short):
+            found = compare_all(queries[short], self.vectors, wanted, keep)
+            scores[short], rows[short] = padded(*found, wanted)
+        return scores, rows
+
+    def _lists(
+        self,
+        queries: NDArray[np.float32],
+        count: int,
+        keep: NDArray[np.bool_] | None,
+        kept: int,
+        settings: dict[str, int],
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Look through inverted lists, through more of them where they hold few allowed rows.
+
+        A search without a filter looks at a number of rows; a search with one has to find about
+        as many allowed rows for the same recall. Where a filter leaves out just what is near the
+        query, the rest is about equally far and lies anywhere: then all lists are looked at.
+        """
+        wanted = min(max(count, settings.get("candidates", 0)), self.num_base)
+        probes = settings.get("nprobe", 8)
+        lists = self._num_lists
+        goal = min(count, kept)
+        if keep is not None:
+            looked_at = probes * self.num_base // lists
+            goal = max(goal, min(wanted, kept, looked_at) // 2)
+            probes = min(-(-probes * self.num_base // kept), lists)
+        selector, bits = _selector(keep)
+        scores, rows = self._ranked(queries, wanted, count, goal, probes, selector)
+        short = np.flatnonzero(rows[:, 0] == _SHORT)
+        while len(short):
+            probes = min(4 * probes, lists)
+            if keep is not None:
+                probes = lists if self.num_base <= _SCANNED_ROWS else probes
+                wanted = min(max(wanted, 4 * settings.get("candidates", 0)), self.num_base)
+            least = goal if probes < lists else 0
+            again = self._ranked(queries[short], wanted, count, least, probes, selector)
+            scores[short], rows[short] = again
+            short = short[again[1][:, 0] == _SHORT]
+        del bits
+        # FAISS may pass over rows whose code is not a number: they are compared after all.
+        lost = np.flatnonzero(np.count_nonzero(rows >= 0, axis=1) < min(count, kept))
+        if len(lost):
+            found = compare_all(queries[lost], self.vectors, count, keep)
+            scores[lost], rows[lost] = padded(*found, rows.shape[1])
+        return scores, rows
+
+    def _ranked(
+        self,
+        queries: NDArray[np.float32],
+        wanted: int,
+        count: int,
+        least: int,
+        probes: int,
+        selector: Any,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Candidates of some lists in the order of their exact cosines, ``count`` a query.
+
+        A line with fewer than ``least`` candidates begins with the row ``_SHORT``.
+        """
+        import faiss
+
+        params = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
+        inner = params
+        if self.head.kind == "opq":
+            params = faiss.SearchParametersPreTransform(index_params=inner)
+        _, rows = self._ask(queries, wanted, params)
+        exact = np.full(rows.shape, -np.inf, dtype=np.float32)
+        short = np.zeros(len(rows), dtype=bool)
         for number, query in enumerate(queries):
             found = rows[number]
             held = found if found[-1] >= 0 else found[found >= 0]
+            if len(held) < least:
+                short[number] = True
+                continue
             exact[number, : len(held)] = np.asarray(self.vectors[held], dtype=np.float32) @ query
             if len(held) < len(found):
                 rows[number] = np.concatenate(
                     [held, np.full(len(found) - len(held), -1, dtype=np.int64)]
                 )
-        return _in_order(exact, rows, count)
+        exact, rows = padded(*in_order(exact, rows, count), min(count, self.num_base))
+        rows[short] = _SHORT
+        return exact, rows
 
-    def _params(self, settings: dict[str, int], keep: NDArray[np.bool_] | None, wanted: int) -> Any:
+    @cached_property
+    def _num_lists(self) -> int:
         import faiss
 
-        kind = self.head.kind
-        selector = None
-        if keep is not None and not keep.all():
-            bits = np.packbits(keep, bitorder="little")
-            selector = faiss.IDSelectorBitmap(bits)
-        if kind == "flat":
-            params = faiss.SearchParameters(sel=selector) if selector else None
-        elif kind == "hnsw":
-            params = faiss.SearchParametersHNSW(
-                efSearch=max(settings.get("ef_search", 64), wanted), sel=selector
-            )
-        else:
-            params = faiss.SearchParametersIVF(nprobe=settings.get("nprobe", 8), sel=selector)
-            if kind == "opq":
-                inner = params
-                params = faiss.SearchParametersPreTransform(index_params=inner)
-        return params
+        return int(faiss.extract_index_ivf(self.faiss_index).nlist)
 
 
-def _compare_all(
-    queries: NDArray[np.float32],
-    vectors: NDArray[Any],
-    count: int,
-    keep: NDArray[np.bool_] | None,
-    block: int = 65_536,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Exact nearest rows by comparing with every vector, a block at a time."""
-    best = np.full((len(queries), 0), -np.inf, dtype=np.float32)
-    rows = np.full((len(queries), 0), -1, dtype=np.int64)
-    for start in range(0, len(vectors), block):
-        part = np.asarray(vectors[start : start + block], dtype=np.float32)
-        scores = queries @ part.T
-        numbers = np.broadcast_to(np.arange(start, start + len(part)), scores.shape)
-        if keep is not None:
-            held = keep[start : start + block]
-            scores[:, ~held] = -np.inf
-            numbers = np.where(held, numbers, -1)
-        if scores.shape[1] > count:
-            chosen = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-            scores = np.take_along_axis(scores, chosen, axis=1)
-            numbers = np.take_along_axis(numbers, chosen, axis=1)
-        best = np.concatenate([best, scores], axis=1)
-        rows = np.concatenate([rows, numbers], axis=1)
-        best, rows = _in_order(best, rows, count)
-    return best, rows
+def _selector(keep: NDArray[np.bool_] | None) -> tuple[Any, NDArray[np.uint8] | None]:
+    """What FAISS asks whether a row may be found, and the bits that must outlive it."""
+    import faiss
 
-
-def _in_order(
-    scores: NDArray[np.float32], rows: NDArray[np.int64], count: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The best ``count`` of each line, best first."""
-    if scores.shape[1] > 4 * count:
-        chosen = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-        scores = np.take_along_axis(scores, chosen, axis=1)
-        rows = np.take_along_axis(rows, chosen, axis=1)
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+    if keep is None:
+        return None, None
+    bits = np.packbits(keep, bitorder="little")
+    return faiss.IDSelectorBitmap(bits), bits

@@ -137,12 +137,15 @@ def _recall(
     settings: dict[str, int],
 ) -> float:
     found = true = 0
-    # No more than a search with these settings looks at, or the sample would flatter them.
-    most = settings.get("candidates", settings.get("ef_search", 0))
-    _, rows = engine.nearest(vectors, most, search=settings)
-    for number, line in enumerate(rows):
-        held = line[line >= 0]
-        others = held[video_of[held] != video_of[sample[number]]][:_NEIGHBOURS]
-        found += len(truth[number] & set(others.tolist()))
+    for number, own in enumerate(video_of[sample].tolist()):
+        # The exclusions of a search: rows of the query's own video cannot be found.
+        _, rows = engine.nearest(
+            vectors[number : number + 1],
+            _NEIGHBOURS,
+            keep=video_of[: engine.num_rows] != own,
+            search=settings,
+            compare_few=False,
+        )
+        found += len(truth[number] & set(rows[0][rows[0] >= 0].tolist()))
         true += len(truth[number])
     return found / true if true else 1.0

@@ -21,7 +21,11 @@ from vidfeat.index.videos import Videos
 
 _BACKGROUND_ROWS = 512
 _QUERY_BLOCK = 128
+_LONG_QUERY = 64
 _EXACT_ROWS = 65_536
+# Cosines held at a time (64 MB), and hits of a round: what long queries may take.
+_MOST_SCORES = 1 << 24
+_MOST_HITS = 1 << 20
 
 
 @dataclass(eq=False)
@@ -124,7 +128,9 @@ class Searcher:
         self, query: Query, options: SearchOptions, keep: NDArray[np.bool_] | None
     ) -> list[Match]:
         alone = len(query.vectors) == 1
-        if options.exact:
+        # A flat index would compare everything too: a long query asks it for too many hits.
+        long = len(query.vectors) >= _LONG_QUERY and self.engine.head.kind == "flat"
+        if options.exact or long:
             chosen = self._rank(query, options, self._all_videos(keep))
         else:
             scores, rows, chosen = self._near_videos(query, options, keep)
@@ -153,37 +159,61 @@ class Searcher:
         wanted = options.k
         if len(query.vectors) > 1 and options.rank_by == "mean":
             wanted = 4 * options.k + 16  # the mean needs all of the query's clips
-        count = max(4 * wanted, 64)
-        total = self.engine.num_rows
-        before = -1
-        while True:
-            scores, rows, _ = self._hits(query, options, keep, min(count, total))
-            videos, first = np.unique(self.clips["video"][rows], return_index=True)
-            if len(videos) >= wanted or count >= total or len(rows) == before:
+        count = min(max(4 * wanted, 64), self.engine.num_rows)
+        count = min(count, max(_MOST_HITS // len(query.vectors), 16))
+        scores, rows, videos = self._best_of_videos(query, options, keep, count)
+        while len(videos) < wanted:
+            every = self._all_videos(keep)
+            if len(videos) == len(every):
                 break
-            before = len(rows)
-            count *= 4  # some videos took most places: look further
-        order = np.argsort(first, kind="stable")[:wanted]
-        return scores[first[order]], rows[first[order]], videos[order].astype(np.int64)
+            # Some videos took most places: look further, past those that were found.
+            left = np.zeros(len(self.videos), dtype=bool)
+            left[every] = True
+            left[videos] = False
+            more = self._best_of_videos(query, options, left[self.clips["video"]], count)
+            scores = np.concatenate([scores, more[0]])
+            rows = np.concatenate([rows, more[1]])
+            videos = np.concatenate([videos, more[2]])
+        order = np.argsort(-scores, kind="stable")[:wanted]
+        return scores[order], rows[order], videos[order]
+
+    def _best_of_videos(
+        self, query: Query, options: SearchOptions, keep: NDArray[np.bool_] | None, count: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+        """The best hit of each video that has one among the nearest ``count`` of a query clip."""
+        scores, rows, _ = self._hits(query, options, keep, count)
+        videos, first = np.unique(self.clips["video"][rows], return_index=True)
+        return scores[first], rows[first], videos.astype(np.int64)
 
     def _rank(
         self, query: Query, options: SearchOptions, videos: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """The best of some videos, by all of their clips, a block of whole videos at a time."""
         count = self.videos["count"][videos]
-        block = np.cumsum(count) // _EXACT_ROWS
+        most = max(min(_EXACT_ROWS, _MOST_SCORES // len(query.vectors)), 1)
+        block = np.cumsum(count) // most
         best = np.empty(len(videos), dtype=np.float32)
         levels = self._levels(query.vectors)[:, None] if options.normalise_scores else 0
         for part in np.split(np.arange(len(videos)), np.flatnonzero(np.diff(block)) + 1):
             if not len(part):
                 continue
-            spans = [self.videos.rows(int(video)) for video in videos[part]]
-            rows = np.concatenate([np.arange(span.start, span.stop) for span in spans])
-            scores = query.vectors @ self.engine.take(rows).T - levels
             starts = np.cumsum(count[part]) - count[part]
+            scores = query.vectors @ self._take_videos(videos[part], starts).T - levels
             nearest = np.maximum.reduceat(scores, starts, axis=1)
             best[part] = nearest.max(axis=0) if options.rank_by == "best" else nearest.mean(axis=0)
         return videos[np.argsort(-best, kind="stable")[: options.k]]
+
+    def _take_videos(
+        self, videos: NDArray[np.int64], starts: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Vectors of all clips of some videos; not copied where they stand together."""
+        offset, count = self.videos["offset"][videos], self.videos["count"][videos]
+        first, total = int(offset[0]), int(count.sum())
+        if np.array_equal(offset - first, starts) and (
+            first >= self.engine.num_base or first + total <= self.engine.num_base
+        ):
+            return self.engine.take_slice(slice(first, first + total))
+        return self.engine.take(np.repeat(offset - starts, count) + np.arange(total))
 
     def _stretches(
         self, query: Query, options: SearchOptions, video: int, levels: NDArray[np.float32]

@@ -71,10 +71,10 @@ def _write(*, tf32: bool) -> None:
 def _restore(values: dict[str, object]) -> None:
     backends = torch.backends
     if "cudnn" in values:
-        backends.cudnn.allow_tf32 = values["cudnn"]
+        backends.cudnn.allow_tf32 = bool(values["cudnn"])
     if "float32" in values:
         torch.set_float32_matmul_precision(values["float32"])  # type: ignore[arg-type]
     backends.cudnn.conv.fp32_precision = values["conv"]  # type: ignore[attr-defined]
     backends.cudnn.rnn.fp32_precision = values["rnn"]  # type: ignore[attr-defined]
     backends.cuda.matmul.fp32_precision = values["matmul"]  # type: ignore[assignment]
-    backends.cudnn.benchmark = values["benchmark"]  # type: ignore[assignment]
+    backends.cudnn.benchmark = bool(values["benchmark"])

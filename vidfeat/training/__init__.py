@@ -1,4 +1,4 @@
-"""Training: recipes, the loop, check-points, many processes.
+"""Training: recipes, the loop, checkpoints, many processes.
 
 ::
 

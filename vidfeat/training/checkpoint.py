@@ -1,4 +1,4 @@
-"""Check-points: a new folder each time, whole or absent, tensors and readable JSON.
+"""Checkpoints: a new folder each time, whole or absent, tensors and readable JSON.
 
 ``checkpoints/step-00000500/`` holds ``model.safetensors``, ``optimizer.pt`` (plain tensors and
 numbers, readable with ``weights_only=True``), ``average.safetensors`` where weights are averaged,
@@ -50,10 +50,10 @@ class Checkpoint:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a check-point below ``folder`` and read it back.
+    """Write a checkpoint below ``folder`` and read it back.
 
     Raises:
-        OSError: as the writing does, a full disk among them, with the check-point's name; nothing
+        OSError: as the writing does, a full disk among them, with the checkpoint's name; nothing
             is left behind.
         StoreError: what was read back is not what was written.
     """
@@ -85,7 +85,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def check(folder: Path) -> dict[str, Any]:
-    """Verify sizes and hashes of a check-point's files; return its ``state.json``.
+    """Verify sizes and hashes of a checkpoint's files; return its ``state.json``.
 
     Raises:
         StoreError: it is incomplete or damaged; the message says which file.
@@ -93,7 +93,7 @@ def check(folder: Path) -> dict[str, Any]:
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         if state["format"] != FORMAT:
-            raise StoreError(f"{folder} is not a check-point of vidfeat")
+            raise StoreError(f"{folder} is not a checkpoint of vidfeat")
         if state["format_version"] > FORMAT_VERSION:
             raise StoreError(f"{folder} is of a newer version: upgrade vidfeat to read it")
         for name, expected in state["files"].items():
@@ -101,13 +101,13 @@ def check(folder: Path) -> dict[str, Any]:
             if file.stat().st_size != expected["size"] or _sha256(file) != expected["sha256"]:
                 raise StoreError(f"{file} is damaged: its size or hash is not that of {STATE}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{folder} is no complete check-point: {error}") from error
+        raise StoreError(f"{folder} is no complete checkpoint: {error}") from error
     assert isinstance(state, dict)
     return state
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read and verify a check-point.
+    """Read and verify a checkpoint.
 
     Raises:
         StoreError: it is incomplete or damaged.
@@ -127,7 +127,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Finished check-points, oldest first; nothing is verified."""
+    """Finished checkpoints, oldest first; nothing is verified."""
     if not folder.is_dir():
         return []
     found = [(int(m[1]), path) for path in folder.iterdir() if (m := _NAME.match(path.name))]
@@ -135,7 +135,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest check-point that is whole, and why newer ones were passed over."""
+    """The newest checkpoint that is whole, and why newer ones were passed over."""
     passed_over = []
     for path in reversed(list_checkpoints(folder)):
         try:
@@ -148,7 +148,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def purge(folder: Path, keep: int, spare: Sequence[int] = ()) -> list[Path]:
-    """Remove all but the newest ``keep`` check-points and those of the steps to spare.
+    """Remove all but the newest ``keep`` checkpoints and those of the steps to spare.
 
     Nothing is removed unless the newest one is whole. Left-overs of interrupted writes go too.
 

@@ -238,12 +238,12 @@ class RunConfig:
     decoding. The run keeps the number that it started with, since sums depend on it in their last
     bits."""
     checkpoint_every: int = 500
-    """Steps from one check-point to the next; one more is written at the end of each epoch."""
+    """Steps from one checkpoint to the next; one more is written at the end of each epoch."""
     read_every: int = 0
     """Steps whose loss and accuracy are read, checked and logged together; 0: each alone on a CPU,
     20 on a GPU, which need not wait for them."""
     keep: int = 3
-    """Check-points kept beside the best one."""
+    """Checkpoints kept beside the best one."""
     scan: bool = True
     """Look through all videos before the first step (once: the result is cached) and leave out
     those that cannot be read."""

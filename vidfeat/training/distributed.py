@@ -165,12 +165,13 @@ def agreed_name(store: KeyStore, rank: int, size: int, pause_seconds: float = 0.
 
 def _device(name: str, local_rank: int, local_size: int) -> torch.device:
     if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device is auto, cpu or cuda, not {name!r}")
+        raise UsageError(f"device is auto, cpu or cuda, not {name!r}", field="device")
     gpus = torch.cuda.device_count() if name != "cpu" else 0
     if name == "cuda" and gpus < local_size:
         raise UsageError(
-            f"--device cuda: {gpus} GPUs for {local_size} processes on this machine; give "
-            f"torchrun as many processes as there are GPUs, or --device cpu"
+            f"device cuda: {gpus} GPUs for {local_size} processes on this machine; give "
+            f"torchrun as many processes as there are GPUs, or device cpu",
+            field="device",
         )
     return torch.device("cuda", local_rank) if gpus >= local_size else torch.device("cpu")
 

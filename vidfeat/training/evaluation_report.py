@@ -51,13 +51,16 @@ def open_subject(source: str, model: str | None = None) -> Subject:
     if (path / RECIPE_FILE).is_file():
         if not (path / "model.safetensors").is_file():
             raise UsageError(
-                f"{path} is not finished: go on with vidfeat train --resume, or evaluate one of "
-                f"its check-points, {path}/checkpoints/step-*/model.safetensors, with --model"
+                f"{path} is not finished: resume it, or evaluate one of its checkpoints "
+                f"({path}/checkpoints/step-*/model.safetensors) and say which network it is"
             )
         recipe = read_recipe(path / RECIPE_FILE)
         return Subject(source, load_weights(source, recipe.model.name), recipe)
     if model is None:
-        raise UsageError(f"{source} is not a training run: give --model with weights")
+        raise UsageError(
+            f"{source} is not a training run: give model, the network of these weights",
+            field="model",
+        )
     loaded = load_weights(source, model)
     return Subject(source, loaded, _recipe_of(loaded))
 

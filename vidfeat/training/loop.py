@@ -1,7 +1,7 @@
-"""The training loop: steps, evaluations, check-points.
+"""The training loop: steps, evaluations, checkpoints.
 
 Bit-identical resumption rests on four things: the order and all random numbers are functions of
-the step (``order.py``), the threads of torch are fixed, a check-point is taken between two steps,
+the step (``order.py``), the threads of torch are fixed, a checkpoint is taken between two steps,
 and everything that a step changes is in it.
 """
 
@@ -89,7 +89,7 @@ class Trainer:
         self.total_steps = train.epochs * self.order.steps_per_epoch
         self.step = 0
         self.saved_step = -1
-        """Of the newest check-point."""
+        """Of the newest checkpoint."""
         self.best: dict[str, Any] = {}
         self._stop = threading.Event()
         self.autocast = partial(autocast_of, train.precision, world.device.type)
@@ -135,7 +135,7 @@ class Trainer:
             self.forward = DistributedDataParallel(self.forward, device_ids=devices)
 
     def restore(self, saved: Checkpoint) -> None:
-        """Go on from a check-point."""
+        """Go on from a checkpoint."""
         self.network.load_state_dict(saved.model)
         for options, group in zip(
             saved.optimizer["param_groups"], self.optimizer.param_groups, strict=True
@@ -156,7 +156,7 @@ class Trainer:
             run_in_fp32(self.network, self._fp32_layers, self.world.device.type)
 
     def save(self) -> None:
-        """Write a check-point in the main process, and remove the older ones."""
+        """Write a checkpoint in the main process, and remove the older ones."""
         self.saved_step = self.step
         if not self.world.is_main:
             return

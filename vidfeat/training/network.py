@@ -253,7 +253,7 @@ class Average:
                 self.state[name].copy_(value)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a check-point's."""
+        """Go on from a checkpoint's."""
         for name, value in state.items():
             self.state[name].copy_(value)
 

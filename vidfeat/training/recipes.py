@@ -162,7 +162,7 @@ def bundled() -> Recipe:
     """
     return Recipe(
         name="bundled",
-        about="the bundled network, on rendered motion alone: needs no --data",
+        about="the bundled network, on rendered motion alone: needs no data",
         data=DataConfig(
             dataset="synthetic_motion",
             labels="all",

@@ -62,11 +62,11 @@ def train(
         data: the dataset's folder; None for a dataset that is rendered.
         out: the folder of the run.
         lists: the folder of the dataset's lists, where it is another one.
-        resume: go on from the newest check-point of ``out``, if there is one.
+        resume: go on from the newest checkpoint of ``out``, if there is one.
         device: ``auto``, ``cpu`` or ``cuda``.
         listener: called in the main process with each line of the log.
         find_broken: looks through the videos for those that cannot be read; None looks at none.
-        until: stop after so many steps (with a check-point), as if the run had been interrupted.
+        until: stop after so many steps (with a checkpoint), as if the run had been interrupted.
 
     Raises:
         UsageError: settings that do not go together, or a run in ``out`` that cannot go on.
@@ -89,10 +89,13 @@ def train(
 def _check(recipe: Recipe, data: str | Path | None, folder: Path) -> None:
     """Refuse what can be refused before the data is looked at."""
     if data is None and recipe.data.dataset != synthetic_motion.NAME:
-        raise UsageError(f"the recipe {recipe.name} needs videos: name their folder with --data")
+        raise UsageError(
+            f"the recipe {recipe.name} needs videos: give their folder as data", field="data"
+        )
     if recipe.model.needs_init and not recipe.model.init and not (folder / "recipe.toml").is_file():
         raise UsageError(
-            f"the recipe {recipe.name} starts from trained weights: give --init NAME, FILE or RUN"
+            f"the recipe {recipe.name} starts from trained weights: set model.init to a name, a "
+            "file or a run"
         )
     if recipe.data.modality == "flow":
         from vidfeat.video.flow import require_opencv
@@ -214,19 +217,19 @@ def save_snapshot(run: str | Path, target: str | Path) -> int:
     """Write the weights of a run that still goes on, as it will write its own in the end.
 
     Args:
-        run: its folder; the newest check-point counts.
+        run: its folder; the newest checkpoint counts.
         target: the safetensors file.
 
     Returns:
-        The step of the check-point.
+        The step of the checkpoint.
 
     Raises:
-        UsageError: no run, or none with a check-point yet.
+        UsageError: no run, or none with a checkpoint yet.
     """
     folder = Path(run)
     point, _ = setup.resume_point(folder)
     if point is None:
-        raise UsageError(f"{folder} has no check-point of a training run")
+        raise UsageError(f"{folder} has no checkpoint of a training run")
     saved = read_checkpoint(point)
     recipe = read_recipe(folder / setup.RECIPE_FILE)
     facts = json.loads((folder / setup.DATA_FILE).read_text(encoding="utf-8"))

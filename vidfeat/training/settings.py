@@ -25,11 +25,11 @@ def change(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         key, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
             raise UsageError(
-                f"--set takes section.key=value, such as train.lr=0.02, not {setting!r}"
+                f"a setting is section.key=value, such as train.lr=0.02, not {setting!r}"
             )
         section, _, name = key.partition(".")
         if section not in _sections(recipe):
-            raise UsageError(f"--set {key}: no such setting{_near(key, recipe)}")
+            raise UsageError(f"{key}: no such setting{_near(key, recipe)}")
         config = getattr(recipe, section)
         values = gathered.setdefault(section, {})
         value = _literal(text)
@@ -38,7 +38,7 @@ def change(recipe: Recipe, settings: Iterable[str]) -> Recipe:
             name = "layer_lr"
         hints = get_type_hints(type(config))
         if name not in hints:
-            raise UsageError(f"--set {key}: no such setting{_near(key, recipe)}")
+            raise UsageError(f"{key}: no such setting{_near(key, recipe)}")
         values[name] = _as_type(value, hints[name], key)
     changed = {
         section: replace(getattr(recipe, section), **values) for section, values in gathered.items()

@@ -55,9 +55,9 @@ def on_main(world: World, work: Callable[[], T]) -> T:
             if world.size == 1:
                 raise
             outcome = (None, error)
-    value, error = world.broadcast(outcome)
-    if error is not None:
-        raise error
+    value, failure = world.broadcast(outcome)
+    if failure is not None:
+        raise failure
     result: T = value
     return result
 
@@ -96,7 +96,7 @@ def check_share(recipe: Recipe, world: World) -> None:
     if batch % world.size:
         raise UsageError(
             f"train.batch {batch} cannot be shared evenly by {world.size} processes: "
-            f"--set train.batch={batch // world.size * world.size or world.size}"
+            f"set train.batch={batch // world.size * world.size or world.size}"
         )
     if recipe.augment.mixup and (batch // world.size % 2 or recipe.train.micro_batch % 2):
         raise UsageError(
@@ -119,12 +119,13 @@ def start_run(recipe: Recipe, folder: Path, data: RunData, world: World, *, resu
     stored_file = folder / RECIPE_FILE
     if stored_file.is_file() and not resume:
         raise UsageError(
-            f"{folder} has a training run already: --resume goes on with it; otherwise choose "
-            f"another --out"
+            f"{folder} has a training run already: give resume to continue it, or choose another "
+            f"folder",
+            field="resume",
         )
     if not stored_file.is_file():
         if folder.is_dir() and any(folder.iterdir()):
-            raise UsageError(f"{folder} has files but no training run: choose an empty --out")
+            raise UsageError(f"{folder} has files but no training run: choose an empty folder")
         settled = settle(recipe, len(data.train), world)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / DATA_FILE, _describe(data))
@@ -139,14 +140,14 @@ def start_run(recipe: Recipe, folder: Path, data: RunData, world: World, *, resu
     if changed:
         raise UsageError(
             f"{folder} was started with other settings of {', '.join(changed)}: leave them as in "
-            f"its {RECIPE_FILE}, or start another run with --init {folder}"
+            f"its {RECIPE_FILE}, or start another run with model.init={folder}"
         )
     known = json.loads((folder / DATA_FILE).read_text(encoding="utf-8"))
     if known["digest"] != data.digest:
         raise UsageError(
             f"the data has changed since {folder} was started: {known['train']:,} training videos "
             f"then, {len(data.train):,} now, or other ones; bring them back, or start another run "
-            f"with --init {folder}"
+            f"with model.init={folder}"
         )
     threads = recipe.run.threads or stored.run.threads
     going_on = replace(stored, run=replace(recipe.run, threads=threads), evaluate=recipe.evaluate)
@@ -246,5 +247,5 @@ def _describe(data: RunData) -> dict[str, Any]:
 
 
 def resume_point(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest whole check-point of a run, and why newer ones were passed over."""
+    """The newest whole checkpoint of a run, and why newer ones were passed over."""
     return checkpoint.newest(folder / CHECKPOINTS)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.video.plane_tables import Corners, chroma_taps, cut_corners
-from vidfeat.video.planes import PlaneCut, PlaneCutter
+from vidfeat.video.plane_tables import Corners, PlaneCut, chroma_taps, cut_corners
+from vidfeat.video.planes import PlaneCutter
 from vidfeat.video.preprocess import Gather, Preprocess, rgb0_pixels
 from vidfeat.video.yuv import scaled_coefficients
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +55,11 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
 
     Angles between quarter turns are taken to the nearest.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    return UPRIGHT if matrix is None else orientation_of_matrix(bytes(matrix))
+    side_data = frame.side_data
+    if not len(side_data):  # nearly every frame; a look-up in vain raises and catches an error
+        return UPRIGHT
+    matrix = side_data.get("DISPLAYMATRIX")
+    return UPRIGHT if matrix is None else orientation_of_matrix(bytes(cast(Any, matrix)))
 
 
 @lru_cache(maxsize=64)

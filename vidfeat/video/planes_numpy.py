@@ -26,7 +26,7 @@ def cut_to_rgb(cut: PlaneCut, planes_B: NDArray[np.uint8]) -> NDArray[np.uint8]:
     tables = cut_tables(cut)
 
     def samples(places: NDArray[Any]) -> NDArray[np.int32]:
-        values = planes_B[places].astype(np.int32)
+        values: NDArray[np.int32] = planes_B[places].astype(np.int32)
         if cut.samples.bytes == 2:
             values |= planes_B[places + 1].astype(np.int32) << 8
             values >>= cut.samples.low_bits
@@ -59,7 +59,8 @@ def _interpolated(samples: list[NDArray[np.int32]], taps: list[NDArray[Any]]) ->
     total = np.full_like(samples[0], 1 << 18)
     for values, weights in zip(samples, taps, strict=True):
         total += values * weights
-    return np.minimum(total >> 19, np.int32(255))
+    found: NDArray[np.int32] = np.minimum(total >> 19, np.int32(255))
+    return found
 
 
 def _direct(

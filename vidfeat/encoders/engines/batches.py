@@ -40,10 +40,13 @@ class Feed(Protocol):
 
     planes: bool
     """Whether clips may come as planes."""
-    pin: Pin | None
-    """For the memory in which clips come; None where that gains nothing."""
     threads: int
     """From how many threads ``embed`` is called at a time."""
+
+    @property
+    def pin(self) -> Pin | None:
+        """For the memory in which clips come; None where that gains nothing."""
+        ...
 
     def warm_up(self) -> None:
         """Get ready for the first batch; from one of the threads that embed."""
@@ -115,13 +118,17 @@ class HostFeed:
     """
 
     planes = False
-    pin: Pin | None = None
 
     def __init__(self, engines: Sequence[Engine], shape: tuple[int, int, int, int, int]) -> None:
         self._runners = [engine for engine in engines for _ in range(engine.batches_at_once)]
         self.threads = len(self._runners)
         self._shape = shape
         self._spare: SimpleQueue[HostBatch] = SimpleQueue()
+
+    @property
+    def pin(self) -> Pin | None:
+        """Nothing gains from it."""
+        return None
 
     def warm_up(self) -> None:
         """Nothing to do."""

@@ -86,8 +86,12 @@ def _is_shortcut(block: nn.Module, part: nn.Module) -> bool:
 
 def _out(size: tuple[int, ...], part: nn.Conv3d | nn.MaxPool3d) -> tuple[int, int, int]:
     """Frames, rows and columns that come out."""
-    edges = zip(size, part.kernel_size, part.stride, part.padding, strict=True)  # type: ignore[arg-type]
-    frames, rows, columns = ((n + 2 * p - k) // s + 1 for n, k, s, p in edges)
+    kernel, stride, padding = part.kernel_size, part.stride, part.padding
+    assert isinstance(kernel, tuple)
+    assert isinstance(stride, tuple)
+    assert isinstance(padding, tuple)
+    edges = zip(size, kernel, stride, padding, strict=True)
+    frames, rows, columns = ((n + 2 * int(p) - k) // s + 1 for n, k, s, p in edges)
     return frames, rows, columns
 
 

@@ -180,7 +180,8 @@ class CudaEngine(Engine):
                 self._check(clips_NTHWC[:_CHECK_CLIPS], vectors[:_CHECK_CLIPS])
             rows = torch.empty(vectors.shape, dtype=torch.float32, pin_memory=True)
             rows.copy_(vectors, non_blocking=True)
-            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            # a thread that waits leaves its core to the decode processes
+            done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             done.record(self._stream)
         return Pending(rows, done, lambda: self._in_fp32(clips_NTHWC))
 
@@ -201,7 +202,7 @@ class CudaEngine(Engine):
         with self._queueing(self.precision):
             clips = torch.from_numpy(clips_NTHWC).to(self.device)
             if isinstance(self._run, BatchNetwork):
-                return self._run.classify(clips).cpu().numpy()  # type: ignore[no-any-return]
+                return self._run.classify(clips).cpu().numpy()
             x = self._run.preprocess.normalize(clips).to(self._run.dtype).contiguous()
             return self._run.network(x).float().cpu().numpy()  # type: ignore[no-any-return]
 

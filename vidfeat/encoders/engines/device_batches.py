@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from vidfeat.encoders.engines.base import Engine
-from vidfeat.encoders.engines.batches import ClipBatch
+from vidfeat.encoders.engines.batches import ClipBatch, Pin
 from vidfeat.encoders.engines.cuda_engine import CudaEngine
 from vidfeat.encoders.engines.planes_torch import PlaneConverter
 from vidfeat.video.plane_tables import PlaneCut
@@ -33,6 +33,11 @@ from vidfeat.video.planes import ClipFrames, PlaneClip
 _MOST_PENDING = 2
 # Clips whose planes are converted by one launch.
 _CONVERTED_TOGETHER = 8
+
+
+def _event() -> torch.cuda.Event:
+    """One whose wait leaves the core to others."""
+    return torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
 
 
 class DeviceBatch:
@@ -119,10 +124,10 @@ class DeviceFeed:
                 staged = self._staged = _Staged(batch, place, frames)
             staged.planes[staged.count].copy_(torch.from_numpy(frames.planes_TB), non_blocking=True)
             staged.count += 1
-        copied = self._events.pop() if self._events else torch.cuda.Event()
+        copied = self._events.pop() if self._events else _event()
         copied.record(self.copies)
         self._pending.append((copied, release))
-        while self._pending and (len(self._pending) > _MOST_PENDING or self._pending[0][0].query()):
+        while self._pending and (len(self._pending) > _MOST_PENDING or self._pending[0][0].query()  # type: ignore[no-untyped-call]):
             event, give_back = self._pending.popleft()
             event.synchronize()
             self._events.append(event)
@@ -146,7 +151,12 @@ class DeviceFeed:
         self._spare.put(batch)
         return vectors
 
-    def pin(self, memory: NDArray[np.uint8]) -> Callable[[], None]:
+    @property
+    def pin(self) -> Pin:
+        """For the memory in which clips come."""
+        return self._register
+
+    def _register(self, memory: NDArray[np.uint8]) -> Callable[[], None]:
         """Register memory for copies without a detour, while others go on.
 
         Where CUDA refuses, and until it is done, copies are slower and right.

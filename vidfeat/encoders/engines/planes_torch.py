@@ -15,7 +15,7 @@ import torch
 
 from vidfeat.encoders.engines.plane_tables import DeviceTables
 from vidfeat.errors import UsageError
-from vidfeat.video.planes import PlaneCut
+from vidfeat.video.plane_tables import PlaneCut
 from vidfeat.video.yuv import (
     CHROMA_OFFSET,
     DirectCoefficients,

@@ -39,7 +39,8 @@ from vidfeat.video.decode.tasks import (
     cut_at_keys,
     with_path,
 )
-from vidfeat.video.planes import ClipFrames, PlaneClip, PlaneCut
+from vidfeat.video.plane_tables import PlaneCut
+from vidfeat.video.planes import ClipFrames, PlaneClip
 
 DEFAULT_TIMEOUT_SECONDS = 120.0
 BUFFER_BYTES_PER_PROCESS = 32 << 20  # some 50 clips of 16 x 112 x 112

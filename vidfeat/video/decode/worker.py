@@ -38,7 +38,8 @@ from vidfeat.video.decode.tasks import (
 )
 from vidfeat.video.nvdec import DecodingCard, Refused, open_video_on_card
 from vidfeat.video.packing import Packer, PlanePacker
-from vidfeat.video.planes import PlaneClip, PlaneCut
+from vidfeat.video.plane_tables import PlaneCut
+from vidfeat.video.planes import PlaneClip
 from vidfeat.video.reader import Known, Recounted, VideoReader, open_video
 
 if TYPE_CHECKING:
