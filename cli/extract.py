@@ -144,17 +144,19 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         from vidfeat.encoders.engines.replicas import parse_devices
 
         devices = parse_devices(devices, values["device"])
-        values["device"] = "cpu"  # this process decodes and writes; the replicas compute
-        values["batch_size"] = values["batch_size"] or (4 if "cpu" in devices else 32)
+        # This process decodes and writes, and the replicas compute; but what the file says of its
+        # network, and how that runs, is what one of the devices alone would give.
+        values["device"] = "cpu" if "cpu" in devices else devices[0]
+        values["batch_size"] = values["batch_size"] or (4 if "cpu" in devices else None)
     extract_here = _on_cluster(values, devices) or extract
     if values["precision"] == "int8":
         _quantise_first(values, output, listing, options, dry_run=dry_run)
-    open_engine = values["engine"] is None and devices is None
+    open_engine = values["engine"] is None
     recorded = None
     if not options.overwrite and (output.exists() or parts_folder(output).is_dir()):
         from vidfeat.encoders.engines.torch_engine import choose_device
 
-        on_gpu = devices is not None or choose_device(values["device"]).type == "cuda"
+        on_gpu = choose_device(values["device"]).type == "cuda"
         values["precision"], recorded = precision_begun(output, values["precision"], on_gpu=on_gpu)
     encoder: Encoder = make_encoder(values)
     encoder.precision = recorded or encoder.precision
@@ -162,7 +164,8 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         # Shards must come to the same answer: each counts a share of the whole list.
         clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
         begun = None if options.overwrite else output
-        encoder = with_quickest_engine(encoder, clips, begun)
+        if devices is None:
+            encoder = with_quickest_engine(encoder, clips, begun)
         choose_execution(encoder, clips, begun)
     for note in encoder.notes:
         click.echo(f"note: {note}", err=True)

@@ -283,11 +283,27 @@ def test_batches_side_by_side_give_the_same_file(
 def test_devices_are_parsed() -> None:
     assert parse_devices("0,1", "auto") == ["cuda:0", "cuda:1"]
     assert parse_devices("cuda:1, cuda:0", "cuda") == ["cuda:1", "cuda:0"]
-    for text in ("", "0,0", ","):
+    assert parse_devices("0,0", "auto") == ["cuda:0", "cuda:0"]
+    for text in ("", ","):
         with pytest.raises(UsageError, match="--devices"):
             parse_devices(text, "cuda")
     with pytest.raises(UsageError, match="CUDA"):
         load_encoder(MODEL, "random", plan=PLAN).spread(["cuda:7"])
+
+
+@pytest.mark.slow
+def test_replicas_give_the_file_of_one_device(videos: Path, tmp_path: Path) -> None:
+    """Two on one device, as ``--devices 0,0`` makes them."""
+    one = load_encoder(MODEL, "random", plan=PLAN, batch_size=4, device="cpu")
+    extract(videos, tmp_path / "one.h5", one)
+    two = load_encoder(MODEL, "random", plan=PLAN, batch_size=4, device="cpu")
+    two.spread(["cpu", "cpu"])
+    try:
+        report = extract(videos, tmp_path / "two.h5", two)
+    finally:
+        two.close()
+    assert report.engine["execution"] == one.engine.execution
+    assert_equal(tmp_path / "one.h5", tmp_path / "two.h5")
 
 
 def test_part_sizes_follow_from_the_work_alone(encoder: Encoder) -> None:

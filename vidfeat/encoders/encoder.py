@@ -184,7 +184,9 @@ class Encoder:
         from vidfeat.encoders.engines.replicas import start_replicas
 
         batch = (self.batch_size, self.plan.frames, *self.preprocess.crop, 3)
-        replicas = start_replicas(self.recipe, devices, batch, self.dimension)
+        replicas = start_replicas(
+            self.recipe, devices, batch, self.dimension, self.engine.execution
+        )
         self.engines = list(replicas)
         self.flops_per_second *= len(replicas)
 

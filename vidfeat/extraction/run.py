@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vidfeat.encoders.encoder import Encoder
+from vidfeat.encoders.engines.base import Engine
 from vidfeat.encoders.engines.batches import Pin
 from vidfeat.encoders.engines.feeds import feed_of
 from vidfeat.errors import NothingDoneError, StoppedError, StoreError, UsageError, VideoError
@@ -419,12 +420,7 @@ class Run:
             self.report.notes.append(
                 f"the card's video decoders were left out: {self.report.decoding.card_trouble}"
             )
-        self.report.engine = {
-            "precision_error": encoder.engine.precision_error,
-            "largest_batch": encoder.engine.largest_batch,
-            "execution": encoder.engine.execution,
-            "batches_recomputed": encoder.engine.batches_recomputed,
-        }
+        self.report.engine = engine_facts(encoder.engines)
 
     def decode_pool(self, tasks: int, pin: Pin | None = None) -> DecodePool:
         """Decode processes as the options say, for a number of videos."""
@@ -505,3 +501,15 @@ def part_clips(encoder: Encoder, options: ExtractOptions) -> int:
     width = encoder.dimension * (2 if options.dtype == "float16" else 4)
     clips = min(int(per_second * _PART_SECONDS), _PART_BYTES // width)
     return max(1, clips // encoder.batch_size) * encoder.batch_size
+
+
+def engine_facts(engines: Sequence[Engine]) -> dict[str, Any]:
+    """What a report says of the engine, or of its replicas together."""
+    errors = [e.precision_error for e in engines if e.precision_error is not None]
+    batches = [e.largest_batch for e in engines if e.largest_batch is not None]
+    return {
+        "precision_error": max(errors, default=None),
+        "largest_batch": min(batches, default=None),
+        "execution": engines[0].execution,
+        "batches_recomputed": sum(engine.batches_recomputed for engine in engines),
+    }

@@ -20,12 +20,13 @@ def serve(channel: Connection, memory: mmap.mmap) -> None:
     """Load what the parent names, then embed what it puts into the memory."""
     from vidfeat.encoders.load import load_encoder
 
-    _, recipe, device, batch_shape = channel.recv()
+    _, recipe, device, batch_shape, execution = channel.recv()
     try:
         engine = load_encoder(**recipe, device=device).engine
     except VidfeatError as error:
         channel.send(("error", error))
         return
+    engine.execution = execution
     channel.send(("ready", None))
     slot = np.frombuffer(memory, np.uint8).reshape(batch_shape)
     while True:
@@ -35,7 +36,7 @@ def serve(channel: Connection, memory: mmap.mmap) -> None:
         except VidfeatError as error:
             channel.send(("error", error))
             return
-        facts = engine.precision_error, engine.largest_batch
+        facts = engine.precision_error, engine.largest_batch, engine.batches_recomputed
         channel.send(("vectors", (vectors.tobytes(), *facts)))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.encoders.engines.base import Engine
+from vidfeat.encoders.engines.base import Engine, Execution
 from vidfeat.errors import ReplicaError, UsageError
 from vidfeat.system.children import child_environment, python_module
 from vidfeat.system.processes import nameless_memory
@@ -32,6 +32,7 @@ class Replica(Engine):
         device: where it runs.
         batch_shape: (B, T, H, W, 3) of the largest batch.
         dimension: D of the vectors.
+        execution: how it runs there, where that is a GPU.
     """
 
     name = "torch"
@@ -42,8 +43,10 @@ class Replica(Engine):
         device: str,
         batch_shape: tuple[int, int, int, int, int],
         dimension: int,
+        execution: Execution = "eager",
     ) -> None:
         self.device = device
+        self.execution = execution
         self.precision_error: float | None = None
         self.largest_batch: int | None = None
         self._dimension = dimension
@@ -71,7 +74,7 @@ class Replica(Engine):
             theirs.close()
         self._channel: Connection = ours
         self._ready = False
-        self._send(("load", dict(recipe), device, batch_shape))
+        self._send(("load", dict(recipe), device, batch_shape, execution))
 
     def wait(self) -> None:
         """Wait until the network stands on its device.
@@ -89,7 +92,8 @@ class Replica(Engine):
         count = len(clips_NTHWC)
         self._slot[:count] = clips_NTHWC
         self._send(("embed", count))
-        data, self.precision_error, self.largest_batch = self._receive()
+        data, *facts = self._receive()
+        self.precision_error, self.largest_batch, self.batches_recomputed = facts
         vectors: NDArray[np.float32] = np.frombuffer(data, np.float32)
         return vectors.reshape(count, self._dimension)
 
@@ -125,15 +129,19 @@ class Replica(Engine):
 def parse_devices(text: str, device: str) -> list[str]:
     """Devices out of ``0,1`` (of the kind that ``--device`` names) or ``cuda:0,cuda:1``.
 
+    One may come twice: it then has two processes, which take turns.
+
     Raises:
-        UsageError: nothing, or one twice.
+        UsageError: nothing.
     """
     kind = "cuda" if device == "auto" else device.split(":")[0]
     names = [part.strip() for part in text.split(",") if part.strip()]
     devices = [f"{kind}:{name}" if name.isdigit() else name for name in names]
-    on_gpus = [name for name in devices if name != "cpu"]
-    if not devices or len(set(on_gpus)) < len(on_gpus):
-        raise UsageError(f"--devices takes different devices as 0,1 or cuda:0,cuda:1, not {text!r}")
+    if not devices:
+        raise UsageError(
+            f"--devices takes devices as 0,1 or cuda:0,cuda:1 (0,0: two processes on one), not "
+            f"{text!r}"
+        )
     return devices
 
 
@@ -142,13 +150,14 @@ def start_replicas(
     devices: Sequence[str],
     batch_shape: tuple[int, int, int, int, int],
     dimension: int,
+    execution: Execution = "eager",
 ) -> list[Replica]:
     """A replica on each device, all loaded.
 
     Raises:
         VidfeatError: one of them could not be; all are ended.
     """
-    replicas = [Replica(recipe, device, batch_shape, dimension) for device in devices]
+    replicas = [Replica(recipe, device, batch_shape, dimension, execution) for device in devices]
     try:
         for replica in replicas:
             replica.wait()
