@@ -76,5 +76,5 @@ def _restore(values: dict[str, object]) -> None:
         torch.set_float32_matmul_precision(values["float32"])  # type: ignore[arg-type]
     backends.cudnn.conv.fp32_precision = values["conv"]  # type: ignore[attr-defined]
     backends.cudnn.rnn.fp32_precision = values["rnn"]  # type: ignore[attr-defined]
-    backends.cuda.matmul.fp32_precision = values["matmul"]  # type: ignore[assignment]
+    backends.cuda.matmul.fp32_precision = values["matmul"]
     backends.cudnn.benchmark = bool(values["benchmark"])
