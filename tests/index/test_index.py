@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -452,6 +453,46 @@ def test_videos_of_another_root_are_told_of(index, tmp_path):
     more = write_features(tmp_path / "more.h5", ["z/new.mp4"], first_seed=700, root="/elsewhere")
     with pytest.warns(UserWarning, match="below /elsewhere"):
         assert change_index(index, add=[more]).added == ["z/new.mp4"]
+
+
+def test_another_root_replaces_nothing(index, tmp_path):
+    """The same relative name below another root is another video; both roots are named."""
+    before = json.loads((index / "index.json").read_text())
+    names = ["a/v000.mp4", "z/new.mp4"]
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    more = write_features(tmp_path / "more.h5", names, first_seed=700, root=str(other))
+    with FeatureStore(more) as store:
+        rows = [(replace(record(path, 6), size_bytes=5), held) for path, held in store]
+    write_store(tmp_path / "sized.h5", identity(32, root=str(other)), rows)
+    with (
+        pytest.warns(UserWarning, match="below"),
+        pytest.raises(StoreError, match=rf"below {other} .* below /videos in"),
+    ):
+        change_index(index, add=[tmp_path / "sized.h5"])
+    assert json.loads((index / "index.json").read_text()) == before
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_the_same_file_with_bad_rows_is_unchanged(tmp_path, centred):
+    """What was left out the first time is left out again, which is no change."""
+    some, none = video_vectors(1, 6, 32), np.zeros((6, 32), dtype=np.float32)
+    some[2], none[0] = np.nan, np.inf
+    names = ["a.mp4", "some.mp4", "none.mp4"]
+    bad = {"some.mp4": some, "none.mp4": none}
+    features = write_features(tmp_path / "f.h5", names, replace=bad)
+    VideoIndex.build(features, tmp_path / "I", skip_bad_rows=True, center=centred)
+    generation = VideoIndex(tmp_path / "I").head.generation
+    change = change_index(tmp_path / "I", add=[features], skip_bad_rows=True)
+    assert sorted(change.unchanged) == sorted(names)
+    assert not change.updated
+    assert not change.rebuilt
+    assert VideoIndex(tmp_path / "I").head.generation == generation
+    with pytest.raises(DataError, match="--skip-bad-rows"):
+        change_index(tmp_path / "I", add=[features])
+    some[4] = 0
+    again = write_features(tmp_path / "again.h5", names, replace=bad)
+    assert change_index(tmp_path / "I", add=[again], skip_bad_rows=True).updated == ["some.mp4"]
 
 
 def test_added_is_as_if_built_at_once(tmp_path):

@@ -424,7 +424,7 @@ def test_serve_options_and_a_taken_port(site):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(UsageError, match="another --port"):
+        with pytest.raises(UsageError, match="another port"):
             serve(site.folder / "INDEX", ServeOptions(port=port, cache=site.folder / "c"))
 
 

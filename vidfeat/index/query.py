@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,6 +131,7 @@ class QuerySource:
             start_seconds=embeddings.start_seconds,
             end_seconds=embeddings.end_seconds,
             name=name or os.fspath(path),
+            video_id=self._row_of(Path(path)),
         )
 
     def of_features(self, path: Path) -> list[Query]:
@@ -165,21 +167,40 @@ class QuerySource:
 
     def _stored_path(self, path: Path) -> str | None:
         """The index's own path of a file that has not changed since it was indexed."""
-        root = (self.root or self.index.source_root).resolve()
-        try:
-            relative = path.resolve().relative_to(root)
-        except ValueError:
+        row = self._row_of(path)
+        if row < 0:
             return None
-        identity = self._named(path_to_identity(str(relative)))
-        if identity is None:
-            return None
-        row = self.index.videos.row_of[identity]
         status = path.stat()
         same = (
             status.st_size == self.index.videos["size_bytes"][row]
             and status.st_mtime_ns == self.index.videos["mtime_ns"][row]
         )
-        return identity if same else None
+        return self.index.videos.paths[row] if same else None
+
+    def _row_of(self, path: Path) -> int:
+        """Row of the video that a file is, changed or not, whatever links lead to it; -1 for none.
+
+        The indexed path may itself be a link: then the file behind it is looked for among the
+        videos of its size.
+        """
+        root = self.root or self.index.source_root
+        for place in (_unlinked(path), path.resolve()):
+            for start in (_unlinked(root), root.resolve()):
+                if not place.is_relative_to(start):
+                    continue
+                identity = self._named(path_to_identity(str(place.relative_to(start))))
+                if identity is not None:
+                    return self.index.videos.row_of[identity]
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return -1
+        videos = self.index.videos
+        for row in np.flatnonzero(videos["alive"] & (videos["size_bytes"] == size)).tolist():
+            with suppress(OSError, StoreError):
+                if self.index.local_path(videos.paths[row], root).samefile(path):
+                    return row
+        return -1
 
 
 def make_queries(
@@ -198,3 +219,8 @@ def make_queries(
     if len(texts) > 1 and (start_seconds is not None or end_seconds is not None):
         raise UsageError("--start and --end choose a stretch of one query: give one")
     return [query for text in texts for query in source.make(text, start_seconds, end_seconds)]
+
+
+def _unlinked(path: Path) -> Path:
+    """The absolute path without ``..``; links in it stay, as they do in indexed paths."""
+    return Path(os.path.abspath(path))  # noqa: PTH100

@@ -184,7 +184,7 @@ class _Writer:
                 raise UsageError(f"{path} is in two of the feature files to add: give it once")
             if old is None or old in self.removed:
                 self.change.added.append(path)
-            elif self._same(store, row, old):
+            elif self._same(store, row, old, skip_bad_rows=skip_bad_rows):
                 self.change.unchanged.append(path)
                 continue
             else:
@@ -214,18 +214,26 @@ class _Writer:
             "old ones first with --remove"
         )
 
-    def _same(self, store: FeatureStore, row: int, old: int) -> bool:
+    def _same(self, store: FeatureStore, row: int, old: int, *, skip_bad_rows: bool) -> bool:
+        """Whether a video would get just the clips and vectors that it has."""
+        start, count = int(store.videos["offset"][row]), int(store.videos["count"][row])
         rows = self.videos.rows(old)
-        if rows.stop - rows.start != int(store.videos["count"][row]):
+        if rows.stop - rows.start != count and not skip_bad_rows:
             return False
-        start = int(store.videos["offset"][row])
-        given = store.read_rows(slice(start, start + rows.stop - rows.start))
-        clips = self.index.searcher.clips[rows]
-        if not np.array_equal(clips["start_seconds"], given.start_seconds):
-            return False
+        given = store.read_rows(slice(start, start + count))
         normal, bad = self.index.normalisation.apply_to_good(given.vectors)
+        if len(bad) and not skip_bad_rows:
+            return False
+        good = np.setdiff1d(np.arange(count), bad, assume_unique=True)
+        if rows.stop - rows.start != len(good):
+            return False
+        if not len(good):
+            return True
+        clips = self.index.searcher.clips[rows]
+        if not np.array_equal(clips["start_seconds"], given.start_seconds[good]):
+            return False
         held = self.index.searcher.engine.take_slice(rows)
-        return not len(bad) and bool(np.allclose(normal, held, rtol=0, atol=1e-3))
+        return bool(np.allclose(normal[good], held, rtol=0, atol=1e-3))
 
     def _take(self, store: FeatureStore, chosen: NDArray[np.int64], *, skip_bad_rows: bool) -> None:
         import tempfile

@@ -144,9 +144,15 @@ class VideoIndex(OpenIndex):
 
         Raises:
             StoreError: no such video.
+            DataError: a video without a clip that can be compared.
             UsageError: an empty stretch, or one outside of the video.
         """
         row = self._row(video)
+        if not self.videos["count"][row]:
+            raise DataError(
+                f"{video} has no clip that can be compared: none was extracted, or all were left "
+                "out as bad rows; search with another video"
+            )
         span = self.videos.rows(row)
         clips = self.searcher.clips[span]
         start, end = clips["start_seconds"], clips["end_seconds"]
@@ -197,7 +203,7 @@ class VideoIndex(OpenIndex):
         Raises:
             FingerprintError: the query is of another encoder.
             StoreError: no such video.
-            DataError: vectors that cannot be compared with these.
+            DataError: vectors that cannot be compared with these, or none.
             UsageError: options that cannot be meant.
         """
         options = SearchOptions(

@@ -216,9 +216,10 @@ def _source(site: Site, request: Request) -> MediaFile:
         if upload is None:
             raise StoreError("there is no such upload any more: drop the file again")
         return MediaFile(upload.path, upload.path.stat())
-    file = site.catalog.file(_known_video(site, _video_number(request)))
+    video = _known_video(site, _video_number(request))
+    file = site.catalog.file(video)
     if file is None:
-        raise StoreError("the file of this video is missing: say where it is with --root")
+        raise StoreError(site.catalog.why_missing(video))
     return file
 
 
@@ -298,6 +299,7 @@ def _video(site: Site, request: Request) -> Response:
         {
             **site.catalog.describe(video),
             "missing": file is None,
+            "why_missing": site.catalog.why_missing(video) if file is None else "",
             "playable": file is not None and site.media_type(file) is not None,
             "clips": clips,
         },

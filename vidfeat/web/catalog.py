@@ -157,6 +157,22 @@ class Catalog:
             "height": int(self.videos["height"][video]),
         }
 
+    def why_missing(self, video: int) -> str:
+        """What to try where `file` gives none, in a sentence."""
+        if not self.follow_links and self.has(video):
+            try:
+                wanted = self.index.local_path(self.videos.paths[video], self.root)
+                found = Path(os.path.realpath(wanted))
+                leads_out = found.is_file() and not found.is_relative_to(self.root)
+            except (StoreError, OSError, ValueError):
+                leads_out = False
+            if leads_out:
+                return (
+                    "this video is a link that leads out of the folder of the videos: start the "
+                    "page with --follow-links to show what such links lead to"
+                )
+        return "the file of this video is missing: say where it is with --root"
+
     def file(self, video: int) -> MediaFile | None:
         """The file of a video, None where it is missing, no file, or out of the root."""
         if not self.has(video):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vidfeat.errors import MissingExtraError, UsageError
@@ -89,6 +90,52 @@ def _names(host: str) -> tuple[str, ...]:
     return (*own, host.lower())
 
 
+def plain_host(host: str) -> str:
+    """An address as sockets take it: without the brackets of URLs, ``*`` as all addresses."""
+    host = host.strip()
+    if host == "*":
+        return "0.0.0.0"
+    if host.startswith("[") and host.endswith("]"):
+        return host[1:-1]
+    return host
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket bound to an address.
+
+    Raises:
+        UsageError: the host is unknown, is another machine's, or the port cannot be had.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f"the host {host!r} is unknown ({reason}): give an address of this machine, such as "
+            "127.0.0.1, or 0.0.0.0 for all of them",
+            field="host",
+        ) from None
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise UsageError(
+                f"cannot listen on {host} ({reason}): it is no address of this machine; give one "
+                "of its own, such as 127.0.0.1",
+                field="host",
+            ) from None
+        raise UsageError(
+            f"cannot listen on {host} port {port} ({reason}): give another port", field="port"
+        ) from None
+    return listener
+
+
 def serve(
     path: Path,
     options: ServeOptions,
@@ -104,26 +151,22 @@ def serve(
 
     Raises:
         StoreError: no index.
-        UsageError: the port is taken.
+        UsageError: the host is unknown, or the port is taken.
         MissingExtraError: the web server is not installed.
     """
-    index = VideoIndex(path)
-    app = make_app(index, options)
     try:
         import uvicorn
     except ModuleNotFoundError:
         raise MissingExtraError("web", "uvicorn", "the search page") from None
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    options = replace(options, host=plain_host(options.host))
+    index = VideoIndex(path)
+    # First the address, which may be taken: an application has a folder of uploads to clean up.
+    listener = _listen(options.host, options.port)
     try:
-        listener.bind((options.host, options.port))
-    except OSError as error:
+        app = make_app(index, options)
+    except BaseException:
         listener.close()
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise UsageError(
-            f"cannot listen on {options.host} port {options.port} ({reason}): give another --port"
-        ) from None
+        raise
     port = listener.getsockname()[1]
     shown = f"[{options.host}]" if ":" in options.host else options.host
     config = uvicorn.Config(

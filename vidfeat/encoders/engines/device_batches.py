@@ -127,13 +127,14 @@ class DeviceFeed:
         copied = self._events.pop() if self._events else _event()
         copied.record(self.copies)
         self._pending.append((copied, release))
-        while self._pending and (
-            len(self._pending) > _MOST_PENDING or self._pending[0][0].query()  # type: ignore[no-untyped-call]
-        ):
+        while self._pending and (len(self._pending) > _MOST_PENDING or self._first_is_done()):
             event, give_back = self._pending.popleft()
             event.synchronize()
             self._events.append(event)
             give_back()
+
+    def _first_is_done(self) -> bool:
+        return bool(self._pending[0][0].query())  # type: ignore[no-untyped-call]
 
     def convert(self) -> None:
         """Make pixels of the planes that have been sent."""

@@ -30,6 +30,8 @@ async function ask(path, options) {
   return value;
 }
 
+const capital = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+
 const filters = () => {
   const wanted = new URLSearchParams();
   if ($("folder").value) wanted.set("folder", $("folder").value);
@@ -169,7 +171,7 @@ async function openQuery(id, upload, start, end, mine) {
   choose(start !== null || end !== null ? [start ?? 0, end ?? next.duration] : null);
   if (same) { if (start !== null) seekTo($("player"), start, span()); return; }
   $("stage-note").hidden = !next.missing;
-  $("stage-note").textContent = next.missing ? "The file of this video is missing." : "";
+  $("stage-note").textContent = next.missing ? capital(next.why_missing) : "";
   if (next.missing) { stop($("player")); return; }
   const from = start ?? 0;
   if (next.playable) load($("player"), next, from, next.duration);
