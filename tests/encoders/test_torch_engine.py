@@ -96,7 +96,7 @@ def test_wrong_kernels_are_found_out(clips: np.ndarray, monkeypatch: pytest.Monk
 
 def test_devices_and_precisions_are_checked() -> None:
     assert choose_device("cpu") == torch.device("cpu")
-    for name in ("gpu", "cuda:99"):
+    for name in ("gpu", "cuda:99", "meta", "mps:7"):
         with pytest.raises(UsageError, match=r"device"):
             choose_device(name)
     with pytest.raises(UsageError, match="int8"):
@@ -122,5 +122,9 @@ def test_two_threads_may_embed_at_once(clips: np.ndarray) -> None:
     assert all(np.allclose(vectors, alone, rtol=1e-3, atol=1e-4) for vectors in both)
 
 
-def test_batches_go_side_by_side_on_a_gpu_only() -> None:
-    assert engine().batches_at_once == 1
+def test_clips_go_to_the_device_of_the_network(clips: np.ndarray) -> None:
+    """Whatever it is: mps and others run eagerly."""
+    network = build_model("r2plus1d_10_w16", 5)
+    elsewhere = TorchEngine(network, ["layer4"], ["mean"], SMALL, device=torch.device("meta"))
+    assert elsewhere._input(clips, torch.float32).device.type == "meta"
+    assert elsewhere._embed(elsewhere._input(clips, torch.float32)).shape == (7, 128)

@@ -1,14 +1,13 @@
-"""torch on a CPU or a GPU.
+"""torch on a CPU, and on devices that are neither a CPU nor CUDA's (``cuda_engine.py``).
 
-On a GPU batches travel as uint8 out of pinned memory on a stream of their own, and are normalised
-there; two threads may call ``embed``, so that the next batch travels while one is computed. Half
-precision runs with channels last, without which 3D convolutions are slow on some versions, and is
-compared with fp32 on the first batch: cuDNN has been wrong for exactly the kernels of R(2+1)D. A
-batch that does not fit into memory is halved, and the size remembered.
+Half precision is compared with fp32 on the first batch: libraries have been wrong for exactly the
+kernels of R(2+1)D. A batch that does not fit into memory is halved, and the size remembered.
 
 On a CPU, networks of 2D and (2+1)D groups run clip by clip, several side by side, where that is
 sooner: see ``factored.py``. A batch of few clips on many threads goes through the network's own
 forward pass, with all threads on each clip; the two agree to 2e-6 of the largest value.
+
+On other devices (Apple's mps, xpu) a network runs as it is, without a promise of speed.
 """
 
 from __future__ import annotations
@@ -57,7 +56,23 @@ def choose_device(device: str) -> torch.device:
         raise UsageError(
             f"no device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices"
         )
+    if chosen.type not in ("cpu", "cuda"):
+        _try_device(chosen)
     return chosen
+
+
+def _try_device(device: torch.device) -> None:
+    """Have a device compute something.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    try:
+        works = float(torch.ones(2, device=device).sum()) == 2
+    except (RuntimeError, NotImplementedError, AssertionError, ImportError):
+        works = False
+    if not works:
+        raise UsageError(f"no device {str(device)!r} can be used here: --device cpu works anywhere")
 
 
 _NO_MEMORY = "can't allocate memory"
@@ -113,14 +128,8 @@ class TorchEngine(Engine):
         if precision != "fp32":
             self._reference = copy.deepcopy(self._network).to(self.device)
             self._network = self._network.to(self._dtype)
-        # Compiling is not for two threads at once.
-        self.batches_at_once = 2 if self.device.type == "cuda" and not compiled else 1
-        """Threads that extract calls ``embed`` from: their copies overlap, their kernels do not."""
         self._checking = threading.Lock()
-        self._channels_last = self.device.type == "cuda"
         self._network = self._network.to(self.device)
-        if self._channels_last:
-            self._network = self._network.to(memory_format=torch.channels_last_3d)
         on_cpu = self.device.type == "cpu"
         if on_cpu:
             keep_large_blocks()
@@ -129,11 +138,6 @@ class TorchEngine(Engine):
         )
         """Whether clips run side by side, each on one thread of the processor."""
         self._side_by_side = SideBySide()
-        self._copies = (
-            torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-            if self.device.type == "cuda"
-            else None
-        )
         self._embed: Callable[[Tensor], Tensor] = self._embed_eagerly
         if compiled:
             self._embed = torch.compile(self._embed_eagerly)
@@ -195,17 +199,8 @@ class TorchEngine(Engine):
         return self._factored.features(clip_CTHW, layers)
 
     def _input(self, clips_NTHWC: NDArray[np.uint8], dtype: torch.dtype) -> Tensor:
-        clips = torch.from_numpy(clips_NTHWC)
-        if self._copies is not None:
-            pinned = clips.pin_memory()
-            with torch.cuda.stream(self._copies):
-                clips = pinned.to(self.device, non_blocking=True)
-            torch.cuda.current_stream(self.device).wait_stream(self._copies)
-            clips.record_stream(torch.cuda.current_stream(self.device))
-        x = self._preprocess.normalize(clips).to(dtype)
-        if self._channels_last:
-            return x.contiguous(memory_format=torch.channels_last_3d)
-        return x.contiguous()
+        clips = torch.from_numpy(clips_NTHWC).to(self.device)
+        return self._preprocess.normalize(clips).to(dtype).contiguous()
 
     def _halving(
         self, clips_NTHWC: NDArray[np.uint8], run: Callable[[Tensor], Tensor]
@@ -239,13 +234,11 @@ class TorchEngine(Engine):
                 run(self._input(clips_NTHWC, self._dtype)).float().cpu().numpy()
             )
             return result
-        except torch.cuda.OutOfMemoryError:
+        except torch.OutOfMemoryError:
             pass
         except (RuntimeError, MemoryError) as error:  # on a CPU torch has no error of its own
             if not isinstance(error, MemoryError) and _NO_MEMORY not in str(error):
                 raise
-        # Outside of the except block: its traceback keeps the tensors of the failed batch alive.
-        torch.cuda.empty_cache()
         return None
 
     def _check(self, clips_NTHWC: NDArray[np.uint8]) -> None:
