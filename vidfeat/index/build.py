@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, StoreError, UsageError
+from vidfeat.index.arrays import RowWriter, faiss_errors, save_npy
 from vidfeat.index.choose import POINTS_PER_LIST, IndexPlan, choose, parse_size
 from vidfeat.index.engine import Engine, read_faiss
 from vidfeat.index.folder import (
@@ -28,6 +29,7 @@ from vidfeat.index.folder import (
     remove_leftovers,
     save_array,
     save_videos,
+    undone,
     write_head,
     writing,
 )
@@ -36,7 +38,7 @@ from vidfeat.index.recall import tune
 from vidfeat.index.vectors import Normalisation, learn
 from vidfeat.index.videos import CLIP, FACTS, Videos, make_videos
 from vidfeat.store.reader import FeatureStore
-from vidfeat.system.files import atomic_folder
+from vidfeat.system.files import atomic_folder, named_errors
 from vidfeat.version import __version__
 
 Report = Callable[[str], None]
@@ -100,46 +102,39 @@ def write_part(
     offset, count = store.videos["offset"], store.videos["count"]
     chosen = chosen[count[chosen] > 0]
     total = int(count[chosen].sum())
-    dtype = np.dtype(store.dtype)
-    vectors = np.lib.format.open_memmap(
-        vectors_path, mode="w+", dtype=dtype, shape=(total, store.dimension)
-    )
     clips = np.empty(total, dtype=CLIP)
     kept = np.zeros(len(chosen), dtype=np.int64)
     skipped: list[str] = []
     written = 0
-    for first, last in _runs(offset[chosen], count[chosen]):
-        start = int(offset[chosen[first]])
-        stop = int(offset[chosen[last - 1]] + count[chosen[last - 1]])
-        for low in range(start, stop, _BLOCK_ROWS):
-            block = store.read_rows(slice(low, min(low + _BLOCK_ROWS, stop)))
-            rows = np.arange(low, low + len(block))
-            video = first + np.searchsorted(offset[chosen[first:last]], rows, side="right") - 1
+    with RowWriter(vectors_path, store.dtype, (store.dimension,)) as vectors:
+        for first, last in _runs(offset[chosen], count[chosen]):
+            start = int(offset[chosen[first]])
+            stop = int(offset[chosen[last - 1]] + count[chosen[last - 1]])
+            for low in range(start, stop, _BLOCK_ROWS):
+                block = store.read_rows(slice(low, min(low + _BLOCK_ROWS, stop)))
+                rows = np.arange(low, low + len(block))
+                video = first + np.searchsorted(offset[chosen[first:last]], rows, side="right") - 1
 
-            def name(
-                row: int, video: NDArray[Any] = video, times: NDArray[Any] = block.start_seconds
-            ) -> str:
-                return f"{store.paths[chosen[video[row]]]}, clip at {times[row]:.2f} s"
+                def name(
+                    row: int, video: NDArray[Any] = video, times: NDArray[Any] = block.start_seconds
+                ) -> str:
+                    return f"{store.paths[chosen[video[row]]]}, clip at {times[row]:.2f} s"
 
-            if skip_bad_rows:
-                normal, bad = normalisation.apply_to_good(block.vectors)
-                skipped += [name(int(row)) for row in bad]
-                good = np.setdiff1d(np.arange(len(block)), bad, assume_unique=True)
-            else:
-                normal = normalisation.apply(block.vectors, name)
-                good = np.arange(len(block))
-            end = written + len(good)
-            vectors[written:end] = normal[good]
-            clips["video"][written:end] = first_video + video[good]
-            clips["start_seconds"][written:end] = block.start_seconds[good]
-            clips["end_seconds"][written:end] = block.end_seconds[good]
-            kept += np.bincount(video[good], minlength=len(chosen))
-            written = end
-    vectors.flush()
-    del vectors
-    if written < total:
-        _cut_short(vectors_path, written)
-    np.save(clips_path, clips[:written])
+                if skip_bad_rows:
+                    normal, bad = normalisation.apply_to_good(block.vectors)
+                    skipped += [name(int(row)) for row in bad]
+                    good = np.setdiff1d(np.arange(len(block)), bad, assume_unique=True)
+                else:
+                    normal = normalisation.apply(block.vectors, name)
+                    good = np.arange(len(block))
+                end = written + len(good)
+                vectors.append(normal[good])
+                clips["video"][written:end] = first_video + video[good]
+                clips["start_seconds"][written:end] = block.start_seconds[good]
+                clips["end_seconds"][written:end] = block.end_seconds[good]
+                kept += np.bincount(video[good], minlength=len(chosen))
+                written = end
+    save_npy(clips_path, clips[:written])
     facts = {name: store.videos[name][chosen] for name in FACTS}
     videos = make_videos([store.paths[row] for row in chosen], facts, kept, first_row)
     return Part(vectors_path, clips_path, videos, written, skipped)
@@ -152,21 +147,6 @@ def _runs(offset: NDArray[np.int64], count: NDArray[np.int64]) -> Iterator[tuple
     breaks = np.flatnonzero(offset[1:] != (offset + count)[:-1]) + 1
     edges = [0, *breaks.tolist(), len(offset)]
     yield from pairwise(edges)
-
-
-def _cut_short(path: Path, rows: int) -> None:
-    """Shorten an npy file to its first rows (its header keeps its length: it is padded)."""
-    old = np.load(path, mmap_mode="r")
-    kept = old[:rows]
-    other = path.with_name(f"{path.name}.short")
-    with other.open("wb") as file:
-        np.lib.format.write_array_header_1_0(
-            file,
-            {"descr": old.dtype.str, "fortran_order": False, "shape": kept.shape},
-        )
-        for low in range(0, rows, _BLOCK_ROWS):
-            file.write(kept[low : low + _BLOCK_ROWS].tobytes())
-    other.replace(path)
 
 
 def train_and_add(
@@ -215,7 +195,8 @@ def train_and_add(
             index.add(block)
             if low and low % (32 * _BLOCK_ROWS) == 0:
                 report(f"added {low + len(block)} of {num} clips")
-    faiss.write_index(index, str(path))
+    with faiss_errors(path):
+        faiss.write_index(index, str(path))
     entries["index"] = entry_of(path)
     return entries
 
@@ -270,7 +251,7 @@ def build_index(
     asked = _Vectors(center or whiten, whiten, skip_bad_rows)
     with FeatureStore(features) as store:
         if there:
-            with writing(target):
+            with named_errors(target), writing(target), undone(target):
                 head = _build_into(store, target, generation, kind, memory, asked, tell)
                 write_head(target, head)
                 remove_leftovers(target, head)

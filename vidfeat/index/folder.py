@@ -26,18 +26,19 @@ import hashlib
 import json
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import StoreError
+from vidfeat.index.arrays import save_npy
 from vidfeat.index.videos import Videos
-from vidfeat.system.files import TEMPORARY_MARK, sync_file, write_json
+from vidfeat.system.files import TEMPORARY_MARK, named_errors, sync_file, write_json
 from vidfeat.system.lock import OutputLock
 
 FORMAT = "vidfeat-index"
@@ -251,6 +252,18 @@ def remove_leftovers(folder: Path, head: Head) -> None:
                 path.unlink()
 
 
+@contextmanager
+def undone(folder: Path) -> Iterator[None]:
+    """On an error remove what was written of the next state, and name the folder in it."""
+    try:
+        with named_errors(folder):
+            yield
+    except BaseException:
+        with suppress(StoreError, OSError):
+            remove_leftovers(folder, read_head(folder))
+        raise
+
+
 def writing(folder: Path) -> OutputLock:
     """The lock of a folder's writers, to be held while a with block runs.
 
@@ -342,7 +355,7 @@ def _metric(head: Head) -> str:
 
 def save_array(path: Path, values: NDArray[Any]) -> FileEntry:
     """Write an array and return its entry for the head."""
-    np.save(path, values)
+    save_npy(path, values)
     return entry_of(path)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import StoreError
+from vidfeat.index.arrays import faiss_errors, save_npy
 
 _BLOCK_ROWS = 16_384
 _PART_BYTES = 1 << 30
@@ -50,7 +51,8 @@ def add_on_disk(
             block = np.ascontiguousarray(vectors[inner:stop], dtype=np.float32)
             part.add_with_ids(block, np.arange(inner, stop))
         parts.append(lists_path.with_name(f"part-{len(parts) + 1}.faiss"))
-        faiss.write_index(part, str(parts[-1]))
+        with faiss_errors(parts[-1]):
+            faiss.write_index(part, str(parts[-1]))
         del part
         report(f"added {high} of {len(vectors)} clips")
     table = _merge(parts, int(ivf.nlist), int(ivf.code_size), lists_path)
@@ -58,7 +60,7 @@ def add_on_disk(
         path.unlink()
     if table[:, 0].sum() != len(vectors):
         raise StoreError(f"{lists_path} holds {table[:, 0].sum()} of {len(vectors)} clips")
-    np.save(table_path, table)
+    save_npy(table_path, table)
 
 
 def _merge(parts: list[Path], lists: int, code_size: int, target: Path) -> NDArray[np.int64]:

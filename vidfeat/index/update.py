@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, StoreError, UsageError
+from vidfeat.index.arrays import RowWriter, save_npy
 from vidfeat.index.build import (
     Report,
     finish_base,
@@ -34,13 +35,14 @@ from vidfeat.index.folder import (
     remove_leftovers,
     save_array,
     save_videos,
+    undone,
     write_head,
     writing,
 )
 from vidfeat.index.opened import OpenIndex
 from vidfeat.index.videos import CLIP, Videos
 from vidfeat.store.reader import FeatureStore
-from vidfeat.system.files import TEMPORARY_MARK
+from vidfeat.system.files import named_errors, temporary_name
 from vidfeat.system.identities import Names, identity_to_path, normal_form
 
 # The first part is built anew when a tail costs more than it saves, or when a share of its rows
@@ -98,7 +100,7 @@ def change_index(
     """
     tell = report or quiet
     read_head(path)
-    with writing(path):
+    with named_errors(path), writing(path), undone(path):
         index = OpenIndex(path)
         remove_leftovers(path, index.head)
         writer = _Writer(index, tell)
@@ -236,21 +238,26 @@ class _Writer:
         return bool(np.allclose(normal[good], held, rtol=0, atol=1e-3))
 
     def _take(self, store: FeatureStore, chosen: NDArray[np.int64], *, skip_bad_rows: bool) -> None:
-        import tempfile
-
         head = self.index.head
-        with tempfile.TemporaryDirectory(prefix=f"add{TEMPORARY_MARK}") as scratch:
+        # Beside the index: there is room for the result, or the change cannot be made anyway.
+        vectors_path, clips_path = (
+            temporary_name(self.index.path / name) for name in ("add_vectors.npy", "add_clips.npy")
+        )
+        try:
             part = write_part(
                 store,
                 chosen,
                 self.index.normalisation,
-                Path(scratch) / "vectors.npy",
-                Path(scratch) / "clips.npy",
+                vectors_path,
+                clips_path,
                 first_row=head.num_base + self.num_new,
                 first_video=len(self.videos) + sum(len(table) for table in self.new),
                 skip_bad_rows=skip_bad_rows,
             )
             self.parts.append((np.load(part.vectors), np.load(part.clips)))
+        finally:
+            vectors_path.unlink(missing_ok=True)
+            clips_path.unlink(missing_ok=True)
         self.num_new += part.num_rows
         self.new.append(part.videos)
         self.change.skipped += part.skipped
@@ -336,24 +343,20 @@ class _Writer:
         self.tell(f"building the index anew: {len(alive)} videos, {total} clips")
         vectors_path = folder / file_name("vectors", head.generation)
         clips_path = folder / file_name("clips", head.generation)
-        out = np.lib.format.open_memmap(
-            vectors_path, mode="w+", dtype=engine.vectors.dtype, shape=(total, head.dimension)
-        )
         clips = np.empty(total, dtype=CLIP)
         row = 0
-        for number, video in enumerate(alive.tolist()):
-            span = videos.rows(video)
-            end = row + span.stop - span.start
-            late = span.start >= base
-            source, times = (tail, tail_clips) if late else (engine.vectors, all_clips)
-            taken = _shifted(span, -base) if late else span
-            out[row:end] = source[taken]
-            clips[row:end] = times[taken]
-            clips["video"][row:end] = number
-            row = end
-        out.flush()
-        del out
-        np.save(clips_path, clips)
+        with RowWriter(vectors_path, engine.vectors.dtype, (head.dimension,)) as out:
+            for number, video in enumerate(alive.tolist()):
+                span = videos.rows(video)
+                end = row + span.stop - span.start
+                late = span.start >= base
+                source, times = (tail, tail_clips) if late else (engine.vectors, all_clips)
+                taken = _shifted(span, -base) if late else span
+                out.append(source[taken])
+                clips[row:end] = times[taken]
+                clips["video"][row:end] = number
+                row = end
+        save_npy(clips_path, clips)
         columns = {name: column[alive] for name, column in videos.columns.items()}
         columns["offset"] = np.cumsum(counts) - counts
         table = Videos([videos.paths[video] for video in alive], columns)

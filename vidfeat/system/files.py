@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,6 +26,7 @@ TEMPORARY_MARK = ".writing-"
 _MOST_NAME_BYTES = 255
 # Room behind a name for what marks a temporary one: the mark, a process, a few random digits.
 _MARK_BYTES = 40
+_LEFTOVER = re.compile(r"(?P<pid>[0-9]{1,10})-(?P<machine>[0-9a-f]{4})[0-9a-f]{8}")
 
 
 def temporary_name(path: Path) -> Path:
@@ -31,7 +35,39 @@ def temporary_name(path: Path) -> Path:
     It fits wherever the final name fits: what is too long is cut, and told apart by a hash.
     """
     stem = fitting(path.name, _MARK_BYTES)
-    return path.with_name(f"{stem}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
+    who = f"{os.getpid()}-{_machine()}{secrets.token_hex(4)}"
+    return path.with_name(f"{stem}{TEMPORARY_MARK}{who}")
+
+
+@cache
+def _machine() -> str:
+    """The machine, in four hex digits: others may write to the same folder."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:4]
+
+
+def remove_dead_leftovers(path: Path) -> None:
+    """Remove temporary files and folders of ``path`` whose process, on this machine, has ended."""
+    for file in path.parent.iterdir():
+        if not is_temporary_of(file, path):
+            continue
+        found = _LEFTOVER.fullmatch(file.name.rpartition(TEMPORARY_MARK)[2])
+        if found is None or found["machine"] != _machine() or _is_running(int(found["pid"])):
+            continue
+        if file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                file.unlink()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def is_temporary_of(file: Path, path: Path) -> bool:
@@ -126,6 +162,7 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """
     if path.exists() and not replace:
         raise FileExistsError(str(path))
+    remove_dead_leftovers(path)
     temporary = temporary_name(path)
     temporary.mkdir()
     aside: Path | None = None

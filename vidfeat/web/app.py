@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -66,6 +67,7 @@ MOST_RESULTS = 200
 MOST_LISTED = 500
 MOST_CLIPS = 2000
 THUMBNAIL_WIDTH = 320
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _KEEP = {"cache-control": "private, max-age=86400"}
 _FRESH = {"cache-control": "no-store"}
 
@@ -116,6 +118,10 @@ def create_app(
                 return handler(site, request)
             except VidfeatError as error:
                 return failure(error)
+            except OSError as error:
+                if error.errno not in _DISK_FULL:
+                    raise
+                return _disk_full(site)
 
         endpoint.__name__ = handler.__name__
         return Route(path, endpoint, methods=list(names) or ["GET"])
@@ -159,6 +165,14 @@ def failure(error: VidfeatError) -> JSONResponse:
     elif isinstance(error, VideoError):
         status = 422
     return JSONResponse({"error": str(error)}, status_code=status, headers=_FRESH)
+
+
+def _disk_full(site: Site) -> JSONResponse:
+    message = (
+        f"the disk of the folder {site.cache.folder} is full, or that of the uploads: make room "
+        "there, or give another --cache"
+    )
+    return JSONResponse({"error": message}, status_code=507, headers=_FRESH)
 
 
 def _http_error(_request: Request, error: Exception) -> Response:
@@ -388,6 +402,10 @@ async def _upload(site: Site, request: Request) -> Response:
         most = site.uploads.most_bytes / 1e6
         message = f"the file is larger than the {most:.0f} MB allowed: raise --max-upload"
         return JSONResponse({"error": message}, 413, headers={**_FRESH, "connection": "close"})
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        return _disk_full(site)
     except ClientDisconnect:
         return JSONResponse({"error": "the upload broke off"}, 400, headers=_FRESH)
     try:
@@ -410,14 +428,27 @@ def _thumb(site: Site, request: Request) -> Response:
     file = _source(site, request)
     second = round(_seconds(request, "t") or 0.0, 1)
 
+    made: list[bytes] = []
+
     def make(path: Path) -> None:
         from vidfeat.video.thumbnails import clip_frames, jpeg
 
         with site.work:
             frame = clip_frames(file.path, second, second, 1)[0]
-            path.write_bytes(jpeg(frame, THUMBNAIL_WIDTH))
+            made.append(jpeg(frame, THUMBNAIL_WIDTH))
+        path.write_bytes(made[0])
 
-    path = site.cache.get(f"thumb\0{file.key}\0{second}\0{THUMBNAIL_WIDTH}", ".jpg", make)
+    try:
+        path = site.cache.get(f"thumb\0{file.key}\0{second}\0{THUMBNAIL_WIDTH}", ".jpg", make)
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        if not made:  # not even a folder could be made
+            from vidfeat.video.thumbnails import clip_frames, jpeg
+
+            with site.work:
+                made.append(jpeg(clip_frames(file.path, second, second, 1)[0], THUMBNAIL_WIDTH))
+        return Response(made[0], media_type="image/jpeg", headers=_FRESH)
     return _file(path, "image/jpeg")
 
 

@@ -106,14 +106,21 @@ class MapMaker:
         """The map's file, None while it is being made.
 
         Raises:
+            OSError: it could not be written; the next call tries again.
             StoreError: it could not be made.
         """
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, daemon=True, name="map")
                 self._thread.start()
-        self._thread.join(wait_seconds)
-        if self._error is not None:
+            thread = self._thread
+        thread.join(wait_seconds)
+        error = self._error
+        if isinstance(error, OSError):
+            with self._lock:  # a full disk has room again later: try at the next request
+                self._thread = self._error = None
+            raise error
+        if error is not None:
             raise StoreError(f"the map could not be made: {self._error}")
         return self._path
 

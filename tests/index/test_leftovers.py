@@ -1,0 +1,48 @@
+"""What a killed run leaves beside its output goes with the next run, and nothing else does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.index_fixtures import write_features
+from vidfeat.index import VideoIndex
+from vidfeat.system import files
+from vidfeat.system.files import remove_dead_leftovers, temporary_name
+
+
+def test_the_folder_of_a_killed_build_is_removed_by_the_next(tmp_path):
+    features = write_features(tmp_path / "f.h5", 20)
+    script = (
+        "import os, sys; from pathlib import Path; from vidfeat.index import build\n"
+        "build.finish_base = lambda *args: os.kill(os.getpid(), 9)\n"
+        "build.build_index(Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    target = tmp_path / "INDEX"
+    done = subprocess.run([sys.executable, "-c", script, str(features), str(target)], check=False)
+    assert done.returncode == -9
+    assert len(list(tmp_path.glob("INDEX.writing-*"))) == 1
+    VideoIndex.build(features, target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["INDEX", "f.h5"]
+
+
+def test_what_others_write_stays(tmp_path, monkeypatch):
+    """A running process, another machine, another output."""
+    target = tmp_path / "INDEX"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    kept = [temporary_name(target), tmp_path / f"INDEX.writing-{dead.pid}-note"]
+    monkeypatch.setattr(os, "getpid", lambda: dead.pid)
+    kept.append(temporary_name(Path(tmp_path / "OTHER")))
+    gone = [temporary_name(target), temporary_name(target)]
+    monkeypatch.setattr(files, "_machine", lambda: "0000")
+    kept.append(temporary_name(target))
+    monkeypatch.undo()
+    for path in kept + gone[:1]:
+        path.mkdir()
+        (path / "part").touch()
+    gone[1].touch()
+    remove_dead_leftovers(target)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)

@@ -1,0 +1,47 @@
+"""A cache on a full disk: 507 with a sentence, pictures all the same, the map again later."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("starlette")
+from starlette.testclient import TestClient
+
+from tests.support.web_fixtures import build_site
+from vidfeat.web.cache import Cache
+
+
+@pytest.mark.parametrize("where", ["folder", "file"])
+def test_a_full_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    made = build_site(tmp_path, ["a/v0.mp4", "a/v1.mp4", "a/old.avi"])
+    old = made.index.videos.row_of["a/old.avi"]
+    whole = Cache._make
+
+    def full(cache: Cache, path: Path, make: object) -> None:
+        if where == "file":
+            whole(cache, path, lambda temporary: _then_full(make, temporary))
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    def _then_full(make, temporary: Path) -> None:
+        make(temporary)
+        raise OSError(errno.ENOSPC, "No space left on device", str(temporary))
+
+    with TestClient(made.app, base_url="http://127.0.0.1:8765") as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(Cache, "_make", full)
+            picture = client.get(f"/thumb/{old}?t=0.5")
+            assert (picture.status_code, picture.content[:2]) == (200, b"\xff\xd8")
+            for path in (f"/clip/{old}?start=0&end=1", "/api/map"):
+                tries = 1 if path.startswith("/clip") else 20
+                answers = [client.get(path) for _ in range(tries)]
+                assert {answer.status_code for answer in answers} <= {202, 507}
+                assert answers[-1].status_code == 507 or path == "/api/map"
+                texts = [a.json()["error"] for a in answers if a.status_code == 507]
+                assert texts
+                assert all(str(tmp_path / "cache") in text for text in texts)
+            assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+        answers = [client.get("/api/map").status_code for _ in range(50)]
+        assert 200 in answers

@@ -1,0 +1,95 @@
+"""Write npy files so that a full disk is an error and no signal.
+
+A mapped file that is longer than what the disk holds of it kills its writer with SIGBUS, and
+``numpy.save`` hides the system's reason. Both are written here block by block instead.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from vidfeat.system.files import named_errors
+
+
+class RowWriter:
+    """An npy file that rows are appended to; the number of rows is set at the end.
+
+    Args:
+        path: the file to write.
+        dtype: of its values.
+        row_shape: shape of one row.
+
+    Raises:
+        OSError: with the file's name, a full disk among them.
+    """
+
+    def __init__(self, path: Path, dtype: DTypeLike, row_shape: tuple[int, ...]) -> None:
+        self.path = path
+        self.dtype = np.dtype(dtype)
+        self.row_shape = row_shape
+        self.num_rows = 0
+
+    def __enter__(self) -> RowWriter:
+        self._file = self.path.open("wb")
+        self._write_header()
+        return self
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Write rows behind those that are there, as values of the file's type."""
+        data = np.ascontiguousarray(rows, dtype=self.dtype)
+        with named_errors(self.path):
+            self._file.write(data.tobytes())
+        self.num_rows += len(data)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with named_errors(self.path), self._file:
+            if kind is None:
+                self._file.seek(0)
+                self._write_header()
+
+    def _write_header(self) -> None:
+        # numpy leaves room for a larger first axis: the header keeps its length.
+        shape = (self.num_rows, *self.row_shape)
+        descr = np.lib.format.dtype_to_descr(self.dtype)
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
+        with named_errors(self.path):
+            np.lib.format.write_array_header_1_0(self._file, header)
+
+
+def save_npy(path: Path, values: NDArray[Any]) -> None:
+    """Write an array as an npy file.
+
+    Raises:
+        OSError: with the file's name, a full disk among them.
+    """
+    values = np.asarray(values)
+    with RowWriter(path, values.dtype, values.shape[1:]) as writer:
+        writer.append(values)
+
+
+@contextmanager
+def faiss_errors(path: Path) -> Iterator[None]:
+    """Errors of FAISS's writing as the system's own, with the file's name."""
+    try:
+        yield
+    except RuntimeError as error:
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number), os.fspath(path)) from error
+        if "write error" in str(error):
+            raise OSError(errno.EIO, f"cannot be written: {error}", os.fspath(path)) from error
+        raise
