@@ -100,9 +100,9 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     from vidfeat.cli.extract_output import FailureLines, live, megabytes, say_summary
     from vidfeat.encoders.encoder import Encoder
     from vidfeat.extraction.engine_choice import (
-        choose_execution,
         clips_at_least,
         precision_begun,
+        resume_execution,
         with_quickest_engine,
     )
     from vidfeat.extraction.run import ExtractOptions, check_output, extract, lacking_bytes
@@ -160,13 +160,14 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         values["precision"], recorded = precision_begun(output, values["precision"], on_gpu=on_gpu)
     encoder: Encoder = make_encoder(values)
     encoder.precision = recorded or encoder.precision
+    if not options.overwrite:
+        resume_execution(encoder, output)
     if open_engine:
         # Shards must come to the same answer: each counts a share of the whole list.
         clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
         begun = None if options.overwrite else output
         if devices is None:
             encoder = with_quickest_engine(encoder, clips, begun)
-        choose_execution(encoder, clips, begun)
     for note in encoder.notes:
         click.echo(f"note: {note}", err=True)
     clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]

@@ -2,8 +2,8 @@
 
 Batches arrive as uint8 on the device (``device_batches.py``), or are sent there. Work is queued on
 one stream by whoever comes; nobody waits but for their own vectors. Networks of the R(2+1)D paper
-run as a CUDA graph of a :class:`BatchNetwork`: with cuDNN's kernels, or, where a job is long enough
-to pay for compiling them, with kernels in Triton. Others run eagerly, or through torch.compile.
+run as a CUDA graph of a :class:`BatchNetwork`: with cuDNN's kernels, or, if asked, with kernels in
+Triton. Others run eagerly, or through torch.compile.
 
 Half precision is compared with fp32 on the first clips. fp32 is fp32: TF32 is a precision of its
 own. A batch whose vectors are not all finite is computed again in fp32.
