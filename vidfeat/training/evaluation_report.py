@@ -16,6 +16,7 @@ from vidfeat.datasets.holdout import with_evaluation_part
 from vidfeat.errors import UsageError, WeightsError
 from vidfeat.evaluation.scores import Scores, write_scores
 from vidfeat.system.files import atomic_write, write_json
+from vidfeat.system.float32_rules import float32_rules
 from vidfeat.training.class_names import plain_name
 from vidfeat.training.config import DataConfig, ModelConfig, Recipe
 from vidfeat.training.distributed import World, cores_per_process, join
@@ -182,7 +183,8 @@ def evaluate_subject(
             before(videos)
         torch.set_num_threads(recipe.run.threads or cores_per_process(world.local_size))
         network = subject.loaded.build().to(world.device)
-        with Feed(recipe, workers_of(recipe, world.local_size)) as feed:
+        exact = float32_rules(tf32=False, device=world.device)
+        with exact, Feed(recipe, workers_of(recipe, world.local_size)) as feed:
             source = {"weights": subject.name, "recipe": recipe.name}
             result = evaluate_network(
                 network, videos, recipe, feed, world, told=told, source=source
