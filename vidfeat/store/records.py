@@ -19,7 +19,7 @@ class VideoRecord:
     """One row of ``/videos``, without its place in ``/vectors``."""
 
     path: str
-    """Identity of the video: see `vidfeat.paths`."""
+    """Identity of the video: see `vidfeat.system.identities`."""
     duration_seconds: float
     fps: float
     """Average frames per second."""
@@ -86,7 +86,8 @@ def check_identity_text(path: str) -> None:
         held = False
     if not held:
         raise DataError(
-            f"{path!a} is no identity of a video: make it with vidfeat.paths.path_to_identity"
+            f"{path!a} is not the identity of a video: make one with path_to_identity of "
+            "vidfeat.system.identities"
         )
 
 

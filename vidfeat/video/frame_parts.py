@@ -1,6 +1,6 @@
 """The CPU's way from planes to pixels: only the part of a frame that counts is converted.
 
-By the direct rule of :mod:`vidfeat.yuv`, the rows and columns needed are copied into a small frame,
+By the direct rule of ``yuv.py``, the rows and columns needed are copied into a small frame,
 which FFmpeg converts: the conversion of a pixel depends on that pixel and its chroma alone. By the
 scaled rule the formulas are evaluated here, on the distinct rows and columns: FFmpeg's scaler is
 slow, and numpy on a part of the frame takes a fraction of its time.

@@ -72,7 +72,7 @@ class PlaneCut:
     """The frame holds two fields, each with its own rows of chroma; FFmpeg converts each alone."""
     samples: Samples = PLANAR
     location: int | None = None
-    """Of chroma, where FFmpeg interpolates it (see :mod:`vidfeat.yuv`); None where it does not."""
+    """Of chroma, where FFmpeg interpolates it (see ``yuv.py``); None where it does not."""
 
     @property
     def nbytes(self) -> int:

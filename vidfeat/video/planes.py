@@ -1,7 +1,7 @@
 """The part of a decoded frame that the network's input depends on, as bytes to ship.
 
 Of a frame only the rows and columns that the crop's gather touches matter (see
-:mod:`vidfeat.preprocess`). A decode process copies just those samples of the decoder's planes into
+``preprocess.py``). A decode process copies just those samples of the decoder's planes into
 one flat buffer; conversion to RGB, resize and crop happen where the buffer arrives, and give every
 pixel as :meth:`FramePreprocessor.frame` gives it. What is copied, and where each pixel of the crop
 finds its four corners in the buffer, is a :class:`PlaneCut`.
@@ -70,7 +70,7 @@ class PlaneCutter:
         """The cut for a decoded frame, or None where only ``FramePreprocessor`` is exact.
 
         None is given for other pixel formats than 4:2:0 of 8 and 10 bits, for colour spaces that
-        FFmpeg does not convert, where it converts by none of the rules of :mod:`vidfeat.yuv`, and
+        FFmpeg does not convert, where it converts by none of the rules of ``yuv.py``, and
         for frames upside down in memory.
         """
         key = (

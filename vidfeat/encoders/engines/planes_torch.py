@@ -1,6 +1,6 @@
 """Planes to the network's pixels on any torch device, equal to ``FramePreprocessor`` bit for bit.
 
-Conversion and resize are those of :mod:`vidfeat.yuv` and :mod:`vidfeat.preprocess`, as tensor
+Conversion and resize are those of ``yuv.py`` and ``preprocess.py``, as tensor
 operations: integers for the conversion, and sums in float64 rounded to float32 where torch's
 resize on a CPU rounds (a fused multiply-add rounds once). On CUDA one Triton kernel does the same
 (:mod:`vidfeat.encoders.engines.planes_triton`) where Triton is there.
