@@ -117,11 +117,11 @@ def page_addresses(host: str, port: int) -> list[str]:
 def _machine_addresses() -> list[str]:
     """Addresses of this machine that are not its loopback."""
     found: list[str] = []
-    with contextlib.suppress(OSError):
-        # No packet is sent: connecting a UDP socket only chooses the address it would come from.
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as chooser:
-            chooser.connect(("192.0.2.1", 9))
-            found.append(chooser.getsockname()[0])
+    # No packet is sent: connecting a UDP socket only chooses the address it would come from.
+    chooser = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with chooser, contextlib.suppress(OSError):
+        chooser.connect(("192.0.2.1", 9))
+        found.append(chooser.getsockname()[0])
     with contextlib.suppress(OSError):
         known = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
         found += [str(entry[4][0]) for entry in known]
