@@ -293,8 +293,10 @@ class Engine:
         goal = min(count, kept)
         if keep is not None:
             looked_at = probes * self.num_base // lists
-            goal = max(goal, min(wanted, kept, looked_at) // 2)
-            probes = min(-(-probes * self.num_base // kept), lists)
+            goal = max(goal, min(wanted, kept, looked_at))
+            # A query's own video alone (a hundredth at most) is no reason for another list.
+            more = probes * self.num_base / kept
+            probes = min(math.ceil(more - probes / 100), lists)
         selector, bits = _selector(keep)
         scores, rows = self._ranked(queries, wanted, count, goal, probes, selector)
         short = np.flatnonzero(rows[:, 0] == _SHORT)
