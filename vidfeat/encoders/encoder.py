@@ -183,7 +183,7 @@ class Encoder:
         """
         from vidfeat.encoders.engines.replicas import start_replicas
 
-        batch = (self.batch_size, self.plan.frames, *self.preprocess.crop, 3)
+        batch = (self.batch_size, self.plan.frames, *self.preprocess.frame_shape)
         replicas = start_replicas(
             self.recipe, devices, batch, self.dimension, self.engine.execution
         )
@@ -249,7 +249,7 @@ class Encoder:
         return self._batched(clips_NTHWC, self.engine.predict)
 
     def _batched(self, clips_NTHWC: NDArray[np.uint8], run: Any) -> NDArray[np.float32]:
-        expected = (self.plan.frames, *self.preprocess.crop, 3)
+        expected = (self.plan.frames, *self.preprocess.frame_shape)
         if clips_NTHWC.dtype != np.uint8 or clips_NTHWC.shape[1:] != expected:
             raise UsageError(
                 f"clips of {clips_NTHWC.dtype} {clips_NTHWC.shape[1:]}: expected uint8 {expected}"
