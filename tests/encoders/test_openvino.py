@@ -185,7 +185,7 @@ def test_int8_vectors_are_comparable_and_not_mixed(
     assert any("cosine to fp32" in note for note in encoder.spec.notes)
     # What was extracted with it is asked in fp32, unless the folder is named.
     again = encoder_from_description(encoder.describe())
-    assert (again.precision, again.space_fingerprint) == ("fp32", encoder.space_fingerprint)
+    assert (again.spec.precision, again.space_fingerprint) == ("fp32", encoder.space_fingerprint)
     assert encoder_from_description(encoder.describe(), net).run_fingerprint == (
         encoder.run_fingerprint
     )
