@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
 def command(as_json: bool) -> None:
-    """List the networks: parameters (with 400 classes), embedding size, layers."""
+    """List the networks: parameters (with 400 classes), embedding size, layers.
+
+    Then those of other libraries under short names, and which sources are installed.
+    """
+    from vidfeat.encoders.sources.recommended import RECOMMENDED
     from vidfeat.models import MODEL_NAMES, model_info
 
     infos = [model_info(name) for name in MODEL_NAMES]
@@ -37,7 +41,20 @@ def command(as_json: bool) -> None:
             }
             for info in infos
         ]
-        click.echo(json.dumps(rows, indent=2))
+        others = [
+            {
+                "name": entry.name,
+                "model": entry.model,
+                "embedding_size": entry.dimension,
+                "input_size": entry.size,
+                "clip_frames": entry.frames,
+                "licence": entry.licence,
+                "reason": entry.reason,
+                "installed": _is_installed(entry.extra),
+            }
+            for entry in RECOMMENDED
+        ]
+        click.echo(json.dumps([*rows, *others], indent=2))
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -58,6 +75,34 @@ def command(as_json: bool) -> None:
             f"{info.layer_names[0]} .. {info.layer_names[-1]}",
         )
     Console().print(table)
+    click.echo("From other libraries: embedding, frames of a clip x their side in pixels, licence")
+    for entry in RECOMMENDED:
+        frames = f"{entry.frames} frames" if entry.frames > 1 else "frame by frame"
+        click.echo(f"  {entry.name:<14}{entry.dimension}, {frames} x {entry.size}, {entry.licence}")
+        click.echo(f"{'':16}{entry.model}")
+        click.echo(f"{'':16}{entry.reason}")
+    click.echo("Any other network of these sources, by its name there or by a folder:")
+    for prefix, extra, what in _SOURCES:
+        state = "installed" if _is_installed(extra) else f"pip install 'vidfeat[{extra}]'"
+        click.echo(f"  {prefix}: {what} ({state})")
+    click.echo("  FILE.py:FUNCTION: your own, see docs/encoders.md")
+
+
+# prefix, extra that installs its library, what it gives
+_SOURCES = (
+    ("hf", "transformers", "V-JEPA 2, VideoPrism, VideoMAE, TimeSformer, ViViT, X-CLIP, PE video, "
+     "DINOv2 and v3, CLIP, SigLIP"),
+    ("open_clip", "open_clip", "PE-Core, MobileCLIP, SigLIP 2, CLIP, with their texts"),
+    ("timm", "timm", "image networks"),
+    ("torchvision", "", "image networks"),
+)  # fmt: skip
+_PACKAGES = {"transformers": "transformers", "open_clip": "open_clip", "timm": "timm"}
+
+
+def _is_installed(extra: str) -> bool:
+    from importlib.util import find_spec
+
+    return extra not in _PACKAGES or find_spec(_PACKAGES[extra]) is not None
 
 
 def _bundled_info() -> ModelInfo:

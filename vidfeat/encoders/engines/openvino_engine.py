@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidfeat.encoders.engines.base import Engine, Precision
+from vidfeat.encoders.engines.cost import flops_per_second
 from vidfeat.encoders.engines.side_by_side import busy_batch
 from vidfeat.encoders.onnx_export import TOLERANCE, EmbeddingAndScores
 from vidfeat.encoders.openvino_package import import_openvino
@@ -55,6 +56,11 @@ class OpenVinoEngine(Engine):
     def preferred_batch(self) -> int:
         """Clips at a time that keep every thread busy; at least four."""
         return busy_batch(self.threads)
+
+    @property
+    def flops_per_second(self) -> float:
+        """What the processor does in a second, roughly."""
+        return flops_per_second(torch.device("cpu"))
 
     def embed(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Vectors (N, D) of uint8 clips (N, T, H, W, 3)."""
@@ -126,6 +132,8 @@ def convert_network(
         ExportError: it cannot take the network, or computes something else.
     """
     openvino = import_openvino("--engine openvino")
+    if not network.has_classes:
+        raise ExportError("OpenVINO runs vidfeat's own networks: leave --engine out for this one")
     module = _FromBytes(EmbeddingAndScores(network, layers, pool), preprocess).eval()
     shape = (1, clip_frames, *preprocess.crop, 3)
     generator = torch.Generator().manual_seed(_SEED)
