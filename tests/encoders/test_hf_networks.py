@@ -129,6 +129,7 @@ def test_the_plan_and_the_licence_come_from_the_repository(
     assert (encoder.plan.frames, encoder.plan.stride) == (4, 4)
     assert encoder.spec.licence == "cc-by-nc-4.0"
     assert encoder.describe()["licence"] == "cc-by-nc-4.0"
+    assert any("forbids commercial use" in note for note in encoder.spec.notes)
 
 
 def test_the_same_encoder_comes_back_from_its_description(jobs: dict[str, Job]) -> None:
