@@ -45,8 +45,9 @@ class WeightsEntry:
     """The rule its (2+1)D convolutions follow; None for networks without."""
     bn_eps: float | None = None
     """Batch-norm eps it was trained with; None where torchvision's own code sets it."""
-    preprocess: Preprocess | None
-    """None for optical flow, which is no transform of single frames."""
+    preprocess: Preprocess
+    """For two channels, mean and std are those of optical flow, and resize and crop are made on the
+    frames that it is computed from."""
     plan: ClipPlan
     """Frames, stride and rate of the clips it was trained on."""
     accuracy: Accuracy | None = None

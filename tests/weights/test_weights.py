@@ -41,7 +41,7 @@ def test_registry_is_sound():
         assert entry.num_classes in (400, 359, 487, None)
         assert (entry.class_list == "kinetics400") == (entry.num_classes == 400)
         assert (entry.accuracy is not None) == (entry.num_classes == 400)
-        assert (entry.preprocess is None) == (entry.in_channels == 2)
+        assert len(entry.preprocess.mean) == entry.in_channels
         paper = "_18" in entry.model or entry.model.startswith("r2plus1d")
         assert (entry.bn_eps is not None) == paper
         if entry.megabytes and paper and entry.num_classes == 400:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -168,6 +168,17 @@ def build_model(
         in_channels=in_channels,
         bn_eps=default_bn_eps(name) if bn_eps is None else bn_eps,
     )
+
+
+def count_parameters(name: str, num_classes: int = 400, **options: Any) -> int:
+    """Number of trained parameters, without their memory; options as for `build_model`.
+
+    Raises:
+        UsageError: as `build_model` does.
+    """
+    with torch.device("meta"):
+        network = build_model(name, num_classes, **options)
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 @cache

@@ -128,7 +128,7 @@ def request_of(recipe: Recipe, sample: Sample) -> VideoRequest | SceneRequest:
     return VideoRequest(
         frames=data.frames,
         stride=data.stride,
-        fps=data.fps,
+        fps=data.clip_fps,
         clips=protocol.clips,
         windows=tuple(Window(data.scale, data.crop, top, left) for top, left in places),
         flow=data.modality == "flow",

@@ -19,10 +19,42 @@ from vidfeat.errors import WeightsError
 from vidfeat.models.catalog import DESIGNS
 from vidfeat.system.files import atomic_write
 from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.flow import FLOW_MEAN, FLOW_STD
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.weights import caffe2
 
 METADATA_KEY = "vidfeat"
+
+
+class _Kept:
+    """Stands in for options that a trainer saved beside its weights: held, and never looked at."""
+
+    def __init__(self, *_arguments: object) -> None:
+        pass
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+
+# What trainers keep beside the weights, by the names that pickles give; none of it is imported.
+# argparse.Namespace: torchvision's reference script and VMZ's PyTorch trainer, under "args".
+_STAND_INS: list[Any] = [
+    (_Kept, f"{module}.{name}")
+    for module, name in (
+        ("argparse", "Namespace"),
+        ("pathlib", "Path"),
+        ("pathlib", "PosixPath"),
+        ("pathlib", "WindowsPath"),
+        ("pathlib._local", "Path"),
+        ("pathlib._local", "PosixPath"),
+        ("pathlib._local", "WindowsPath"),
+        # numbers of numpy, such as the best accuracy so far
+        ("numpy", "dtype"),
+        ("numpy.core.multiarray", "scalar"),
+        ("numpy._core.multiarray", "scalar"),
+        ("_codecs", "encode"),
+    )
+]
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # how torch files began before 1.6
 
 
@@ -45,7 +77,10 @@ def read_tensors(path: Path, model: str | None = None) -> tuple[dict[str, Tensor
         return _read_torch(path), {}
     if begin.startswith(b"\x80") or path.suffix == ".pkl":
         state, facts = _convert(caffe2.read_blobs(path), model)
-        return state, {"model": facts.model, "bn_eps": facts.bn_eps}
+        found: dict[str, Any] = {"model": facts.model, "bn_eps": facts.bn_eps}
+        if facts.in_channels == 2:  # the authors had one way to make flow
+            found["preprocess"] = Preprocess(mean=FLOW_MEAN, std=FLOW_STD).to_dict()
+        return state, found
     raise WeightsError(
         f"{path} is no weights file: safetensors, torch files and Caffe2 pickles are"
     )
@@ -81,7 +116,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_STAND_INS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises all sorts for damaged and hostile files
         found = re.search(
             r"(?:Unsupported global: GLOBAL|Trying to \w+ .*?GLOBAL) (\S+)", str(error)
