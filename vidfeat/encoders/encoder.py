@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.engines.base import Engine
 from vidfeat.encoders.spec import EncoderSpec, LoadedNetwork, Modality
-from vidfeat.errors import UsageError, VideoError
+from vidfeat.errors import DataError, UsageError, VideoError
 from vidfeat.store.reader import Embeddings
 from vidfeat.video.clip_plan import ClipPlan, Stretch, Timeline, plan_clips
 from vidfeat.video.clips import Clip, ClipStream
@@ -290,6 +290,7 @@ class Encoder:
         Raises:
             VideoError: the file cannot be read; one that breaks midway gives the clips before.
             UsageError: frames of another shape or type, or without the rate that is needed.
+            DataError: a vector is NaN or infinite.
         """
         stretches = () if stretch is None else (_stretch(stretch),)
         if isinstance(video, np.ndarray):
@@ -339,8 +340,17 @@ class Encoder:
         return np.concatenate(parts)
 
     def _encode_clips(self, clips: Sequence[Clip]) -> Embeddings:
+        vectors = self.encode_clips(np.stack([clip.frames_THWC for clip in clips]))
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(bad):
+            first = clips[int(bad[0])]
+            raise DataError(
+                f"the vector of the clip from {first.start_seconds:.3f} to "
+                f"{first.end_seconds:.3f} s is NaN or infinite: the network's weights are damaged, "
+                f"or {self.spec.precision} is too low a precision for them; try precision='fp32'"
+            )
         return Embeddings(
-            self.encode_clips(np.stack([clip.frames_THWC for clip in clips])),
+            vectors,
             np.array([clip.start_seconds for clip in clips], np.float64),
             np.array([clip.end_seconds for clip in clips], np.float64),
         )
