@@ -19,9 +19,12 @@ import torch
 import vidfeat
 from tests.support.short_videos import write_short_videos
 from tests.support.tiny_networks import CASES, Frames
+from vidfeat.encoders.choice import EncoderChoice
+from vidfeat.encoders.int8.quantize import Calibration, quantise
 from vidfeat.encoders.load import encoder_from_description
 from vidfeat.errors import FingerprintError, UsageError, WeightsError
 from vidfeat.video.frame_preprocessor import FramePreprocessor
+from vidfeat.video.listing import list_videos
 from vidfeat.video.plan_choice import PlanChoice
 
 pytest.importorskip("transformers")
@@ -129,6 +132,7 @@ def test_the_plan_and_the_licence_come_from_the_repository(
     assert (encoder.plan.frames, encoder.plan.stride) == (4, 4)
     assert encoder.spec.licence == "cc-by-nc-4.0"
     assert encoder.describe()["licence"] == "cc-by-nc-4.0"
+    assert any("forbids commercial use" in note for note in encoder.spec.notes)
 
 
 def test_the_same_encoder_comes_back_from_its_description(jobs: dict[str, Job]) -> None:
@@ -227,3 +231,36 @@ def test_an_older_transformers_is_named(
     monkeypatch.setattr(transformers, "__version__", "5.3.0")
     with pytest.raises(UsageError, match=r"needs transformers 5\.17 or newer, not 5\.3\.0"):
         vidfeat.load_encoder(f"hf:{jobs['clip'].folder}", device="cpu")
+
+
+# --- other engines -------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_openvino(name: str, jobs: dict[str, Job]) -> None:
+    pytest.importorskip("openvino")
+    job = jobs[name]
+    encoder = load(job, engine="openvino")
+    prepared = FramePreprocessor(encoder.preprocess)
+    arrays = np.stack([prepared.frames(np.stack(clip)) for clip in job.clips])
+    assert errors(encoder.encode_clips(arrays), job.expected).max() <= BOUND
+    with pytest.raises(UsageError, match="no classes of its own"):
+        encoder.predict_clips(arrays)
+    with pytest.raises(UsageError, match="no classes of its own"):
+        load(job).predict_clips(arrays)
+
+
+@pytest.mark.slow
+def test_int8(jobs: dict[str, Job], videos: tuple[Path, list[Frames]], tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    job = jobs["videomae"]
+    choice = EncoderChoice(f"hf:{job.folder}", plan=PlanChoice(stride=1, hop_frames=HOP))
+    listing = list_videos([videos[0]])
+    quantise(choice, listing.videos, tmp_path / "net", calibration=Calibration(clips=4))
+    encoder = vidfeat.load_encoder(weights=tmp_path / "net")
+    assert (encoder.spec.precision, encoder.spec.model) == ("int8", f"hf:{job.folder}")
+    assert encoder.space_fingerprint == load(job).space_fingerprint
+    prepared = FramePreprocessor(encoder.preprocess)
+    arrays = np.stack([prepared.frames(np.stack(clip)) for clip in job.clips])
+    assert errors(encoder.encode_clips(arrays), job.expected).mean() < 0.2

@@ -124,7 +124,7 @@ class Encoder:
             weights_file=loaded.weights_file,
             class_names=loaded.class_names,
             licence=loaded.licence,
-            notes=loaded.notes,
+            notes=(*loaded.notes, *_licence_note(loaded.licence)),
             flops_per_clip=flops,
         )
         recipe = replace(
@@ -377,6 +377,12 @@ class Encoder:
             Clip(index, small[list(clip.positions)], clip.start_seconds, clip.end_seconds)
             for index, clip in enumerate(planned)
         ]
+
+
+def _licence_note(licence: str) -> tuple[str, ...]:
+    from vidfeat.store.licence import is_non_commercial
+
+    return (f"the weights' licence forbids commercial use: {licence}",) * is_non_commercial(licence)
 
 
 def _of_clips(network: VideoNetwork, aggregate: Aggregate | None) -> VideoNetwork:

@@ -7,6 +7,7 @@ from safetensors alone, no code of a repository is run, and the commit goes into
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +18,7 @@ from vidfeat.encoders.sources.hub import SMALL_FILES, TEXT_FILES, Repository, re
 from vidfeat.encoders.sources.processors import preprocess_of
 from vidfeat.encoders.spec import LoadedNetwork, TextTower
 from vidfeat.errors import MissingExtraError, UsageError, WeightsError
+from vidfeat.system.files import canonical_json
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.preprocess import Preprocess
 
@@ -305,7 +307,7 @@ def _loaded(
         architecture={
             "source": PREFIX,
             "model": config_json["model_type"],
-            "config": {key: value for key, value in config_json.items() if key not in _UNCOUNTED},
+            "config_sha256": config_hash(config_json),
             **({"revision": repo.revision} if repo.revision else {}),
         },
         plan=plan,
@@ -318,8 +320,14 @@ def _loaded(
     )
 
 
-# What says nothing of the vectors, and changes with a library's version.
+# What says nothing of the vectors, or changes with a library's version.
 _UNCOUNTED = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "architectures")
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """SHA-256 of a network's configuration, as far as its vectors depend on it."""
+    counted = {key: value for key, value in config.items() if key not in _UNCOUNTED}
+    return hashlib.sha256(canonical_json(counted).encode()).hexdigest()
 
 
 def _text(repo: Repository, family: Family, model: Any) -> TextTower | None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.encoders.sources.frame_networks import ImageTower
-from vidfeat.encoders.sources.hf import FRAME_PLAN
+from vidfeat.encoders.sources.hf import FRAME_PLAN, config_hash
 from vidfeat.encoders.sources.hub import TEXT_FILES, Repository, repository
 from vidfeat.encoders.sources.weights_of import UNTRAINED, asks_for_random, seeded
 from vidfeat.encoders.spec import LoadedNetwork
@@ -50,9 +50,9 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
     given = choice.weights if choice.weights is not None and not random else None
     repo = _repository(open_clip, name, given, random=random)
     if repo is None:
-        source, dimension_of = name.partition("/")[0], {}
+        source, config = name.partition("/")[0], {}
     else:
-        source, dimension_of = f"local-dir:{repo.folder}", repo.json(_CONFIG)
+        source, config = f"local-dir:{repo.folder}", repo.json(_CONFIG)
         if not random:
             repo.check_safetensors(_WEIGHTS)
     try:
@@ -70,7 +70,7 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
             f"{repo.name if repo else name} cannot be loaded: {str(error).splitlines()[0][:200]}"
         ) from None
     model = model.eval()
-    width = int(_embedding_size(open_clip, name, dimension_of))
+    width = int(_embedding_size(open_clip, name, config))
     network = ImageTower(model.visual, width)
     is_folder = repo is not None and repo.is_folder
     return LoadedNetwork(
@@ -80,7 +80,11 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
         weights_sha256=tensor_hash(network.state_dict()),
         architecture={
             "source": PREFIX,
-            "model": dimension_of.get("model_cfg") or name.partition("/")[0],
+            **(
+                {"config_sha256": config_hash(dict(config["model_cfg"]))}
+                if "model_cfg" in config
+                else {"model": name.partition("/")[0]}
+            ),
             **({"revision": repo.revision} if repo is not None and repo.revision else {}),
         },
         plan=FRAME_PLAN,
