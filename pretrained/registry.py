@@ -1,4 +1,6 @@
-"""Every published weights file that vidfeat knows: one literal, a row or an entry a file.
+"""Published weights of the R(2+1)D paper's networks and torchvision's: an entry or a row a file.
+
+Those of other networks are in ``other_networks.py``.
 
 The first entry of a network is its default.
 
@@ -26,6 +28,7 @@ from fractions import Fraction
 from typing import Any
 
 from vidfeat.pretrained.entry import Accuracy, WeightsEntry
+from vidfeat.pretrained.other_networks import OTHER_NETWORKS
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.flow import FLOW_MEAN, FLOW_STD
 from vidfeat.video.preprocess import Preprocess
@@ -445,4 +448,4 @@ _CAFFE2_FILES = (
     ),
 )
 
-ENTRIES: tuple[WeightsEntry, ...] = (*_TORCH_FILES, *_CAFFE2_FILES)
+ENTRIES: tuple[WeightsEntry, ...] = (*_TORCH_FILES, *_CAFFE2_FILES, *OTHER_NETWORKS)

@@ -98,7 +98,77 @@ class VideoNetwork(nn.Module):
         raise NotImplementedError(how)
 
 
+<<<<<<< HEAD
 def check_pools(pool: Sequence[str], known: Sequence[str] = POOLS) -> tuple[str, ...]:
+=======
+class SequentialNetwork(VideoNetwork):
+    """A network whose layers are modules that follow one another, under the layers' names."""
+
+    def set_layers(self, widths: Mapping[str, int], bn_eps: float) -> None:
+        """Name the layers with their widths, and draw the weights: the end of construction."""
+        self.layer_names = tuple(widths)
+        self.layer_widths = dict(widths)
+        initialise(self, bn_eps)
+
+    def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Values of the layers named, in the order named: see `VideoNetwork.features`."""
+        chosen = self.check_layers(layers)
+        values: dict[str, Tensor] = {}
+        for name in self.layer_names:
+            x = self.get_submodule(name)(x)
+            if name in chosen:
+                values[name] = x
+            if len(values) == len(chosen):
+                break
+        return {name: values[name] for name in chosen}
+
+    def classify(self, vectors: Tensor) -> Tensor:
+        """Class scores (N, classes) of vectors of the default layer (N, D)."""
+        return self.get_submodule("fc")(vectors)  # type: ignore[no-any-return]
+
+
+class WindowMean(nn.Module):
+    """Means over windows of all frames and up to 7 x 7 pixels, a pixel from one to the next.
+
+    On the input that a network was trained with, one window covers the whole map. On a larger one
+    the mean of all windows gives pixels at the edge less weight than those in the middle, as the
+    published networks do when they are tested.
+
+    Args:
+        frames: of a window; None takes all.
+        side: of a window, in pixels of the map.
+    """
+
+    def __init__(self, frames: int | None = None, side: int = 7) -> None:
+        super().__init__()
+        self.frames = frames
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, T, H, W) -> (N, C, T', H', W')."""
+        frames, rows, columns = x.shape[2:]
+        kernel = (min(self.frames or frames, frames), min(self.side, rows), min(self.side, columns))
+        return F.avg_pool3d(x, kernel, stride=1)
+
+
+def initialise(network: nn.Module, bn_eps: float) -> None:
+    """He's normal initialisation by fan-out; batch norm is the identity, with this eps."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.eps = bn_eps
+        elif any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+            continue  # shapes alone: drawing them would import torch's compiler
+        elif isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0, 0.01)
+            nn.init.zeros_(module.bias)
+
+
+def check_pools(pool: Sequence[str]) -> tuple[str, ...]:
+>>>>>>> nets
     """The pools named; refuses unknown and repeated ones, and none at all."""
     chosen = tuple(pool)
     if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):

@@ -124,9 +124,10 @@ def layerwise(dataset: str, *, name: str, about: str) -> Recipe:
     """A learning rate a layer, as the authors' PyTorch scripts: stem 0, layers 0.001, fc 0.1.
 
     45 epochs of five clips a training video, 10 of them a warm-up, divided by 10 at 20, 30 and 40;
-    24 clips per GPU at 15 frames a second, scaled to 128 x 174. The weights of the stem stay as
-    they are; its batch norms still take their running statistics from the clips. SGD without Nesterov
-    momentum, unlike the Caffe2 trainer. Midplanes and epsilon are those of the initial weights.
+    24 clips a GPU of 15 frames a second, scaled to 128 x 174. The weights of the stem stay as they
+    are; its batch norms go on taking their running statistics from the clips. SGD without
+    Nesterov's momentum, unlike the Caffe2 trainer. Midplanes and epsilon are those of the initial
+    weights.
     """
     return Recipe(
         name=name,

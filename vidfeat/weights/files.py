@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from vidfeat.errors import WeightsError
-from vidfeat.models.catalog import DESIGNS
+from vidfeat.models.catalog import CSN, DESIGNS
 from vidfeat.system.files import atomic_write
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.flow import FLOW_MEAN, FLOW_STD
 from vidfeat.video.preprocess import Preprocess
-from vidfeat.weights import caffe2
+from vidfeat.weights import caffe2, layouts
+from vidfeat.weights.statedict import fitting_networks
 
 METADATA_KEY = "vidfeat"
 
@@ -74,7 +75,7 @@ def read_tensors(path: Path, model: str | None = None) -> tuple[dict[str, Tensor
     if begin[8:9] == b"{":
         return _read_safetensors(path)
     if begin.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
-        return _read_torch(path), {}
+        return _by_layout(_read_torch(path))
     if begin.startswith(b"\x80") or path.suffix == ".pkl":
         state, facts = _convert(caffe2.read_blobs(path), model)
         found: dict[str, Any] = {"model": facts.model, "bn_eps": facts.bn_eps}
@@ -86,11 +87,24 @@ def read_tensors(path: Path, model: str | None = None) -> tuple[dict[str, Tensor
     )
 
 
+def _by_layout(content: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors under our names, where a published layout is recognised; else as they are."""
+    understood = layouts.understand(content)
+    if understood is None:
+        return content, {}
+    networks = fitting_networks(understood.tensors, understood.layout.networks)
+    facts: dict[str, Any] = {"networks": networks}
+    if len(networks) == 1:
+        facts["model"] = networks[0]
+        facts["bn_eps"] = understood.layout.bn_eps.get(networks[0])
+    return understood.tensors, facts
+
+
 def _convert(
     blobs: caffe2.Blobs, model: str | None
 ) -> tuple[dict[str, Tensor], caffe2.Caffe2Facts]:
     """As the network named, if the shapes leave that open, else as the one they tell."""
-    if model in DESIGNS:
+    if model in DESIGNS and not model.startswith(tuple(CSN)):
         try:
             return caffe2.convert(blobs, model)
         except WeightsError:  # said again below, or by whoever compares the names

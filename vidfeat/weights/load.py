@@ -22,6 +22,7 @@ from vidfeat.pretrained import (
     default_entry,
     entries_of,
     find_entry,
+    read_class_list,
 )
 from vidfeat.system.download import Progress, Source, fetch, file_sha256
 from vidfeat.video.clip_plan import ClipPlan
@@ -198,7 +199,7 @@ def _load_entry(entry: WeightsEntry, model: str, progress: Progress | None) -> L
 def source_of(entry: WeightsEntry) -> Source:
     """What to download for an entry."""
     limit = 2 * entry.megabytes * 1_000_000 + 16_000_000  # the sizes of some are reckoned
-    return Source(entry.url, entry.filename, entry.sha256, max_bytes=limit)
+    return Source(entry.url, entry.filename, entry.sha256, max_bytes=limit, by_hand=entry.by_hand)
 
 
 def _of_entry(loaded: LoadedWeights, entry: WeightsEntry) -> LoadedWeights:
@@ -242,7 +243,7 @@ def fit_tensors(tensors: Mapping[str, Tensor], model: str, origin: str) -> Loade
     options: dict[str, Any] = {"midplanes": facts.midplanes, "in_channels": facts.in_channels}
     if facts.clip_frames is not None:
         options["clip_frames"] = facts.clip_frames
-    expected = shapes_of(model, facts.num_classes, **(options if own else {}))
+    expected = shapes_of(model, facts.num_classes, **options)
     check_fit(tensors, expected, model, origin)
     counters = {
         name: torch.tensor(0)
@@ -261,15 +262,16 @@ def fit_tensors(tensors: Mapping[str, Tensor], model: str, origin: str) -> Loade
         midplanes=facts.midplanes,
         bn_eps=eps,
         clip_frames=facts.clip_frames,
-        preprocess=_preset_of(model),
+        preprocess=_preset_of(model, facts.in_channels),
         plan=_plan_of(facts.clip_frames),
     )
 
 
-def _preset_of(model: str) -> Preprocess | None:
+def _preset_of(model: str, in_channels: int) -> Preprocess | None:
     """The published input of networks that are made for one size; the paper's take any."""
     entry = default_entry(model)
-    return entry.preprocess if entry is not None and model not in DESIGNS else None
+    known = entry is not None and model not in DESIGNS and entry.in_channels == in_channels
+    return entry.preprocess if entry is not None and known else None
 
 
 def _plan_of(clip_frames: int | None) -> ClipPlan | None:
@@ -301,14 +303,14 @@ def with_facts(loaded: LoadedWeights, metadata: Mapping[str, Any]) -> LoadedWeig
         plan=ClipPlan.from_dict(plan) if plan else loaded.plan or _plan_of(facts.clip_frames),
         preprocess=Preprocess.from_dict(preprocess)
         if preprocess
-        else loaded.preprocess or _preset_of(loaded.model),
+        else loaded.preprocess or _preset_of(loaded.model, facts.in_channels),
     )
 
 
 def class_names(class_list: str) -> tuple[str, ...] | None:
     """The names of a list that an entry refers to."""
     if class_list != "kinetics400":
-        return None
+        return read_class_list(class_list) if class_list else None
     from torchvision.models.video import R2Plus1D_18_Weights
 
     return tuple(R2Plus1D_18_Weights.KINETICS400_V1.meta["categories"])
