@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from vidfeat.encoders.sources.recommended import Recommended
     from vidfeat.pretrained.networks import NetworkFacts
 
 
@@ -18,19 +19,12 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
 def command(as_json: bool) -> None:
-<<<<<<< HEAD
-    """List the networks: parameters (with 400 classes), embedding size, layers.
+    """List the networks: size, embedding, layers, and the weights that were published for them.
 
-    Then those of other libraries under short names, and which sources are installed.
+    Parameters are counted with 400 classes, GFLOPs are multiply-adds of one clip. Then those of
+    other libraries under short names, and which sources are installed.
     """
     from vidfeat.encoders.sources.recommended import RECOMMENDED
-    from vidfeat.models import MODEL_NAMES, model_info
-=======
-    """List the networks: size, embedding, layers, and the weights that were published for them.
->>>>>>> nets
-
-    Parameters are counted with 400 classes, GFLOPs are multiply-adds of one clip.
-    """
     from vidfeat.pretrained import entries_of
     from vidfeat.pretrained.networks import network_table
 
@@ -39,36 +33,9 @@ def command(as_json: bool) -> None:
     if as_json:
         import json
 
-<<<<<<< HEAD
-        rows = [
-            {
-                "name": info.name,
-                "parameters": info.parameters,
-                "embedding_size": info.embedding_size,
-                "layers": list(info.layer_names),
-                "layer_widths": list(info.layer_widths),
-                "input_size": info.input_size,
-            }
-            for info in infos
-        ]
-        others = [
-            {
-                "name": entry.name,
-                "model": entry.model,
-                "embedding_size": entry.dimension,
-                "input_size": entry.size,
-                "clip_frames": entry.frames,
-                "licence": entry.licence,
-                "reason": entry.reason,
-                "installed": _is_installed(entry.extra),
-            }
-            for entry in RECOMMENDED
-        ]
-        click.echo(json.dumps([*rows, *others], indent=2))
-=======
         rows = [_as_json(info, weights[info.name]) for info in infos]
-        click.echo(json.dumps(rows, indent=2))
->>>>>>> nets
+        others = [_recommended_as_json(entry) for entry in RECOMMENDED]
+        click.echo(json.dumps([*rows, *others], indent=2))
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -93,8 +60,10 @@ def command(as_json: bool) -> None:
             f"{info.layer_names[0]} .. {info.layer_names[-1]}",
             ", ".join(weights[info.name]),
         )
-<<<<<<< HEAD
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # a file or a pipe has no edge to wrap at
+    console.print(table)
     click.echo("From other libraries: embedding, frames of a clip x their side in pixels, licence")
     for entry in RECOMMENDED:
         frames = f"{entry.frames} frames" if entry.frames > 1 else "frame by frame"
@@ -123,12 +92,19 @@ def _is_installed(extra: str) -> bool:
     from importlib.util import find_spec
 
     return extra not in _PACKAGES or find_spec(_PACKAGES[extra]) is not None
-=======
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)  # a file or a pipe has no edge to wrap at
-    console.print(table)
->>>>>>> nets
+
+
+def _recommended_as_json(entry: Recommended) -> dict[str, object]:
+    return {
+        "name": entry.name,
+        "model": entry.model,
+        "embedding_size": entry.dimension,
+        "frames": entry.frames,
+        "input_size": entry.size,
+        "licence": entry.licence,
+        "reason": entry.reason,
+        "installed": _is_installed(entry.extra),
+    }
 
 
 def _as_json(info: NetworkFacts, weights: list[str]) -> dict[str, object]:
