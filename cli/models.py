@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
 def command(as_json: bool) -> None:
+<<<<<<< HEAD
+    """List the networks: parameters (with 400 classes), embedding size, layers.
+
+    Then those of other libraries under short names, and which sources are installed.
+    """
+    from vidfeat.encoders.sources.recommended import RECOMMENDED
+    from vidfeat.models import MODEL_NAMES, model_info
+=======
     """List the networks: size, embedding, layers, and the weights that were published for them.
+>>>>>>> nets
 
     Parameters are counted with 400 classes, GFLOPs are multiply-adds of one clip.
     """
@@ -30,8 +39,36 @@ def command(as_json: bool) -> None:
     if as_json:
         import json
 
+<<<<<<< HEAD
+        rows = [
+            {
+                "name": info.name,
+                "parameters": info.parameters,
+                "embedding_size": info.embedding_size,
+                "layers": list(info.layer_names),
+                "layer_widths": list(info.layer_widths),
+                "input_size": info.input_size,
+            }
+            for info in infos
+        ]
+        others = [
+            {
+                "name": entry.name,
+                "model": entry.model,
+                "embedding_size": entry.dimension,
+                "input_size": entry.size,
+                "clip_frames": entry.frames,
+                "licence": entry.licence,
+                "reason": entry.reason,
+                "installed": _is_installed(entry.extra),
+            }
+            for entry in RECOMMENDED
+        ]
+        click.echo(json.dumps([*rows, *others], indent=2))
+=======
         rows = [_as_json(info, weights[info.name]) for info in infos]
         click.echo(json.dumps(rows, indent=2))
+>>>>>>> nets
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -56,10 +93,42 @@ def command(as_json: bool) -> None:
             f"{info.layer_names[0]} .. {info.layer_names[-1]}",
             ", ".join(weights[info.name]),
         )
+<<<<<<< HEAD
+    Console().print(table)
+    click.echo("From other libraries: embedding, frames of a clip x their side in pixels, licence")
+    for entry in RECOMMENDED:
+        frames = f"{entry.frames} frames" if entry.frames > 1 else "frame by frame"
+        click.echo(f"  {entry.name:<14}{entry.dimension}, {frames} x {entry.size}, {entry.licence}")
+        click.echo(f"{'':16}{entry.model}")
+        click.echo(f"{'':16}{entry.reason}")
+    click.echo("Any other network of these sources, by its name there or by a folder:")
+    for prefix, extra, what in _SOURCES:
+        state = "installed" if _is_installed(extra) else f"pip install 'vidfeat[{extra}]'"
+        click.echo(f"  {prefix}: {what} ({state})")
+    click.echo("  FILE.py:FUNCTION: your own, see docs/encoders.md")
+
+
+# prefix, extra that installs its library, what it gives
+_SOURCES = (
+    ("hf", "transformers", "V-JEPA 2, VideoPrism, VideoMAE, TimeSformer, ViViT, X-CLIP, PE video, "
+     "DINOv2 and v3, CLIP, SigLIP"),
+    ("open_clip", "open_clip", "PE-Core, MobileCLIP, SigLIP 2, CLIP, with their texts"),
+    ("timm", "timm", "image networks"),
+    ("torchvision", "", "image networks"),
+)  # fmt: skip
+_PACKAGES = {"transformers": "transformers", "open_clip": "open_clip", "timm": "timm"}
+
+
+def _is_installed(extra: str) -> bool:
+    from importlib.util import find_spec
+
+    return extra not in _PACKAGES or find_spec(_PACKAGES[extra]) is not None
+=======
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # a file or a pipe has no edge to wrap at
     console.print(table)
+>>>>>>> nets
 
 
 def _as_json(info: NetworkFacts, weights: list[str]) -> dict[str, object]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from vidfeat.encoders.choice import EncoderChoice
     from vidfeat.encoders.encoder import Encoder
-    from vidfeat.encoders.int8.quantize import NetworkChoice
     from vidfeat.video.plan_choice import PlanChoice
     from vidfeat.video.reader import Limits
 
@@ -34,8 +34,9 @@ def network_options() -> Callable[[F], F]:
     return _together(
         click.option(
             "--model",
-            help="The network; bundled is a small one that needs no download.  "
-            "[default: r2plus1d_18]",
+            metavar="NAME|SOURCE:NAME|FILE.py:FUNCTION",
+            help="The network, as vidfeat models lists it, or your own; bundled is a small one "
+            "that needs no download.  [default: r2plus1d_18]",
         ),
         click.option(
             "--weights",
@@ -73,8 +74,15 @@ def feature_options() -> Callable[[F], F]:
         ),
         click.option(
             "--pool",
-            metavar="mean,max",
-            help="How a layer's map becomes a vector; several are joined.  [default: mean]",
+            metavar="mean,max,...",
+            help="How a layer's map becomes a vector; several are joined. Some networks have their "
+            "own (cls, projection, head).  [default: their projection, or mean]",
+        ),
+        click.option(
+            "--aggregate",
+            type=click.Choice(["mean", "mean_std", "max"]),
+            help="How the frames of a clip become its vector, for networks of frames; for a row "
+            "for each frame give --clip-frames 1.  [default: mean]",
         ),
     )
 
@@ -172,37 +180,25 @@ def comma_list(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
-def network_choice(values: dict[str, Any]) -> NetworkChoice:
-    """The network to quantise out of a command's values, which keep what they hold."""
-    from vidfeat.encoders.int8.quantize import NetworkChoice
+def encoder_choice(values: dict[str, Any]) -> EncoderChoice:
+    """Take the options of network, features and plan out of a command's values."""
+    from vidfeat.encoders.choice import EncoderChoice
 
-    return NetworkChoice(
-        values["model"],
-        values["weights"],
-        values["seed"],
-        plan_choice(dict(values)),
-        comma_list(values["layer"]),
-        comma_list(values["pool"]),
+    plain = ("model", "weights", "seed", "precision", "device", "engine", "batch_size", "compiled")
+    return EncoderChoice(
+        plan=plan_choice(values),
+        layers=comma_list(values.pop("layer", None)),
+        pool=comma_list(values.pop("pool", None)),
+        aggregate=values.pop("aggregate", None),
+        **{name: values.pop(name) for name in plain},
     )
 
 
 def make_encoder(values: dict[str, Any]) -> Encoder:
     """Take the options of network, features and plan out of a command's values; load."""
-    from vidfeat.encoders.load import load_encoder
+    from vidfeat.encoders.load import load_choice
 
-    return load_encoder(
-        values.pop("model"),
-        values.pop("weights"),
-        seed=values.pop("seed"),
-        plan=plan_choice(values),
-        layers=comma_list(values.pop("layer", None)),
-        pool=comma_list(values.pop("pool", None)),
-        precision=values.pop("precision"),
-        device=values.pop("device"),
-        engine=values.pop("engine"),
-        batch_size=values.pop("batch_size"),
-        compiled=values.pop("compiled"),
-    )
+    return load_choice(encoder_choice(values))
 
 
 _MAKE_PARENTS = "vidfeat.make_parents"

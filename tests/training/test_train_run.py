@@ -190,13 +190,14 @@ def test_killed_and_resumed_the_bits_are_the_same(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
-def test_ten_kills_at_random_moments_leave_no_trace(
+def test_thirty_kills_at_random_moments_leave_no_trace(
     data: Path, tmp_path: Path, processes: int
 ) -> None:
-    settings = (*MICRO, "train.epochs=8", "run.workers=1")
+    """Fifteen kills of one process, and fifteen of a group of two."""
+    settings = (*MICRO, "train.epochs=12", "run.workers=1")
     options = ["tiny", "--data", str(data), *settings_as_options(settings)]
     finish(start_processes([*options, "--out", str(tmp_path / "whole")], processes))
-    kill_and_resume(data, tmp_path / "killed", processes, 10, settings, seed=processes)
+    kill_and_resume(data, tmp_path / "killed", processes, 15, settings, seed=processes)
     assert same_weights(tmp_path / "whole", tmp_path / "killed")
     assert steps_of(tmp_path / "killed") == steps_of(tmp_path / "whole")
     repeated = [

@@ -1,32 +1,43 @@
-"""A network with all that belongs to it: clips in, vectors out, and a name for what they mean.
+"""A network with all that belongs to it: clips in, vectors out.
 
-Two fingerprints go with every vector. ``space_fingerprint`` is what makes two vectors comparable:
-the tensors, the architecture, layers and pooling, the preprocessing, and the frames, stride and
-rate of a clip. ``run_fingerprint`` adds where clips are laid, the precision and the engine.
+What the vectors mean, and which of them can be compared, is in its ``EncoderSpec`` (``spec.py``).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.encoders.engines.base import Engine, Precision
-from vidfeat.errors import UsageError, VideoError
+from vidfeat.encoders.choice import EncoderChoice
+from vidfeat.encoders.engines.base import Engine
+from vidfeat.encoders.spec import EncoderSpec, LoadedNetwork, Modality
+from vidfeat.errors import DataError, UsageError, VideoError
 from vidfeat.store.reader import Embeddings
-from vidfeat.system.files import canonical_json
 from vidfeat.video.clip_plan import ClipPlan, Stretch, Timeline, plan_clips
 from vidfeat.video.clips import Clip, ClipStream
 from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.preprocess import Preprocess
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vidfeat.encoders.spec import Aggregate
+    from vidfeat.models.base import VideoNetwork
+
+_CPU_BATCH = 4
+# Small networks: on one thread, torch gives convolutions over time alone to its quick kernels from
+# sixteen clips on, and a padded last batch costs next to nothing.
+_CPU_BATCH_SMALL = 16
+_SMALL_FLOPS_PER_CLIP = 2e9
+_GPU_BATCH = 64
 _CLAIMED = (
     "this encoder is at work for extract in another thread: load another one with load_encoder, or "
     "wait for its end"
@@ -34,7 +45,7 @@ _CLAIMED = (
 
 
 class Encoder:
-    """A network, its preprocessing, a clip plan, and the engine that runs it.
+    """A network, described by its ``spec``, and the engine that runs it.
 
     Made by :func:`vidfeat.load_encoder`. ``encode``, ``encode_clips`` and ``predict_clips`` may be
     called from several threads: videos are decoded side by side, batches run one after the other.
@@ -43,119 +54,177 @@ class Encoder:
     def __init__(
         self,
         engine: Engine,
+        spec: EncoderSpec,
         *,
-        model_name: str,
-        weights_name: str,
-        weights_sha256: str,
-        architecture: Mapping[str, Any],
-        plan: ClipPlan,
-        preprocess: Preprocess,
-        layers: Sequence[str],
-        pool: Sequence[str],
-        dimension: int,
-        precision: Precision,
         batch_size: int,
-        weights_file: str = "",
-        class_names: Sequence[str] | None = None,
-        notes: Sequence[str] = (),
-        flops_per_clip: float = 0.0,
-        flops_per_second: float = 1.0,
-        recipe: Mapping[str, Any] | None = None,
-        network_sha256: str = "",
+        recipe: EncoderChoice | None = None,
+        loaded: LoadedNetwork | None = None,
     ) -> None:
         self.engine = engine
+        self.loaded = loaded
+        """The network as its source gave it, of encoders made by :meth:`from_module`."""
+        self.spec = spec
+        self.batch_size = batch_size
+        self.recipe = recipe
+        """What loads the same encoder in another process, on a device of its own; None where
+        nothing can: the network was given as a module."""
         self._one_at_a_time = threading.Lock()  # an engine works in memory of its own
         self._claimed = threading.Lock()
         self.engines: list[Engine] = [engine]
         """What extract runs batches on: the engine, or replicas of it on several devices."""
-        self.model_name = model_name
-        self.weights_name = weights_name
-        self.weights_file = weights_file
-        """Where the weights came from, if it was a file; a hint for finding them again."""
-        self.weights_sha256 = weights_sha256
-        self.network_sha256 = network_sha256
-        """Of the file of a network that was quantised out of these weights; else nothing."""
-        self.architecture = dict(architecture)
-        self.plan = plan
-        self.preprocess = preprocess
-        self.layers = tuple(layers)
-        self.pool = tuple(pool)
-        self.dimension = dimension
-        self.precision: Precision = precision
-        self.batch_size = batch_size
-        self.class_names = None if class_names is None else list(class_names)
-        self.notes = tuple(notes)
-        """What a user should be told before a run, a sentence each."""
-        self.flops_per_clip = flops_per_clip
-        """Floating-point operations of one clip; 0 where they were not counted."""
-        self.flops_per_second = flops_per_second
-        """What the device does in a second, roughly."""
-        self.recipe = dict(recipe or {})
-        """What :func:`vidfeat.load_encoder` must be told to make the same encoder elsewhere."""
+
+    @classmethod
+    def of_network(cls, loaded: LoadedNetwork, choice: EncoderChoice) -> Encoder:
+        """A network that its source gave, on an engine, with the rest of what was asked for.
+
+        Raises:
+            UsageError: a device, an engine, a layer or a pooling that is not there.
+        """
+        from vidfeat.encoders.engines import make_engine
+        from vidfeat.encoders.engines.cost import flops_per_clip
+        from vidfeat.encoders.engines.torch_engine import choose_device
+
+        engine = choice.engine or ("openvino" if choice.precision == "int8" else "torch")
+        to_cpu = engine == "openvino" and choice.device == "auto"
+        device = choose_device("cpu" if to_cpu else choice.device)
+        # Measured on an H100: faster than bf16, and ten times as exact; checked on the first batch.
+        precision = choice.precision or ("fp16" if device.type == "cuda" else "fp32")
+        network, preprocess = _of_clips(loaded.network, choice.aggregate), loaded.preprocess
+        plan = choice.plan_over(loaded.plan)
+        layers = network.check_layers(choice.layers or loaded.layers)
+        pool = network.check_pools(choice.pool or loaded.pool)
+        runner = make_engine(
+            engine,
+            network,
+            layers,
+            pool,
+            preprocess,
+            precision=precision,
+            device=device,
+            clip_frames=plan.frames,
+            compiled=choice.compiled,
+        )
+        flops = flops_per_clip(network, layers, (plan.frames, *preprocess.crop, 3))
+        own_batch = runner.preferred_batch
+        own_batch = own_batch or (_CPU_BATCH_SMALL if flops < _SMALL_FLOPS_PER_CLIP else _CPU_BATCH)
+        spec = EncoderSpec(
+            model=loaded.model,
+            weights=loaded.weights,
+            weights_sha256=loaded.weights_sha256,
+            architecture=loaded.architecture,
+            plan=plan,
+            preprocess=preprocess,
+            layers=layers,
+            pool=pool,
+            dimension=network.embedding_size(layers, pool),
+            precision=precision,
+            engine=runner.name,
+            modality=network.modality,
+            aggregate=choice.aggregate or ("mean" if network.modality == "frame" else None),
+            weights_file=loaded.weights_file,
+            class_names=loaded.class_names,
+            licence=loaded.licence,
+            notes=(*loaded.notes, *_licence_note(loaded.licence)),
+            flops_per_clip=flops,
+        )
+        recipe = replace(
+            choice,
+            model=loaded.model,
+            weights=loaded.weights_given,
+            plan=plan,
+            layers=layers,
+            pool=pool,
+            precision=precision,
+            device="auto",
+            engine=engine,
+        )
+        batch_size = choice.batch_size or (_GPU_BATCH if device.type == "cuda" else own_batch)
+        return cls(runner, spec, batch_size=batch_size, recipe=recipe)
+
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Module,
+        *,
+        input: Preprocess | None = None,  # noqa: A002 (the word that everyone looks for)
+        plan: ClipPlan | None = None,
+        name: str | None = None,
+        modality: Modality = "clip",
+        **options: Any,
+    ) -> Encoder:
+        """A network of one's own.
+
+        Args:
+            module: from normalised clips (N, 3, T, H, W) to vectors (N, D) or a map
+                (N, D, T, H, W); with ``modality="frame"`` from frames (N, 3, H, W) to vectors or a
+                map (N, D, H, W). It is copied.
+            input: how frames are resized, cropped and normalised; None takes 112 x 112 of
+                128 x 171, and Kinetics' mean and deviation.
+            plan: how clips are laid; None takes 16 frames at each video's own rate.
+            name: in feature files; None takes the name of the module's class.
+            modality: what one input of the module is: ``clip`` or ``frame``.
+            options: ``pool``, ``aggregate``, ``device``, ``precision``, ``engine``, ``batch_size``
+                and ``compiled`` as :func:`vidfeat.load_encoder` takes them.
+
+        Raises:
+            UsageError: a module that gives something else, or an option that is not there.
+        """
+        from vidfeat.encoders.sources.own_module import network_of_module
+
+        loaded = network_of_module(
+            module, preprocess=input, plan=plan, name=name, modality=modality
+        )
+        encoder = cls.of_network(loaded, EncoderChoice(**options))
+        encoder.loaded, encoder.recipe = loaded, None
+        return encoder
 
     def __repr__(self) -> str:
         return (
-            f"Encoder({self.model_name}, weights {self.weights_name}, {self.plan.frames} frames, "
+            f"Encoder({self.spec.model}, weights {self.spec.weights}, {self.plan.frames} frames, "
             f"{self.dimension} dimensions)"
         )
+
+    @property
+    def plan(self) -> ClipPlan:
+        """How clips are laid over a video."""
+        return self.spec.plan
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How frames are resized, cropped and normalised."""
+        return self.spec.preprocess
+
+    @property
+    def dimension(self) -> int:
+        """D, the length of a vector."""
+        return self.spec.dimension
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """The classes that ``predict_clips`` scores; None where the weights do not name them."""
+        return None if self.spec.class_names is None else list(self.spec.class_names)
+
+    @property
+    def flops_per_second(self) -> float:
+        """What the devices do in a second, roughly: a constant of each kind of device."""
+        return sum(engine.flops_per_second for engine in self.engines)
 
     # -- identity ------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
         """All that a feature file says about its encoder, as JSON."""
-        return {
-            "model": self.model_name,
-            "weights": self.weights_name,
-            "weights_file": self.weights_file,
-            "weights_sha256": self.weights_sha256,
-            "architecture": self.architecture,
-            "layers": list(self.layers),
-            "pool": list(self.pool),
-            "dimension": self.dimension,
-            "preprocess": self.preprocess.to_dict(),
-            "plan": self.plan.to_dict(),
-            "precision": self.precision,
-            "engine": self.engine.name,
-            **self._network_facts(),
-            # no part of a fingerprint: the same numbers, made elsewhere
-            "device": "cuda" if self.engine.takes_planes else "cpu",
-            **({"execution": self.engine.execution} if self.engine.takes_planes else {}),
-        }
-
-    def _network_facts(self) -> dict[str, str]:
-        return {"network_sha256": self.network_sha256} if self.network_sha256 else {}
+        # what the engine adds is no part of a fingerprint: the same numbers, made elsewhere
+        return {**self.spec.describe(), **self.engine.facts()}
 
     @property
     def space_fingerprint(self) -> str:
         """Equal for vectors that can be compared, whatever made them."""
-        return _fingerprint(
-            {
-                "weights_sha256": self.weights_sha256,
-                "architecture": self.architecture,
-                "layers": list(self.layers),
-                "pool": list(self.pool),
-                "preprocess": self.preprocess.to_dict(),
-                "clip": self.plan.space_dict(),
-            }
-        )
+        return self.spec.space_fingerprint
 
     @property
     def run_fingerprint(self) -> str:
         """Equal for runs whose rows may stand in one file."""
-        return self.run_fingerprint_with(None)
-
-    def run_fingerprint_with(self, segments: str | None) -> str:
-        """The same, with the hash of a file of stretches where one lays the clips."""
-        return _fingerprint(
-            {
-                "space": self.space_fingerprint,
-                "plan": self.plan.to_dict(),
-                "precision": self.precision,
-                "engine": self.engine.name,
-                **self._network_facts(),
-                "segments": segments,
-            }
-        )
+        return self.spec.run_fingerprint
 
     # -- work ----------------------------------------------------------------------------------
 
@@ -183,18 +252,22 @@ class Encoder:
         """
         from vidfeat.encoders.engines.replicas import start_replicas
 
-        batch = (self.batch_size, self.plan.frames, *self.preprocess.crop, 3)
-        replicas = start_replicas(
-            self.recipe, devices, batch, self.dimension, self.engine.execution
+        if self.recipe is None:
+            raise UsageError(
+                f"{self.spec.model} was given as a module, which other processes cannot load: "
+                "take one device",
+                field="devices",
+            )
+        batch = (self.batch_size, *self.spec.clip_shape)
+        self.engines = list(
+            start_replicas(self.recipe, devices, batch, self.dimension, self.engine)
         )
-        self.engines = list(replicas)
-        self.flops_per_second *= len(replicas)
 
     def close(self) -> None:
         """End the replicas, if there are any."""
         for engine in self.engines:
             if engine is not self.engine:
-                engine.close()  # type: ignore[attr-defined]
+                engine.close()
         self.engines = [self.engine]
 
     def encode(
@@ -217,6 +290,7 @@ class Encoder:
         Raises:
             VideoError: the file cannot be read; one that breaks midway gives the clips before.
             UsageError: frames of another shape or type, or without the rate that is needed.
+            DataError: a vector is NaN or infinite.
         """
         stretches = () if stretch is None else (_stretch(stretch),)
         if isinstance(video, np.ndarray):
@@ -249,7 +323,7 @@ class Encoder:
         return self._batched(clips_NTHWC, self.engine.predict)
 
     def _batched(self, clips_NTHWC: NDArray[np.uint8], run: Any) -> NDArray[np.float32]:
-        expected = (self.plan.frames, *self.preprocess.crop, 3)
+        expected = self.spec.clip_shape
         if clips_NTHWC.dtype != np.uint8 or clips_NTHWC.shape[1:] != expected:
             raise UsageError(
                 f"clips of {clips_NTHWC.dtype} {clips_NTHWC.shape[1:]}: expected uint8 {expected}"
@@ -266,8 +340,17 @@ class Encoder:
         return np.concatenate(parts)
 
     def _encode_clips(self, clips: Sequence[Clip]) -> Embeddings:
+        vectors = self.encode_clips(np.stack([clip.frames_THWC for clip in clips]))
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(bad):
+            first = clips[int(bad[0])]
+            raise DataError(
+                f"the vector of the clip from {first.start_seconds:.3f} to "
+                f"{first.end_seconds:.3f} s is NaN or infinite: the network's weights are damaged, "
+                f"or {self.spec.precision} is too low a precision for them; try precision='fp32'"
+            )
         return Embeddings(
-            self.encode_clips(np.stack([clip.frames_THWC for clip in clips])),
+            vectors,
             np.array([clip.start_seconds for clip in clips], np.float64),
             np.array([clip.end_seconds for clip in clips], np.float64),
         )
@@ -296,8 +379,32 @@ class Encoder:
         ]
 
 
-def _fingerprint(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+def _licence_note(licence: str) -> tuple[str, ...]:
+    from vidfeat.store.licence import is_non_commercial
+
+    return (f"the weights' licence forbids commercial use: {licence}",) * is_non_commercial(licence)
+
+
+def _of_clips(network: VideoNetwork, aggregate: Aggregate | None) -> VideoNetwork:
+    """A network of clips as it is; one of frames with what joins them.
+
+    Raises:
+        UsageError: clips that nothing can join so.
+    """
+    if network.modality == "clip":
+        if aggregate is not None:
+            raise UsageError(
+                "aggregate is for networks of frames: this one takes clips", field="aggregate"
+            )
+        return network
+    if aggregate == "none":
+        raise UsageError(
+            "for a row for each frame give clip_frames=1, and fps= or hop_frames=",
+            field=("clip_frames", "fps", "hop_frames"),
+        )
+    from vidfeat.models.frame_aggregator import FrameAggregator
+
+    return FrameAggregator(network, aggregate or "mean")
 
 
 def _stretch(value: Stretch | tuple[float, float | None]) -> Stretch:

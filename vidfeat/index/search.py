@@ -105,7 +105,9 @@ class Searcher:
         parts = []
         for low in range(0, len(query.vectors), _QUERY_BLOCK):
             block = query.vectors[low : low + _QUERY_BLOCK]
-            scores, rows = self.engine.nearest(block, count, keep=keep, exact=options.exact)
+            scores, rows = self.engine.nearest(
+                block, count, keep=keep, exact=options.exact, results=options.k
+            )
             if options.normalise_scores:
                 scores = scores - self._levels(block)[:, None]
             who = np.broadcast_to(np.arange(low, low + len(block))[:, None], rows.shape)
