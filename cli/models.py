@@ -18,19 +18,12 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
 def command(as_json: bool) -> None:
-<<<<<<< HEAD
-    """List the networks: parameters (with 400 classes), embedding size, layers.
+    """List the networks: size, embedding, layers, and the weights that were published for them.
 
-    Then those of other libraries under short names, and which sources are installed.
+    Parameters are counted with 400 classes, GFLOPs are multiply-adds of one clip. Then those of
+    other libraries under short names, and which sources are installed.
     """
     from vidfeat.encoders.sources.recommended import RECOMMENDED
-    from vidfeat.models import MODEL_NAMES, model_info
-=======
-    """List the networks: size, embedding, layers, and the weights that were published for them.
->>>>>>> nets
-
-    Parameters are counted with 400 classes, GFLOPs are multiply-adds of one clip.
-    """
     from vidfeat.pretrained import entries_of
     from vidfeat.pretrained.networks import network_table
 
@@ -39,18 +32,7 @@ def command(as_json: bool) -> None:
     if as_json:
         import json
 
-<<<<<<< HEAD
-        rows = [
-            {
-                "name": info.name,
-                "parameters": info.parameters,
-                "embedding_size": info.embedding_size,
-                "layers": list(info.layer_names),
-                "layer_widths": list(info.layer_widths),
-                "input_size": info.input_size,
-            }
-            for info in infos
-        ]
+        rows = [_as_json(info, weights[info.name]) for info in infos]
         others = [
             {
                 "name": entry.name,
@@ -65,10 +47,6 @@ def command(as_json: bool) -> None:
             for entry in RECOMMENDED
         ]
         click.echo(json.dumps([*rows, *others], indent=2))
-=======
-        rows = [_as_json(info, weights[info.name]) for info in infos]
-        click.echo(json.dumps(rows, indent=2))
->>>>>>> nets
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -93,8 +71,10 @@ def command(as_json: bool) -> None:
             f"{info.layer_names[0]} .. {info.layer_names[-1]}",
             ", ".join(weights[info.name]),
         )
-<<<<<<< HEAD
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # a file or a pipe has no edge to wrap at
+    console.print(table)
     click.echo("From other libraries: embedding, frames of a clip x their side in pixels, licence")
     for entry in RECOMMENDED:
         frames = f"{entry.frames} frames" if entry.frames > 1 else "frame by frame"
@@ -123,12 +103,6 @@ def _is_installed(extra: str) -> bool:
     from importlib.util import find_spec
 
     return extra not in _PACKAGES or find_spec(_PACKAGES[extra]) is not None
-=======
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)  # a file or a pipe has no edge to wrap at
-    console.print(table)
->>>>>>> nets
 
 
 def _as_json(info: NetworkFacts, weights: list[str]) -> dict[str, object]:

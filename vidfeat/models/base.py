@@ -98,9 +98,6 @@ class VideoNetwork(nn.Module):
         raise NotImplementedError(how)
 
 
-<<<<<<< HEAD
-def check_pools(pool: Sequence[str], known: Sequence[str] = POOLS) -> tuple[str, ...]:
-=======
 class SequentialNetwork(VideoNetwork):
     """A network whose layers are modules that follow one another, under the layers' names."""
 
@@ -167,8 +164,7 @@ def initialise(network: nn.Module, bn_eps: float) -> None:
             nn.init.zeros_(module.bias)
 
 
-def check_pools(pool: Sequence[str]) -> tuple[str, ...]:
->>>>>>> nets
+def check_pools(pool: Sequence[str], known: Sequence[str] = POOLS) -> tuple[str, ...]:
     """The pools named; refuses unknown and repeated ones, and none at all."""
     chosen = tuple(pool)
     if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
