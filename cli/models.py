@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from vidfeat.encoders.sources.recommended import Recommended
     from vidfeat.pretrained.networks import NetworkFacts
 
 
@@ -34,7 +33,19 @@ def command(as_json: bool) -> None:
         import json
 
         rows = [_as_json(info, weights[info.name]) for info in infos]
-        others = [_recommended_as_json(entry) for entry in RECOMMENDED]
+        others = [
+            {
+                "name": entry.name,
+                "model": entry.model,
+                "embedding_size": entry.dimension,
+                "input_size": entry.size,
+                "clip_frames": entry.frames,
+                "licence": entry.licence,
+                "reason": entry.reason,
+                "installed": _is_installed(entry.extra),
+            }
+            for entry in RECOMMENDED
+        ]
         click.echo(json.dumps([*rows, *others], indent=2))
         return
     from rich.box import SIMPLE_HEAD
@@ -92,19 +103,6 @@ def _is_installed(extra: str) -> bool:
     from importlib.util import find_spec
 
     return extra not in _PACKAGES or find_spec(_PACKAGES[extra]) is not None
-
-
-def _recommended_as_json(entry: Recommended) -> dict[str, object]:
-    return {
-        "name": entry.name,
-        "model": entry.model,
-        "embedding_size": entry.dimension,
-        "frames": entry.frames,
-        "input_size": entry.size,
-        "licence": entry.licence,
-        "reason": entry.reason,
-        "installed": _is_installed(entry.extra),
-    }
 
 
 def _as_json(info: NetworkFacts, weights: list[str]) -> dict[str, object]:

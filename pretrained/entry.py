@@ -7,6 +7,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.flow import FlowMethod
 from vidfeat.video.preprocess import Preprocess
 
 FileFormat = Literal["torch", "caffe2", "safetensors"]
@@ -48,7 +49,7 @@ class WeightsEntry:
     preprocess: Preprocess
     """For two channels, mean and std are those of optical flow, and resize and crop are made on the
     frames that it is computed from."""
-    flow: Literal["farneback", "tvl1"] = "farneback"
+    flow: FlowMethod = "farneback"
     """How the optical flow of its two channels is computed."""
     plan: ClipPlan
     """Frames, stride and rate of the clips it was trained on."""

@@ -5,17 +5,22 @@ from __future__ import annotations
 import tomllib
 from dataclasses import replace
 from fractions import Fraction
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from vidfeat.cli.train import command
-from vidfeat.errors import UsageError
+from vidfeat.datasets import Sample
+from vidfeat.errors import UsageError, VideoError
 from vidfeat.models import count_parameters
+from vidfeat.training.clips import cut
+from vidfeat.training.evaluation import request_of
 from vidfeat.training.network import started_from
 from vidfeat.training.recipes import RECIPES, get_recipe
 from vidfeat.training.settings import change
-from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.clip_plan import ClipPlan, Timeline
 from vidfeat.weights.load import LoadedWeights
 
 OWN = ("tiny", "bundled")  # not of the paper
@@ -109,3 +114,23 @@ def test_weights_of_another_form_are_refused_and_not_bent(change_weights, messag
     )
     begun = started_from(open_recipe, other)
     assert (begun.model.bn_eps, begun.model.midplanes) == (other.bn_eps, other.midplanes)
+
+
+def test_vmzs_ways_are_options_of_the_evaluation() -> None:
+    """Its crop is a column to the left of torchvision's; short videos are left out."""
+    sample = Sample("a.mp4", (0,), "val")
+    recipe = get_recipe("kinetics_r2plus1d_18_16f")
+    request = request_of(recipe, sample)
+    vmz = request_of(
+        change(recipe, ["evaluate.crop_origin=floor", "evaluate.short=leave_out"]), sample
+    )
+    boxes = [made.windows[0].box(128, 171) for made in (request, vmz)]
+    assert [box[:2] for box in boxes] == [(8, 30), (8, 29)]
+    video = SimpleNamespace(timeline=Timeline(9, Fraction(25)))
+    with pytest.raises(VideoError) as caught:
+        next(vmz.read(video))
+    assert caught.value.kind == "too_short"
+    frame = np.zeros((128, 171, 3), np.uint8)
+    frame[:, 29] = 255
+    assert cut(frame, vmz.windows[0])[:, 0].min() == 255
+    assert cut(frame, request.windows[0]).max() == 0

@@ -303,3 +303,44 @@ def test_a_file_that_only_a_browser_fetches_says_so(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     with pytest.raises(DownloadError, match=r"r3d50_K_200ep\.pth lies in a folder.*put it into"):
         fetch(source_of(find_entry("resnet3d_50/hara_k")))
+
+
+def test_i3ds_flow_says_how_it_is_made(tmp_path: Path) -> None:
+    """Its weights want TV-L1 flow; Farneback's would give vectors without a warning."""
+    from vidfeat.training.evaluation_report import open_subject
+
+    network = make_network("i3d", in_channels=2)
+    published = published_state("i3d", make_network("i3d"))
+    published["Conv3d_1a_7x7.conv3d.weight"] = network.state_dict()["stem.0.weight"]
+    torch.save(published, tmp_path / "flow_imagenet.pt")
+    made = convert_file(tmp_path / "flow_imagenet.pt", tmp_path / "flow.safetensors")
+    assert made.entry is find_entry("i3d/kinetics_flow")
+    loaded = load_weights(made.path, "i3d")
+    assert (loaded.flow, loaded.in_channels) == ("tvl1", 2)
+    assert loaded.preprocess is not None
+    assert (loaded.preprocess.mean, loaded.preprocess.std) == ((0.0, 0.0), (20.0, 20.0))
+    with pytest.raises(WeightsError, match="wants TV-L1 flow"):
+        open_subject(str(made.path), "i3d")
+    cv2 = pytest.importorskip("cv2")
+    if hasattr(cv2, "optflow"):
+        encoder = load_encoder("i3d", made.path, device="cpu", precision="fp32")
+        assert encoder.describe()["architecture"]["flow"] == "tvl1"
+    else:
+        with pytest.raises(UsageError, match="opencv-contrib-python-headless"):
+            load_encoder("i3d", made.path, device="cpu", precision="fp32")
+
+
+def test_tvl1_flow_follows_a_moving_square() -> None:
+    cv2 = pytest.importorskip("cv2")
+    if not hasattr(cv2, "optflow"):
+        pytest.skip("OpenCV without its contributed modules")
+    from vidfeat.video.flow import clip_to_tvl1
+
+    frames = np.zeros((3, 48, 48, 3), np.uint8)
+    texture = np.random.default_rng(0).integers(60, 255, (20, 20, 3), np.uint8)
+    for index in range(3):
+        frames[index, 14:34, 10 + 2 * index : 30 + 2 * index] = texture
+    fields = clip_to_tvl1(frames)
+    assert fields.shape == (2, 48, 48, 2)
+    assert np.median(fields[0, 18:30, 16:26, 0]) == pytest.approx(2, abs=0.3)
+    assert np.median(fields[0, 18:30, 16:26, 1]) == pytest.approx(0, abs=0.3)

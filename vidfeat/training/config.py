@@ -20,6 +20,8 @@ Optimizer = Literal["sgd", "adamw"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Midplanes = Literal["default", "block", "conv"]
 Labels = Literal["draw", "all"]
+ShortVideos = Literal["repeat", "leave_out"]
+CropOrigin = Literal["round", "floor"]
 
 NATIVE = "native"  # data.fps: each video's own rate, whatever the initial weights name
 
@@ -229,6 +231,11 @@ class EvaluateConfig:
     """Epochs from one evaluation during training to the next; 0: only at the end."""
     videos: int = 0
     """Videos in the evaluations during training, spread evenly over the part; 0: all."""
+    short: ShortVideos = "repeat"
+    """Videos shorter than a clip: ``repeat`` their last frame, or ``leave_out``, as VMZ does."""
+    crop_origin: CropOrigin = "round"
+    """Where half a pixel of a crop goes: ``round`` as torchvision (column 30 of 171), ``floor`` as
+    VMZ (column 29)."""
 
     def __post_init__(self) -> None:
         _positive("evaluate", self, "clips")

@@ -75,7 +75,13 @@ def convert_file(
     entry = _entry_of(source, loaded)
     if entry is not None:
         names = class_names(entry.class_list)
-        loaded = replace(loaded, plan=entry.plan, preprocess=entry.preprocess, class_names=names)
+        loaded = replace(
+            loaded,
+            plan=entry.plan,
+            preprocess=entry.preprocess,
+            class_names=names,
+            flow=entry.flow,
+        )
     save_weights(
         target,
         loaded.state_dict,
@@ -86,6 +92,7 @@ def convert_file(
         plan=loaded.plan,
         source=source.name if entry is None else entry.url,
         licence="" if entry is None else entry.licence,
+        flow=None if loaded.flow == "farneback" else loaded.flow,
     )
     return Conversion(target, loaded, entry)
 

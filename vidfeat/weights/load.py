@@ -26,6 +26,7 @@ from vidfeat.pretrained import (
 )
 from vidfeat.system.download import Progress, Source, fetch, file_sha256
 from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.flow import FlowMethod
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.weights.files import read_tensors, save_weights
 from vidfeat.weights.statedict import CLASSIFIERS, check_fit, read_facts, shapes_of, tensor_hash
@@ -58,6 +59,8 @@ class LoadedWeights:
     """None where nothing is known, and for optical flow."""
     plan: ClipPlan | None = None
     """None where nothing is known."""
+    flow: FlowMethod = "farneback"
+    """How the optical flow of two channels is computed."""
     entry: WeightsEntry | None = None
     """Where the weights are of the registry."""
 
@@ -211,6 +214,7 @@ def _of_entry(loaded: LoadedWeights, entry: WeightsEntry) -> LoadedWeights:
         bn_eps=entry.bn_eps if entry.bn_eps is not None else loaded.bn_eps,
         preprocess=entry.preprocess,
         plan=entry.plan,
+        flow=entry.flow,
         entry=entry,
     )
 
@@ -299,6 +303,7 @@ def with_facts(loaded: LoadedWeights, metadata: Mapping[str, Any]) -> LoadedWeig
         midplanes=facts.midplanes,
         clip_frames=facts.clip_frames,
         bn_eps=metadata.get("bn_eps") or eps,
+        flow="tvl1" if metadata.get("flow") == "tvl1" else loaded.flow,
         class_names=tuple(names) if len(names) == loaded.num_classes else None,
         plan=ClipPlan.from_dict(plan) if plan else loaded.plan or _plan_of(facts.clip_frames),
         preprocess=Preprocess.from_dict(preprocess)

@@ -94,14 +94,16 @@ def _of_flow(
         )
     if choice.precision == "bf16":
         raise UsageError("--precision bf16 is too coarse for pixels that flow is made of: fp16")
-    return FlowNetwork(network, loaded.preprocess), frames_preprocess(loaded.preprocess)
+    wrapped = FlowNetwork(network, loaded.preprocess, loaded.flow)
+    return wrapped, frames_preprocess(loaded.preprocess)
 
 
 def _flow_facts(loaded: LoadedWeights) -> dict[str, Any]:
     """What the vectors of a network of optical flow depend on besides."""
     if loaded.in_channels != 2 or loaded.preprocess is None:
         return {}
-    return {"flow_mean": list(loaded.preprocess.mean), "flow_std": list(loaded.preprocess.std)}
+    facts = {"flow_mean": list(loaded.preprocess.mean), "flow_std": list(loaded.preprocess.std)}
+    return facts if loaded.flow == "farneback" else {**facts, "flow": loaded.flow}
 
 
 def _is_random(weights: str | os.PathLike[str] | None) -> bool:
