@@ -178,9 +178,10 @@ def say_dry_run(estimate: DryRun) -> None:
         f"{duration(estimate.video_seconds)} of video), {estimate.clips} clips, "
         f"a file of about {megabytes(estimate.output_bytes)}"
     )
+    work = f" of {estimate.gflops_per_clip:,.3g} GFLOPs" if estimate.gflops_per_clip else ""
     say(
-        f"  about {duration(estimate.seconds)} here: {estimate.clips_per_second:.1f} clips/s "
-        f"through the network, measured on one batch"
+        f"  about {duration(estimate.seconds)} here: {estimate.clips_per_second:.3g} clips/s"
+        f"{work} through the network, measured on one batch"
     )
     for path, message in estimate.failures:
         say(f"  cannot be read: {one_line(path)}: {message}")

@@ -16,6 +16,7 @@ from vidfeat.video.decode.tasks import ClipSource, Finished, Started, VideoTask
 from vidfeat.video.listing import Listing, total_bytes
 
 _MOST_CLIPS_TIMED = 256
+_SECONDS_TIMED = 10.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class DryRun:
     seconds: float
     """That a run may take on this machine."""
     clips_per_second: float
+    gflops_per_clip: float
+    """Floating-point operations of the network, two a multiply-add; 0 where not counted."""
     failures: tuple[tuple[str, str], ...]
     """(path, reason) of videos that cannot be read."""
 
@@ -75,15 +78,27 @@ def dry_run(
         output_bytes=clips * (width + 24) + len(listing.videos) * 160,
         seconds=max(clips / rate, decoding),
         clips_per_second=rate,
+        gflops_per_clip=encoder.spec.flops_per_clip / 1e9,
         failures=tuple(failures),
     )
 
 
 def _clips_per_second(encoder: Encoder, source: ClipSource) -> float:
-    """Speed of the network on its second batch: the first one allocates and tunes."""
+    """Speed of the network on its second batch: the first one allocates and tunes.
+
+    A batch that would take long is made smaller, and where its first run takes long already, that
+    is the measurement: of ten seconds, the start is a small part.
+    """
+    expected = encoder.spec.flops_per_clip / encoder.flops_per_second
     clips = min(encoder.batch_size, _MOST_CLIPS_TIMED)
+    if expected > 0:
+        clips = max(1, min(clips, int(_SECONDS_TIMED / expected)))
     batch = np.zeros((clips, *source.clip_shape), np.uint8)
-    encoder.engine.embed(batch)
-    began = time.monotonic()
-    encoder.engine.embed(batch)
-    return len(batch) / max(1e-9, time.monotonic() - began)
+    took = 0.0
+    for _ in range(2):
+        began = time.monotonic()
+        encoder.engine.embed(batch)
+        took = time.monotonic() - began
+        if took > _SECONDS_TIMED:
+            break
+    return len(batch) / max(1e-9, took)

@@ -117,7 +117,7 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
     config = transformers.AutoConfig.from_pretrained(
         repo.folder, local_files_only=True, trust_remote_code=False
     )
-    plan, notes = _plan(family, config, repo)
+    plan, notes = _plan(family, config, choice, repo)
     _check_frames(kind, config, choice, plan, repo)
     processor = _processor(transformers, family, repo)
     preprocess = _preprocess(kind, config, processor)
@@ -180,14 +180,19 @@ def _family(kind: str, repo: Repository) -> Family:
 _ANY_FRAMES = ("vjepa2", "timesformer", "pe_video")
 
 
-def _plan(family: Family, config: Any, repo: Repository) -> tuple[ClipPlan, tuple[str, ...]]:
+def _plan(
+    family: Family, config: Any, choice: EncoderChoice, repo: Repository
+) -> tuple[ClipPlan, tuple[str, ...]]:
     if family.clip_frames is None:
         return FRAME_PLAN, ()
     plan = ClipPlan(frames=family.clip_frames(config), stride=family.stride or 1)
-    if family.stride is not None:
+    asked = choice.plan_choice
+    whole = isinstance(choice.plan, ClipPlan)
+    if family.stride is not None or whole or asked.stride is not None or asked.fps is not None:
         return plan, ()
+    frames = choice.clip_frames or plan.frames
     return plan, (
-        f"{Path(repo.name).name} does not say how far apart its frames are: {plan.frames} in a row "
+        f"{Path(repo.name).name} does not say how far apart its frames are: {frames} in a row "
         "at each video's own rate, unless --frame-stride and --fps say otherwise",
     )
 
