@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +18,23 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+
+
+class RenamedOption(click.Option):
+    """An option that also answers to its former names, which the help does not show."""
+
+    def __init__(self, names: Sequence[str], former: Sequence[str] = (), **settings: Any) -> None:
+        super().__init__([*names, *former], **settings)
+        self.former = frozenset(former)
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The option's line of the help, without the former names."""
+        known = self.opts
+        self.opts = [name for name in known if name not in self.former]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = known
 
 
 def _together(*options: Callable[[F], F]) -> Callable[[F], F]:

@@ -93,7 +93,7 @@ def command(
         clips=clips,
         per_video=per_video,
         exact=exact,
-        normalise_scores=normalize_scores,
+        normalize_scores=normalize_scores,
         rank_by=rank_by,
         exclude_self=exclude_self,
     )

@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from vidfeat.encoders.choice import EncoderChoice
@@ -37,7 +39,9 @@ def load_encoder(
 
     Args:
         model: a name that ``vidfeat models`` lists, or ``bundled`` for the small network that comes
-            with vidfeat; None takes r2plus1d_18, or that of ``weights``.
+            with vidfeat; a source and a name, as ``hf:facebook/vjepa2-vitl-fpc64-256``;
+            ``FILE.py:FUNCTION``, which is run; the folder of a training run. None takes
+            the network of ``weights``, or r2plus1d_18.
         weights: a name that ``vidfeat weights list`` shows, a file, the folder of a training run
             or of a quantised network, or ``random``; None takes the model's default.
         seed: of random weights.
@@ -84,6 +88,8 @@ def load_choice(choice: EncoderChoice) -> Encoder:
     """
     from vidfeat.encoders.int8.folder import is_net
 
+    if choice.model is not None and choice.weights is None and Path(choice.model).is_dir():
+        choice = replace(choice, model=None, weights=choice.model)
     if is_net(choice.weights):
         from vidfeat.encoders.int8.load import encoder_of_net
 

@@ -31,6 +31,8 @@ _MOST_LOOPS = 1 << 28
 TUNED_NEIGHBOURS = 10
 # Up to this many allowed rows are compared one by one, as a tail of that size always is.
 _FEW_ROWS = 20_000
+# A filter that leaves this share of the rows counts as none.
+_MOSTLY = 0.99
 # Codes of an index up to this size are all looked at where the filter leaves out what is near.
 _SCANNED_ROWS = 4_000_000
 _MOST_EF_SEARCH = 4096
@@ -291,12 +293,11 @@ class Engine:
         lists = self._num_lists
         probes = min(settings.get("nprobe", 8), lists)
         goal = min(count, kept)
-        if keep is not None:
+        # A query's own video alone is no reason to look further: the settings were tuned so.
+        if kept < _MOSTLY * self.num_base:
             looked_at = probes * self.num_base // lists
             goal = max(goal, min(wanted, kept, looked_at))
-            # A query's own video alone (a hundredth at most) is no reason for another list.
-            more = probes * self.num_base / kept
-            probes = min(math.ceil(more - probes / 100), lists)
+            probes = min(-(-probes * self.num_base // kept), lists)
         selector, bits = _selector(keep)
         scores, rows = self._ranked(queries, wanted, count, goal, probes, selector)
         short = np.flatnonzero(rows[:, 0] == _SHORT)

@@ -128,6 +128,21 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, facts if isinstance(facts, dict) else {}
 
 
+def model_in(path: Path) -> str | None:
+    """The network that a safetensors file names; None of any other file."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    except (SafetensorError, OSError, ValueError):
+        return None  # reading it in earnest will say what is wrong
+    named = facts.get("model") if isinstance(facts, dict) else None
+    return named if isinstance(named, str) else None
+
+
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals(_STAND_INS):
