@@ -5,10 +5,10 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
+from tests.support.frame_folders import write_picture
 from tests.support.video_assets import render, x264
 from vidfeat.encoders.load import load_encoder
 from vidfeat.errors import UsageError, VideoError
@@ -22,16 +22,6 @@ from vidfeat.video.plan_choice import PlanChoice
 from vidfeat.video.reader import Limits, read_frames, to_rgb
 
 RATE = Fraction(12)
-
-
-def write_picture(path: Path, pixels_HWC: np.ndarray) -> None:
-    """PNG through FFmpeg's encoder: no further package, and not a bit is lost."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    context = av.codec.CodecContext.create("png", "w")
-    context.width, context.height = pixels_HWC.shape[1], pixels_HWC.shape[0]
-    context.pix_fmt, context.time_base = "rgb24", Fraction(1, 25)
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels_HWC), format="rgb24")
-    path.write_bytes(b"".join(bytes(p) for p in [*context.encode(frame), *context.encode(None)]))
 
 
 @pytest.fixture(scope="module")

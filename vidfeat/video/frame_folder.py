@@ -117,6 +117,7 @@ class FrameFolder(VideoReader):
     def _picture(self, position: int) -> av.VideoFrame:
         import av
         import av.error
+        from av.video.codeccontext import VideoCodecContext
 
         name = self._names[position]
         file = Path(self.path) / name
@@ -129,6 +130,7 @@ class FrameFolder(VideoReader):
             if not self._codec:
                 raise VideoError(f"{name} is no picture", kind="unreadable", path=self.path)
             context = av.codec.CodecContext.create(self._codec, "r")
+            assert isinstance(context, VideoCodecContext)
             context.options = {"max_pixels": str(2 * self.limits.max_pixels + (1 << 20))}
             frames = [*context.decode(av.Packet(data)), *context.decode(None)]
         except (av.error.FFmpegError, EOFError, OSError) as error:
@@ -139,6 +141,5 @@ class FrameFolder(VideoReader):
         if not frames:
             raise VideoError(f"{name} holds no picture", kind="unreadable", path=self.path)
         picture = frames[0]
-        assert isinstance(picture, av.VideoFrame)
         self._check_pixels(picture.width, picture.height)
         return picture
