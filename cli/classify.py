@@ -168,7 +168,9 @@ def _read(
             for name in names:
                 yield from _read_stored(judge, name)
         else:
-            yield from _read_videos(judge, _listed(names), decoding)
+            encoder = judge.encoder
+            frames = encoder is not None and encoder.plan.frames_fps is not None
+            yield from _read_videos(judge, _listed(names, frames=frames), decoding)
 
 
 def _read_stored(judge: HeadJudge, name: str) -> Iterator[VideoRead]:
@@ -183,16 +185,17 @@ def _read_stored(judge: HeadJudge, name: str) -> Iterator[VideoRead]:
             yield finite_clips(VideoRead(path, clips))
 
 
-def _listed(names: Iterator[str]) -> list[str]:
-    """Files as they were given; of folders, all videos in them."""
+def _listed(names: Iterator[str], *, frames: bool = False) -> list[str]:
+    """Files as they were given; of folders, all videos in them (``frames``: and frame folders)."""
     from vidfeat.system.identities import identity_to_path
     from vidfeat.video.listing import list_videos
 
     files: list[str] = []
     for name in names:
         if Path(name).is_dir():
-            found = list_videos([name]).videos
-            files += [str(Path(name) / identity_to_path(video.identity)) for video in found]
+            listing = list_videos([name], frames=frames)
+            above = Path(name) if listing.root == str(Path(name).absolute()) else Path(name).parent
+            files += [str(above / identity_to_path(video.identity)) for video in listing.videos]
         else:
             files.append(name)
     return files

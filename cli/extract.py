@@ -136,7 +136,9 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     root, segments = values.pop("root"), values.pop("segments")
     dry_run, stats_file = values.pop("dry_run"), values.pop("stats_file")
     # All that can be wrong with the command is said before the network is loaded.
-    listing = list_videos(paths, root, segments, listed=listed)
+    listing = list_videos(
+        paths, root, segments, listed=listed, frames=values["frames_fps"] is not None
+    )
     check_output(output)
     if not dry_run and values["engine"] != "ray":
         _start_ahead(options, len(listing.videos), None if values["devices"] else values["device"])

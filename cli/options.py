@@ -133,6 +133,11 @@ def plan_options() -> Callable[[F], F]:
             help="Which video stream of a file that has several, from 0.  "
             "[default: as FFmpeg chooses]",
         ),
+        click.option(
+            "--frames-fps",
+            metavar="RATE",
+            help="Read folders of frames (img_00001.jpg, ...) as videos of this rate, too.",
+        ),
     )
 
 
@@ -179,6 +184,7 @@ PLAN_NAMES = (
     "short",
     "tail",
     "stream",
+    "frames_fps",
 )
 
 

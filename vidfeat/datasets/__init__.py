@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 from vidfeat.datasets import folders, kinetics, synthetic_motion, table
@@ -67,6 +69,7 @@ def open_dataset(
     split: int = 1,
     holdout: float = 0.2,
     min_classes: int = 2,
+    frames_fps: Fraction | None = None,
 ) -> VideoDataset:
     """Read a dataset: its labels, its parts, and which of its videos are there.
 
@@ -80,12 +83,29 @@ def open_dataset(
         split: 1, 2 or 3, for UCF101 and HMDB51.
         holdout: the share held out for testing by ``folder`` and ``csv`` without parts.
         min_classes: classes that ``folder`` and ``csv`` must have; 1 for a network that knows more.
+        frames_fps: rate of folders of frames, which are then videos, too.
 
     Raises:
         UsageError: an unknown name or split.
         DataError: a layout that is not the dataset's; the message says what was found.
     """
-    root = Path(root)
+    frames = frames_fps is not None
+    dataset = _open(
+        name, Path(root), lists, split, holdout=holdout, min_classes=min_classes, frames=frames
+    )
+    return dataset if frames_fps is None else replace(dataset, frames_fps=frames_fps)
+
+
+def _open(
+    name: str,
+    root: Path,
+    lists: str | Path | None,
+    split: int,
+    *,
+    holdout: float,
+    min_classes: int,
+    frames: bool,
+) -> VideoDataset:
     if name == "auto":
         name = "csv" if root.is_file() or (root / "labels.csv").is_file() else "folder"
     if name not in DATASETS:
@@ -95,14 +115,18 @@ def open_dataset(
     if name == "csv":
         file = Path(lists) if lists is not None else root
         where = root if lists is not None else None
-        return table.read_table(file, where, holdout=holdout, min_classes=min_classes)
+        return table.read_table(
+            file, where, holdout=holdout, min_classes=min_classes, frames=frames
+        )
     if name == "folder" or (
         name.startswith("kinetics") and not kinetics.list_files(root, _folder(lists))
     ):
-        return folders.read_folders(root, name=name, holdout=holdout, min_classes=min_classes)
+        return folders.read_folders(
+            root, name=name, holdout=holdout, min_classes=min_classes, frames=frames
+        )
     listing = read_listing(name, root, lists=lists, split=split)
     folder = root.parent if root.is_file() else root
-    return match_listing(listing, find_videos(folder), folder)
+    return match_listing(listing, find_videos(folder, frames=frames), folder)
 
 
 def _folder(path: str | Path | None) -> Path | None:

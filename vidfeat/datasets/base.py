@@ -12,11 +12,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path, PurePosixPath
 
 from vidfeat.datasets.part_names import Part
 from vidfeat.errors import DataError
 from vidfeat.system.identities import identity_to_path, normal_form, path_to_identity
+from vidfeat.video.frame_names import frames_in
 from vidfeat.video.listing import VIDEO_SUFFIXES
 
 
@@ -88,6 +90,8 @@ class VideoDataset:
     """Files that no list names."""
     notes: tuple[str, ...] = field(default=())
     """What a reader of a log should know: lists used, a part made up, and the like."""
+    frames_fps: Fraction | None = None
+    """Rate of its folders of frames; None where its videos are files."""
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -135,10 +139,11 @@ class VideoDataset:
         return "; ".join((text, *self.notes))
 
 
-def find_videos(root: Path) -> list[str]:
+def find_videos(root: Path, *, frames: bool = False) -> list[str]:
     """The identities (relative paths) of all video files under a folder, sorted.
 
-    Files are told by their suffix; hidden files and folders are passed over.
+    Files are told by their suffix; hidden files and folders are passed over. With ``frames``,
+    folders of frames are videos, too.
 
     Raises:
         DataError: the folder is not there, or one below it cannot be read.
@@ -153,6 +158,10 @@ def find_videos(root: Path) -> list[str]:
     for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         base = Path(folder).relative_to(root)
+        if frames and frames_in(folder):
+            found.append(path_to_identity(str(base)))
+            folders[:] = []
+            continue
         found += [
             path_to_identity(str(base / name))
             for name in files

@@ -18,7 +18,12 @@ EXPECTED = "a folder per class with videos in it, or train/ and val/ (or test/) 
 
 
 def read_folders(
-    root: Path, *, name: str = "folder", holdout: float = 0.2, min_classes: int = 2
+    root: Path,
+    *,
+    name: str = "folder",
+    holdout: float = 0.2,
+    min_classes: int = 2,
+    frames: bool = False,
 ) -> VideoDataset:
     """Read a folder per class.
 
@@ -27,11 +32,12 @@ def read_folders(
         name: what to call the dataset in messages.
         holdout: the share of each class held out where there are no folders for the parts.
         min_classes: how many classes there must be; 1 where a network says what the others are.
+        frames: whether folders of frames are videos.
 
     Raises:
         DataError: no such folders, too few classes, or folders for the parts beside others.
     """
-    layout = understand_folders(find_videos(root))
+    layout = understand_folders(find_videos(root, frames=frames))
     labels = {video.path: _class_of(video, layout) for video in layout.videos}
     found = [video for video in layout.videos if labels[video.path]]
     counts = Counter(labels[video.path] for video in found)

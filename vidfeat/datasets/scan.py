@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from vidfeat.datasets.base import VideoDataset
@@ -59,6 +60,7 @@ def scan_videos(
     cache: Path | None = None,
     told: Told | None = None,
     timeout_seconds: float = 120.0,
+    frames_fps: Fraction | None = None,
 ) -> dict[str, ScannedVideo]:
     """Measure videos, those that the cache does not know.
 
@@ -69,6 +71,7 @@ def scan_videos(
         cache: the file of the cache; None: :func:`scan_file`.
         told: called now and then.
         timeout_seconds: after which a process that says nothing is given up.
+        frames_fps: rate of folders of frames among them.
 
     Returns:
         All of the paths, in their order.
@@ -89,7 +92,7 @@ def scan_videos(
     if todo:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with append_lines(cache) as lines:
-            scanned = _scan(root, todo, stamps, workers, timeout_seconds)
+            scanned = _scan(root, todo, stamps, workers, timeout_seconds, frames_fps)
             for number, entry in enumerate(scanned, total - len(todo) + 1):
                 found[entry.path] = entry
                 lines.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
@@ -107,7 +110,14 @@ def find_broken(
     their video.
     """
     paths = sorted({sample.path for sample in dataset.samples})
-    scanned = scan_videos(dataset.root, paths, workers=workers, cache=cache, told=told)
+    scanned = scan_videos(
+        dataset.root,
+        paths,
+        workers=workers,
+        cache=cache,
+        told=told,
+        frames_fps=dataset.frames_fps,
+    )
     broken = [path for path, entry in scanned.items() if entry.error]
     behind = {
         sample.identity: None
@@ -125,8 +135,9 @@ def _scan(
     stamps: dict[str, tuple[int, int]],
     workers: int,
     timeout_seconds: float,
+    frames_fps: Fraction | None,
 ) -> Iterator[ScannedVideo]:
-    source = ClipSource(ClipPlan(1), Preprocess((8, 8), (8, 8)))
+    source = ClipSource(ClipPlan(1, frames_fps=frames_fps), Preprocess((8, 8), (8, 8)))
     tasks = [VideoTask(str(root / identity_to_path(path)), probe_only=True) for path in todo]
     with ExitStack() as stack:
         if workers:

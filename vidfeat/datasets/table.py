@@ -21,6 +21,7 @@ from vidfeat.system.identities import (
     identity_to_path,
     path_to_identity,
 )
+from vidfeat.video.frame_names import frames_in
 
 EXPECTED = "columns path,label and optionally start_seconds,end_seconds,split,group"
 
@@ -32,6 +33,7 @@ def read_table(
     name: str = "csv",
     holdout: float = 0.2,
     min_classes: int = 2,
+    frames: bool = False,
 ) -> VideoDataset:
     """Read a table of labelled videos; rows whose file is absent are counted as missing.
 
@@ -41,6 +43,7 @@ def read_table(
         name: what to call the dataset in messages.
         holdout: the share of each class held out where there is no split column.
         min_classes: how many classes there must be; 1 where a network says what the others are.
+        frames: whether a row may name a folder of frames.
 
     Raises:
         DataError: no such file, other columns, a row that cannot be read, rows that contradict
@@ -71,7 +74,7 @@ def read_table(
             row.end_seconds,
         )  # fmt: skip
         there = Path(existing_spelling(str(root / identity_to_path(sample.path))))
-        if not there.is_file():
+        if not (there.is_file() or (frames and frames_in(there))):
             missing.append(sample.path)
             continue
         sample = replace(sample, path=path_to_identity(str(there.relative_to(root))))

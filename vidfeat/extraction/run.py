@@ -154,7 +154,12 @@ def extract(
     options = options or ExtractOptions()
     if isinstance(inputs, (str, os.PathLike)):
         inputs = [inputs]
-    listing = inputs if isinstance(inputs, Listing) else list_videos(inputs, root, segments)
+    frames = encoder.plan.frames_fps is not None
+    listing = (
+        inputs
+        if isinstance(inputs, Listing)
+        else list_videos(inputs, root, segments, frames=frames)
+    )
     if options.shard is not None:
         listing = listing.shard(*options.shard)
     target = Path(output)

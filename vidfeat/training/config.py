@@ -48,6 +48,8 @@ class DataConfig:
     fps: str = ""
     """Target frame rate, such as "15" or "30000/1001". Empty: that of the initial weights, or each
     video's own where they name none or the weights are random; "native": each video's own."""
+    frames_fps: str = ""
+    """Rate of folders of frames (``img_00001.jpg`` and so on), which are then videos, too."""
     scale: tuple[int, ...] = (128, 171)
     """Height and width that frames are scaled to; one number is the short side."""
     crop: int = 112
@@ -74,6 +76,12 @@ class DataConfig:
         if min(self.std, default=1.0) <= 0:
             raise UsageError(f"data.std must be above 0, not {list(self.std)}")
         try:
+            sane = not self.frames_fps or Fraction(self.frames_fps) > 0
+        except (ValueError, ZeroDivisionError):
+            sane = False
+        if not sane:
+            raise UsageError(f"data.frames_fps is a rate such as 12, not {self.frames_fps!r}")
+        try:
             sane = self.fps in ("", NATIVE) or Fraction(self.fps) > 0
         except (ValueError, ZeroDivisionError):
             sane = False
@@ -81,6 +89,11 @@ class DataConfig:
             raise UsageError(
                 f"data.fps is a rate such as 15 or 30000/1001, or native, not {self.fps!r}"
             )
+
+    @property
+    def folder_fps(self) -> Fraction | None:
+        """The rate of folders of frames; None where only files are videos."""
+        return Fraction(self.frames_fps) if self.frames_fps else None
 
     @property
     def clip_fps(self) -> str:

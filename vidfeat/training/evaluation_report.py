@@ -177,6 +177,7 @@ def evaluate_subject(
                 split=config.split,
                 holdout=config.holdout,
                 min_classes=1 if subject.loaded.class_names else 2,
+                frames_fps=config.folder_fps,
             )
             if part is None:  # as training does: what it held out is measured, not all of it
                 whole = with_evaluation_part(whole, config.holdout)

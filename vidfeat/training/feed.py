@@ -64,7 +64,8 @@ class Feed:
         data = recipe.data
         kind = FlowSource if data.modality == "flow" else ClipSource
         self.source = kind(
-            ClipPlan(data.frames), Preprocess((data.crop, data.crop), (data.crop, data.crop))
+            ClipPlan(data.frames, frames_fps=data.folder_fps),
+            Preprocess((data.crop, data.crop), (data.crop, data.crop)),
         )
         self._recipe = recipe
         self._workers = workers

@@ -180,7 +180,12 @@ def open_data(
         DataError: the data is not laid out as the dataset is, or a part is empty.
     """
     dataset = open_dataset(
-        recipe.data.dataset, root, lists=lists, split=recipe.data.split, holdout=recipe.data.holdout
+        recipe.data.dataset,
+        root,
+        lists=lists,
+        split=recipe.data.split,
+        holdout=recipe.data.holdout,
+        frames_fps=recipe.data.folder_fps,
     )
     dataset = with_evaluation_part(dataset, recipe.data.holdout)
     file = folder / DATA_FILE

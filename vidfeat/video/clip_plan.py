@@ -64,6 +64,8 @@ class ClipPlan:
     """What becomes of a rest shorter than a hop; None: "flush" without a hop, "drop" with one."""
     stream: int | None = None
     """Number of the video stream, from 0; None takes the one that FFmpeg's command line takes."""
+    frames_fps: Fraction | None = None
+    """Rate of folders of frames, which are then read as videos; None reads files alone."""
 
     def __post_init__(self) -> None:
         if self.frames < 1:
@@ -72,14 +74,18 @@ class ClipPlan:
             raise UsageError(f"--frame-stride must be at least 1, not {self.stride}")
         if self.stream is not None and self.stream < 0:
             raise UsageError(f"stream must be 0 or more, not {self.stream}", field="stream")
-        if self.fps is not None:
+        for name in ("fps", "frames_fps"):
+            given_rate = getattr(self, name)
+            if given_rate is None:
+                continue
             try:
-                rate = Fraction(self.fps).limit_denominator(1_000_000)
+                rate = Fraction(given_rate).limit_denominator(1_000_000)
             except (ValueError, OverflowError):  # not a number, infinite
                 rate = Fraction(0)
             if rate <= 0:
-                raise UsageError(f"--fps must be a rate above 0, not {self.fps}")
-            object.__setattr__(self, "fps", rate)
+                flag = name.replace("_", "-")
+                raise UsageError(f"--{flag} must be a rate above 0, not {given_rate}")
+            object.__setattr__(self, name, rate)
         layouts = {
             "--hop-frames": self.hop_frames,
             "--hop-seconds": self.hop_seconds,
@@ -112,6 +118,7 @@ class ClipPlan:
         return {
             **self.space_dict(),
             **stream,
+            **({} if self.frames_fps is None else {"frames_fps": str(self.frames_fps)}),
             "hop_frames": self.hop_frames,
             "hop_seconds": self.hop_seconds,
             "clips": self.clips,
@@ -130,8 +137,12 @@ class ClipPlan:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClipPlan:
         """The inverse of :meth:`to_dict`."""
-        fps = values.get("fps")
-        return cls(**{**values, "fps": None if fps is None else Fraction(fps)})
+        rates = {
+            name: Fraction(values[name])
+            for name in ("fps", "frames_fps")
+            if values.get(name) is not None
+        }
+        return cls(**{**values, **rates})
 
 
 @dataclass(frozen=True)

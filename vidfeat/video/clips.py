@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import VideoError
 from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, plan_clips
+from vidfeat.video.frame_folder import open_frames_or_video
 from vidfeat.video.packing import Packer, PixelPacker
 from vidfeat.video.planes import ClipFrames
 from vidfeat.video.preprocess import Preprocess
-from vidfeat.video.reader import Known, Limits, Recounted, VideoReader, open_video
+from vidfeat.video.reader import Known, Limits, Recounted, VideoReader
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,13 @@ class ClipStream:
 
     def __iter__(self) -> Iterator[Clip]:
         packer = PixelPacker(self.preprocess)
-        with open_video(self.path, self.limits, self.known, stream=self.plan.stream) as video:
+        with open_frames_or_video(
+            self.path,
+            self.limits,
+            self.known,
+            stream=self.plan.stream,
+            frames_fps=self.plan.frames_fps,
+        ) as video:
             while True:
                 self.planned = plan_video(video, self.plan, self.stretches)
                 self.known = video.known

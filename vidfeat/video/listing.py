@@ -23,6 +23,7 @@ from vidfeat.system.identities import (
 )
 from vidfeat.system.text_tables import read_table, without_mark
 from vidfeat.video.clip_plan import Stretch
+from vidfeat.video.frame_names import frames_in
 
 # What a folder is searched for; a file that is named itself is taken whatever its name.
 _SUFFIXES = (
@@ -78,6 +79,7 @@ def list_videos(
     segments: str | os.PathLike[str] | None = None,
     *,
     listed: Sequence[str] = (),
+    frames: bool = False,
 ) -> Listing:
     """Find the videos of a run.
 
@@ -90,6 +92,7 @@ def list_videos(
             meant costs itself alone, and a note.
         listed: more of them out of a list: one that is not there fails like a video that cannot
             be read, where a missing input ends the run.
+        frames: whether folders of frames are videos, too.
 
     Raises:
         UsageError: an input that is not there, or outside of the root; no video at all.
@@ -102,7 +105,7 @@ def list_videos(
     notes: list[str] = []
     stretches: dict[str, list[Stretch]] | None = None
     if given:
-        base = _root(given, root)
+        base = _root(given, root, frames=frames)
         if segments is not None:
             stretches = read_segments(segments, path_to_identity(base), notes)
     elif segments is None or root is None:
@@ -115,7 +118,11 @@ def list_videos(
             for name in stretches
         ]
     skipped: Counter[str] = Counter()
-    found = {_identity(path, base): path for start in given for path in _search(start, skipped)}
+    found = {
+        _identity(path, base): path
+        for start in given
+        for path in _search(start, skipped, frames=frames)
+    }
     if skipped:
         kinds = ", ".join(f"{count} {kind}" for kind, count in skipped.most_common(4))
         more = ", ..." if len(skipped) > 4 else ""
@@ -230,15 +237,18 @@ def read_segments(
     return stretches
 
 
-def _root(given: Sequence[str], root: str | os.PathLike[str] | None) -> str:
+def _root(
+    given: Sequence[str], root: str | os.PathLike[str] | None, *, frames: bool = False
+) -> str:
     if root is not None:
         base = os.path.abspath(os.fspath(root))  # noqa: PTH100
         if not os.path.isdir(base):  # noqa: PTH112
             raise UsageError(f"--root {_shown(base)}: no such folder")
         return base
-    if len(given) == 1 and os.path.isdir(given[0]):  # noqa: PTH112
-        return given[0]
-    parents = [path if os.path.isdir(path) else os.path.dirname(path) for path in given]  # noqa: PTH112, PTH120
+    parents = [
+        path if os.path.isdir(path) and not (frames and frames_in(path)) else os.path.dirname(path)  # noqa: PTH112, PTH120
+        for path in given
+    ]
     return os.path.commonpath(parents)
 
 
@@ -249,18 +259,22 @@ def _identity(path: str, base: str) -> str:
     return path_to_identity(relative)
 
 
-def _search(start: str, skipped: Counter[str]) -> Iterator[str]:
+def _search(start: str, skipped: Counter[str], *, frames: bool = False) -> Iterator[str]:
     """The file itself, or all files below a folder whose names are those of videos.
 
-    Other files are counted by their suffix.
+    Other files are counted by their suffix. With ``frames``, folders of frames are taken as they
+    are.
     """
-    if not os.path.isdir(start):  # noqa: PTH112
+    if not os.path.isdir(start) or (frames and frames_in(start)):  # noqa: PTH112
         yield start
         return
     seen = {os.path.realpath(start)}
     waiting = [start]
     while waiting:
         folder = waiting.pop()
+        if frames and frames_in(folder):
+            yield folder
+            continue
         anything = False
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)

@@ -24,6 +24,8 @@ class PlanChoice:
     short: str | None = None
     tail: str | None = None
     stream: int | None = None
+    frames_fps: Fraction | str | None = None
+    """Rate of folders of frames, which are then read as videos."""
 
     def __post_init__(self) -> None:
         self.apply(ClipPlan())  # what cannot be meant is said before any weights are loaded
@@ -37,8 +39,8 @@ class PlanChoice:
         values: dict[str, Any] = {
             name: value for name, value in vars(self).items() if value is not None
         }
-        if "fps" in values:
-            values["fps"] = parse_rate(values["fps"])
+        for name in {"fps", "frames_fps"} & values.keys():
+            values[name] = parse_rate(values[name])
         if values.keys() & {"hop_frames", "hop_seconds", "clips"}:
             published = replace(published, hop_frames=None, hop_seconds=None, clips=None)
         return replace(published, **values)

@@ -22,8 +22,9 @@ from vidfeat.video.decode.tasks import (
     check_there,
     with_path,
 )
+from vidfeat.video.frame_folder import open_frames_or_video
 from vidfeat.video.packing import PixelPacker
-from vidfeat.video.reader import Recounted, VideoReader, open_video
+from vidfeat.video.reader import Recounted, VideoReader
 
 
 def decode_inline(
@@ -46,7 +47,10 @@ def _video(source: ClipSource, packer: PixelPacker, task: VideoTask) -> Iterator
         yield Finished()
         return
     check_there(task.path)
-    with open_video(task.path, source.limits, stream=source.plan.stream) as video:
+    plan = source.plan
+    with open_frames_or_video(
+        task.path, source.limits, stream=plan.stream, frames_fps=plan.frames_fps
+    ) as video:
         if task.reading is not None:
             yield from _read(video, task.reading)
             return

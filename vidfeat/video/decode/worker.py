@@ -36,11 +36,12 @@ from vidfeat.video.decode.tasks import (
     attempt_of,
     check_there,
 )
+from vidfeat.video.frame_folder import open_frames_or_video
 from vidfeat.video.nvdec import DecodingCard, Refused, open_video_on_card
 from vidfeat.video.packing import Packer, PlanePacker
 from vidfeat.video.plane_tables import PlaneCut
 from vidfeat.video.planes import PlaneClip
-from vidfeat.video.reader import Known, Recounted, VideoReader, open_video
+from vidfeat.video.reader import Known, Recounted, VideoReader
 
 if TYPE_CHECKING:
     import av
@@ -137,19 +138,20 @@ class Worker:
         self, path: str, known: Known | None, *, count: bool = False
     ) -> AbstractContextManager[VideoReader]:
         assert self._source is not None
-        if self._card is not None:
+        if self._card is not None and not os.path.isdir(path):  # noqa: PTH112
             make = self._take_picture if isinstance(self._packer, PlanePacker) else None
             limits = self._source.limits
             return open_video_on_card(
                 path, self._card, limits, known, self._alive, make, self._source.plan.stream
             )
-        return open_video(
+        return open_frames_or_video(
             path,
             self._source.limits,
             known,
             self._alive,
             count=count,
             stream=self._source.plan.stream,
+            frames_fps=self._source.plan.frames_fps,
         )
 
     def _take_picture(self, picture: Picture, like: av.VideoFrame) -> Any:
