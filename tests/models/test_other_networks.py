@@ -72,7 +72,7 @@ def check_flops(info: NetworkFacts) -> None:
     if "pytorchvideo" in published.counting and info.name not in PLAIN:
         counted += 5 * values_normalised(network, frames, size)
     decimals = len(f"{published.gflops}".partition(".")[2])
-    assert counted == pytest.approx(published.gflops, abs=0.75 * 10**-decimals)
+    assert counted == pytest.approx(published.gflops, abs=1.05 * 10**-decimals)
 
 
 @pytest.mark.parametrize("name", QUICK)
