@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,10 @@ class Job:
     processor: Any
     clips: list[Frames]
     expected: np.ndarray
+
+    @cached_property
+    def encoder(self) -> vidfeat.Encoder:
+        return load(self)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +92,7 @@ def test_extract(
 ) -> None:
     job, output = jobs[name], tmp_path / "features.h5"
     options = vidfeat.ExtractOptions(workers=0)
-    report = vidfeat.extract(videos[0], output, load(job), options=options)
+    report = vidfeat.extract(videos[0], output, job.encoder, options=options)
     assert not report.failures
     with vidfeat.FeatureStore(output) as store:
         found = np.concatenate([store.read(path).vectors for path in store.paths])
@@ -102,7 +107,7 @@ def test_the_comparison_would_notice(name: str, how: str, jobs: dict[str, Job]) 
     if how == "order" and CASES[name].clip_frames is None:
         pytest.skip("the mean over frames is blind to their order")
     job = jobs[name]
-    encoder = load(job)
+    encoder = job.encoder
     wrong, preprocess = job.clips, encoder.preprocess
     if how == "antialias":
         preprocess = replace(preprocess, antialias=False)
