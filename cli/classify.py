@@ -111,7 +111,7 @@ def _judge(
         choice = time_line_plan(plan_choice(dict(values)), every)
         values |= {"hop_seconds": choice.hop_seconds, "tail": choice.tail}
         encoder = make_encoder(values)
-        for note in encoder.notes:
+        for note in encoder.spec.notes:
             click.echo(f"note: {note}", err=True)
         return NetworkJudge(encoder)
     from vidfeat.encoders.load import encoder_from_description

@@ -111,13 +111,14 @@ def _quantise(
     frame_stride: int | None,
     fps: str | None,
 ) -> None:
-    from vidfeat.encoders.int8.quantize import Calibration, NetworkChoice, quantise
+    from vidfeat.encoders.choice import EncoderChoice
+    from vidfeat.encoders.int8.quantize import Calibration, quantise
     from vidfeat.video.listing import list_videos
     from vidfeat.video.plan_choice import PlanChoice
 
     plan = PlanChoice(frames=clip_frames, stride=frame_stride, fps=fps)
     net = quantise(
-        NetworkChoice(model, weights, seed, plan, layers or None, pools),
+        EncoderChoice(model, weights, seed, plan, layers or None, pools),
         list_videos(calibrate).videos,
         output,
         calibration=Calibration() if calibration_clips is None else Calibration(calibration_clips),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,11 @@ from vidfeat.cli.options import (
     HELP_NAMES,
     OutputPath,
     decode_options,
+    encoder_choice,
     feature_options,
     limit_options,
     limits_of,
     make_encoder,
-    network_choice,
     network_options,
     plan_options,
 )
@@ -159,7 +160,8 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         on_gpu = choose_device(values["device"]).type == "cuda"
         values["precision"], recorded = precision_begun(output, values["precision"], on_gpu=on_gpu)
     encoder: Encoder = make_encoder(values)
-    encoder.precision = recorded or encoder.precision
+    if recorded is not None:
+        encoder.spec = replace(encoder.spec, precision=recorded)
     if not options.overwrite:
         resume_execution(encoder, output)
     if open_engine:
@@ -168,7 +170,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         begun = None if options.overwrite else output
         if devices is None:
             encoder = with_quickest_engine(encoder, clips, begun)
-    for note in encoder.notes:
+    for note in encoder.spec.notes:
         click.echo(f"note: {note}", err=True)
     clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
     lacking = lacking_bytes(output, listing, clips, encoder.dimension, options.dtype)
@@ -301,7 +303,7 @@ def _quantise_first(
         return
     values["weights"] = quantised_beside(
         output,
-        network_choice(values),
+        encoder_choice(dict(values)),
         listing.videos,
         sharded=options.shard is not None,
         overwrite=options.overwrite,

@@ -144,7 +144,7 @@ def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
     size = megabytes(output.stat().st_size)
     say(
         f"{output}: {report.videos} videos, {report.clips} clips x {encoder.dimension} "
-        f"({encoder.model_name}, weights {encoder.weights_name}), {size}"
+        f"({encoder.spec.model}, weights {encoder.spec.weights}), {size}"
     )
     if report.clips_encoded:
         seconds = max(report.seconds, 1e-9)
@@ -158,7 +158,7 @@ def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
         say(f"  {report.videos_reused} videos were there already, unchanged")
     if report.videos_dropped:
         say(f"  {report.videos_dropped} videos or failures were dropped: their files are gone")
-    if encoder.weights_name == bundled.NAME:
+    if encoder.spec.weights == bundled.NAME:
         say(f"  {bundled.HINT}")
     for note in report.notes:
         say(f"  note: {note}")

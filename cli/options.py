@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from vidfeat.encoders.choice import EncoderChoice
     from vidfeat.encoders.encoder import Encoder
-    from vidfeat.encoders.int8.quantize import NetworkChoice
     from vidfeat.video.plan_choice import PlanChoice
     from vidfeat.video.reader import Limits
 
@@ -172,37 +172,24 @@ def comma_list(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
-def network_choice(values: dict[str, Any]) -> NetworkChoice:
-    """The network to quantise out of a command's values, which keep what they hold."""
-    from vidfeat.encoders.int8.quantize import NetworkChoice
+def encoder_choice(values: dict[str, Any]) -> EncoderChoice:
+    """Take the options of network, features and plan out of a command's values."""
+    from vidfeat.encoders.choice import EncoderChoice
 
-    return NetworkChoice(
-        values["model"],
-        values["weights"],
-        values["seed"],
-        plan_choice(dict(values)),
-        comma_list(values["layer"]),
-        comma_list(values["pool"]),
+    plain = ("model", "weights", "seed", "precision", "device", "engine", "batch_size", "compiled")
+    return EncoderChoice(
+        plan=plan_choice(values),
+        layers=comma_list(values.pop("layer", None)),
+        pool=comma_list(values.pop("pool", None)),
+        **{name: values.pop(name) for name in plain},
     )
 
 
 def make_encoder(values: dict[str, Any]) -> Encoder:
     """Take the options of network, features and plan out of a command's values; load."""
-    from vidfeat.encoders.load import load_encoder
+    from vidfeat.encoders.load import load_choice
 
-    return load_encoder(
-        values.pop("model"),
-        values.pop("weights"),
-        seed=values.pop("seed"),
-        plan=plan_choice(values),
-        layers=comma_list(values.pop("layer", None)),
-        pool=comma_list(values.pop("pool", None)),
-        precision=values.pop("precision"),
-        device=values.pop("device"),
-        engine=values.pop("engine"),
-        batch_size=values.pop("batch_size"),
-        compiled=values.pop("compiled"),
-    )
+    return load_choice(encoder_choice(values))
 
 
 _MAKE_PARENTS = "vidfeat.make_parents"

@@ -359,14 +359,15 @@ def one_clip(folder: Path, rounds: int) -> list[Row]:
 
 def quantised(folder: Path) -> Path | None:
     """A network quantised on clips of the fights; None without OpenVINO."""
-    from vidfeat.encoders.int8.quantize import Calibration, NetworkChoice, quantise
+    from vidfeat.encoders.choice import EncoderChoice
+    from vidfeat.encoders.int8.quantize import Calibration, quantise
     from vidfeat.errors import MissingExtraError
     from vidfeat.video.listing import list_videos
 
     net = folder / "net"
     try:
         quantise(
-            NetworkChoice("r2plus1d_18", "random"),
+            EncoderChoice("r2plus1d_18", "random"),
             list_videos([DATA / "fights"]).videos,
             net,
             calibration=Calibration(16, 0),

@@ -23,10 +23,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.int8.quantize import (
     Calibration,
-    NetworkChoice,
     agreement,
     quantise,
     sample_clips,
@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         net = Path(folder) / "net"
         took, _ = seconds(
             lambda: quantise(
-                NetworkChoice(MODEL, "random", SEED),
+                EncoderChoice(MODEL, "random", SEED),
                 mine,
                 net,
                 calibration=Calibration(options.calibrate, 0),

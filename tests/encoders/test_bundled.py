@@ -45,7 +45,7 @@ def test_a_folder_is_extracted_without_any_download(video: Path, tmp_path: Path)
 
 def test_a_description_makes_the_same_encoder_again(video: Path) -> None:
     encoder = load_encoder("bundled")
-    assert encoder.layers == bundled.LAYERS and encoder.pool == bundled.POOLS
+    assert encoder.spec.layers == bundled.LAYERS and encoder.spec.pool == bundled.POOLS
     again = encoder_from_description(json.loads(json.dumps(encoder.describe())))
     assert again.space_fingerprint == encoder.space_fingerprint
     assert again.encode(video).vectors.shape == (len(encoder.encode(video)), encoder.dimension)
@@ -53,7 +53,7 @@ def test_a_description_makes_the_same_encoder_again(video: Path) -> None:
 
 def test_layers_and_pools_can_be_chosen() -> None:
     encoder = load_encoder("bundled", layers=["layer3", "layer4"], pool=["mean"])
-    assert encoder.layers == ("layer3", "layer4") and encoder.dimension == 64 + 128
+    assert encoder.spec.layers == ("layer3", "layer4") and encoder.dimension == 64 + 128
 
 
 def test_other_weights_are_refused() -> None:

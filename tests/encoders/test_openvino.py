@@ -172,7 +172,7 @@ def test_int8_vectors_are_comparable_and_not_mixed(
     net: Path, torch_encoder: Encoder, clips: np.ndarray
 ) -> None:
     encoder = load_encoder(weights=net)
-    assert (encoder.model_name, encoder.precision, encoder.engine.name) == (
+    assert (encoder.spec.model, encoder.spec.precision, encoder.engine.name) == (
         MODEL,
         "int8",
         "openvino",
@@ -182,10 +182,10 @@ def test_int8_vectors_are_comparable_and_not_mixed(
     assert encoder.describe()["network_sha256"] == read_net(net).sha256
     exact, found = torch_encoder.encode_clips(clips), encoder.encode_clips(clips)
     assert 0 < np.linalg.norm(found - exact) / np.linalg.norm(exact) < 0.1
-    assert any("cosine to fp32" in note for note in encoder.notes)
+    assert any("cosine to fp32" in note for note in encoder.spec.notes)
     # What was extracted with it is asked in fp32, unless the folder is named.
     again = encoder_from_description(encoder.describe())
-    assert (again.precision, again.space_fingerprint) == ("fp32", encoder.space_fingerprint)
+    assert (again.spec.precision, again.space_fingerprint) == ("fp32", encoder.space_fingerprint)
     assert encoder_from_description(encoder.describe(), net).run_fingerprint == (
         encoder.run_fingerprint
     )

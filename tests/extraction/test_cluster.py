@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from tests.support.store_fixtures import arrays_of
 from tests.support.video_assets import render, x264
 from vidfeat.cli import cli
+from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.load import load_encoder
 from vidfeat.errors import ClusterError, MissingExtraError, UsageError
@@ -155,7 +156,7 @@ def encoder() -> Encoder:
 def errand(folder: Path, **changes: Any) -> Errand:
     (folder / "run.token").touch()
     given = Errand(
-        recipe={"model": MODEL, "weights": "random"},
+        recipe=EncoderChoice(MODEL, "random"),
         weights_name=None,
         run_fingerprint="other",
         options=INLINE,

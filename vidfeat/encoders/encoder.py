@@ -1,16 +1,13 @@
-"""A network with all that belongs to it: clips in, vectors out, and a name for what they mean.
+"""A network with all that belongs to it: clips in, vectors out.
 
-Two fingerprints go with every vector. ``space_fingerprint`` is what makes two vectors comparable:
-the tensors, the architecture, layers and pooling, the preprocessing, and the frames, stride and
-rate of a clip. ``run_fingerprint`` adds where clips are laid, the precision and the engine.
+What the vectors mean, and which of them can be compared, is in its ``EncoderSpec`` (``spec.py``).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
@@ -18,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.encoders.engines.base import Engine, Precision
+from vidfeat.encoders.choice import EncoderChoice
+from vidfeat.encoders.engines.base import Engine
+from vidfeat.encoders.spec import EncoderSpec
 from vidfeat.errors import UsageError, VideoError
 from vidfeat.store.reader import Embeddings
-from vidfeat.system.files import canonical_json
 from vidfeat.video.clip_plan import ClipPlan, Stretch, Timeline, plan_clips
 from vidfeat.video.clips import Clip, ClipStream
 from vidfeat.video.frame_preprocessor import FramePreprocessor
@@ -34,7 +32,7 @@ _CLAIMED = (
 
 
 class Encoder:
-    """A network, its preprocessing, a clip plan, and the engine that runs it.
+    """A network, described by its ``spec``, and the engine that runs it.
 
     Made by :func:`vidfeat.load_encoder`. ``encode``, ``encode_clips`` and ``predict_clips`` may be
     called from several threads: videos are decoded side by side, batches run one after the other.
@@ -43,119 +41,69 @@ class Encoder:
     def __init__(
         self,
         engine: Engine,
+        spec: EncoderSpec,
         *,
-        model_name: str,
-        weights_name: str,
-        weights_sha256: str,
-        architecture: Mapping[str, Any],
-        plan: ClipPlan,
-        preprocess: Preprocess,
-        layers: Sequence[str],
-        pool: Sequence[str],
-        dimension: int,
-        precision: Precision,
         batch_size: int,
-        weights_file: str = "",
-        class_names: Sequence[str] | None = None,
-        notes: Sequence[str] = (),
-        flops_per_clip: float = 0.0,
-        flops_per_second: float = 1.0,
-        recipe: Mapping[str, Any] | None = None,
-        network_sha256: str = "",
+        recipe: EncoderChoice | None = None,
     ) -> None:
         self.engine = engine
+        self.spec = spec
+        self.batch_size = batch_size
+        self.recipe = recipe
+        """What loads the same encoder in another process, on a device of its own; None where
+        nothing can: the network was given as a module."""
         self._one_at_a_time = threading.Lock()  # an engine works in memory of its own
         self._claimed = threading.Lock()
         self.engines: list[Engine] = [engine]
         """What extract runs batches on: the engine, or replicas of it on several devices."""
-        self.model_name = model_name
-        self.weights_name = weights_name
-        self.weights_file = weights_file
-        """Where the weights came from, if it was a file; a hint for finding them again."""
-        self.weights_sha256 = weights_sha256
-        self.network_sha256 = network_sha256
-        """Of the file of a network that was quantised out of these weights; else nothing."""
-        self.architecture = dict(architecture)
-        self.plan = plan
-        self.preprocess = preprocess
-        self.layers = tuple(layers)
-        self.pool = tuple(pool)
-        self.dimension = dimension
-        self.precision: Precision = precision
-        self.batch_size = batch_size
-        self.class_names = None if class_names is None else list(class_names)
-        self.notes = tuple(notes)
-        """What a user should be told before a run, a sentence each."""
-        self.flops_per_clip = flops_per_clip
-        """Floating-point operations of one clip; 0 where they were not counted."""
-        self.flops_per_second = flops_per_second
-        """What the device does in a second, roughly."""
-        self.recipe = dict(recipe or {})
-        """What :func:`vidfeat.load_encoder` must be told to make the same encoder elsewhere."""
 
     def __repr__(self) -> str:
         return (
-            f"Encoder({self.model_name}, weights {self.weights_name}, {self.plan.frames} frames, "
+            f"Encoder({self.spec.model}, weights {self.spec.weights}, {self.plan.frames} frames, "
             f"{self.dimension} dimensions)"
         )
+
+    @property
+    def plan(self) -> ClipPlan:
+        """How clips are laid over a video."""
+        return self.spec.plan
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How frames are resized, cropped and normalised."""
+        return self.spec.preprocess
+
+    @property
+    def dimension(self) -> int:
+        """D, the length of a vector."""
+        return self.spec.dimension
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """The classes that ``predict_clips`` scores; None where the weights do not name them."""
+        return None if self.spec.class_names is None else list(self.spec.class_names)
+
+    @property
+    def flops_per_second(self) -> float:
+        """What the devices do in a second, roughly: a constant of each kind of device."""
+        return sum(engine.flops_per_second for engine in self.engines)
 
     # -- identity ------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
         """All that a feature file says about its encoder, as JSON."""
-        return {
-            "model": self.model_name,
-            "weights": self.weights_name,
-            "weights_file": self.weights_file,
-            "weights_sha256": self.weights_sha256,
-            "architecture": self.architecture,
-            "layers": list(self.layers),
-            "pool": list(self.pool),
-            "dimension": self.dimension,
-            "preprocess": self.preprocess.to_dict(),
-            "plan": self.plan.to_dict(),
-            "precision": self.precision,
-            "engine": self.engine.name,
-            **self._network_facts(),
-            # no part of a fingerprint: the same numbers, made elsewhere
-            "device": "cuda" if self.engine.takes_planes else "cpu",
-            **({"execution": self.engine.execution} if self.engine.takes_planes else {}),
-        }
-
-    def _network_facts(self) -> dict[str, str]:
-        return {"network_sha256": self.network_sha256} if self.network_sha256 else {}
+        # what the engine adds is no part of a fingerprint: the same numbers, made elsewhere
+        return {**self.spec.describe(), **self.engine.facts()}
 
     @property
     def space_fingerprint(self) -> str:
         """Equal for vectors that can be compared, whatever made them."""
-        return _fingerprint(
-            {
-                "weights_sha256": self.weights_sha256,
-                "architecture": self.architecture,
-                "layers": list(self.layers),
-                "pool": list(self.pool),
-                "preprocess": self.preprocess.to_dict(),
-                "clip": self.plan.space_dict(),
-            }
-        )
+        return self.spec.space_fingerprint
 
     @property
     def run_fingerprint(self) -> str:
         """Equal for runs whose rows may stand in one file."""
-        return self.run_fingerprint_with(None)
-
-    def run_fingerprint_with(self, segments: str | None) -> str:
-        """The same, with the hash of a file of stretches where one lays the clips."""
-        return _fingerprint(
-            {
-                "space": self.space_fingerprint,
-                "plan": self.plan.to_dict(),
-                "precision": self.precision,
-                "engine": self.engine.name,
-                **self._network_facts(),
-                "segments": segments,
-            }
-        )
+        return self.spec.run_fingerprint
 
     # -- work ----------------------------------------------------------------------------------
 
@@ -183,18 +131,22 @@ class Encoder:
         """
         from vidfeat.encoders.engines.replicas import start_replicas
 
-        batch = (self.batch_size, self.plan.frames, *self.preprocess.crop, 3)
-        replicas = start_replicas(
-            self.recipe, devices, batch, self.dimension, self.engine.execution
+        if self.recipe is None:
+            raise UsageError(
+                f"{self.spec.model} was given as a module, which other processes cannot load: "
+                "take one device",
+                field="devices",
+            )
+        batch = (self.batch_size, *self.spec.input_shape)
+        self.engines = list(
+            start_replicas(self.recipe, devices, batch, self.dimension, self.engine)
         )
-        self.engines = list(replicas)
-        self.flops_per_second *= len(replicas)
 
     def close(self) -> None:
         """End the replicas, if there are any."""
         for engine in self.engines:
             if engine is not self.engine:
-                engine.close()  # type: ignore[attr-defined]
+                engine.close()
         self.engines = [self.engine]
 
     def encode(
@@ -249,7 +201,7 @@ class Encoder:
         return self._batched(clips_NTHWC, self.engine.predict)
 
     def _batched(self, clips_NTHWC: NDArray[np.uint8], run: Any) -> NDArray[np.float32]:
-        expected = (self.plan.frames, *self.preprocess.crop, 3)
+        expected = self.spec.input_shape
         if clips_NTHWC.dtype != np.uint8 or clips_NTHWC.shape[1:] != expected:
             raise UsageError(
                 f"clips of {clips_NTHWC.dtype} {clips_NTHWC.shape[1:]}: expected uint8 {expected}"
@@ -294,10 +246,6 @@ class Encoder:
             Clip(index, small[list(clip.positions)], clip.start_seconds, clip.end_seconds)
             for index, clip in enumerate(planned)
         ]
-
-
-def _fingerprint(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(values).encode()).hexdigest()
 
 
 def _stretch(value: Stretch | tuple[float, float | None]) -> Stretch:

@@ -6,22 +6,17 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.encoder import Encoder
-from vidfeat.encoders.engines.base import PRECISIONS, Precision
+from vidfeat.encoders.engines.base import Precision
+from vidfeat.encoders.sources import load_network
+from vidfeat.encoders.spec import Aggregate, EncoderSpec
 from vidfeat.errors import FingerprintError, UsageError, WeightsError
-from vidfeat.pretrained import bundled
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.plan_choice import PlanChoice
-from vidfeat.video.preprocess import Preprocess
 
-if TYPE_CHECKING:
-    from vidfeat.models.base import VideoNetwork
-    from vidfeat.weights.load import LoadedWeights
-
-DEFAULT_MODEL = "r2plus1d_18"
 _CPU_BATCH = 4
 # Small networks: on one thread, torch gives convolutions over time alone to its quick kernels from
 # sixteen clips on, and a padded last batch costs next to nothing.
@@ -43,6 +38,7 @@ def load_encoder(
     engine: str | None = None,
     batch_size: int | None = None,
     compiled: bool = False,
+    aggregate: Aggregate | None = None,
 ) -> Encoder:
     """Load a network with its weights, ready to encode.
 
@@ -61,29 +57,18 @@ def load_encoder(
         engine: what runs the network; None takes torch, or openvino for int8.
         batch_size: clips at a time; None chooses by device.
         compiled: let ``torch.compile`` make it faster; takes a minute at the start.
+        aggregate: for networks of frames, how the frames of a clip become its vector: ``mean``,
+            ``mean_std`` (both joined), ``max``, or ``none`` (one vector per frame).
 
     Raises:
         UsageError: a name or value that cannot be meant.
         WeightsError: weights that are not there, or of another network.
     """
-    from vidfeat.encoders.engines import make_engine
-    from vidfeat.encoders.engines.cost import flops_per_clip, flops_per_second
-    from vidfeat.encoders.engines.torch_engine import choose_device
-    from vidfeat.encoders.int8.folder import is_net
-    from vidfeat.models import check_pools
-    from vidfeat.weights.load import load_weights
-
-    if precision is not None and precision not in PRECISIONS:
-        raise UsageError(f"--precision takes {', '.join(PRECISIONS)}, not {precision!r}")
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"--batch-size must be at least 1, not {batch_size}")
-    if is_net(weights):
-        from vidfeat.encoders.int8.load import encoder_of_net
-
-        assert weights is not None
-        return encoder_of_net(
+    return load_choice(
+        EncoderChoice(
+            model,
             weights,
-            model=model,
+            seed=seed,
             plan=plan,
             layers=layers,
             pool=pool,
@@ -92,78 +77,84 @@ def load_encoder(
             engine=engine,
             batch_size=batch_size,
             compiled=compiled,
+            aggregate=aggregate,
         )
-    if model == bundled.NAME:
-        layers, pool = layers or bundled.LAYERS, pool or bundled.POOLS
-    model, weights = bundled.resolve(model or DEFAULT_MODEL, weights)
-    engine = engine or ("openvino" if precision == "int8" else "torch")
-    if engine == "openvino" and device == "auto":
-        device = "cpu"
-    chosen_device = choose_device(device)
+    )
+
+
+def load_choice(choice: EncoderChoice) -> Encoder:
+    """What :func:`load_encoder` does, of a choice.
+
+    Raises:
+        UsageError: a name or value that is invalid.
+        WeightsError: weights that are not there, or of another network.
+    """
+    from vidfeat.encoders.engines import make_engine
+    from vidfeat.encoders.engines.cost import flops_per_clip
+    from vidfeat.encoders.engines.torch_engine import choose_device
+    from vidfeat.encoders.int8.folder import is_net
+
+    if is_net(choice.weights):
+        from vidfeat.encoders.int8.load import encoder_of_net
+
+        return encoder_of_net(choice)
+    engine = choice.engine or ("openvino" if choice.precision == "int8" else "torch")
+    to_cpu = engine == "openvino" and choice.device == "auto"
+    device = choose_device("cpu" if to_cpu else choice.device)
     # Measured on an H100: faster than bf16, and ten times as exact; checked on the first batch.
-    precision = precision or ("fp16" if chosen_device.type == "cuda" else "fp32")
-    choice = PlanChoice() if plan is None else plan
-    loaded = load_weights(weights, model, seed=seed, clip_frames=choice.frames or 16)
-    final = plan if isinstance(plan, ClipPlan) else _plan(choice, loaded)
-    preprocess = loaded.preprocess or default_preprocess(model)
-    network = loaded.build()
-    if loaded.in_channels != 3:
-        network, preprocess = _of_flow(network, loaded, precision)
-    chosen_layers = network.check_layers(layers or ())
-    chosen_pool = check_pools(pool or ("mean",))
-    clip_shape = (final.frames, *preprocess.crop, 3)
+    precision = choice.precision or ("fp16" if device.type == "cuda" else "fp32")
+    loaded = load_network(choice)
+    network, preprocess = loaded.network, loaded.preprocess
+    plan = choice.plan_over(loaded.plan)
+    layers = network.check_layers(choice.layers or loaded.layers)
+    pool = network.check_pools(choice.pool or loaded.pool)
     runner = make_engine(
         engine,
         network,
-        chosen_layers,
-        chosen_pool,
+        layers,
+        pool,
         preprocess,
         precision=precision,
-        device=chosen_device,
-        clip_frames=final.frames,
-        compiled=compiled,
+        device=device,
+        clip_frames=plan.frames,
+        compiled=choice.compiled,
     )
-    flops = flops_per_clip(network, chosen_layers, clip_shape)
-    small = flops < _SMALL_FLOPS_PER_CLIP
+    flops = flops_per_clip(network, layers, (plan.frames, *preprocess.crop, 3))
     own_batch = runner.preferred_batch
-    own_batch = own_batch or (_CPU_BATCH_SMALL if small else _CPU_BATCH)
-    return Encoder(
-        runner,
-        model_name=model,
-        weights_name=loaded.name if loaded.entry or _is_random(weights) else Path(loaded.name).name,
-        weights_file=_file_of(weights, loaded),
-        weights_sha256=loaded.backbone_sha256,
-        architecture={
-            "model": model,
-            "midplanes": loaded.midplanes,
-            "bn_eps": loaded.bn_eps,
-            "in_channels": loaded.in_channels,
-            **_flow_facts(loaded),
-        },
-        plan=final,
+    own_batch = own_batch or (_CPU_BATCH_SMALL if flops < _SMALL_FLOPS_PER_CLIP else _CPU_BATCH)
+    spec = EncoderSpec(
+        model=loaded.model,
+        weights=loaded.weights,
+        weights_sha256=loaded.weights_sha256,
+        architecture=loaded.architecture,
+        plan=plan,
         preprocess=preprocess,
-        layers=chosen_layers,
-        pool=chosen_pool,
-        dimension=network.embedding_size(chosen_layers, chosen_pool),
+        layers=layers,
+        pool=pool,
+        dimension=network.embedding_size(layers, pool),
         precision=precision,
-        batch_size=batch_size or (_GPU_BATCH if chosen_device.type == "cuda" else own_batch),
+        engine=runner.name,
+        modality=network.modality,
+        aggregate=choice.aggregate or ("mean" if network.modality == "frame" else None),
+        weights_file=loaded.weights_file,
         class_names=loaded.class_names,
-        notes=_notes(loaded, weights),
+        licence=loaded.licence,
+        notes=loaded.notes,
         flops_per_clip=flops,
-        flops_per_second=flops_per_second(chosen_device),
-        recipe={
-            "model": model,
-            "weights": None if weights is None else os.fspath(weights),
-            "seed": seed,
-            "plan": final,
-            "layers": chosen_layers,
-            "pool": chosen_pool,
-            "precision": precision,
-            "engine": engine,
-            "batch_size": batch_size,
-            "compiled": compiled,
-        },
     )
+    recipe = replace(
+        choice,
+        model=loaded.model,
+        weights=loaded.weights_given,
+        plan=plan,
+        layers=layers,
+        pool=pool,
+        precision=precision,
+        device="auto",
+        engine=engine,
+    )
+    batch_size = choice.batch_size or (_GPU_BATCH if device.type == "cuda" else own_batch)
+    return Encoder(runner, spec, batch_size=batch_size, recipe=recipe)
 
 
 def encoder_from_description(
@@ -211,76 +202,9 @@ def encoder_from_description(
         )
     except UsageError as error:
         raise WeightsError(f"{error} (or say where they are now with --weights FILE)") from None
-    if encoder.weights_sha256 != description["weights_sha256"]:
+    if encoder.spec.weights_sha256 != description["weights_sha256"]:
         raise FingerprintError(
-            f"the weights {encoder.weights_name} are not those of {description['model']} "
+            f"the weights {encoder.spec.weights} are not those of {description['model']} "
             f"{name}: their tensors differ; say where the right ones are with --weights FILE"
         )
     return encoder
-
-
-def default_preprocess(model: str) -> Preprocess:
-    """What a network is fed where its weights say nothing: what its published weights are fed."""
-    from vidfeat.pretrained import default_entry
-
-    entry = default_entry(model)
-    return entry.preprocess if entry is not None and entry.preprocess else Preprocess()
-
-
-def _plan(choice: ClipPlan | PlanChoice, loaded: LoadedWeights) -> ClipPlan:
-    assert isinstance(choice, PlanChoice)
-    published = loaded.plan or ClipPlan(frames=loaded.clip_frames or 16)
-    if loaded.in_channels == 2:  # a field of flow lies between two frames
-        published = replace(published, frames=published.frames + 1)
-    return choice.apply(published)
-
-
-def _of_flow(
-    network: VideoNetwork, loaded: LoadedWeights, precision: Precision
-) -> tuple[VideoNetwork, Preprocess]:
-    """A network of optical flow, wrapped so that it takes RGB clips of one frame more."""
-    from vidfeat.models.flow_network import FlowNetwork, frames_preprocess
-
-    if loaded.in_channels != 2 or loaded.preprocess is None:
-        raise WeightsError(
-            f"{loaded.name} takes {loaded.in_channels} channels, and does not say how they are "
-            "made: networks of optical flow trained by vidfeat do"
-        )
-    if precision == "bf16":
-        raise UsageError("--precision bf16 is too coarse for pixels that flow is made of: fp16")
-    return FlowNetwork(network, loaded.preprocess), frames_preprocess(loaded.preprocess)
-
-
-def _flow_facts(loaded: LoadedWeights) -> dict[str, Any]:
-    """What the vectors of a network of optical flow depend on besides."""
-    if loaded.in_channels != 2 or loaded.preprocess is None:
-        return {}
-    return {"flow_mean": list(loaded.preprocess.mean), "flow_std": list(loaded.preprocess.std)}
-
-
-def _is_random(weights: str | os.PathLike[str] | None) -> bool:
-    return weights is not None and os.fspath(weights) == "random"
-
-
-def _file_of(weights: str | os.PathLike[str] | None, loaded: LoadedWeights) -> str:
-    """The file that was given, absolute; nothing for weights that a name tells."""
-    if weights is None or loaded.entry is not None:
-        return ""
-    if os.fspath(weights) in ("random", bundled.NAME):
-        return ""
-    return str(Path(weights).expanduser().resolve())
-
-
-def _notes(loaded: LoadedWeights, asked: str | os.PathLike[str] | None) -> list[str]:
-    """What a user should be told about the weights before hours of work."""
-    notes = []
-    if _is_random(asked):
-        notes.append(
-            "the network is UNTRAINED (--weights random): its vectors tell videos apart poorly"
-        )
-    elif loaded.plan is None:
-        notes.append(
-            f"{loaded.name} says nothing about its clips: 16 frames at each video's own rate, "
-            "unless --clip-frames, --frame-stride and --fps say otherwise"
-        )
-    return notes

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def with_quickest_engine(
     begun = None if output is None else engine_begun(output)
     if not _may_change(encoder) or begun == encoder.engine.name:
         return encoder
-    seconds = clips * encoder.flops_per_clip / encoder.flops_per_second
+    seconds = clips * encoder.spec.flops_per_clip / encoder.flops_per_second
     pays = (
         seconds >= PAYS_FROM_SECONDS
         and platform.machine() in _MEASURED_ON
@@ -115,10 +116,11 @@ def with_quickest_engine(
     )
     if begun is None and not pays:
         return encoder
-    from vidfeat.encoders.load import load_encoder
+    from vidfeat.encoders.load import load_choice
 
+    assert encoder.recipe is not None
     try:
-        return load_encoder(**{**encoder.recipe, "engine": "openvino", "device": "cpu"})
+        return load_choice(replace(encoder.recipe, engine="openvino", device="cpu"))
     except ExportError:
         return encoder  # a network that OpenVINO cannot take, or computes otherwise
 
@@ -142,12 +144,11 @@ def resume_execution(encoder: Encoder, output: str | os.PathLike[str]) -> None:
 
 def _may_change(encoder: Encoder) -> bool:
     """Whether OpenVINO is here and could run it."""
-    device = getattr(getattr(encoder.engine, "device", None), "type", None)
     return (
         encoder.engine.name == "torch"
-        and encoder.precision == "fp32"
-        and device == "cpu"
-        and bool(encoder.recipe)
-        and not encoder.recipe.get("compiled")
+        and encoder.engine.device_type == "cpu"
+        and encoder.spec.precision == "fp32"
+        and encoder.recipe is not None
+        and not encoder.recipe.compiled
         and importlib.util.find_spec("openvino") is not None
     )

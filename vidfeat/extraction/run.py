@@ -247,7 +247,7 @@ def _identity(
         shards="" if shard is None else f"{shard[0]}/{shard[1]}",
         encoder=described,
         space_fingerprint=encoder.space_fingerprint,
-        run_fingerprint=encoder.run_fingerprint_with(laid),
+        run_fingerprint=encoder.spec.run_fingerprint_with(laid),
         dimension=encoder.dimension,
         dtype=options.dtype,
         source_root=path_to_identity(listing.root),
@@ -496,8 +496,8 @@ def _failure_of(item: Todo, event: Finished, info: VideoInfo | None) -> VideoFai
 def part_clips(encoder: Encoder, options: ExtractOptions) -> int:
     """Clips of a part: about half a minute of work, at most 64 MB, whole batches."""
     per_second = DECODED_FRAMES_PER_WORKER * max(1, options.num_workers) / encoder.plan.frames
-    if encoder.flops_per_clip:
-        per_second = min(per_second, encoder.flops_per_second / encoder.flops_per_clip)
+    if encoder.spec.flops_per_clip:
+        per_second = min(per_second, encoder.flops_per_second / encoder.spec.flops_per_clip)
     width = encoder.dimension * (2 if options.dtype == "float16" else 4)
     clips = min(int(per_second * _PART_SECONDS), _PART_BYTES // width)
     return max(1, clips // encoder.batch_size) * encoder.batch_size

@@ -6,6 +6,7 @@ Shapes: N clips, C channels, T frames, H rows, W columns, D length of the embedd
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 from torch import Tensor, cat, nn
 from torch.nn import functional as F
@@ -16,15 +17,25 @@ POOLS = ("mean", "max")
 
 
 class VideoNetwork(nn.Module):
-    """A network over clips, the base class of all of them.
+    """A network over clips, or over frames, the base class of all of them.
+
+    A network of frames takes batches of frames as clips with T = 1.
 
     Attributes:
+        modality: what one input is: a clip or a frame.
         layer_names: the layers that can be read, first to last; the last one is the default.
         layer_widths: channels of each layer's map.
+        poolings: what ``pool`` may name; other names than POOLS are its own, see `own_pooling`.
+        default_pool: how its default layer becomes a vector.
+        pool_widths: length of the vector of each pooling of its own.
     """
 
+    modality: ClassVar[Literal["clip", "frame"]] = "clip"
     layer_names: tuple[str, ...] = ()
     layer_widths: Mapping[str, int] = {}
+    poolings: tuple[str, ...] = POOLS
+    default_pool: tuple[str, ...] = ("mean",)
+    pool_widths: Mapping[str, int] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores (N, classes) before the softmax, of normalised clips (N, C, T, H, W)."""
@@ -55,18 +66,39 @@ class VideoNetwork(nn.Module):
             raise UsageError(f"a layer is named twice in {','.join(chosen)}: name each one once")
         return chosen
 
-    def embedding_size(self, layers: Sequence[str] = (), pool: Sequence[str] = ("mean",)) -> int:
-        """Length D of the vector that `pool_features` makes of these layers."""
+    def check_pools(self, pool: Sequence[str]) -> tuple[str, ...]:
+        """The poolings named, or the default ones; refuses unknown and repeated names."""
+        return check_pools(tuple(pool) or self.default_pool, self.poolings)
+
+    def embedding_size(self, layers: Sequence[str] = (), pool: Sequence[str] = ()) -> int:
+        """Length D of the vector that `embed` makes of these layers."""
+        chosen = self.check_pools(pool)
+        of_layers = [how for how in chosen if how not in self.pool_widths]
         widths = [self.layer_widths[name] for name in self.check_layers(layers)]
-        return sum(widths) * len(check_pools(pool))
+        own = sum(self.pool_widths[how] for how in chosen if how in self.pool_widths)
+        return sum(widths) * len(of_layers) + own
+
+    def embed(self, x: Tensor, layers: Sequence[str] = (), pool: Sequence[str] = ()) -> Tensor:
+        """Vectors (N, D) of normalised clips (N, C, T, H, W): pooled maps, then own poolings."""
+        chosen = self.check_pools(pool)
+        of_layers = [how for how in chosen if how not in self.pool_widths]
+        parts = [self.own_pooling(x, how) for how in chosen if how in self.pool_widths]
+        if of_layers:
+            parts.insert(0, pool_features(self.features(x, layers), of_layers))
+        return parts[0] if len(parts) == 1 else cat(parts, dim=1)
+
+    def own_pooling(self, x: Tensor, how: str) -> Tensor:
+        """Vectors (N, pool_widths[how]): a class token, an attention pooling, a projection."""
+        raise NotImplementedError(how)
 
 
-def check_pools(pool: Sequence[str]) -> tuple[str, ...]:
+def check_pools(pool: Sequence[str], known: Sequence[str] = POOLS) -> tuple[str, ...]:
     """The pools named; refuses unknown and repeated ones, and none at all."""
     chosen = tuple(pool)
-    if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(POOLS):
+    if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
         given = ",".join(chosen) or "nothing"
-        raise UsageError(f"cannot pool by {given}: --pool takes mean, max or mean,max")
+        takes = f"{', '.join(known)}" if len(known) > 1 else known[0]
+        raise UsageError(f"cannot pool by {given}: --pool takes {takes}, or several joined")
     return chosen
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ class Engine(Protocol):
 
     name: str
     """Its name, as users give it."""
+    device_type: str = "cpu"
+    """``cpu``, ``cuda``, or another kind of torch's devices."""
     takes_planes: bool = False
     """It runs on a device where clips may arrive as planes: see ``device_batches.py``."""
     batches_at_once: int = 1
@@ -38,6 +40,21 @@ class Engine(Protocol):
     def preferred_batch(self) -> int | None:
         """Clips at a time that keep it busy; None where it matters little."""
         return None
+
+    @property
+    def flops_per_second(self) -> float:
+        """What its device does in a second, roughly; a constant, no measurement."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What a feature file says of it beside the encoder's spec, as JSON."""
+        if not self.takes_planes:
+            return {"device": "cpu"}
+        return {"device": "cuda", "execution": self.execution}
+
+    def close(self) -> None:
+        """Give back what it holds; it cannot be used afterwards."""
+        return
 
     def embed(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Vectors (N, D) of uint8 clips (N, T, H, W, 3)."""

@@ -25,9 +25,10 @@ from torch import Tensor, nn
 
 from vidfeat.encoders.engines.base import Engine, Execution, Precision
 from vidfeat.encoders.engines.batch_network import BatchNetwork, can_run, triton_runs_on
+from vidfeat.encoders.engines.cost import flops_per_second
 from vidfeat.encoders.engines.cuda_graph import CapturedGraph
 from vidfeat.errors import PrecisionError, UsageError, VidfeatError
-from vidfeat.models.base import VideoNetwork, pool_features
+from vidfeat.models.base import VideoNetwork
 from vidfeat.models.resnet3d import VideoResNet
 from vidfeat.system.compiled_code import keep_compiled_code
 from vidfeat.system.float32_rules import float32_rules
@@ -63,7 +64,7 @@ class PlainNetwork(nn.Module):
     def forward(self, clips_NTHWC: Tensor) -> Tensor:
         """Vectors (N, D), float32."""
         x = self.preprocess.normalize(clips_NTHWC).to(self.dtype).contiguous()
-        return pool_features(self.network.features(x, self.layers), self.pool).float()
+        return self.network.embed(x, self.layers, self.pool).float()
 
 
 class Pending:
@@ -97,6 +98,7 @@ class CudaEngine(Engine):
     """
 
     name = "torch"
+    device_type = "cuda"
     takes_planes = True
     batches_at_once = 2
 
@@ -161,6 +163,11 @@ class CudaEngine(Engine):
             self._checked = self.precision == "fp32"
             assert isinstance(self._run, BatchNetwork)
             self._run.load_(network)
+
+    @property
+    def flops_per_second(self) -> float:
+        """What its device does in a second, roughly."""
+        return flops_per_second(self.device)
 
     # -- batches -------------------------------------------------------------------------------
 

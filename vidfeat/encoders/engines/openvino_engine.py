@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidfeat.encoders.engines.base import Engine, Precision
+from vidfeat.encoders.engines.cost import flops_per_second
 from vidfeat.encoders.engines.side_by_side import busy_batch
 from vidfeat.encoders.onnx_export import TOLERANCE, EmbeddingAndScores
 from vidfeat.encoders.openvino_package import import_openvino
@@ -55,6 +56,11 @@ class OpenVinoEngine(Engine):
     def preferred_batch(self) -> int:
         """Clips at a time that keep every thread busy; at least four."""
         return busy_batch(self.threads)
+
+    @property
+    def flops_per_second(self) -> float:
+        """What the processor does in a second, roughly."""
+        return flops_per_second(torch.device("cpu"))
 
     def embed(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Vectors (N, D) of uint8 clips (N, T, H, W, 3)."""

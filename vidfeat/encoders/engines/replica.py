@@ -18,11 +18,11 @@ from vidfeat.system.processes import die_with_parent
 
 def serve(channel: Connection, memory: mmap.mmap) -> None:
     """Load what the parent names, then embed what it puts into the memory."""
-    from vidfeat.encoders.load import load_encoder
+    from vidfeat.encoders.load import load_choice
 
-    _, recipe, device, batch_shape, execution = channel.recv()
+    _, recipe, batch_shape, execution = channel.recv()
     try:
-        engine = load_encoder(**recipe, device=device).engine
+        engine = load_choice(recipe).engine
     except VidfeatError as error:
         channel.send(("error", error))
         return

@@ -10,15 +10,17 @@ from __future__ import annotations
 import mmap
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.encoders.engines.base import Engine, Execution
+from vidfeat.encoders.choice import EncoderChoice
+from vidfeat.encoders.engines.base import Engine
 from vidfeat.errors import ReplicaError, UsageError
 from vidfeat.system.children import child_environment, python_module
 from vidfeat.system.processes import nameless_memory
@@ -28,25 +30,27 @@ class Replica(Engine):
     """A network in a process of its own.
 
     Args:
-        recipe: arguments of ``load_encoder`` without the device.
+        recipe: what it loads.
         device: where it runs.
         batch_shape: (B, T, H, W, 3) of the largest batch.
         dimension: D of the vectors.
-        execution: how it runs there, where that is a GPU.
+        like: an engine of the same network in this process; a replica runs as it would.
     """
 
     name = "torch"
 
     def __init__(
         self,
-        recipe: Mapping[str, Any],
+        recipe: EncoderChoice,
         device: str,
         batch_shape: tuple[int, int, int, int, int],
         dimension: int,
-        execution: Execution = "eager",
+        like: Engine,
     ) -> None:
         self.device = device
-        self.execution = execution
+        self.device_type = like.device_type
+        self.execution = like.execution
+        self._flops_per_second = like.flops_per_second
         self.precision_error: float | None = None
         self.largest_batch: int | None = None
         self._dimension = dimension
@@ -74,7 +78,12 @@ class Replica(Engine):
             theirs.close()
         self._channel: Connection = ours
         self._ready = False
-        self._send(("load", dict(recipe), device, batch_shape, execution))
+        self._send(("load", replace(recipe, device=device), batch_shape, like.execution))
+
+    @property
+    def flops_per_second(self) -> float:
+        """What its device does in a second, roughly."""
+        return self._flops_per_second
 
     def wait(self) -> None:
         """Wait until the network stands on its device.
@@ -146,18 +155,18 @@ def parse_devices(text: str, device: str) -> list[str]:
 
 
 def start_replicas(
-    recipe: Mapping[str, Any],
+    recipe: EncoderChoice,
     devices: Sequence[str],
     batch_shape: tuple[int, int, int, int, int],
     dimension: int,
-    execution: Execution = "eager",
+    like: Engine,
 ) -> list[Replica]:
     """A replica on each device, all loaded.
 
     Raises:
         VidfeatError: one of them could not be; all are ended.
     """
-    replicas = [Replica(recipe, device, batch_shape, dimension, execution) for device in devices]
+    replicas = [Replica(recipe, device, batch_shape, dimension, like) for device in devices]
     try:
         for replica in replicas:
             replica.wait()

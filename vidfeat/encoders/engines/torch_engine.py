@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidfeat.encoders.engines.base import Engine, Precision
+from vidfeat.encoders.engines.cost import flops_per_second
 from vidfeat.encoders.engines.factored import FactoredNetwork, factored_pays
 from vidfeat.encoders.engines.side_by_side import SideBySide, busy_batch
 from vidfeat.errors import PrecisionError, UsageError, VidfeatError
@@ -114,6 +115,7 @@ class TorchEngine(Engine):
         if precision not in _DTYPES:
             raise UsageError(f"the torch engine runs fp32, fp16 and bf16, not {precision}")
         self.device = device or torch.device("cpu")
+        self.device_type = self.device.type
         self.precision = precision
         self.precision_error: float | None = None
         """Relative error to fp32 on the first clips; None before, and for fp32."""
@@ -147,6 +149,11 @@ class TorchEngine(Engine):
         """Clips at a time that keep a processor busy; None where it matters little."""
         return busy_batch(self._side_by_side.threads) if self.clip_by_clip else None
 
+    @property
+    def flops_per_second(self) -> float:
+        """What its device does in a second, roughly."""
+        return flops_per_second(self.device)
+
     def embed(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Vectors (N, D) of uint8 clips (N, T, H, W, 3).
 
@@ -171,7 +178,7 @@ class TorchEngine(Engine):
     # -- one batch -----------------------------------------------------------------------------
 
     def _embed_eagerly(self, x: Tensor) -> Tensor:
-        return pool_features(self._network.features(x, self._layers), self._pool)
+        return self._network.embed(x, self._layers, self._pool)
 
     @cached_property
     def _factored(self) -> FactoredNetwork:
@@ -246,7 +253,7 @@ class TorchEngine(Engine):
         reference = self._reference
         assert reference is not None
         x = self._input(clips_NTHWC, torch.float32)
-        exact = pool_features(reference.features(x, self._layers), self._pool)
+        exact = reference.embed(x, self._layers, self._pool)
         half = self._embed(x.to(self._dtype)).float()
         error = float((half - exact).norm() / exact.norm())
         self.precision_error = error

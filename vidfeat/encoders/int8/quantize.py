@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.engines.openvino_engine import EMBEDDING, SCORES, OpenVinoEngine, read_network
 from vidfeat.encoders.int8.folder import (
@@ -34,7 +35,7 @@ from vidfeat.encoders.int8.folder import (
     is_net,
     read_net,
 )
-from vidfeat.encoders.load import load_encoder
+from vidfeat.encoders.load import load_choice
 from vidfeat.encoders.openvino_package import import_openvino
 from vidfeat.errors import ExportError, NothingDoneError, UsageError, VideoError
 from vidfeat.store.differences import settings_that_differ
@@ -44,29 +45,10 @@ from vidfeat.system.lock import OutputLock
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.clips import ClipStream
 from vidfeat.video.listing import ListedVideo
-from vidfeat.video.plan_choice import PlanChoice
 from vidfeat.video.preprocess import Preprocess
 
 Clips = NDArray[np.uint8]  # (N, T, H, W, 3)
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class NetworkChoice:
-    """The network to quantise: what :func:`vidfeat.load_encoder` takes."""
-
-    model: str | None = None
-    weights: str | os.PathLike[str] | None = None
-    seed: int = 0
-    plan: PlanChoice | None = None
-    layers: Sequence[str] | None = None
-    pool: Sequence[str] | None = None
-
-    def load(self, engine: str) -> Encoder:
-        """The encoder in fp32 on the processor."""
-        return load_encoder(
-            **vars(self), engine=engine, precision="fp32", device="cpu", compiled=False
-        )
 
 
 @dataclass(frozen=True)
@@ -112,7 +94,7 @@ class Sample:
 
 
 def quantise(
-    network: NetworkChoice,
+    network: EncoderChoice,
     videos: Sequence[ListedVideo],
     target: Path,
     *,
@@ -143,8 +125,8 @@ def quantise(
         raise UsageError(f"{target} exists: give --overwrite, or another name")
     if target.exists() and not (target / FACTS_FILE).is_file():
         raise UsageError(f"{target} is no quantised network, and is not replaced: name another")
-    encoder = network.load("openvino")
-    say(f"quantising {encoder.model_name} to int8: reading clips of {len(videos)} videos")
+    encoder = _in_fp32(network, "openvino")
+    say(f"quantising {encoder.spec.model} to int8: reading clips of {len(videos)} videos")
     sample = sample_clips(videos, encoder.plan, encoder.preprocess, calibration)
     say(f"  calibrating on {len(sample.calibration)} clips")
     exact_engine = encoder.engine
@@ -163,6 +145,15 @@ def quantise(
     return read_net(target)
 
 
+def _in_fp32(network: EncoderChoice, engine: str) -> Encoder:
+    """The encoder in fp32 on the processor."""
+    return load_choice(
+        replace(
+            network, engine=engine, precision="fp32", device="cpu", compiled=False, batch_size=None
+        )
+    )
+
+
 def beside(output: Path) -> Path:
     """Where the quantised network of a feature file is kept."""
     return beside_file(output, ".int8")
@@ -170,7 +161,7 @@ def beside(output: Path) -> Path:
 
 def quantised_beside(
     output: Path,
-    network: NetworkChoice,
+    network: EncoderChoice,
     videos: Sequence[ListedVideo],
     *,
     sharded: bool = False,
@@ -196,7 +187,7 @@ def quantised_beside(
     import_openvino("--precision int8")
     with OutputLock(output):
         if is_net(folder):
-            net, encoder = read_net(folder), network.load("torch")
+            net, encoder = read_net(folder), _in_fp32(network, "torch")
             if net.space_fingerprint == encoder.space_fingerprint:
                 return folder
             if not overwrite:
@@ -376,7 +367,7 @@ def _facts(
         "precision": "int8",
         "space_fingerprint": encoder.space_fingerprint,
         "class_names": encoder.class_names,
-        "flops_per_clip": encoder.flops_per_clip,
+        "flops_per_clip": encoder.spec.flops_per_clip,
         "files": {name: file_sha256(folder / name) for name in FILES},
         "calibration": {
             "clips": len(sample.calibration),

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.encoder import Encoder
-from vidfeat.encoders.load import load_encoder
+from vidfeat.encoders.load import load_choice
 from vidfeat.errors import VidfeatError
 from vidfeat.extraction.assembly import AssemblyStats
 from vidfeat.extraction.cluster.lease import Lease
@@ -38,8 +39,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class Errand:
     """What is the same for all actors of a run."""
 
-    recipe: Mapping[str, Any]
-    """Arguments of :func:`load_encoder`."""
+    recipe: EncoderChoice
     weights_name: str | None
     """Of the file whose bytes come along; None where the recipe needs no file."""
     run_fingerprint: str
@@ -207,10 +207,10 @@ def encoder_of(errand: Errand, weights: NDArray[np.uint8] | None) -> Encoder:
         import torch
 
         torch.set_num_threads(errand.threads)
-    recipe = dict(errand.recipe)
+    recipe = replace(errand.recipe, device=errand.device)
     with tempfile.TemporaryDirectory(prefix="vidfeat-") as folder:
         if errand.weights_name is not None and weights is not None:
             file = Path(folder) / errand.weights_name
             file.write_bytes(weights.tobytes())
-            recipe["weights"] = str(file)
-        return load_encoder(**recipe, device=errand.device)
+            recipe = replace(recipe, weights=str(file))
+        return load_choice(recipe)

@@ -109,8 +109,14 @@ class Driver:
         options = run.options
         if options.workers is None:
             options = replace(options, workers=self._size.cpus)
-        recipe = dict(run.encoder.recipe)
-        self._weights_file = weights_path(recipe["weights"], recipe["model"])
+        recipe = run.encoder.recipe
+        if recipe is None or recipe.model is None:
+            raise ClusterError(
+                f"{run.encoder.spec.model} was given as a module, which other machines cannot load"
+            )
+        # A source with a prefix is asked on each node: its files are in the hub's cache there.
+        own = ":" not in recipe.model
+        self._weights_file = weights_path(recipe.weights, recipe.model) if own else None
         there = (item.video for item in run.todo if item.video.size_bytes >= 0)
         return Errand(
             recipe=recipe,

@@ -1,0 +1,64 @@
+"""What a user asks of an encoder; the rest comes from the weights' own entry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vidfeat.encoders.engines.base import PRECISIONS, Precision
+from vidfeat.encoders.spec import AGGREGATES, Aggregate
+from vidfeat.errors import UsageError
+from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.plan_choice import PlanChoice
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """The arguments of :func:`vidfeat.load_encoder`, as one value that other processes can load.
+
+    Raises:
+        UsageError: a value that is invalid whatever the network is.
+    """
+
+    model: str | None = None
+    """A name that ``vidfeat models`` lists, or a source and a name (``timm:NAME``); None takes
+    r2plus1d_18, or the model of ``weights``."""
+    weights: str | os.PathLike[str] | None = None
+    seed: int = 0
+    """Of random weights."""
+    plan: ClipPlan | PlanChoice | None = None
+    layers: Sequence[str] | None = None
+    pool: Sequence[str] | None = None
+    precision: Precision | None = None
+    device: str = "auto"
+    engine: str | None = None
+    batch_size: int | None = None
+    compiled: bool = False
+    aggregate: Aggregate | None = None
+    """How the frames of a clip become its row; None takes the mean, for networks of frames."""
+
+    def __post_init__(self) -> None:
+        if self.precision is not None and self.precision not in PRECISIONS:
+            raise UsageError(f"--precision takes {', '.join(PRECISIONS)}, not {self.precision!r}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"--batch-size must be at least 1, not {self.batch_size}")
+        if self.aggregate is not None and self.aggregate not in AGGREGATES:
+            raise UsageError(
+                f"aggregate takes {', '.join(AGGREGATES)}, not {self.aggregate!r}",
+                field="aggregate",
+            )
+
+    @property
+    def plan_choice(self) -> PlanChoice:
+        """The single values of the plan that were asked for; none where a whole plan was given."""
+        return self.plan if isinstance(self.plan, PlanChoice) else PlanChoice()
+
+    @property
+    def clip_frames(self) -> int | None:
+        """T, where it was asked for."""
+        return None if self.plan is None else self.plan.frames
+
+    def plan_over(self, published: ClipPlan) -> ClipPlan:
+        """The plan of a run, out of what was asked for and the published plan."""
+        return self.plan if isinstance(self.plan, ClipPlan) else self.plan_choice.apply(published)

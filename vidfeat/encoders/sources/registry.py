@@ -1,0 +1,118 @@
+"""Networks of ``vidfeat models``, with weights by name, file, training run or seed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vidfeat.encoders.choice import EncoderChoice
+from vidfeat.encoders.spec import LoadedNetwork
+from vidfeat.errors import UsageError, WeightsError
+from vidfeat.models.base import VideoNetwork
+from vidfeat.pretrained import bundled, default_entry
+from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.preprocess import Preprocess
+from vidfeat.weights.load import LoadedWeights, load_weights
+
+DEFAULT_MODEL = "r2plus1d_18"
+
+
+def load(choice: EncoderChoice) -> LoadedNetwork:
+    """The network with its weights; one of optical flow takes RGB clips of one frame more.
+
+    Raises:
+        UsageError: a name or value that is invalid.
+        WeightsError: weights that are not there, or of another network.
+    """
+    is_bundled = choice.model == bundled.NAME
+    model, weights = bundled.resolve(choice.model or DEFAULT_MODEL, choice.weights)
+    loaded = load_weights(weights, model, seed=choice.seed, clip_frames=choice.clip_frames or 16)
+    network: VideoNetwork = loaded.build()
+    preprocess = loaded.preprocess or default_preprocess(model)
+    if loaded.in_channels != 3:
+        network, preprocess = _of_flow(network, loaded, choice)
+    named = loaded.entry is not None or _is_random(weights)
+    return LoadedNetwork(
+        network,
+        model=model,
+        weights=loaded.name if named else Path(loaded.name).name,
+        weights_sha256=loaded.backbone_sha256,
+        architecture={
+            "model": model,
+            "midplanes": loaded.midplanes,
+            "bn_eps": loaded.bn_eps,
+            "in_channels": loaded.in_channels,
+            **_flow_facts(loaded),
+        },
+        plan=_published_plan(loaded),
+        preprocess=preprocess,
+        weights_given=None if weights is None else os.fspath(weights),
+        weights_file=_file_of(weights, loaded),
+        class_names=None if loaded.class_names is None else tuple(loaded.class_names),
+        notes=tuple(_notes(loaded, weights)),
+        layers=bundled.LAYERS if is_bundled else (),
+        pool=bundled.POOLS if is_bundled else (),
+    )
+
+
+def default_preprocess(model: str) -> Preprocess:
+    """What a network is fed where its weights say nothing: what its published weights are fed."""
+    entry = default_entry(model)
+    return entry.preprocess if entry is not None and entry.preprocess else Preprocess()
+
+
+def _published_plan(loaded: LoadedWeights) -> ClipPlan:
+    published = loaded.plan or ClipPlan(frames=loaded.clip_frames or 16)
+    if loaded.in_channels == 2:  # a field of flow lies between two frames
+        published = replace(published, frames=published.frames + 1)
+    return published
+
+
+def _of_flow(
+    network: VideoNetwork, loaded: LoadedWeights, choice: EncoderChoice
+) -> tuple[VideoNetwork, Preprocess]:
+    """A network of optical flow, wrapped so that it takes RGB clips of one frame more."""
+    from vidfeat.models.flow_network import FlowNetwork, frames_preprocess
+
+    if loaded.in_channels != 2 or loaded.preprocess is None:
+        raise WeightsError(
+            f"{loaded.name} takes {loaded.in_channels} channels, and does not say how they are "
+            "made: networks of optical flow trained by vidfeat do"
+        )
+    if choice.precision == "bf16":
+        raise UsageError("--precision bf16 is too coarse for pixels that flow is made of: fp16")
+    return FlowNetwork(network, loaded.preprocess), frames_preprocess(loaded.preprocess)
+
+
+def _flow_facts(loaded: LoadedWeights) -> dict[str, Any]:
+    """What the vectors of a network of optical flow depend on besides."""
+    if loaded.in_channels != 2 or loaded.preprocess is None:
+        return {}
+    return {"flow_mean": list(loaded.preprocess.mean), "flow_std": list(loaded.preprocess.std)}
+
+
+def _is_random(weights: str | os.PathLike[str] | None) -> bool:
+    return weights is not None and os.fspath(weights) == "random"
+
+
+def _file_of(weights: str | os.PathLike[str] | None, loaded: LoadedWeights) -> str:
+    """The file that was given, absolute; nothing for weights that a name tells."""
+    if weights is None or loaded.entry is not None:
+        return ""
+    if os.fspath(weights) in ("random", bundled.NAME):
+        return ""
+    return str(Path(weights).expanduser().resolve())
+
+
+def _notes(loaded: LoadedWeights, asked: str | os.PathLike[str] | None) -> list[str]:
+    """What a user should be told about the weights before hours of work."""
+    if _is_random(asked):
+        return ["the network is UNTRAINED (--weights random): its vectors tell videos apart poorly"]
+    if loaded.plan is None:
+        return [
+            f"{loaded.name} says nothing about its clips: 16 frames at each video's own rate, "
+            "unless --clip-frames, --frame-stride and --fps say otherwise"
+        ]
+    return []

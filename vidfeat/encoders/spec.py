@@ -1,0 +1,265 @@
+"""What an encoder is: the network, how its output becomes vectors, the clips, and the identity.
+
+How an encoder comes about::
+
+    EncoderChoice --source--> LoadedNetwork --load_encoder--> Encoder(engine, EncoderSpec)
+
+* :class:`EncoderChoice` (``choice.py``) is what a user asks for: the arguments of ``load_encoder``.
+* A *source* turns a choice into a :class:`LoadedNetwork`: a module with its tensors, its published
+  clip plan and preprocessing, and what is known about it.
+* ``load_encoder`` puts the module on an engine and fixes everything else in an
+  :class:`EncoderSpec`, which owns both fingerprints, ``describe`` and equality.
+
+Adding a source of networks
+---------------------------
+1. Write ``vidfeat/encoders/sources/NAME.py`` with a function ``load(choice) -> LoadedNetwork``.
+   ``choice.model`` is ``prefix:REST`` as given; raise ``UsageError`` for a name that does not exist
+   and ``MissingExtraError`` where a package is missing. Import packages inside of the function.
+2. Register it in ``vidfeat/encoders/sources/__init__.py``: ``SOURCES["prefix"] = "NAME"``.
+3. Wrap the module in a subclass of :class:`vidfeat.models.base.VideoNetwork`:
+
+   * ``modality``: ``clip`` for networks over (N, 3, T, H, W), ``frame`` for image networks. A frame
+     network gets x of (N, 3, 1, H, W), a batch of frames, each once; clips are put together from
+     its vectors by the aggregator, outside of the network.
+   * ``features(x, layers)`` gives for each name in ``layer_names`` a map (N, C, T, H, W) or a
+     vector (N, C). Tokens are reshaped to a map; T and H, W are what is left of time and space.
+   * ``poolings`` are the names that ``pool`` may take. ``mean`` and ``max`` (over time and space)
+     and ``time`` (over space, one row per time step) work on every map. A pooling of its own
+     (``cls``, ``attention``, ``projection``) is a name in ``poolings`` and a branch of
+     ``own_pooling(x, name)``. ``default_pool`` is its own projection if it has one, else
+     ``("mean",)``.
+   * ``layer_widths`` and ``pool_widths`` give the length of each layer and of its own poolings.
+
+The normalised input is ``preprocess.normalize(clips_NTHWC)``, as for every other network. Nothing
+downstream asks where a network comes from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.encoders.engines.base import Precision
+from vidfeat.errors import UsageError
+from vidfeat.system.files import canonical_json
+from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from vidfeat.models.base import VideoNetwork
+
+Modality = Literal["clip", "frame"]
+Aggregate = Literal["mean", "mean_std", "max", "none"]
+AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
+
+
+class TextTower(Protocol):
+    """The part of a network that embeds text into the space of its clips or frames."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors (N, D) of N texts."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network with its tensors, as its source gives it."""
+
+    network: VideoNetwork
+    """In float32 on the CPU. Says its modality, its layers and its poolings."""
+    model: str
+    """The name under which ``load_encoder`` finds it again."""
+    weights: str
+    """Name of the weights: of an entry, a file, a revision, or ``random (seed N)``."""
+    weights_sha256: str
+    """Of the tensors that embeddings depend on (:func:`vidfeat.weights.load.tensor_hash`)."""
+    architecture: Mapping[str, Any]
+    """What else the vectors depend on, as JSON: the model's name, a revision, ..."""
+    plan: ClipPlan
+    """The published plan; a choice changes single values of it."""
+    preprocess: Preprocess
+    weights_given: str | os.PathLike[str] | None = None
+    """What ``weights`` must be, beside ``model``, to load the same network in another process."""
+    weights_file: str = ""
+    """Absolute path of the weights, where a file or folder was given; a hint."""
+    class_names: tuple[str, ...] | None = None
+    licence: str = ""
+    """Of the weights, as their publisher names it."""
+    notes: tuple[str, ...] = ()
+    """What a user should be told before a run, one sentence each."""
+    layers: tuple[str, ...] = ()
+    """Default layers; none takes the network's last."""
+    pool: tuple[str, ...] = ()
+    """Default poolings; none takes the network's own default."""
+    text: TextTower | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderSpec:
+    """What an encoder computes. Equal specs make rows that may stand in one file.
+
+    Two fingerprints go with every vector. ``space_fingerprint`` is what makes two vectors
+    comparable: the tensors, the architecture, layers and pooling, the preprocessing, and the
+    frames, stride and rate of a clip. ``run_fingerprint`` adds where clips are laid, the crops,
+    the precision and the engine.
+    """
+
+    model: str
+    weights: str
+    """Name of the weights."""
+    weights_sha256: str
+    architecture: Mapping[str, Any]
+    plan: ClipPlan
+    preprocess: Preprocess
+    layers: tuple[str, ...]
+    pool: tuple[str, ...]
+    dimension: int
+    """D, the length of a row."""
+    precision: Precision
+    engine: str
+    """Name of the engine."""
+    modality: Modality = "clip"
+    aggregate: Aggregate | None = None
+    """How the frames of a clip become its row; None for clip networks."""
+    time_steps: int = 1
+    """Rows of one clip, with ``pool`` ``time``."""
+    network_sha256: str = ""
+    """Of the files of a network that was quantised from these weights."""
+    weights_file: str = ""
+    """Where the weights came from, if it was a file; a hint for finding them again."""
+    class_names: tuple[str, ...] | None = field(default=None, repr=False)
+    licence: str = ""
+    notes: tuple[str, ...] = field(default=(), repr=False)
+    """What a user should be told before a run, one sentence each."""
+    flops_per_clip: float = 0.0
+    """Floating-point operations of one clip; 0 where they were not counted."""
+
+    def __post_init__(self) -> None:
+        if (self.modality == "frame") != (self.aggregate is not None):
+            raise UsageError(
+                f"{self.model} is a network of {self.modality}s: an aggregator is for networks of "
+                "frames",
+                field="aggregate",
+            )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EncoderSpec):
+            return NotImplemented
+        return self.run_fingerprint == other.run_fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.run_fingerprint)
+
+    # -- shapes --------------------------------------------------------------------------------
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """(T, H, W, 3) of one input of the network: a clip, or a frame (T = 1)."""
+        frames = 1 if self.modality == "frame" else self.plan.frames
+        return (frames, *self.preprocess.crop, 3)
+
+    # -- identity ------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """All that a feature file says about its encoder, as JSON."""
+        return {
+            "model": self.model,
+            "weights": self.weights,
+            "weights_file": self.weights_file,
+            "weights_sha256": self.weights_sha256,
+            "architecture": dict(self.architecture),
+            "layers": list(self.layers),
+            "pool": list(self.pool),
+            "dimension": self.dimension,
+            "preprocess": self.preprocess.to_dict(),
+            "plan": self.plan.to_dict(),
+            "precision": self.precision,
+            "engine": self.engine,
+            **self._if_set("network_sha256", *_SPACE_IF_SET, "licence"),
+        }
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any], **others: Any) -> EncoderSpec:
+        """The inverse of :meth:`describe`.
+
+        Args:
+            description: as it gave it.
+            others: fields that it does not hold: class names, notes, FLOPs.
+        """
+        values = {name: description[name] for name in _DESCRIBED}
+        values |= {
+            "architecture": dict(values["architecture"]),
+            "layers": tuple(values["layers"]),
+            "pool": tuple(values["pool"]),
+            "preprocess": Preprocess.from_dict(dict(values["preprocess"])),
+            "plan": ClipPlan.from_dict(dict(values["plan"])),
+        }
+        for name in ("weights_file", "network_sha256", *_SPACE_IF_SET, "licence"):
+            if name in description:
+                values[name] = description[name]
+        return cls(**values, **others)
+
+    @property
+    def space_fingerprint(self) -> str:
+        """Equal for vectors that can be compared, whatever made them."""
+        return _fingerprint(
+            {
+                "weights_sha256": self.weights_sha256,
+                "architecture": dict(self.architecture),
+                "layers": list(self.layers),
+                "pool": list(self.pool),
+                "preprocess": self.preprocess.to_dict(),
+                "clip": self.plan.space_dict(),
+                **self._if_set(*_SPACE_IF_SET),
+            }
+        )
+
+    @property
+    def run_fingerprint(self) -> str:
+        """Equal for runs whose rows may stand in one file."""
+        return self.run_fingerprint_with(None)
+
+    def run_fingerprint_with(self, segments_sha256: str | None) -> str:
+        """The same, with the hash of a file of segments where one lays the clips."""
+        return _fingerprint(
+            {
+                "space": self.space_fingerprint,
+                "plan": self.plan.to_dict(),
+                "precision": self.precision,
+                "engine": self.engine,
+                **self._if_set("network_sha256"),
+                "segments": segments_sha256,
+            }
+        )
+
+    def _if_set(self, *names: str) -> dict[str, Any]:
+        """Fields that differ from their defaults: files made before a field existed lack it."""
+        defaults = EncoderSpec.__dataclass_fields__
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value != defaults[name].default}
+
+
+_DESCRIBED = (
+    "model",
+    "weights",
+    "weights_sha256",
+    "architecture",
+    "plan",
+    "preprocess",
+    "layers",
+    "pool",
+    "dimension",
+    "precision",
+    "engine",
+)
+_SPACE_IF_SET = ("modality", "aggregate", "time_steps")
+
+
+def _fingerprint(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(values).encode()).hexdigest()
