@@ -115,10 +115,13 @@ def _judge(
             click.echo(f"note: {note}", err=True)
         return NetworkJudge(encoder)
     from vidfeat.encoders.load import encoder_from_description
+    from vidfeat.encoders.sources import is_file
     from vidfeat.heads.head import Head
 
     for name in OF_THE_HEAD:
         source = ctx.get_parameter_source(name)
+        if name == "model" and is_file(str(values["model"])):
+            continue
         if source is not None and source.name == "COMMANDLINE":
             option = "compile" if name == "compiled" else name
             raise click.UsageError(f"--{option} and --head exclude each other: the head says it")
@@ -135,6 +138,7 @@ def _judge(
             plan=time_line_plan(plan_choice(values), every),
             precision=values["precision"] if given else None,
             batch_size=values["batch_size"],
+            model=values["model"],
         )
     except KeyError as error:
         raise click.UsageError(

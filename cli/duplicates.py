@@ -6,6 +6,12 @@ from pathlib import Path
 
 import click
 
+_SHOWN = 5
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
+
 
 @click.command(
     "duplicates",
@@ -17,17 +23,34 @@ import click
     "--threshold",
     default=0.95,
     show_default=True,
-    help="Least cosine of two clips that are called copies.",
+    help="Minimum cosine similarity to count as a copy.",
+)
+@click.option(
+    "--min-share",
+    type=float,
+    metavar="SHARE",
+    help="Minimum share of the shorter video, 0 to 1.  [default: any moving segment; a still one "
+    "only from 0.5]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Pairs and groups, for programs.")
-def command(index: Path, threshold: float, as_json: bool) -> None:
+def command(index: Path, threshold: float, min_share: float | None, as_json: bool) -> None:
     """List pairs and groups of near copies, with the seconds that they share."""
     from vidfeat.index import VideoIndex
     from vidfeat.index.duplicates import find_duplicates
 
     found = find_duplicates(
-        VideoIndex(index), threshold, report=lambda line: click.echo(line, err=True)
+        VideoIndex(index),
+        threshold,
+        min_share=min_share,
+        report=lambda line: click.echo(line, err=True),
     )
+    if found.num_left_out:
+        what = "a still segment (black, a title card)" if min_share is None else "too little"
+        click.echo(
+            f"note: left out {found.num_left_out} {_plural('pair', found.num_left_out)} of videos "
+            f"that share only {what}; --min-share 0 lists them",
+            err=True,
+        )
     if as_json:
         import json
 
@@ -36,24 +59,26 @@ def command(index: Path, threshold: float, as_json: bool) -> None:
     from vidfeat.index.report import clock
 
     if not found.pairs:
-        click.echo(f"no two videos have clips with a cosine of {threshold:g} or more")
+        click.echo(f"no two videos share a segment with a cosine of {threshold:g} or more")
         return
     for pair in found.pairs:
         click.echo(f"{pair.score:.3f}  {pair.videos[0]}  {pair.videos[1]}")
-        for stretch in pair.stretches[:5]:
-            one, two = stretch.first, stretch.second
+        for segment in pair.segments[:_SHOWN]:
+            one, two = segment.first, segment.second
             click.echo(
                 f"         {clock(one[0])} to {clock(one[1])}  =  {clock(two[0])} to "
-                f"{clock(two[1])}   {stretch.score:.3f}"
+                f"{clock(two[1])}   {segment.score:.3f}"
             )
-        if len(pair.stretches) > 5:
-            click.echo(f"         and {len(pair.stretches) - 5} more stretches (--json lists all)")
+        more = len(pair.segments) - _SHOWN
+        if more > 0:
+            click.echo(f"         and {more} more {_plural('segment', more)} (--json lists all)")
     if found.num_cut:
         click.echo(
             f"warning: {found.num_cut} clips have more near neighbours than can be listed: pairs "
-            "are missing, and groups may fall apart; give a --threshold nearer to 1",
+            "are missing, and groups may be split; give a --threshold nearer to 1",
             err=True,
         )
-    click.echo(f"\n{len(found.pairs)} pairs, {len(found.groups)} groups:")
+    pairs, groups = len(found.pairs), len(found.groups)
+    click.echo(f"\n{pairs} {_plural('pair', pairs)}, {groups} {_plural('group', groups)}:")
     for group in found.groups:
         click.echo(f"{len(group):>4}  {'  '.join(group)}")

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from vidfeat.cli.options import RenamedOption
+
 
 @click.command(
     "evaluate-retrieval",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: vidfeat evaluate-retrieval ucf101.h5 --dataset ucf101 --lists "
+    epilog="Example: vidfeat evaluate-retrieval ucf101.h5 --dataset ucf101 --splits "
     "ucfTrainTestlist --split 1",
 )
 @click.argument("features", type=click.Path(path_type=Path))
@@ -22,7 +24,12 @@ import click
 )
 @click.option("--dataset", type=click.Choice(["ucf101", "hmdb51"]), help="Official splits.")
 @click.option(
-    "--lists", type=click.Path(path_type=Path), metavar="DIR", help="The official split files."
+    "--splits",
+    cls=RenamedOption,
+    former=["--lists"],
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of the official split files.",
 )
 @click.option(
     "--split",
@@ -38,7 +45,7 @@ def command(
     features: Path,
     labels: Path | None,
     dataset: str | None,
-    lists: Path | None,
+    splits: Path | None,
     split: str,
     center: bool,
     skip_bad_rows: bool,
@@ -53,13 +60,13 @@ def command(
     from vidfeat.store.reader import FeatureStore
 
     if (labels is None) == (dataset is None):
-        raise click.UsageError("give either --labels CSV or --dataset with --lists DIR")
+        raise click.UsageError("give either --labels CSV or --dataset with --splits DIR")
     with FeatureStore(features) as store:
         if dataset is not None:
-            if lists is None:
-                raise click.UsageError("--dataset needs --lists DIR, the folder of its split files")
+            if splits is None:
+                raise click.UsageError("--dataset needs --splits DIR, its split files")
             numbers = (1, 2, 3) if split == "all" else (int(split),)
-            found = [labels_from_split(dataset, lists, n, store.paths) for n in numbers]
+            found = [labels_from_split(dataset, splits, n, store.paths) for n in numbers]
         else:
             assert labels is not None
             found = [read_labels(labels)]

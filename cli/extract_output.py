@@ -163,9 +163,10 @@ def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
     for note in report.notes:
         say(f"  note: {note}")
     if report.failures:
+        number = len(report.failures)
         say(
-            f"  {len(report.failures)} videos failed, or broke midway: a line each above, and in "
-            "/errors of the file"
+            f"  {number} {'video' if number == 1 else 'videos'} failed, or broke midway: one line "
+            "each above, and in /errors of the file"
         )
 
 

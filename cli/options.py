@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +20,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 
+class RenamedOption(click.Option):
+    """An option that also answers to its former names, which the help does not show."""
+
+    def __init__(self, names: Sequence[str], former: Sequence[str] = (), **settings: Any) -> None:
+        super().__init__([*names, *former], **settings)
+        self.former = frozenset(former)
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The option's line of the help, without the former names."""
+        known = self.opts
+        self.opts = [name for name in known if name not in self.former]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = known
+
+
 def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for option in reversed(options):
@@ -34,8 +51,9 @@ def network_options() -> Callable[[F], F]:
     return _together(
         click.option(
             "--model",
-            help="The network; bundled is a small one that needs no download.  "
-            "[default: r2plus1d_18]",
+            metavar="NAME|SOURCE:NAME|FILE.py:FUNCTION",
+            help="The network, as vidfeat models lists it, or your own; bundled is a small one "
+            "that needs no download.  [default: r2plus1d_18]",
         ),
         click.option(
             "--weights",
@@ -73,8 +91,15 @@ def feature_options() -> Callable[[F], F]:
         ),
         click.option(
             "--pool",
-            metavar="mean,max",
-            help="How a layer's map becomes a vector; several are joined.  [default: mean]",
+            metavar="mean,max,...",
+            help="How a layer's map becomes a vector; several are joined. Some networks have their "
+            "own (cls, projection, head).  [default: their projection, or mean]",
+        ),
+        click.option(
+            "--aggregate",
+            type=click.Choice(["mean", "mean_std", "max"]),
+            help="How the frames of a clip become its vector, for networks of frames; for a row "
+            "for each frame give --clip-frames 1.  [default: mean]",
         ),
     )
 
@@ -181,6 +206,7 @@ def encoder_choice(values: dict[str, Any]) -> EncoderChoice:
         plan=plan_choice(values),
         layers=comma_list(values.pop("layer", None)),
         pool=comma_list(values.pop("pool", None)),
+        aggregate=values.pop("aggregate", None),
         **{name: values.pop(name) for name in plain},
     )
 

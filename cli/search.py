@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 )
 @click.option("--root", type=click.Path(path_type=Path), help="Where the videos are now.")
 @click.option("--weights", metavar="NAME|FILE", help="Where the encoder's weights are now.")
+@click.option(
+    "--model", metavar="FILE.py:FUNCTION", help="Your own network that the index was made with."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
 def command(
     index: Path,
@@ -63,6 +66,7 @@ def command(
     page: Path | None,
     root: Path | None,
     weights: str | None,
+    model: str | None,
     device: str,
 ) -> None:
     """Find the videos that are like QUERY, and where in them.
@@ -78,7 +82,7 @@ def command(
     opened = VideoIndex(index)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        source = QuerySource(opened, root=root, weights=weights, device=device)
+        source = QuerySource(opened, root=root, weights=weights, device=device, model=model)
         queries = make_queries(source, query, start, end)
     for warning in caught:
         if warning.category is UserWarning:
@@ -89,7 +93,7 @@ def command(
         clips=clips,
         per_video=per_video,
         exact=exact,
-        normalise_scores=normalize_scores,
+        normalize_scores=normalize_scores,
         rank_by=rank_by,
         exclude_self=exclude_self,
     )

@@ -24,11 +24,17 @@ import click
 @click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for pictures and stretches.  [default: the user's cache folder]",
+    help="Folder for pictures and segments.  [default: the user's cache folder]",
 )
 @click.option("--max-cache", default="2GiB", show_default=True, help="What it may take.")
 @click.option("--max-upload", default="512MiB", show_default=True, help="Largest dropped file.")
 @click.option("--follow-links", is_flag=True, help="Serve videos that links lead out of the root.")
+@click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="Another name that the page is opened by, such as a proxy's; repeatable.",
+)
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
 def command(
     index: Path,
@@ -42,18 +48,26 @@ def command(
     max_cache: str,
     max_upload: str,
     follow_links: bool,
+    allow_host: tuple[str, ...],
     open_page: bool,
 ) -> None:
     """Open INDEX as a page: look through the videos, search by click, drop a file, see the map."""
     from vidfeat.index.choose import parse_size
     from vidfeat.web.server import ServeOptions, serve
 
-    def ready(address: str) -> None:
-        click.echo(f"{address}  (Ctrl+C ends it)")
+    def ready(addresses: list[str]) -> None:
+        for address in addresses[:-1]:
+            click.echo(address)
+        click.echo(f"{addresses[-1]}  (Ctrl+C ends it)")
+        if host not in ("127.0.0.1", "localhost", "::1", "[::1]"):
+            click.echo(
+                "There is no password: whoever can reach this address can watch the videos.",
+                err=True,
+            )
         if open_page:
             import webbrowser
 
-            webbrowser.open(address)
+            webbrowser.open(addresses[-1])
 
     serve(
         index,
@@ -68,6 +82,7 @@ def command(
             most_cache_bytes=parse_size(max_cache, "--max-cache"),
             most_upload_bytes=parse_size(max_upload, "--max-upload"),
             follow_links=follow_links,
+            allow_hosts=allow_host,
         ),
         ready=ready,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfeat.cli.options import HELP_NAMES, OutputPath
+from vidfeat.cli.options import HELP_NAMES, OutputPath, RenamedOption
 
 if TYPE_CHECKING:
     from vidfeat.datasets import VideoDataset
@@ -20,11 +20,18 @@ STOPPED = 143  # as a process that SIGTERM ended: a scheduler starts it again wi
 @click.command(
     "train",
     context_settings=HELP_NAMES,
-    epilog="Example: vidfeat train tiny --data videos/ --out run/",
+    epilog="Example: vidfeat train tiny --data videos/ -o run/",
 )
 @click.argument("recipe", required=False)
 @click.option("--data", type=click.Path(path_type=Path), help="The dataset's folder, or a CSV.")
-@click.option("--out", type=OutputPath(), help="Folder of the run.")
+@click.option(
+    "-o",
+    "--output",
+    cls=RenamedOption,
+    former=["--out"],
+    type=OutputPath(),
+    help="Folder of the run.",
+)
 @click.option(
     "--splits", type=click.Path(path_type=Path), help="Folder of the dataset's lists, if another."
 )
@@ -36,7 +43,7 @@ STOPPED = 143  # as a process that SIGTERM ended: a scheduler starts it again wi
     help="Change a setting of the recipe; may be given again.",
 )
 @click.option("--init", metavar="NAME|FILE|RUN", help="Weights to start from.")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of --out.")
+@click.option("--resume", is_flag=True, help="Resume from the newest checkpoint of --output.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--print", "show", is_flag=True, help="Print the recipe as TOML and stop.")
 @click.option("--list", "list_all", is_flag=True, help="List the recipes and stop.")
@@ -45,7 +52,7 @@ def command(
     ctx: click.Context,
     recipe: str | None,
     data: Path | None,
-    out: Path | None,
+    output: Path | None,
     splits: Path | None,
     settings: tuple[str, ...],
     init: str | None,
@@ -56,7 +63,7 @@ def command(
 ) -> int:
     """Train a network by a recipe: a name (--list shows them) or a TOML file.
 
-    On several GPUs: torchrun --nproc-per-node 8 -m vidfeat.training RECIPE --data DIR --out RUN
+    On several GPUs: torchrun --nproc-per-node 8 -m vidfeat.training RECIPE --data DIR -o RUN
     """
     if list_all:
         from vidfeat.training.recipes import RECIPES, get_recipe
@@ -72,8 +79,8 @@ def command(
 
         click.echo(recipe_to_toml(chosen), nl=False)
         return 0
-    if out is None or (data is None and not _is_rendered(chosen)):
-        raise click.UsageError("--data and --out are needed to train", ctx)
+    if output is None or (data is None and not _is_rendered(chosen)):
+        raise click.UsageError("--data and --output are needed to train", ctx)
     from vidfeat.training.console import Console
     from vidfeat.training.run import train
 
@@ -92,7 +99,7 @@ def command(
     result = train(
         chosen,
         data,
-        out,
+        output,
         lists=splits,
         resume=resume,
         device=device,

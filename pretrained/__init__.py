@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+from pathlib import Path
 
 from vidfeat.errors import UsageError
 from vidfeat.pretrained.entry import Accuracy, WeightsEntry
@@ -15,6 +17,7 @@ __all__ = [
     "default_entry",
     "entries_of",
     "find_entry",
+    "read_class_list",
 ]
 
 
@@ -57,3 +60,9 @@ def find_entry(name: str, model: str | None = None) -> WeightsEntry:
     near = difflib.get_close_matches(name, full_names, n=3)
     listed = ", ".join(near or full_names)
     raise UsageError(f"no weights {name!r}: {'near it are' if near else 'there are'} {listed}")
+
+
+def read_class_list(name: str) -> tuple[str, ...]:
+    """The class names of a list that came with published weights: activitynet200, thumos14."""
+    file = Path(__file__).with_name("class_lists.json")
+    return tuple(json.loads(file.read_text(encoding="utf-8"))[name])

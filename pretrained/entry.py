@@ -7,6 +7,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.flow import FlowMethod
 from vidfeat.video.preprocess import Preprocess
 
 FileFormat = Literal["torch", "caffe2", "safetensors"]
@@ -38,22 +39,30 @@ class WeightsEntry:
     trained_on: str
     num_classes: int | None = 400
     """None where it was not published; the tensors tell."""
-    class_list: Literal["kinetics400", ""] = "kinetics400"
+    class_list: Literal["kinetics400", "activitynet200", "thumos14", ""] = "kinetics400"
     """Which list names the classes; empty where the names were never published."""
     in_channels: int = 3
     midplanes: Literal["block", "conv"] | None = None
     """The rule its (2+1)D convolutions follow; None for networks without."""
     bn_eps: float | None = None
     """Batch-norm eps it was trained with; None where torchvision's own code sets it."""
-    preprocess: Preprocess | None
-    """None for optical flow, which is no transform of single frames."""
+    preprocess: Preprocess
+    """For two channels, mean and std are those of optical flow, and resize and crop are made on the
+    frames that it is computed from."""
+    flow: FlowMethod = "farneback"
+    """How the optical flow of its two channels is computed."""
     plan: ClipPlan
     """Frames, stride and rate of the clips it was trained on."""
     accuracy: Accuracy | None = None
-    """On Kinetics-400's validation videos; None for files with other classes."""
+    """On Kinetics-400's validation videos (I3D's: the test videos); None for files with other
+    classes, and where none was published."""
     licence: str
     source: str
     """The page where it was published."""
+    saved_as: str = ""
+    """The file's name in the cache, where the last part of its url is none, or another file's."""
+    by_hand: bool = False
+    """Whether ``url`` is a folder that only a browser opens: the file is put into the cache."""
 
     def __post_init__(self) -> None:
         digits = set(self.sha256)
@@ -69,5 +78,10 @@ class WeightsEntry:
 
     @property
     def filename(self) -> str:
-        """The file's name in the cache: the last part of its url."""
+        """The file's name in the cache: the last part of its url, if no other is given."""
+        return self.saved_as or self.published_name
+
+    @property
+    def published_name(self) -> str:
+        """The file's name where it was published: the last part of its url."""
         return unquote(urlsplit(self.url).path).rsplit("/", 1)[-1].replace(" ", "")

@@ -1,4 +1,6 @@
-"""Every published weights file that vidfeat knows: one literal, a row or an entry a file.
+"""Published weights of the R(2+1)D paper's networks and torchvision's: an entry or a row a file.
+
+Those of other networks are in ``other_networks.py``.
 
 The first entry of a network is its default.
 
@@ -9,6 +11,10 @@ Three publishers:
   (Their code sets a batch-norm momentum of 0.9, which is Caffe2's way to say 0.1.)
 - VMZ: the authors' own Caffe2 pickles; no hashes were published, and their order of the 400
   classes is taken to be torchvision's alphabetical one.
+
+Frame rates of VMZ's files: the networks of its ``models.md`` were trained on videos of 15 frames a
+second (its issue 55), those of its ``model_zoo.md`` on videos of 30 (its tutorial on Kinetics).
+IG-65M itself has many rates (issue 95), so the networks trained on it alone name none.
 
 The 152-layer files: VMZ's PyTorch code puts a max-pool after the stem, its converter does not. The
 329.1 GFLOPs published for them are those of the network without it on 128 x 128 pixels (252.0 on
@@ -22,7 +28,9 @@ from fractions import Fraction
 from typing import Any
 
 from vidfeat.pretrained.entry import Accuracy, WeightsEntry
+from vidfeat.pretrained.other_networks import OTHER_NETWORKS
 from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.flow import FLOW_MEAN, FLOW_STD
 from vidfeat.video.preprocess import Preprocess
 
 TORCHVISION = "https://download.pytorch.org/models/"
@@ -37,6 +45,8 @@ VMZ_LICENCE = "Apache-2.0"
 VMZ_TABLE = "https://github.com/facebookresearch/VMZ/blob/main/tutorials/models.md"
 VMZ_ZOO = "https://github.com/facebookresearch/VMZ/blob/main/c2/tutorials/model_zoo.md"
 
+VMZ_TABLE_FPS, VMZ_ZOO_FPS = Fraction(15), Fraction(30)
+
 FIVE_CLIPS = "5 clips a video, 16 frames at 15 fps"
 TEN_CLIPS = "10 clips a video"
 DENSE = "dense clips, centre crop"
@@ -45,6 +55,7 @@ AT_15_FPS = ClipPlan(frames=16, fps=Fraction(15))
 AT_7_5_FPS = ClipPlan(frames=16, fps=Fraction(15, 2))
 SWIN_PLAN = ClipPlan(frames=32, fps=Fraction(15))
 
+FLOW = Preprocess(mean=FLOW_MEAN, std=FLOW_STD)  # of fields of flow; frames are scaled as SMALL
 SMALL = Preprocess()  # 128 x 171, centre 112 x 112, Kinetics' mean and deviation
 S3D_PRESET = Preprocess(resize=(256, 256), crop=(224, 224))
 MVIT_PRESET = Preprocess(
@@ -107,12 +118,19 @@ def _caffe2(
         "midplanes": "conv" if model.startswith("r2plus1d") else None,
         "bn_eps": 1e-3,
         "preprocess": SMALL,
-        "plan": ClipPlan(frames=frames),
+        "plan": ClipPlan(frames=frames, fps=VMZ_TABLE_FPS),
         "accuracy": accuracy,
         "licence": VMZ_LICENCE,
         "source": VMZ_TABLE,
     }
-    return WeightsEntry(**values | facts)
+    values |= facts
+    if values["source"] == VMZ_ZOO:
+        values["plan"] = ClipPlan(frames=frames, fps=_zoo_fps(values["trained_on"]))
+    return WeightsEntry(**values)
+
+
+def _zoo_fps(trained_on: str) -> Fraction | None:
+    return None if trained_on == "IG-65M" else VMZ_ZOO_FPS
 
 
 _TORCH_FILES = (
@@ -208,7 +226,7 @@ _TORCH_FILES = (
         IG65M + "r2plus1d_34_clip32_ft_kinetics_from_ig65m-ade133f1.pth",
         megabytes=255,
         trained_on="IG-65M, Kinetics-400",
-        plan=ClipPlan(frames=32),
+        plan=ClipPlan(frames=32, fps=VMZ_ZOO_FPS),
         accuracy=Accuracy(80.0, 94.2, TEN_CLIPS),
     ),
     _converted(
@@ -217,7 +235,7 @@ _TORCH_FILES = (
         IG65M + "r2plus1d_34_clip8_ft_kinetics_from_ig65m-0aa0550b.pth",
         megabytes=255,
         trained_on="IG-65M, Kinetics-400",
-        plan=ClipPlan(frames=8),
+        plan=ClipPlan(frames=8, fps=VMZ_ZOO_FPS),
         accuracy=Accuracy(74.9, 91.8, TEN_CLIPS),
     ),
     _converted(
@@ -246,7 +264,7 @@ _TORCH_FILES = (
         VMZ_PYTORCH + "r2plus1d_152_ft_kinetics_from_ig65m_f107107466.pth",
         megabytes=474,
         trained_on="IG-65M, Kinetics-400",
-        plan=ClipPlan(frames=32),
+        plan=ClipPlan(frames=32, fps=VMZ_ZOO_FPS),
         accuracy=Accuracy(81.6, 95.3, TEN_CLIPS),
     ),
     _converted(
@@ -255,7 +273,7 @@ _TORCH_FILES = (
         VMZ_PYTORCH + "r2plus1d_152_ft_kinetics_from_sports1m_f128957437.pth",
         megabytes=474,
         trained_on="Sports-1M, Kinetics-400",
-        plan=ClipPlan(frames=32),
+        plan=ClipPlan(frames=32, fps=VMZ_ZOO_FPS),
         accuracy=Accuracy(79.5, 94.0, TEN_CLIPS),
     ),
     _converted(
@@ -335,7 +353,7 @@ _CAFFE2_FILES = (
         255,
         Accuracy(68.2, 88.0, DENSE),
         in_channels=2,
-        preprocess=None,
+        preprocess=FLOW,
         trained_on="Sports-1M, Kinetics-400 (optical flow)",
     ),
     _caffe2(
@@ -430,4 +448,4 @@ _CAFFE2_FILES = (
     ),
 )
 
-ENTRIES: tuple[WeightsEntry, ...] = (*_TORCH_FILES, *_CAFFE2_FILES)
+ENTRIES: tuple[WeightsEntry, ...] = (*_TORCH_FILES, *_CAFFE2_FILES, *OTHER_NETWORKS)

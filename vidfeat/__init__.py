@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from vidfeat.store.reader import FeatureStore as FeatureStore
     from vidfeat.training.run import train as train
     from vidfeat.video.clip_plan import ClipPlan as ClipPlan
+    from vidfeat.video.preprocess import Preprocess as Preprocess
     from vidfeat.video.reader import Limits as Limits
     from vidfeat.video.reader import probe as probe
 
@@ -56,6 +57,7 @@ _HOME = {
     "FeatureStore": "store.reader",
     "Embeddings": "store.embeddings",
     "ClipPlan": "video.clip_plan",
+    "Preprocess": "video.preprocess",
     "Limits": "video.reader",
     "probe": "video.reader",
     "finetune": "heads.finetuning",
@@ -97,6 +99,7 @@ __all__ = [  # noqa: RUF022 (the order is that of a first program)
     "FeatureStore",
     "Embeddings",
     "ClipPlan",
+    "Preprocess",
     "Limits",
     "probe",
     "finetune",

@@ -117,6 +117,41 @@ def test_sports1m_keeps_all_labels_of_a_video(tmp_path: Path) -> None:
     assert dataset.missing == ("zzzzzzzzzzz",)
 
 
+@pytest.mark.parametrize("given", [None, "original", "."])
+def test_sports1m_as_published(tmp_path: Path, given: str | None) -> None:
+    """The repository has labels.txt at its root and the partitions in original/."""
+    write(tmp_path / "labels.txt", "boomerang", "boxing")
+    for part in ("train", "test"):
+        url = f"https://www.youtube.com/watch?v={part[0] * 11}"
+        write(tmp_path / f"original/{part}_partition.txt", f"{url} 1")
+    touch(tmp_path, "ttttttttttt.mp4")
+    lists = None if given is None else tmp_path / given
+    listing = read_listing("sports1m", tmp_path, lists=lists)
+    assert listing.classes == ("boomerang", "boxing")
+    assert [entry.part for entry in listing.entries] == ["train", "test"]
+
+
+@pytest.mark.parametrize("header", [("label,youtube_id,time_start,time_end,split",), ()])
+def test_kinetics600_as_its_downloader_leaves_it(tmp_path: Path, header: tuple[str, ...]) -> None:
+    """Lists under annotations/: train.txt and val.txt beside test.csv; other texts are no lists."""
+    folder = tmp_path / "annotations"
+    write(folder / "train.txt", *header, "zumba,aaaaaaaaaaa,1,11,train")
+    write(folder / "val.txt", *header, '"abseiling, high",bbbbbbbbbbb,5,15,val')
+    write(
+        folder / "test.csv",
+        "label,youtube_id,time_start,time_end,split",
+        "zumba,ccccccccccc,0,10,test",
+    )
+    write(folder / "readme.txt", "Kinetics-600, 10 seconds, each")
+    listing = read_listing("kinetics600", tmp_path)
+    assert listing.classes == ("abseiling, high", "zumba")
+    assert [(entry.part, entry.name[:11]) for entry in listing.entries] == [
+        ("test", "ccccccccccc"),
+        ("train", "aaaaaaaaaaa"),
+        ("val", "bbbbbbbbbbb"),
+    ]
+
+
 def test_a_table_of_ones_own(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.mp4", "a/2.mp4")
     write(

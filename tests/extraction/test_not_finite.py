@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from tests.support.video_assets import render, x264
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.load import load_encoder
-from vidfeat.errors import NothingDoneError
+from vidfeat.errors import DataError, NothingDoneError
 from vidfeat.extraction import run as run_module
 from vidfeat.extraction.run import ExtractOptions, extract
 from vidfeat.store.reader import FeatureStore
@@ -126,3 +126,12 @@ def test_float16_that_overflows_is_told(encoder: Encoder, videos: Path, tmp_path
     options = ExtractOptions(workers=0, dtype="float16")
     report = extract(videos, tmp_path / "f.h5", encoder, options=options)
     assert [failure.kind for failure in report.failures] == ["not_finite"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_encode_raises_and_names_the_clip(encoder: Encoder, videos: Path, value: float) -> None:
+    whole = encoder.encode(videos / "v0.mp4")
+    spoil(encoder, lambda clip: clip == 3, value)
+    with pytest.raises(DataError, match=r"NaN or infinite.*precision='fp32'") as caught:
+        encoder.encode(videos / "v0.mp4")
+    assert f"from {whole.start_seconds[3]:.3f} to" in str(caught.value)

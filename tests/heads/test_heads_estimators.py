@@ -13,6 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from vidfeat.heads.estimators import ESTIMATORS, KNNHead, LinearHead, MLPHead, SVMHead
 from vidfeat.heads.scorers import HEAD_KINDS, Scorer
+from vidfeat.heads.selection import HeadOptions
 
 
 @parametrize_with_checks([LinearHead(), SVMHead(), KNNHead(), MLPHead(hidden=(16,), alpha=1e-4)])
@@ -59,6 +60,33 @@ def test_knn_decides_as_scikit_learn(weighting):
     reference = KNeighborsClassifier(5, weights=weighting)
     expected = make_pipeline(StandardScaler(), Normalizer(), reference).fit(X, y)
     assert (KNNHead(weighting=weighting).fit(X, y).predict(new) == expected.predict(new)).all()
+
+
+@pytest.mark.parametrize(("neighbours", "temperature"), [(5, 0.07), (20, 0.2), (1000, 0.1)])
+def test_knn_votes_as_dino(neighbours, temperature):
+    """Its evaluation in plain steps: cosines, the k largest, exp(cosine / T) for each class."""
+    X, y = blobs()
+    new, _ = blobs(seed=5)
+    head = KNNHead(
+        n_neighbors=neighbours, weighting="softmax", vote_temperature=temperature, standardize=False
+    ).fit(X, y)
+    train, test = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (X, new))
+    cosines = test @ train.T
+    votes = np.zeros((len(new), len(head.classes_)))
+    for row, near in enumerate(np.argsort(-cosines, axis=1)[:, :neighbours]):
+        for place in near:
+            label = np.flatnonzero(head.classes_ == y[place])[0]
+            votes[row, label] += np.exp(cosines[row, place] / temperature)
+    assert (head.predict(new) == head.classes_[votes.argmax(axis=1)]).all()
+    with pytest.raises(ValueError, match="needs normalize"):
+        KNNHead(weighting="softmax", normalize=False).fit(X, y).predict(new)
+
+
+def test_dinos_protocol_chooses_neighbours_and_temperature():
+    options = HeadOptions("knn", params={"weighting": "softmax"})
+    grid = options.grid()
+    assert {point["vote_temperature"] for point in grid} == {0.07, 0.1, 0.2}
+    assert {point["n_neighbors"] for point in grid} == {5, 10, 20, 50, 100, 200}
 
 
 def test_temperature_changes_confidence_and_no_prediction():

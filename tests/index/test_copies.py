@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from tests.support.index_fixtures import embeddings, identity, record, video_vectors, write_features
 from vidfeat.cli import cli
+from vidfeat.errors import UsageError
 from vidfeat.index import VideoIndex
 from vidfeat.index import duplicates as duplicates_module
 from vidfeat.index.duplicates import find_duplicates
@@ -33,16 +34,17 @@ def test_a_whole_copy_is_one_segment_whatever_its_last_clip(tmp_path, steps, tai
     found = find_duplicates(index_of(tmp_path, {"a.mp4": held, "b.mp4": held}), 0.99)
     (pair,) = found.pairs
     whole = (0.0, pytest.approx(starts[-1] + 0.8))
-    assert [(shared.first, shared.second) for shared in pair.stretches] == [(whole, whole)]
+    assert [(shared.first, shared.second) for shared in pair.segments] == [(whole, whole)]
 
 
-def test_stretches_that_are_not_printed_are_counted(tmp_path):
-    """Seven shared clips with others between them: seven stretches, five of them printed."""
-    one, two = video_vectors(1, 70, 32), video_vectors(2, 70, 32)
-    two[::10] = one[::10]
+def test_segments_that_are_not_printed_are_counted(tmp_path):
+    """Seven shared pairs of clips with others between them: seven segments, five printed."""
+    one, two = np.random.default_rng(7).standard_normal((2, 70, 32)).astype(np.float32)
+    for first in range(0, 70, 10):
+        two[first : first + 2] = one[first : first + 2]
     index = index_of(tmp_path, {"a.mp4": embeddings(one), "b.mp4": embeddings(two)})
     done = CliRunner().invoke(cli, ["duplicates", str(index.path), "--threshold", "0.9999"])
-    assert "and 2 more stretches" in done.stdout
+    assert "and 2 more segments" in done.stdout
 
 
 def test_all_pairs_of_many_equal_videos(tmp_path):
@@ -65,3 +67,39 @@ def test_pairs_that_were_left_out_are_said(tmp_path, monkeypatch):
     assert "200 clips have more near neighbours than can be listed" in done.stderr
     done = CliRunner().invoke(cli, ["duplicates", str(tmp_path / "I"), "--json"])
     assert json.loads(done.stdout)["clips_with_pairs_left_out"] == 200
+
+
+@pytest.mark.parametrize("leader", [1, 2, 3, 8])
+def test_a_black_leader_makes_no_copies(tmp_path, leader):
+    black = np.tile(video_vectors(999, 1, 32), (leader, 1))
+    videos = {
+        f"{n}.mp4": embeddings(np.concatenate([black, video_vectors(n, 24, 32)])) for n in range(6)
+    }
+    videos["copy.mp4"] = videos["0.mp4"]
+    index = index_of(tmp_path, videos)
+    found = find_duplicates(index)
+    assert [pair.videos for pair in found.pairs] == [("0.mp4", "copy.mp4")]
+    assert found.num_left_out == 20
+    assert len(find_duplicates(index, min_share=0).pairs) == 21
+    assert len(find_duplicates(index, min_share=0.9).pairs) == 1
+    done = CliRunner().invoke(cli, ["duplicates", str(index.path)])
+    assert "left out 20 pairs of videos that share only a still segment" in done.stderr
+    done = CliRunner().invoke(cli, ["duplicates", str(index.path), "--min-share", "0", "--json"])
+    assert len(json.loads(done.stdout)["pairs"]) == 21
+    assert "left out" not in done.stderr
+
+
+def test_a_still_video_is_the_copy_of_its_copy(tmp_path):
+    still = embeddings(np.tile(video_vectors(5, 1, 32), (6, 1)))
+    found = find_duplicates(index_of(tmp_path, {"a.mp4": still, "b.mp4": still}))
+    assert len(found.pairs) == 1
+    assert found.num_left_out == 0
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_an_invalid_share_is_refused(tmp_path, share):
+    held = embeddings(video_vectors(5, 3, 32))
+    index = index_of(tmp_path, {"a.mp4": held})
+    with pytest.raises(UsageError, match="expected 0 to 1") as caught:
+        find_duplicates(index, min_share=share)
+    assert caught.value.fields == ("min_share",)

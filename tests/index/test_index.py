@@ -141,7 +141,10 @@ def test_several_queries_answer_each_video_once(flat):
 def test_normalised_scores_subtract_the_level_of_anything(flat):
     index = VideoIndex(flat)
     plain = index.search("a/v000.mp4", k=5)
-    level = index.search("a/v000.mp4", k=5, normalise_scores=True)
+    level = index.search("a/v000.mp4", k=5, normalize_scores=True)
+    assert index.search("a/v000.mp4", k=5, normalise_scores=True) == level
+    with pytest.raises(TypeError, match="normalize"):
+        index.search("a/v000.mp4", normalize=True)
     assert level[0].video == plain[0].video
     rows = index.searcher.background
     query = index.query("a/v000.mp4").vectors

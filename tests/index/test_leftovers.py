@@ -46,3 +46,20 @@ def test_what_others_write_stays(tmp_path, monkeypatch):
     gone[1].touch()
     remove_dead_leftovers(target)
     assert sorted(tmp_path.iterdir()) == sorted(kept)
+
+
+def test_the_file_of_a_killed_writer_is_removed_by_the_next(tmp_path):
+    script = (
+        "import os, sys; from pathlib import Path; from vidfeat.system.files import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as file:\n"
+        "    file.write_bytes(b'half'); os.kill(os.getpid(), 9)"
+    )
+    for name in ("scores.h5", "other.h5"):
+        command = [sys.executable, "-c", script, str(tmp_path / name)]
+        assert subprocess.run(command, check=False).returncode == -9
+    files._temporary_files_of.cache_clear()
+    with files.atomic_write(tmp_path / "scores.h5") as file:
+        file.write_bytes(b"whole")
+    names = sorted(path.name.partition(".writing-")[0] for path in tmp_path.iterdir())
+    assert names == ["other.h5", "scores.h5"]
+    assert (tmp_path / "scores.h5").read_bytes() == b"whole"

@@ -70,7 +70,7 @@ def test_copies_with_their_seconds(tmp_path, videos, kind):
     assert {pair.videos for pair in found.pairs} == expected
     assert {tuple(sorted(group)) for group in found.groups} == expected
     for pair in found.pairs:
-        longest = pair.stretches[0]
+        longest = pair.segments[0]
         assert longest.first == (3 * HOP_SECONDS, 3 * HOP_SECONDS + 3.5)
         assert longest.second == (4 * HOP_SECONDS, 4 * HOP_SECONDS + 3.5)
     if videos == 600:
@@ -110,7 +110,7 @@ def test_removed_videos_are_no_copies(tmp_path):
 @pytest.mark.parametrize("threshold", [0, -1, 1.5, float("nan")])
 def test_thresholds_that_cannot_be(tmp_path, threshold):
     index = VideoIndex.build(write_features(tmp_path / "f.h5", 3), tmp_path / "I")
-    with pytest.raises(UsageError, match="--threshold"):
+    with pytest.raises(UsageError, match="threshold is"):
         find_duplicates(index, threshold)
 
 
@@ -333,7 +333,7 @@ def test_html_page_needs_nothing_else(index, tmp_path):
         (["search", "{index}", "nothing.mp4"], "neither a video of"),
         (["search", "{index}", "a/v000.mp4", "--start", "9"], "outside of"),
         (["search", "{index}", "a/v000.mp4", "b/v001.mp4", "--start", "1"], "give one"),
-        (["search", "{index}", "a/v000.mp4", "-k", "0"], "with -k"),
+        (["search", "{index}", "a/v000.mp4", "-k", "0"], "-k is 0"),
         (["search", "nowhere", "a/v000.mp4"], "vidfeat index"),
         (["search", "{index}", "{other}"], "another encoder"),
         (["index", "nowhere.h5", "-o", "new"], "nowhere.h5"),

@@ -306,9 +306,11 @@ def check_against_torchvision(name, shape):
 
 def test_command():
     from vidfeat.cli.models import command
+    from vidfeat.encoders.sources.recommended import RECOMMENDED
 
     listed = json.loads(CliRunner().invoke(command, ["--json"]).output)
-    assert [entry["name"] for entry in listed] == [*MODEL_NAMES, "bundled"]
+    recommended = [entry.name for entry in RECOMMENDED]
+    assert [entry["name"] for entry in listed] == [*MODEL_NAMES, "bundled", *recommended]
     first = next(entry for entry in listed if entry["name"] == "r2plus1d_18")
     assert first["parameters"] == 31_505_325
     assert first["embedding_size"] == 512

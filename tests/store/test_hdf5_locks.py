@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 from tests.support.index_fixtures import write_features
 from vidfeat.errors import StoreError
+from vidfeat.evaluation.scores import Scores, read_scores, write_scores
 from vidfeat.store.reader import FeatureStore
 
 
@@ -67,3 +69,37 @@ def test_what_is_no_hdf5_file_is_still_called_so(tmp_path):
     (tmp_path / "f.h5").write_bytes(b"text")
     with pytest.raises(StoreError, match="no HDF5 file"):
         FeatureStore(tmp_path / "f.h5")
+
+
+@pytest.fixture
+def scores(tmp_path: Path) -> Path:
+    held = Scores(("a.mp4",), np.ones((1, 2), np.float32), ("x", "y"), np.zeros(1, np.int64))
+    write_scores(tmp_path / "scores.h5", held)
+    return tmp_path / "scores.h5"
+
+
+def test_a_score_file_on_a_file_system_without_locks(scores, monkeypatch):
+    real = h5py.File
+
+    def lockless(path, mode, locking=None):
+        if locking is not False:
+            raise OSError(errno.ENOLCK, "unable to lock file")
+        return real(path, mode, locking=locking)
+
+    monkeypatch.setattr(h5py, "File", lockless)
+    assert read_scores(scores).paths == ("a.mp4",)
+
+
+def test_a_score_file_that_another_program_writes(scores):
+    script = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print(1, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(scores)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as writer:
+        writer.stdout.readline()
+        with pytest.raises(StoreError, match="is open in another program"):
+            read_scores(scores)
+        writer.communicate("\n")
+    assert read_scores(scores).classes == ("x", "y")

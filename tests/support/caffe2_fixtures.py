@@ -33,13 +33,21 @@ def blobs_of(network: nn.Module) -> dict:
         put_norm("conv1_middle_spatbn_relu", stem[1])
     put_conv("conv1", stem[-2])
     put_norm("conv1_spatbn_relu", stem[-1])
+    # The authors' builder counts the middle convolution of ir-CSN twice: the last is the 4th.
+    numbers = {1: 1, 2: 2, 3: 3}
+    if network.design.kinds[1] == "ir":
+        numbers = {1: 1, 2: 3, 3: 4}
     blocks = [*network.layer1, *network.layer2, *network.layer3, *network.layer4]
     for i, block in enumerate(blocks):
-        for j in (1, 2, 3):
-            part = getattr(block, f"conv{j}", None)
+        for place, j in numbers.items():
+            part = getattr(block, f"conv{place}", None)
             if part is None:
                 continue
-            if isinstance(part[0], nn.Sequential):
+            if isinstance(part[0], nn.Sequential) and len(part[0]) == 3:  # ip-CSN
+                put_conv(f"comp_{i}_conv_{j}_middle", part[0][0])
+                put_norm(f"comp_{i}_spatbn_{j}_middle", part[0][1])
+                put_conv(f"comp_{i}_conv_{j}", part[0][2])
+            elif isinstance(part[0], nn.Sequential):
                 put_conv(f"comp_{i}_conv_{j}_middle", part[0][0])
                 put_norm(f"comp_{i}_spatbn_{j}_middle", part[0][1])
                 put_conv(f"comp_{i}_conv_{j}", part[0][3])
@@ -52,6 +60,36 @@ def blobs_of(network: nn.Module) -> dict:
     n = network.fc.out_features
     blobs[f"last_out_L{n}_w"] = network.fc.weight.detach().numpy().copy()
     blobs[f"last_out_L{n}_b"] = network.fc.bias.detach().numpy().copy()
+    return blobs
+
+
+def c3d_blobs(network: nn.Module) -> dict:
+    """The same of C3D, whose convolutions have biases."""
+    blobs: dict = {}
+
+    def put(name: str, tensor: torch.Tensor) -> None:
+        blobs[name] = tensor.detach().numpy().copy()
+
+    names = iter(("1a", "2a", "3a", "3b", "4a", "4b", "5a", "5b"))
+    for group in (network.stem, network.conv2, network.conv3, network.conv4, network.conv5):
+        for part in group:
+            if isinstance(part, nn.Conv3d):
+                name = f"conv{next(names)}"
+                put(f"{name}_w", part.weight)
+                put(f"{name}_b", part.bias)
+            elif isinstance(part, nn.BatchNorm3d):
+                put(f"{name}_bn_s", part.weight)
+                put(f"{name}_bn_b", part.bias)
+                put(f"{name}_bn_rm", part.running_mean)
+                put(f"{name}_bn_riv", part.running_var)
+    classes = network.fc.out_features
+    for name, layer in (
+        ("fc6", network.fc6[1]),
+        ("fc7", network.fc7),
+        (f"last_out_L{classes}", network.fc),
+    ):
+        put(f"{name}_w", layer.weight)
+        put(f"{name}_b", layer.bias)
     return blobs
 
 

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.train_fixtures import micro, render_motion
+from vidfeat.datasets import Sample, VideoDataset
 from vidfeat.training.class_names import mirrored_pairs, order_of
 from vidfeat.training.console import Console
+from vidfeat.training.evaluation_report import with_classes
 from vidfeat.training.network import build_network, load_init
 from vidfeat.training.run import start_notes, train
 from vidfeat.weights.load import load_weights
@@ -134,3 +136,19 @@ def test_classes_that_a_mirror_exchanges_are_noted(one: str, other: str) -> None
 )
 def test_other_classes_are_not(classes: tuple[str, ...]) -> None:
     assert not mirrored_pairs(classes)
+
+
+def test_folders_as_torchvision_names_them_are_the_published_classes() -> None:
+    """torchvision.datasets.Kinetics writes spaces as _ and leaves out ' ( )."""
+    from torchvision.models.video import R2Plus1D_18_Weights
+
+    names = R2Plus1D_18_Weights.KINETICS400_V1.meta["categories"]
+    folders = [
+        name.replace(" ", "_").replace("'", "").replace("(", "").replace(")", "") for name in names
+    ]
+    assert sum(any(sign in name for sign in "'()") for name in names) >= 10
+    assert order_of(names, folders) == list(range(400))
+    samples = tuple(Sample(f"{i}.mp4", (i,), "val") for i in range(400))
+    dataset = VideoDataset("kinetics400", Path(), tuple(folders), samples)
+    renamed = with_classes(dataset, tuple(names), 400)
+    assert [sample.labels for sample in renamed.samples] == [(i,) for i in range(400)]

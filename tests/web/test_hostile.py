@@ -60,6 +60,11 @@ TARGETS = [
     b"/api/videos?first=-1",
     b"/api/videos?count=999999999999999999999999",
     b"/api/videos?folder=%ff%fe&text=%00",
+    b"/api/folders?parent=..%2f..&text=%00",
+    b"/api/folders?parent=%ff%fe",
+    b"/api/find?path=../secret.mp4",
+    b"/api/find?path=a%00b",
+    b"/api/find",
     b"http://evil.example/api/index",
     b"http://127.0.0.1/etc/passwd",
     b"*",
@@ -78,7 +83,7 @@ def test_bare_requests(address, target):
     assert SECRET not in answer
     assert b"root:" not in answer
     if status == 200:
-        assert target.startswith((b"/api/videos", b"/thumb", b"http://"))
+        assert target.startswith((b"/api/videos", b"/api/folders", b"/thumb", b"http://"))
         assert b"not_indexed" not in answer
 
 
@@ -141,6 +146,15 @@ SCHEMA = {
         for path, method, parameters in [
             ("/api/index", "get", []),
             ("/api/groups", "get", []),
+            (
+                "/api/folders",
+                "get",
+                [
+                    ("parent", "query", {"type": "string"}),
+                    ("text", "query", {"type": "string"}),
+                ],
+            ),
+            ("/api/find", "get", [("path", "query", {"type": "string"})]),
             (
                 "/api/videos",
                 "get",

@@ -142,7 +142,7 @@ def test_open_search_and_play(page, site, size, tmp_path):
     assert page.js("return document.documentElement.scrollWidth <= innerWidth")
     next(tile for tile in tiles if "v0.mp4" in tile.text).click()
     until(lambda: "like" in page.status(), "results")
-    assert page.js("return location.hash") == f"#v={number_of(site, 'a/v0.mp4')}"
+    assert page.js("return location.hash") == "#v=a%2Fv0.mp4"
     results = page.tiles(6)
     assert len(results) == 6
     assert "a/v0.mp4" not in {tile.get_attribute("title") for tile in results}
@@ -168,7 +168,7 @@ def test_open_search_and_play(page, site, size, tmp_path):
 
 
 def test_avi_plays(page, site):
-    page.open(f"#v={number_of(site, 'a/v0.mp4')}")
+    page.open("#v=a%2Fv0.mp4")
     page.tiles(6)
     tile = page.one(f'.tile[data-id="{number_of(site, "b/old.avi")}"]')
     page.js("arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()", tile)
@@ -194,7 +194,7 @@ def test_a_long_avi_plays_anywhere(browser, tmp_path_factory):
     site = build_site(tmp_path_factory.mktemp("long"), names, seconds=seconds)
     with running(site.app) as address:
         page = Page(browser, address)
-        page.open(f"#v={number_of(site, 'b/old.avi')}")
+        page.open("#v=b%2Fold.avi")
         until(lambda: page.js("return document.getElementById('player').duration > 0"), "a player")
         assert page.js("return document.getElementById('player').duration") < 61
         track = page.one("#track")
@@ -214,8 +214,7 @@ def test_a_long_avi_plays_anywhere(browser, tmp_path_factory):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_search_by_a_stretch(page, site, size, tmp_path):
-    number = number_of(site, "a/v2.mp4")
-    page.open(f"#v={number}", size)
+    page.open("#v=a%2Fv2.mp4", size)
     page.tiles(6)
     until(lambda: page.js("return document.getElementById('player').duration > 0"), "the player")
     track = page.one("#track")
@@ -272,16 +271,42 @@ def test_drop_a_file(page, site, name):
     assert page.js("return document.getElementById('drop').hidden")
 
 
-def test_filters_and_keys(page):
+@pytest.mark.parametrize("width", [320, 360, 390, 480, 700])
+def test_nothing_runs_out_of_a_narrow_page(page, width, tmp_path):
+    screen = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        for where in ("", "#v=a%2Fv0.mp4&s=1&e=2", "#map"):
+            page.open(where)
+            until(lambda: page.js("return document.readyState === 'complete'"), "the page")
+            time.sleep(0.3)
+            out = page.js(
+                "return [...document.querySelectorAll('header *, main *')].filter(e => "
+                "!e.closest('.tile, .hidden, #track, #canvas, svg') && e.offsetWidth && "
+                "e.getBoundingClientRect().right > innerWidth + 1)"
+                ".map(e => e.id || e.className || e.tagName)"
+            )
+            assert out == [], where
+            assert page.js("return document.documentElement.scrollWidth <= innerWidth"), where
+            page.shot(tmp_path, f"narrow-{width}-{len(where)}")
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_filters_and_keys(page, tmp_path):
     page.open()
     page.tiles(7)
     page.one("#text").send_keys("v1")
     until(lambda: len(page.all(".tile")) == 1, "the filter by name")
     page.one("#text").clear()
     page.one("#text").send_keys(" ", Keys.BACKSPACE, Keys.ESCAPE)
-    page.js("const f = document.getElementById('folder'); f.value = 'b'; f.onchange()")
+    page.one("#folder-button").click()
+    until(lambda: len(page.all(".folder-row")) == 3, "the folders")
+    page.shot(tmp_path, "folders")
+    page.one('.folder-row[data-path="b"]').click()
     until(lambda: len(page.all(".tile")) == 4, "the filter by folder")
-    page.js("const f = document.getElementById('folder'); f.value = ''; f.onchange()")
+    page.one("#folder-button").click()
+    page.one('.folder-row[data-path=""]').click()
     until(lambda: len(page.all(".tile")) == 7, "no filter")
     page.js("const f = document.getElementById('label'); f.value = 'odd'; f.onchange()")
     until(lambda: len(page.all(".tile")) == 3, "the filter by label")
@@ -295,6 +320,15 @@ def test_filters_and_keys(page):
     assert focused == 1
     ActionChains(page.browser).send_keys(Keys.ENTER).perform()
     until(lambda: "like" in page.status(), "the search by Enter")
+    page.one("#keys").click()
+    ActionChains(page.browser).send_keys(Keys.ESCAPE).perform()
+    until(lambda: not page.js("return document.getElementById('help').open"), "no dialog")
+    assert "like" in page.status(), "Esc closes the dialog and leaves the results"
+    page.one("#text").send_keys("v3")
+    until(lambda: len(page.all(".tile")) == 1, "results by name")
+    assert page.js("return location.hash").startswith("#v=")
+    page.one("#text").clear()
+    page.one("#text").send_keys(" ", Keys.BACKSPACE, Keys.ESCAPE)
     ActionChains(page.browser).send_keys(Keys.ARROW_RIGHT).perform()
     ActionChains(page.browser).send_keys("s").perform()
     until(lambda: "s=" in page.js("return location.hash"), "the search with a result")

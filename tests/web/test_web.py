@@ -62,7 +62,11 @@ def test_index_and_filters(site):
     assert groups["names"] == ["no label", "even", "odd"]
     assert len(groups["groups"]) == 12
     assert (found["videos"], found["labels"]) == (12, [["even", 4], ["odd", 4]])
-    assert dict(found["folders"]) == {".": 1, "a": 7, "b": 3, "gone": 1}
+    assert found["folders"] == 4
+    level = site.get("/api/folders").json()["folders"]
+    assert {one["path"]: one["videos"] for one in level} == {".": 1, "a": 7, "b": 3, "gone": 1}
+    assert site.get("/api/folders?text=GON").json()["folders"][0]["path"] == "gone"
+    assert site.get("/api/folders?parent=a").json() == {"total": 0, "folders": []}
     assert site.get("/api/videos").json()["total"] == 12
     assert site.get("/api/videos?folder=b").json()["total"] == 3
     assert site.get("/api/videos?label=odd&folder=b").json()["total"] == 3
@@ -431,3 +435,26 @@ def test_serve_options_and_a_taken_port(site):
 def test_json_is_strict(site):
     for path in ("/api/index", "/api/videos", "/api/search?video=0"):
         json.loads(site.get(path).text, parse_constant=lambda name: pytest.fail(name))
+
+
+def test_addresses_name_videos_by_path(site):
+    found = site.get("/api/find", params={"path": "a/v0.mp4"}).json()["id"]
+    assert site.get(f"/api/videos/{found}").json()["path"] == "a/v0.mp4"
+    assert site.get("/api/find", params={"path": "a/none.mp4"}).status_code == 404
+
+
+def test_a_search_goes_by_the_name_filter(site):
+    number = site.get("/api/find?path=a/v0.mp4").json()["id"]
+    whole = site.get(f"/api/search?video={number}").json()["results"]
+    named = site.get(f"/api/search?video={number}&text=V3").json()["results"]
+    assert {one["path"] for one in named} == {one["path"] for one in whole if "v3" in one["path"]}
+    assert named
+
+
+def test_the_page_asks_by_relative_addresses(site):
+    import re
+
+    for name in ("app.js", "folders.js", "grid.js", "map.js", "player.js"):
+        text = site.get(f"/static/{name}").text
+        assert not re.search(r"[`\"'(]/(api|thumb|media|clip|static)/", text)
+    assert 'src="static/app.js"' in site.get("/").text

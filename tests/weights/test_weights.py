@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.support.models_fixtures import clips, make_network
 from vidfeat.errors import DownloadError, StateDictError, UsageError, WeightsError
 from vidfeat.models import MODEL_NAMES, build_model, model_info
+from vidfeat.models.catalog import DESIGNS
 from vidfeat.pretrained import ENTRIES, default_entry, entries_of, find_entry
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.preprocess import Preprocess
@@ -38,15 +39,15 @@ def test_registry_is_sound():
         assert entry.licence
         assert entry.source.startswith("https://")
         assert " " not in entry.url
-        assert entry.num_classes in (400, 359, 487, None)
-        assert (entry.class_list == "kinetics400") == (entry.num_classes == 400)
-        assert (entry.accuracy is not None) == (entry.num_classes == 400)
-        assert (entry.preprocess is None) == (entry.in_channels == 2)
-        paper = "_18" in entry.model or entry.model.startswith("r2plus1d")
+        assert entry.accuracy is None or entry.class_list == "kinetics400"
+        assert entry.class_list != "kinetics400" or entry.num_classes == 400
+        assert len(entry.preprocess.mean) == entry.in_channels
+        paper = entry.model in DESIGNS
         assert (entry.bn_eps is not None) == paper
-        if entry.megabytes and paper and entry.num_classes == 400:
+        own = "download.pytorch.org" not in entry.url
+        if own and entry.num_classes == 400 and entry.in_channels == 3:
             size = 4 * model_info(entry.model, entry.plan.frames).parameters / 1e6
-            assert abs(entry.megabytes - size) < 1.5, entry.full_name
+            assert abs(entry.megabytes - size) < 2, entry.full_name
 
 
 def test_registry_agrees_with_torchvision():

@@ -42,8 +42,19 @@ DATASETS: dict[str, int | None] = {
     "sports1m": 487,
     "ucf101": 101,
     "hmdb51": 51,
+    "something_v2": 174,
+    "something_v1": 174,
+    "jester": 27,
+    "moments": 339,
+    "diving48": 48,
+    "charades": 157,
+    "epic_verbs": 97,
+    "epic_nouns": 300,
+    "activitynet": 200,
+    "thumos14": 20,
     synthetic_motion.NAME: len(synthetic_motion.CLASSES),
     "folder": None,
+    "list": None,
     "csv": None,
 }
 
@@ -61,7 +72,8 @@ def open_dataset(
 
     Args:
         name: one of ``DATASETS``, or ``auto``: a CSV file or a folder with a labels.csv is a
-            table, any other folder has a folder per class.
+            table, any other folder has a folder per class. ``list`` is a list of paths and labels,
+            or a folder with such lists.
         root: the folder of the videos; for ``csv`` the table itself may be given;
             ``synthetic_motion`` has none.
         lists: the folder of the split files, where it is another one.
@@ -89,7 +101,8 @@ def open_dataset(
     ):
         return folders.read_folders(root, name=name, holdout=holdout, min_classes=min_classes)
     listing = read_listing(name, root, lists=lists, split=split)
-    return match_listing(listing, find_videos(root), root)
+    folder = root.parent if root.is_file() else root
+    return match_listing(listing, find_videos(folder), folder)
 
 
 def _folder(path: str | Path | None) -> Path | None:

@@ -267,9 +267,10 @@ def lists_folder(
         DataError: no such folder.
     """
     if lists is not None:
-        if not any(lists.glob(probe)):
-            raise wrong_layout(f"{dataset}'s split files", lists, expected)
-        return lists
+        for folder in (lists, *(lists / name for name in usual)):
+            if folder.is_dir() and any(folder.glob(probe)):
+                return folder
+        raise wrong_layout(f"{dataset}'s split files", lists, expected)
     candidates = [root, *(root / name for name in usual), *(root.parent / name for name in usual)]
     for folder in candidates:
         if folder.is_dir() and any(folder.glob(probe)):

@@ -3,19 +3,24 @@
 The lists are CSV files with ``label,youtube_id,time_start,time_end,split``; files are named
 ``<youtube_id>_<start:06d>_<end:06d>.mp4`` or plainly ``<youtube_id>.mp4``, in a folder per class or
 all in one. A part of the videos is gone from the site: missing ones are counted, not an error.
-Copies without the lists, in folders per part and class, are read as such folders.
+Copies without the lists, in folders per part and class, are read as such folders. The lists of
+Kinetics-600 come as ``train.txt``, ``val.txt`` and ``test.csv``, all of one form.
 """
 
 from __future__ import annotations
 
+import csv
+import re
 from pathlib import Path
 
 from vidfeat.datasets.base import Listed, Listing, wrong_layout
 from vidfeat.datasets.part_names import PARTS, Part, part_of
 from vidfeat.errors import DataError
-from vidfeat.system.text_tables import read_bytes, read_table
+from vidfeat.system.text_tables import Row, read_bytes, read_lines, read_table
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
+# a label, a YouTube id, two times, and often a part: a list without a header line
+_HEADLESS = re.compile(rb"(\"[^\"]+\"|[^,\"]+),[\w-]{11},[\d.]+,[\d.]+(,.*)?\s*")
 USUAL_FOLDERS = ("", "annotations", "lists", "splits")
 EXPECTED = (
     "CSV files with label,youtube_id,time_start,time_end,split (train.csv, val.csv), or folders "
@@ -24,11 +29,12 @@ EXPECTED = (
 
 
 def list_files(root: Path, lists: Path | None = None) -> list[Path]:
-    """The CSV files that are lists of Kinetics, in the given folder or where they usually stand."""
+    """The files that are lists of Kinetics, in the given folder or where they usually stand."""
     folders = [lists] if lists is not None else [root / name for name in USUAL_FOLDERS]
     for folder in folders:
         if folder.is_dir():
-            files = [file for file in sorted(folder.glob("*.csv")) if _is_list(file)]
+            named = [file for file in folder.iterdir() if file.suffix in (".csv", ".txt")]
+            files = [file for file in sorted(named) if _is_list(file)]
             if files:
                 return files
     return []
@@ -59,15 +65,28 @@ def read_listing(root: Path, lists: Path | None = None, *, name: str = "kinetics
 
 
 def _is_list(file: Path) -> bool:
-    if b"youtube_id" not in read_bytes(file).lower():  # another CSV, in whatever encoding
-        return False
-    return {"label", "youtube_id"} <= set(read_table(file).columns)
+    if b"youtube_id" in read_bytes(file).lower():
+        return {"label", "youtube_id"} <= set(read_table(file).columns)
+    first = read_bytes(file)[:1000].splitlines()[:1]  # another file, in whatever encoding
+    return bool(first) and _HEADLESS.fullmatch(first[0]) is not None
+
+
+def _rows_of(file: Path) -> tuple[Row, ...]:
+    """The rows of a list, with or without a header line."""
+    if b"youtube_id" in read_bytes(file).lower():
+        return read_table(file).rows
+    names = (*COLUMNS, "split")
+    lines = [(number, next(csv.reader([line]))) for number, line in read_lines(file)]
+    return tuple(
+        Row(number, dict.fromkeys(names, "") | dict(zip(names, fields, strict=False)))
+        for number, fields in lines
+    )
 
 
 def _read_rows(file: Path) -> list[tuple[str, str, str, str, Part]]:
     rows = []
     from_name = next((part for word, part in PARTS.items() if word in file.stem.lower()), None)
-    for row in read_table(file).rows:
+    for row in _rows_of(file):
         label, identity = row["label"], row["youtube_id"]
         part = part_of(row["split"]) or from_name
         if not label:

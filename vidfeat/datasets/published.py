@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from vidfeat.datasets import hmdb51, kinetics, sports1m, ucf101
+from vidfeat.datasets import (
+    clip_lists,
+    hmdb51,
+    kinetics,
+    path_lists,
+    segment_lists,
+    sports1m,
+    ucf101,
+)
 from vidfeat.datasets.base import Listing
 from vidfeat.errors import UsageError
 
-PUBLISHED = ("kinetics400", "kinetics600", "kinetics700", "sports1m", "ucf101", "hmdb51")
+KINETICS = ("kinetics400", "kinetics600", "kinetics700")
+_READERS: dict[str, Callable[[Path, Path | None], Listing]] = {
+    "sports1m": sports1m.read_listing,
+    "something_v2": clip_lists.read_something,
+    "something_v1": partial(clip_lists.read_semicolons, name="something_v1"),
+    "jester": partial(clip_lists.read_semicolons, name="jester"),
+    "moments": clip_lists.read_moments,
+    "diving48": clip_lists.read_diving48,
+    "charades": segment_lists.read_charades,
+    "epic_verbs": partial(segment_lists.read_epic, word="verb"),
+    "epic_nouns": partial(segment_lists.read_epic, word="noun"),
+    "activitynet": segment_lists.read_activitynet,
+    "thumos14": segment_lists.read_thumos14,
+    "list": path_lists.read_listing,
+}
+PUBLISHED = (*KINETICS, "ucf101", "hmdb51", *_READERS)
 
 
 def read_listing(
@@ -17,7 +42,7 @@ def read_listing(
     """Read a dataset's published lists, without a look at its videos.
 
     Args:
-        name: ``kinetics400``, ``-600`` or ``-700``, ``sports1m``, ``ucf101`` or ``hmdb51``.
+        name: one of ``PUBLISHED``.
         root: the dataset's folder, where the lists are looked for.
         lists: the folder of the lists, where it is another one.
         split: 1, 2 or 3, for UCF101 and HMDB51.
@@ -33,8 +58,8 @@ def read_listing(
         return ucf101.read_listing(root, lists, split)
     if name == "hmdb51":
         return hmdb51.read_listing(root, lists, split)
-    if name == "sports1m":
-        return sports1m.read_listing(root, lists)
-    if name in PUBLISHED:
+    if name in _READERS:
+        return _READERS[name](root, lists)
+    if name in KINETICS:
         return kinetics.read_listing(root, lists, name=name)
     raise UsageError(f"no published lists for {name!r}: there are those of {', '.join(PUBLISHED)}")

@@ -1,7 +1,8 @@
 """Sports-1M: a million YouTube videos of 487 classes, with one or more labels each.
 
 ``train_partition.txt`` and ``test_partition.txt`` have a line ``<url> <label ids, by commas>`` a
-video; ``labels.txt`` has the class names in index order. Videos are files named by their YouTube
+video; ``labels.txt`` has the class names in index order. The published repository has it at its
+root and the partitions in ``original/``. Videos are files named by their YouTube
 id, in whatever folders; many are gone from the site since, and are counted as missing.
 """
 
@@ -28,9 +29,13 @@ def read_listing(root: Path, lists: Path | None = None) -> Listing:
         DataError: no partition files, or lines that are not as published.
     """
     folder = lists_folder("Sports-1M", root, lists, "*_partition.txt", EXPECTED, USUAL_FOLDERS)
-    label_file = folder / "labels.txt"
-    if not label_file.is_file():
-        raise DataError(f"{folder} has partition files but no labels.txt: expected {EXPECTED}")
+    places = (folder, folder.parent) if folder.name in USUAL_FOLDERS else (folder,)
+    label_file = next((f for place in places if (f := place / "labels.txt").is_file()), None)
+    if label_file is None:
+        raise DataError(
+            f"{folder} has partition files, but neither it nor the folder above has labels.txt: "
+            f"expected {EXPECTED}"
+        )
     # a line a class: an empty one between them is a class without a name, and counts
     names = [name.strip().rstrip(";").rstrip() for name in read_text(label_file).splitlines()]
     while names and not names[-1]:

@@ -5,24 +5,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.engines.base import Precision
 from vidfeat.encoders.sources import load_network
-from vidfeat.encoders.spec import Aggregate, EncoderSpec
+from vidfeat.encoders.spec import Aggregate
 from vidfeat.errors import FingerprintError, UsageError, WeightsError
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.plan_choice import PlanChoice
-
-_CPU_BATCH = 4
-# Small networks: on one thread, torch gives convolutions over time alone to its quick kernels from
-# sixteen clips on, and a padded last batch costs next to nothing.
-_CPU_BATCH_SMALL = 16
-_SMALL_FLOPS_PER_CLIP = 2e9
-_GPU_BATCH = 64
 
 
 def load_encoder(
@@ -44,7 +39,9 @@ def load_encoder(
 
     Args:
         model: a name that ``vidfeat models`` lists, or ``bundled`` for the small network that comes
-            with vidfeat; None takes r2plus1d_18, or that of ``weights``.
+            with vidfeat; a source and a name, as ``hf:facebook/vjepa2-vitl-fpc64-256``;
+            ``FILE.py:FUNCTION``, which is run; the folder of a training run. None takes
+            the network of ``weights``, or r2plus1d_18.
         weights: a name that ``vidfeat weights list`` shows, a file, the folder of a training run
             or of a quantised network, or ``random``; None takes the model's default.
         seed: of random weights.
@@ -89,72 +86,15 @@ def load_choice(choice: EncoderChoice) -> Encoder:
         UsageError: a name or value that is invalid.
         WeightsError: weights that are not there, or of another network.
     """
-    from vidfeat.encoders.engines import make_engine
-    from vidfeat.encoders.engines.cost import flops_per_clip
-    from vidfeat.encoders.engines.torch_engine import choose_device
     from vidfeat.encoders.int8.folder import is_net
 
+    if choice.model is not None and choice.weights is None and Path(choice.model).is_dir():
+        choice = replace(choice, model=None, weights=choice.model)
     if is_net(choice.weights):
         from vidfeat.encoders.int8.load import encoder_of_net
 
         return encoder_of_net(choice)
-    engine = choice.engine or ("openvino" if choice.precision == "int8" else "torch")
-    to_cpu = engine == "openvino" and choice.device == "auto"
-    device = choose_device("cpu" if to_cpu else choice.device)
-    # Measured on an H100: faster than bf16, and ten times as exact; checked on the first batch.
-    precision = choice.precision or ("fp16" if device.type == "cuda" else "fp32")
-    loaded = load_network(choice)
-    network, preprocess = loaded.network, loaded.preprocess
-    plan = choice.plan_over(loaded.plan)
-    layers = network.check_layers(choice.layers or loaded.layers)
-    pool = network.check_pools(choice.pool or loaded.pool)
-    runner = make_engine(
-        engine,
-        network,
-        layers,
-        pool,
-        preprocess,
-        precision=precision,
-        device=device,
-        clip_frames=plan.frames,
-        compiled=choice.compiled,
-    )
-    flops = flops_per_clip(network, layers, (plan.frames, *preprocess.crop, 3))
-    own_batch = runner.preferred_batch
-    own_batch = own_batch or (_CPU_BATCH_SMALL if flops < _SMALL_FLOPS_PER_CLIP else _CPU_BATCH)
-    spec = EncoderSpec(
-        model=loaded.model,
-        weights=loaded.weights,
-        weights_sha256=loaded.weights_sha256,
-        architecture=loaded.architecture,
-        plan=plan,
-        preprocess=preprocess,
-        layers=layers,
-        pool=pool,
-        dimension=network.embedding_size(layers, pool),
-        precision=precision,
-        engine=runner.name,
-        modality=network.modality,
-        aggregate=choice.aggregate or ("mean" if network.modality == "frame" else None),
-        weights_file=loaded.weights_file,
-        class_names=loaded.class_names,
-        licence=loaded.licence,
-        notes=loaded.notes,
-        flops_per_clip=flops,
-    )
-    recipe = replace(
-        choice,
-        model=loaded.model,
-        weights=loaded.weights_given,
-        plan=plan,
-        layers=layers,
-        pool=pool,
-        precision=precision,
-        device="auto",
-        engine=engine,
-    )
-    batch_size = choice.batch_size or (_GPU_BATCH if device.type == "cuda" else own_batch)
-    return Encoder(runner, spec, batch_size=batch_size, recipe=recipe)
+    return Encoder.of_network(load_network(choice), choice)
 
 
 def encoder_from_description(
@@ -165,6 +105,7 @@ def encoder_from_description(
     plan: PlanChoice | None = None,
     precision: Precision | None = None,
     batch_size: int | None = None,
+    model: str | None = None,
 ) -> Encoder:
     """The encoder that a feature file, an index or a head was made with, ready for new videos.
 
@@ -175,12 +116,15 @@ def encoder_from_description(
         plan: another layout of the clips.
         precision: None takes fp32, whatever the vectors were made with: they stay comparable.
         batch_size: clips at a time; None chooses by device.
+        model: ``FILE.py:FUNCTION`` of a network of one's own, which is run; without it, a file is
+            run only if it is, byte by byte, one that this user has run before.
 
     Raises:
         WeightsError: the weights are not where they were: ``weights`` says where they are.
         FingerprintError: what was found there are other tensors.
     """
     from vidfeat.encoders.int8.folder import is_net
+    from vidfeat.encoders.sources.code_trust import only_known_files
 
     spec: str | os.PathLike[str] | None = weights
     name = str(description["weights"])
@@ -189,17 +133,19 @@ def encoder_from_description(
         spec = "random" if seed else (description.get("weights_file") or name)
     published = ClipPlan.from_dict(dict(description["plan"]))
     try:
-        encoder = load_encoder(
-            str(description["model"]),
-            spec,
-            seed=int(seed[1]) if seed else 0,
-            plan=published if plan is None else plan.apply(published),
-            layers=list(description["layers"]),
-            pool=list(description["pool"]),
-            device=device,
-            precision=precision or (None if is_net(spec) else "fp32"),
-            batch_size=batch_size,
-        )
+        with nullcontext() if model else only_known_files():
+            encoder = load_encoder(
+                model or str(description["model"]),
+                spec,
+                seed=int(seed[1]) if seed else 0,
+                plan=published if plan is None else plan.apply(published),
+                layers=list(description["layers"]),
+                pool=list(description["pool"]),
+                device=device,
+                precision=precision or (None if is_net(spec) else "fp32"),
+                batch_size=batch_size,
+                aggregate=description.get("aggregate"),
+            )
     except UsageError as error:
         raise WeightsError(f"{error} (or say where they are now with --weights FILE)") from None
     if encoder.spec.weights_sha256 != description["weights_sha256"]:

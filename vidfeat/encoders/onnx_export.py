@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from vidfeat.encoders.openvino_package import import_openvino
 from vidfeat.errors import ExportError, MissingExtraError, UsageError
-from vidfeat.models import VideoNetwork, check_pools, pool_features
+from vidfeat.models import VideoNetwork, pool_features
 from vidfeat.system.files import sync_file
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.weights.load import LoadedWeights
@@ -54,10 +54,12 @@ class EmbeddingAndScores(nn.Module):
         super().__init__()
         self.network = network
         self.layers = network.check_layers(layers)
-        self.pool = check_pools(pool)
+        self.pool = network.check_pools(pool)
 
-    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, T, H, W) -> (N, D), (N, classes)."""
+    def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
+        """(N, C, T, H, W) -> (N, D), (N, classes); the first alone of a network without classes."""
+        if not self.network.has_classes:
+            return (self.network.embed(clips, self.layers, self.pool),)
         last = self.network.layer_names[-1]
         wanted = dict.fromkeys((*self.layers, last))
         maps = self.network.features(clips, tuple(wanted))

@@ -19,8 +19,8 @@ Adding a source of networks
 3. Wrap the module in a subclass of :class:`vidfeat.models.base.VideoNetwork`:
 
    * ``modality``: ``clip`` for networks over (N, 3, T, H, W), ``frame`` for image networks. A frame
-     network gets x of (N, 3, 1, H, W), a batch of frames, each once; clips are put together from
-     its vectors by the aggregator, outside of the network.
+     network gets x of (N, 3, 1, H, W), a batch of frames; clips are put together from its vectors
+     by :class:`vidfeat.models.frame_aggregator.FrameAggregator`, outside of the network.
    * ``features(x, layers)`` gives for each name in ``layer_names`` a map (N, C, T, H, W) or a
      vector (N, C). Tokens are reshaped to a map; T and H, W are what is left of time and space.
    * ``poolings`` are the names that ``pool`` may take. ``mean`` and ``max`` (over time and space)
@@ -160,9 +160,13 @@ class EncoderSpec:
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
-        """(T, H, W, 3) of one input of the network: a clip, or a frame (T = 1)."""
-        frames = 1 if self.modality == "frame" else self.plan.frames
-        return (frames, *self.preprocess.crop, 3)
+        """(T, H, W, bytes of a pixel) of one input of the network: a clip, or a frame (T = 1)."""
+        return (1 if self.modality == "frame" else self.plan.frames, *self.preprocess.frame_shape)
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """(T, H, W, bytes of a pixel) of one clip."""
+        return (self.plan.frames, *self.preprocess.frame_shape)
 
     # -- identity ------------------------------------------------------------------------------
 

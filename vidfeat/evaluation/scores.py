@@ -110,14 +110,14 @@ def read_scores(path: Path) -> Scores:
     """Read a score file.
 
     Raises:
-        StoreError: no such file, another format, or a newer version of it.
+        StoreError: no such file, another format, a newer version of it, or a file in use.
     """
-    import h5py
+    from vidfeat.system.hdf5_reading import in_use_reason, open_hdf5
 
     if not path.is_file():
         raise StoreError(f"{path}: no such score file; vidfeat evaluate writes one")
     try:
-        with h5py.File(path, "r", locking="best-effort") as file:
+        with open_hdf5(path) as file:
             if file.attrs.get("format") != FORMAT:
                 raise StoreError(f"{path} is HDF5 but no score file: vidfeat evaluate writes them")
             if int(file.attrs["format_version"]) > FORMAT_VERSION:
@@ -137,6 +137,9 @@ def read_scores(path: Path) -> Scores:
                 source=json.loads(file.attrs["source"]),
             )
     except (OSError, KeyError, ValueError) as error:
+        reason = in_use_reason(error)
+        if reason:
+            raise StoreError(f"{path} {reason}") from error
         raise StoreError(f"{path} cannot be read as a score file: {error}") from error
 
 

@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from vidfeat.heads.scorers import HeadKind, Scorer, l2_normalize
+from vidfeat.heads.scorers import DINO_TEMPERATURE, HeadKind, Scorer, l2_normalize
 
 MAX_ITERATIONS = 1000
 
@@ -38,6 +38,12 @@ GRIDS: dict[HeadKind, dict[str, tuple[Any, ...]]] = {
     "svm": {"C": (0.00001, 0.0001, 0.001, 0.01, 0.1)},
     "knn": {"n_neighbors": (20, 10, 5, 3, 1)},
     "mlp": {"alpha": (10.0, 1.0, 0.1, 0.01, 0.0001)},
+}
+# kNN as DINO evaluates features (arXiv 2104.14294, section 4.1), over more neighbours and
+# temperatures.
+DINO_GRID: dict[str, tuple[Any, ...]] = {
+    "n_neighbors": (20, 200, 100, 50, 10, 5),
+    "vote_temperature": (0.07, 0.1, 0.2),
 }
 
 
@@ -233,7 +239,9 @@ class KNNHead(_Head):
 
     Args:
         n_neighbors: how many neighbours vote; fewer where the training part is smaller.
-        weighting: ``uniform``, or ``distance`` for votes by ``1 / distance``.
+        weighting: ``uniform``, ``distance`` for votes by ``1 / distance``, or ``softmax`` for votes
+            by ``exp(cosine / vote_temperature)``, as DINO counts them.
+        vote_temperature: of ``softmax``.
         standardize: subtract the mean and divide by the deviation of the training vectors.
         normalize: divide vectors by their L2 norm, after standardising.
         temperature: divides the log of the votes before the softmax.
@@ -246,12 +254,14 @@ class KNNHead(_Head):
         *,
         n_neighbors: int = 5,
         weighting: str = "distance",
+        vote_temperature: float = DINO_TEMPERATURE,
         standardize: bool = True,
         normalize: bool = True,
         temperature: float = 1.0,
     ) -> None:
         self.n_neighbors = n_neighbors
         self.weighting = weighting
+        self.vote_temperature = vote_temperature
         self.standardize = standardize
         self.normalize = normalize
         self.temperature = temperature
@@ -265,7 +275,11 @@ class KNNHead(_Head):
         return {"vectors": np.array(vectors), "labels": encoded.astype(np.int64)}
 
     def _settings(self) -> dict[str, Any]:
-        return {"neighbors": int(self.n_neighbors), "weighting": self.weighting}
+        return {
+            "neighbors": int(self.n_neighbors),
+            "weighting": self.weighting,
+            "vote_temperature": float(self.vote_temperature),
+        }
 
 
 class MLPHead(_Head):

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import FingerprintError, StoreError
-from vidfeat.heads.scorers import Floats, Scorer
+from vidfeat.heads.scorers import DINO_TEMPERATURE, Floats, Scorer
 from vidfeat.heads.selection import Unit
 from vidfeat.store.differences import settings_that_differ
 from vidfeat.system.files import atomic_folder
@@ -149,6 +149,11 @@ class Head:
             "temperature": scorer.temperature,
             "neighbors": scorer.neighbors,
             "weighting": scorer.weighting,
+            **(
+                {"vote_temperature": scorer.vote_temperature}
+                if scorer.weighting == "softmax"
+                else {}
+            ),
             "encoder": dict(self.encoder),
             "space_fingerprint": self.space_fingerprint,
             "run_fingerprint": self.run_fingerprint,
@@ -208,6 +213,7 @@ class Head:
             temperature=float(values["temperature"]),
             neighbors=int(values["neighbors"]),
             weighting=values["weighting"],
+            vote_temperature=float(values.get("vote_temperature", DINO_TEMPERATURE)),
         )
         return cls(
             scorer=scorer,

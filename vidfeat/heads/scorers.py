@@ -22,6 +22,7 @@ HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
 
 Floats = NDArray[np.floating[Any]]
 
+DINO_TEMPERATURE = 0.07
 SMALLEST_DISTANCE = 1e-6  # a neighbour nearer than this counts as this near, never infinitely much
 
 
@@ -39,7 +40,9 @@ class Scorer:
         normalize: vectors are divided by their L2 norm, after standardising.
         temperature: logits are divided by it before the softmax; 1 leaves them as they are.
         neighbors: how many neighbours vote (knn).
-        weighting: votes count equally (``uniform``) or by ``1 / distance`` (knn).
+        weighting: votes count equally (``uniform``), by ``1 / distance`` (``distance``), or by
+            ``exp(cosine / vote_temperature)`` (``softmax``) (knn).
+        vote_temperature: of ``softmax``; vectors must be divided by their norms.
 
     Raises:
         ValueError: an array is missing, has another shape, or is not finite.
@@ -51,7 +54,8 @@ class Scorer:
     normalize: bool = False
     temperature: float = 1.0
     neighbors: int = 0
-    weighting: Literal["uniform", "distance"] = "uniform"
+    weighting: Literal["uniform", "distance", "softmax"] = "uniform"
+    vote_temperature: float = DINO_TEMPERATURE
 
     def __post_init__(self) -> None:
         if self.kind not in HEAD_KINDS:
@@ -62,8 +66,14 @@ class Scorer:
             raise ValueError(f"temperature must be above 0, this is {self.temperature}")
         if self.kind == "knn" and self.neighbors < 1:
             raise ValueError(f"neighbors must be 1 or more, this is {self.neighbors}")
-        if self.weighting not in ("uniform", "distance"):
-            raise ValueError(f"weighting must be uniform or distance, this is {self.weighting!r}")
+        if self.weighting not in ("uniform", "distance", "softmax"):
+            raise ValueError(
+                f"weighting must be uniform, distance or softmax, this is {self.weighting!r}"
+            )
+        if self.weighting == "softmax" and not self.normalize:
+            raise ValueError("weighting softmax compares directions: it needs normalize")
+        if not (np.isfinite(self.vote_temperature) and self.vote_temperature > 0):
+            raise ValueError(f"vote_temperature must be above 0, this is {self.vote_temperature}")
         self._check_arrays()
 
     def _check_arrays(self) -> None:
@@ -162,6 +172,10 @@ class Scorer:
             distance, nearest = self._neighbours.kneighbors(vectors, n_neighbors=count)
         if self.weighting == "distance":
             weight = 1.0 / np.maximum(np.asarray(distance, dtype=np.float64), SMALLEST_DISTANCE)
+        elif self.weighting == "softmax":
+            # of vectors of length 1 the cosine is 1 - distance^2 / 2
+            cosine = 1 - np.asarray(distance, dtype=np.float64) ** 2 / 2
+            weight = np.exp((cosine - cosine.max(axis=1, keepdims=True)) / self.vote_temperature)
         else:
             weight = np.ones(distance.shape)
         weight *= count / weight.sum(axis=1, keepdims=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vidfeat.datasets.samples import Samples
 from vidfeat.errors import DataError, UsageError
 from vidfeat.evaluation.metrics import log_loss
-from vidfeat.heads.estimators import ESTIMATORS, GRIDS, Prepared
+from vidfeat.heads.estimators import DINO_GRID, ESTIMATORS, GRIDS, Prepared
 from vidfeat.heads.scorers import HEAD_KINDS, HeadKind, softmax
 from vidfeat.system.threads import threads_for
 
@@ -85,7 +85,8 @@ class HeadOptions:
 
     def grid(self) -> list[dict[str, Any]]:
         """Every combination to try, in order from strong to weak regularisation."""
-        values = {**GRIDS[self.kind], **self.params}
+        as_dino = self.kind == "knn" and self.params.get("weighting") == "softmax"
+        values = {**(DINO_GRID if as_dino else GRIDS[self.kind]), **self.params}
         lists = [v if isinstance(v, tuple) else (v,) for v in values.values()]
         if not all(lists):
             raise UsageError("a parameter in params has no value: give one or more", field="params")

@@ -1,8 +1,7 @@
-"""Copies within an index: pairs of videos with stretches that are nearly the same, and groups.
+"""Copies within an index: pairs of videos that share segments, and the groups they form.
 
 Every clip looks for its neighbours through an index, never through all clips: a copy is so near
-that it stands in the same few lists. Pairs of clips with the same shift in time are joined into
-stretches.
+that it stands in the same few lists.
 """
 
 from __future__ import annotations
@@ -16,6 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import UsageError
+from vidfeat.index.shared_segments import (
+    SharedSegment,
+    distinctive_segments,
+    shared_segments,
+    usual_hop_seconds,
+)
 from vidfeat.index.video_index import VideoIndex
 
 # Below this, comparing everything takes less than a second and there is nothing to gain.
@@ -31,33 +36,18 @@ _CLIP_PAIR = np.dtype([("first", "<i8"), ("second", "<i8"), ("score", "<f4")])
 
 
 @dataclass(frozen=True)
-class SharedStretch:
-    """The same seconds in two videos.
-
-    Attributes:
-        first: start and end seconds in the first video.
-        second: start and end seconds in the second.
-        score: mean cosine of its pairs of clips.
-    """
-
-    first: tuple[float, float]
-    second: tuple[float, float]
-    score: float
-
-
-@dataclass(frozen=True)
 class DuplicatePair:
     """Two videos that share something.
 
     Attributes:
         videos: their paths, in the order of the index.
-        score: of the best stretch.
-        stretches: what they share, the longest first.
+        score: of the best segment.
+        segments: what they share, the longest first.
     """
 
     videos: tuple[str, str]
     score: float
-    stretches: tuple[SharedStretch, ...]
+    segments: tuple[SharedSegment, ...]
 
 
 @dataclass(frozen=True)
@@ -70,12 +60,14 @@ class Duplicates:
         comparisons: vectors that were compared, to be set against all with all.
         num_cut: clips with so many near neighbours that not all were listed; 0 where all pairs are
             there.
+        num_left_out: pairs that share too little to be copies, such as a black leader.
     """
 
     pairs: tuple[DuplicatePair, ...]
     groups: tuple[tuple[str, ...], ...]
     comparisons: int
     num_cut: int = 0
+    num_left_out: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Pairs and groups, for JSON."""
@@ -86,17 +78,18 @@ class Duplicates:
                     "score": round(pair.score, 6),
                     "stretches": [
                         {
-                            "first": [round(value, 6) for value in stretch.first],
-                            "second": [round(value, 6) for value in stretch.second],
-                            "score": round(stretch.score, 6),
+                            "first": [round(value, 6) for value in segment.first],
+                            "second": [round(value, 6) for value in segment.second],
+                            "score": round(segment.score, 6),
                         }
-                        for stretch in pair.stretches
+                        for segment in pair.segments
                     ],
                 }
                 for pair in self.pairs
             ],
             "groups": [list(group) for group in self.groups],
             "clips_with_pairs_left_out": self.num_cut,
+            "pairs_left_out": self.num_left_out,
         }
 
 
@@ -104,20 +97,27 @@ def find_duplicates(
     index: VideoIndex,
     threshold: float = 0.95,
     *,
+    min_share: float | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Duplicates:
     """Pairs of videos with clips at least as near as a threshold, and their groups.
 
     Args:
         index: the index.
-        threshold: least cosine of two clips that are called copies.
-        report: is told of the progress.
+        threshold: minimum cosine similarity of two clips that count as copies.
+        min_share: minimum share of the shorter video that a pair has in common. None accepts every
+            moving segment, and a still one (black, a title card) from half of the shorter video on.
+        report: called with a line on the progress.
 
     Raises:
-        UsageError: a threshold that cannot be, or so low that nearly all is a copy.
+        UsageError: an invalid threshold or share, or a threshold so low that nearly all is a copy.
     """
     if not 0 < threshold <= 1:
-        raise UsageError(f"threshold {threshold:g}: --threshold takes a cosine above 0, up to 1")
+        raise UsageError(
+            f"threshold is {threshold:g}, expected a cosine above 0, up to 1", field="threshold"
+        )
+    if min_share is not None and not 0 <= min_share <= 1:
+        raise UsageError(f"min_share is {min_share:g}, expected 0 to 1", field="min_share")
     finder = _Finder(index)
     parts: list[NDArray[Any]] = []
     total = 0
@@ -136,12 +136,13 @@ def find_duplicates(
         if total > _MOST_CLIP_PAIRS:
             raise UsageError(
                 f"more than {_MOST_CLIP_PAIRS} pairs of clips are nearer than {threshold:g}: give "
-                "a --threshold nearer to 1, or build the index with --center"
+                "a threshold nearer to 1, or build the index with center",
+                field=("threshold", "center"),
             )
         if report and done % 20 == 19:
             report(f"looked at {min((done + 1) * _BLOCK, finder.num_rows)} of {finder.num_rows}")
-    pairs = _pairs(index, parts)
-    return Duplicates(pairs, _groups(index, pairs), finder.comparisons, finder.num_cut)
+    pairs, left_out = _pairs(index, parts, min_share)
+    return Duplicates(pairs, _groups(index, pairs), finder.comparisons, finder.num_cut, left_out)
 
 
 class _Finder:
@@ -242,13 +243,16 @@ class _Finder:
         return answer
 
 
-# ---------------------------------------------------------------------- from clips to stretches
+# ---------------------------------------------------------------------- from clips to videos
 
 
-def _pairs(index: VideoIndex, parts: list[NDArray[Any]]) -> tuple[DuplicatePair, ...]:
+def _pairs(
+    index: VideoIndex, parts: list[NDArray[Any]], min_share: float | None
+) -> tuple[tuple[DuplicatePair, ...], int]:
+    """Pairs of videos, best first, and how many were left out."""
     every = np.concatenate([np.empty(0, dtype=_CLIP_PAIR), *parts])
     if not len(every):
-        return ()
+        return (), 0
     clips, paths = index.searcher.clips, index.videos.paths
     one, two = clips["video"][every["first"]], clips["video"][every["second"]]
     order = np.lexsort((every["second"], every["first"], two, one))
@@ -259,75 +263,31 @@ def _pairs(index: VideoIndex, parts: list[NDArray[Any]]) -> tuple[DuplicatePair,
     kept = np.concatenate([[True], ~same])
     every, one, two = every[kept], one[kept], two[kept]
     edges = np.flatnonzero((one[1:] != one[:-1]) | (two[1:] != two[:-1])) + 1
-    found = []
+    found: list[DuplicatePair] = []
+    left_out = 0
 
     @cache
     def hop_of(video: int) -> float:
-        return _hop_seconds(clips["start_seconds"][index.videos.rows(video)])
+        return usual_hop_seconds(clips["start_seconds"][index.videos.rows(video)])
 
     for part in np.split(np.arange(len(every)), edges):
         block = every[part]
-        hop = min(hop_of(int(one[part[0]])), hop_of(int(two[part[0]])))
-        stretches = shared_stretches(
-            clips[block["first"]], clips[block["second"]], block["score"].astype(np.float64), hop
+        videos = int(one[part[0]]), int(two[part[0]])
+        segments = shared_segments(
+            clips[block["first"]],
+            clips[block["second"]],
+            block["score"].astype(np.float64),
+            min(map(hop_of, videos)),
         )
-        best = max(stretch.score for stretch in stretches)
-        names = (paths[int(one[part[0]])], paths[int(two[part[0]])])
-        found.append(DuplicatePair(names, best, tuple(stretches)))
+        segments = distinctive_segments(index.searcher, videos, segments, min_share)
+        if not segments:
+            left_out += 1
+            continue
+        best = max(segment.score for segment in segments)
+        names = (paths[videos[0]], paths[videos[1]])
+        found.append(DuplicatePair(names, best, tuple(segments)))
     found.sort(key=lambda pair: (-pair.score, pair.videos))
-    return tuple(found)
-
-
-def shared_stretches(
-    first: NDArray[Any],
-    second: NDArray[Any],
-    scores: NDArray[np.float64],
-    hop_seconds: float,
-) -> list[SharedStretch]:
-    """Join pairs of clips with the same shift in time; the longest first, none inside a longer one.
-
-    Args:
-        first: (N,) times of the first video's clips.
-        second: (N,) times of the second video's.
-        scores: (N,) their cosines.
-        hop_seconds: usual distance of two clips in a video, the smaller one of the two.
-    """
-    shift = second["start_seconds"] - first["start_seconds"]
-    order = np.argsort(shift, kind="stable")
-    breaks = np.flatnonzero(np.diff(shift[order]) > 0.51 * hop_seconds) + 1
-    found: list[SharedStretch] = []
-    for same in np.split(order, breaks):
-        line = same[np.argsort(first["start_seconds"][same], kind="stable")]
-        starts = first["start_seconds"][line]
-        runs = np.split(line, np.flatnonzero(np.diff(starts) > 2.02 * hop_seconds) + 1)
-        found += [
-            SharedStretch(_span(first[run]), _span(second[run]), float(scores[run].mean()))
-            for run in runs
-        ]
-    found.sort(key=lambda stretch: (stretch.first[0] - stretch.first[1], -stretch.score))
-    kept: list[SharedStretch] = []
-    for stretch in found:
-        if not any(
-            _inside(stretch.first, longer.first) and _inside(stretch.second, longer.second)
-            for longer in kept[:64]
-        ):
-            kept.append(stretch)
-    return kept
-
-
-def _hop_seconds(starts: NDArray[np.float64]) -> float:
-    """The usual distance of a video's clips; the last one may be nearer, as it ends with it."""
-    steps = np.diff(np.unique(starts))
-    return float(np.median(steps)) if len(steps) else 1.0
-
-
-def _span(clips: NDArray[Any]) -> tuple[float, float]:
-    return float(clips["start_seconds"].min()), float(clips["end_seconds"].max())
-
-
-def _inside(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    overlap = min(one[1], other[1]) - max(one[0], other[0])
-    return overlap > 0.5 * (one[1] - one[0])
+    return tuple(found), left_out
 
 
 def _groups(index: VideoIndex, pairs: tuple[DuplicatePair, ...]) -> tuple[tuple[str, ...], ...]:

@@ -6,6 +6,7 @@ are few and compared exactly.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +27,12 @@ from vidfeat.index.ondisk import attach_lists
 _MOST_VECTOR_BYTES = 1 << 38
 _MOST_LOOPS = 1 << 28
 
+# The settings of an index are tuned for the recall of this many nearest rows.
+TUNED_NEIGHBOURS = 10
 # Up to this many allowed rows are compared one by one, as a tail of that size always is.
 _FEW_ROWS = 20_000
+# A filter that leaves this share of the rows counts as none.
+_MOSTLY = 0.99
 # Codes of an index up to this size are all looked at where the filter leaves out what is near.
 _SCANNED_ROWS = 4_000_000
 _MOST_EF_SEARCH = 4096
@@ -158,6 +163,7 @@ class Engine:
         exact: bool = False,
         search: dict[str, int] | None = None,
         compare_few: bool = True,
+        results: int = TUNED_NEIGHBOURS,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The nearest rows of each query: ``count`` of them wherever as many may be found.
 
@@ -168,12 +174,16 @@ class Engine:
             exact: compare with every vector.
             search: other settings than the index's own.
             compare_few: where few rows may be found, compare with each; False to measure FAISS.
+            results: how many results the caller wants of these rows. The settings were tuned for
+                the nearest 10; for more, the search is broader.
 
         Returns:
             Cosines (Q, n) in falling order, and rows (Q, n); a row of -1 stands for none.
         """
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         settings = self.head.search if search is None else search
+        if results > TUNED_NEIGHBOURS:
+            settings = self._broader(settings, results / TUNED_NEIGHBOURS)
         parts: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
         if self.num_base:
             kept = None if keep is None else keep[: self.num_base]
@@ -193,6 +203,15 @@ class Engine:
         scores = np.concatenate([part[0] for part in parts], axis=1)
         rows = np.concatenate([part[1] for part in parts], axis=1)
         return in_order(scores, rows, count)
+
+    def _broader(self, settings: dict[str, int], breadth: float) -> dict[str, int]:
+        """Settings for more neighbours than they were tuned for.
+
+        Candidates are ranked among each other, so there must be as many times more of them. Lists
+        grow with the distance of the farthest neighbour, and so more slowly.
+        """
+        factors = {"candidates": breadth, "nprobe": math.sqrt(breadth)}
+        return {name: math.ceil(value * factors.get(name, 1.0)) for name, value in settings.items()}
 
     def _base(
         self,
@@ -271,12 +290,13 @@ class Engine:
         query, the rest is about equally far and lies anywhere: then all lists are looked at.
         """
         wanted = min(max(count, settings.get("candidates", 0)), self.num_base)
-        probes = settings.get("nprobe", 8)
         lists = self._num_lists
+        probes = min(settings.get("nprobe", 8), lists)
         goal = min(count, kept)
-        if keep is not None:
+        # A query's own video alone is no reason to look further: the settings were tuned so.
+        if kept < _MOSTLY * self.num_base:
             looked_at = probes * self.num_base // lists
-            goal = max(goal, min(wanted, kept, looked_at) // 2)
+            goal = max(goal, min(wanted, kept, looked_at))
             probes = min(-(-probes * self.num_base // kept), lists)
         selector, bits = _selector(keep)
         scores, rows = self._ranked(queries, wanted, count, goal, probes, selector)

@@ -51,11 +51,11 @@ class SearchOptions:
     """How to search.
 
     Attributes:
-        k: answers wanted.
-        clips: answer with clips, every one that is near, and not with videos.
-        per_video: stretches of one video at most; overlapping ones are one.
+        k: number of results.
+        clips: return every near clip, not videos.
+        per_video: segments of one video at most; overlapping ones are joined.
         exact: compare with every vector, whatever the kind of the index.
-        normalise_scores: subtract from each query clip's cosines their mean with a background
+        normalize_scores: subtract from each query clip's cosines their mean with a background
             sample of the index, so that scores of different queries can be compared.
         rank_by: ``mean`` ranks videos by the mean over the query's clips of each one's best cosine
             with a clip of the video, so that all of the query counts; ``best`` by the best pair of
@@ -66,16 +66,18 @@ class SearchOptions:
     clips: bool = False
     per_video: int = 1
     exact: bool = False
-    normalise_scores: bool = False
+    normalize_scores: bool = False
     rank_by: Literal["mean", "best"] = "mean"
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise UsageError(f"k is {self.k}: ask for at least one answer with -k")
+            raise UsageError(f"k is {self.k}, expected 1 or more", field="k")
         if self.per_video < 1:
-            raise UsageError(f"per_video is {self.per_video}: --per-video takes 1 and more")
+            raise UsageError(
+                f"per_video is {self.per_video}, expected 1 or more", field="per_video"
+            )
         if self.rank_by not in ("mean", "best"):
-            raise UsageError(f"rank_by is {self.rank_by!r}: --rank-by takes mean or best")
+            raise UsageError(f"rank_by is {self.rank_by!r}, expected mean or best", field="rank_by")
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,6 +35,7 @@ class QuerySource:
         weights: where the weights are, if not where they were.
         device: what runs the encoder.
         encoder: one that is loaded already.
+        model: ``FILE.py:FUNCTION`` of a network of one's own, which is run.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class QuerySource:
         weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
         encoder: Encoder | None = None,
+        model: str | None = None,
     ) -> None:
         self.index = index
+        self.model = model
         self.root = None if root is None else Path(root)
         self.weights = weights
         self.device = device
@@ -64,7 +67,7 @@ class QuerySource:
             from vidfeat.encoders.load import encoder_from_description
 
             self._encoder = encoder_from_description(
-                self.index.head.encoder, self.weights, device=self.device
+                self.index.head.encoder, self.weights, device=self.device, model=self.model
             )
         encoder = self._encoder
         self.index.require_space(encoder.space_fingerprint, "the encoder of the query")

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.index.engine import Engine
+from vidfeat.index.engine import TUNED_NEIGHBOURS, Engine
 
 RECALL_TARGET = 0.97
-_NEIGHBOURS = 10
 _QUERIES = 200
 _SEED = 4321
 
@@ -118,11 +117,11 @@ def _exact(
         part = np.asarray(engine.vectors[low : low + block], dtype=np.float32)
         scores = vectors @ part.T
         scores[video_of[low : low + len(part)][None, :] == own[:, None]] = -np.inf
-        count = min(_NEIGHBOURS, scores.shape[1])
+        count = min(TUNED_NEIGHBOURS, scores.shape[1])
         found = np.argpartition(-scores, count - 1, axis=1)[:, :count]
         best = np.concatenate([best, np.take_along_axis(scores, found, axis=1)], axis=1)
         rows = np.concatenate([rows, found + low], axis=1)
-        order = np.argsort(-best, axis=1, kind="stable")[:, :_NEIGHBOURS]
+        order = np.argsort(-best, axis=1, kind="stable")[:, :TUNED_NEIGHBOURS]
         best = np.take_along_axis(best, order, axis=1)
         rows = np.take_along_axis(rows, order, axis=1)
     return [set(line[values > -np.inf].tolist()) for line, values in zip(rows, best, strict=True)]
@@ -141,7 +140,7 @@ def _recall(
         # The exclusions of a search: rows of the query's own video cannot be found.
         _, rows = engine.nearest(
             vectors[number : number + 1],
-            _NEIGHBOURS,
+            TUNED_NEIGHBOURS,
             keep=video_of[: engine.num_rows] != own,
             search=settings,
             compare_few=False,

@@ -105,8 +105,10 @@ class Searcher:
         parts = []
         for low in range(0, len(query.vectors), _QUERY_BLOCK):
             block = query.vectors[low : low + _QUERY_BLOCK]
-            scores, rows = self.engine.nearest(block, count, keep=keep, exact=options.exact)
-            if options.normalise_scores:
+            scores, rows = self.engine.nearest(
+                block, count, keep=keep, exact=options.exact, results=options.k
+            )
+            if options.normalize_scores:
                 scores = scores - self._levels(block)[:, None]
             who = np.broadcast_to(np.arange(low, low + len(block))[:, None], rows.shape)
             held = rows >= 0
@@ -193,7 +195,7 @@ class Searcher:
         most = max(min(_EXACT_ROWS, _MOST_SCORES // len(query.vectors)), 1)
         block = np.cumsum(count) // most
         best = np.empty(len(videos), dtype=np.float32)
-        levels = self._levels(query.vectors)[:, None] if options.normalise_scores else 0
+        levels = self._levels(query.vectors)[:, None] if options.normalize_scores else 0
         for part in np.split(np.arange(len(videos)), np.flatnonzero(np.diff(block)) + 1):
             if not len(part):
                 continue
@@ -221,7 +223,7 @@ class Searcher:
         """The best stretches of a video and their scores, best first."""
         span = self.videos.rows(video)
         scores = query.vectors @ self.engine.take_slice(span).T
-        if options.normalise_scores:
+        if options.normalize_scores:
             scores -= levels[:, None]
             levels = np.zeros_like(levels)
         found = align(

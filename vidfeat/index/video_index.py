@@ -176,42 +176,47 @@ class VideoIndex(OpenIndex):
         clips: bool = False,
         per_video: int = 1,
         exact: bool = False,
-        normalise_scores: bool = False,
+        normalize_scores: bool = False,
         rank_by: str = "mean",
         exclude_self: bool = False,
         allowed: NDArray[np.bool_] | None = None,
         space_fingerprint: str | None = None,
+        **former: bool,
     ) -> list[Match]:
-        """Stretches of videos that are like the query, best first.
+        """Segments of videos that are similar to the query, best first.
 
         Args:
             query: the path of a video in the index; embeddings of the same encoder; an array
                 (D,) or (Q, D) of them; what `query` gave; or several of these, which are searched
                 together, each video answering the query it is nearest to.
-            k: answers wanted, k different videos.
-            start_seconds: with a path, where the stretch to search with starts.
+            k: number of results, k different videos.
+            start_seconds: with a path, where the segment to search with starts.
             end_seconds: with a path, where it ends.
-            clips: answer with every near clip, not with videos.
-            per_video: stretches of one video at most, which do not overlap.
+            clips: return every near clip, not videos.
+            per_video: segments of one video at most, which do not overlap.
             exact: compare with every vector, whatever the index.
-            normalise_scores: subtract the mean cosine with a background sample.
+            normalize_scores: subtract the mean cosine with a background sample.
             rank_by: ``mean`` over the query's clips, or ``best`` pair of clips.
-            exclude_self: leave the videos out that the query is of.
+            exclude_self: leave out the videos that the query was taken from.
             allowed: (videos,) rows of the table that may be found.
-            space_fingerprint: where the query comes from; refused if it is another encoder.
+            space_fingerprint: that of the query; refused if it is another encoder's.
+            former: ``normalise_scores``, the former name of ``normalize_scores``.
 
         Raises:
             FingerprintError: the query is of another encoder.
             StoreError: no such video.
             DataError: vectors that cannot be compared with these, or none.
-            UsageError: options that cannot be meant.
+            UsageError: invalid options.
         """
+        normalize_scores = former.pop("normalise_scores", normalize_scores)
+        if former:
+            raise TypeError(f"search() got an unexpected keyword argument {next(iter(former))!r}")
         options = SearchOptions(
             k=k,
             clips=clips,
             per_video=per_video,
             exact=exact,
-            normalise_scores=normalise_scores,
+            normalize_scores=normalize_scores,
             rank_by=rank_by,  # type: ignore[arg-type]
         )
         if space_fingerprint is not None:

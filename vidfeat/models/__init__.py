@@ -1,7 +1,14 @@
 """The networks: those of the R(2+1)D paper in one file of blocks, others beside it."""
 
 from vidfeat.models.base import POOLS, VideoNetwork, check_pools, pool_features
-from vidfeat.models.catalog import MODEL_NAMES, ModelInfo, build_model, check_name, model_info
+from vidfeat.models.catalog import (
+    MODEL_NAMES,
+    ModelInfo,
+    build_model,
+    check_name,
+    count_parameters,
+    model_info,
+)
 from vidfeat.models.resnet3d import Design, VideoResNet
 
 __all__ = [
@@ -14,6 +21,7 @@ __all__ = [
     "build_model",
     "check_name",
     "check_pools",
+    "count_parameters",
     "model_info",
     "pool_features",
 ]

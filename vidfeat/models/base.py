@@ -23,6 +23,7 @@ class VideoNetwork(nn.Module):
 
     Attributes:
         modality: what one input is: a clip or a frame.
+        has_classes: whether it can `classify`.
         layer_names: the layers that can be read, first to last; the last one is the default.
         layer_widths: channels of each layer's map.
         poolings: what ``pool`` may name; other names than POOLS are its own, see `own_pooling`.
@@ -31,6 +32,7 @@ class VideoNetwork(nn.Module):
     """
 
     modality: ClassVar[Literal["clip", "frame"]] = "clip"
+    has_classes: ClassVar[bool] = True
     layer_names: tuple[str, ...] = ()
     layer_widths: Mapping[str, int] = {}
     poolings: tuple[str, ...] = POOLS
@@ -41,9 +43,13 @@ class VideoNetwork(nn.Module):
         """Class scores (N, classes) before the softmax, of normalised clips (N, C, T, H, W)."""
         return self.classify(pool_features(self.features(x)))
 
-    def classify(self, vectors: Tensor) -> Tensor:
-        """Class scores (N, classes) of the default layer's vectors (N, D), pooled by the mean."""
-        raise NotImplementedError
+    def classify(self, vectors: Tensor) -> Tensor:  # noqa: ARG002
+        """Class scores (N, classes) of the default layer's vectors (N, D), pooled by the mean.
+
+        Raises:
+            UsageError: a network without classes.
+        """
+        raise UsageError("this network has no classes of its own: train a head, and give it")
 
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
         """Maps (N, C, T, H, W), or vectors (N, C), of the layers named, the last one by default.
@@ -90,6 +96,72 @@ class VideoNetwork(nn.Module):
     def own_pooling(self, x: Tensor, how: str) -> Tensor:
         """Vectors (N, pool_widths[how]): a class token, an attention pooling, a projection."""
         raise NotImplementedError(how)
+
+
+class SequentialNetwork(VideoNetwork):
+    """A network whose layers are modules that follow one another, under the layers' names."""
+
+    def set_layers(self, widths: Mapping[str, int], bn_eps: float) -> None:
+        """Name the layers with their widths, and draw the weights: the end of construction."""
+        self.layer_names = tuple(widths)
+        self.layer_widths = dict(widths)
+        initialise(self, bn_eps)
+
+    def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Values of the layers named, in the order named: see `VideoNetwork.features`."""
+        chosen = self.check_layers(layers)
+        values: dict[str, Tensor] = {}
+        for name in self.layer_names:
+            x = self.get_submodule(name)(x)
+            if name in chosen:
+                values[name] = x
+            if len(values) == len(chosen):
+                break
+        return {name: values[name] for name in chosen}
+
+    def classify(self, vectors: Tensor) -> Tensor:
+        """Class scores (N, classes) of vectors of the default layer (N, D)."""
+        return self.get_submodule("fc")(vectors)  # type: ignore[no-any-return]
+
+
+class WindowMean(nn.Module):
+    """Means over windows of all frames and up to 7 x 7 pixels, a pixel from one to the next.
+
+    On the input that a network was trained with, one window covers the whole map. On a larger one
+    the mean of all windows gives pixels at the edge less weight than those in the middle, as the
+    published networks do when they are tested.
+
+    Args:
+        frames: of a window; None takes all.
+        side: of a window, in pixels of the map.
+    """
+
+    def __init__(self, frames: int | None = None, side: int = 7) -> None:
+        super().__init__()
+        self.frames = frames
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, T, H, W) -> (N, C, T', H', W')."""
+        frames, rows, columns = x.shape[2:]
+        kernel = (min(self.frames or frames, frames), min(self.side, rows), min(self.side, columns))
+        return F.avg_pool3d(x, kernel, stride=1)
+
+
+def initialise(network: nn.Module, bn_eps: float) -> None:
+    """He's normal initialisation by fan-out; batch norm is the identity, with this eps."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.eps = bn_eps
+        elif any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+            continue  # shapes alone: drawing them would import torch's compiler
+        elif isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0, 0.01)
+            nn.init.zeros_(module.bias)
 
 
 def check_pools(pool: Sequence[str], known: Sequence[str] = POOLS) -> tuple[str, ...]:

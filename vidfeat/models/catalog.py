@@ -11,14 +11,22 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import cast
+from typing import Any, Protocol, cast
 
 import torch
 
 from vidfeat.errors import UsageError
-from vidfeat.models import torchvision_video
+from vidfeat.models import (
+    c3d,
+    hara,
+    inception3d,
+    resnet50,
+    slowfast,
+    torchvision_video,
+    x3d,
+)
 from vidfeat.models.base import VideoNetwork
-from vidfeat.models.resnet3d import Design, Kind, MidplaneRule, VideoResNet
+from vidfeat.models.resnet3d import BOTTLENECK_DEPTHS, Design, Kind, MidplaneRule, VideoResNet
 
 TORCHVISION_EPS = 1e-5
 CAFFE2_EPS = 1e-3  # of every network that the paper's authors published
@@ -48,6 +56,7 @@ FAMILIES = (
     "r2d",
     "fr2d",
 )
+CSN: dict[str, Kind] = {"ir_csn": "ir", "ip_csn": "ip"}
 
 
 def _designs() -> dict[str, Design]:
@@ -63,14 +72,47 @@ def _designs() -> dict[str, Design]:
                 designs[f"{name}_paper"] = design
             if depth == 152:
                 designs[f"{name}_pool"] = replace(design, stem_pool=True)
+    for family, kind in CSN.items():
+        for depth in BOTTLENECK_DEPTHS:
+            kinds = ("3d", kind, kind, kind, kind)
+            designs[f"{family}_{depth}"] = Design(kinds, depth, stem_pool=True)
     for family in FAMILIES:
         for width in (16, 24, 32) if family == "r2plus1d" else (16,):
             designs[f"{family}_10_w{width}"] = replace(designs[f"{family}_10"], width=width)
     return designs
 
 
+class Family(Protocol):
+    """A module of networks."""
+
+    NAMES: tuple[str, ...]
+
+    def build(
+        self, name: str, *, num_classes: int, clip_frames: int, in_channels: int
+    ) -> VideoNetwork:
+        """Build one of them with random weights."""
+
+
 DESIGNS = _designs()
-MODEL_NAMES: tuple[str, ...] = (*DESIGNS, *torchvision_video.NAMES)
+FAMILIES_BY_MODULE = cast(
+    "tuple[Family, ...]",
+    (inception3d, resnet50, slowfast, x3d, hara, c3d, torchvision_video),
+)
+OTHERS = {name: family for family in FAMILIES_BY_MODULE for name in family.NAMES}
+"""The networks that are not the paper's nor its authors', and the module of each."""
+MODEL_NAMES: tuple[str, ...] = (*DESIGNS, *OTHERS)
+
+
+# The PyTorchVideo library's figures are for the size that it tests with.
+INPUT_SIZES = {
+    **dict.fromkeys(("c3d", "resnet3d", "resnet2p1d"), 112),
+    **dict.fromkeys(("c2d", "slow", "slowfast", "r2plus1d"), 256),
+    "i3d_r50": 256,
+    "x3d_xs": 182,
+    "x3d_s": 182,
+    "x3d_m": 256,
+    "x3d_l": 356,
+}
 
 
 @dataclass(frozen=True)
@@ -129,7 +171,7 @@ def build_model(
     Args:
         name: one of ``MODEL_NAMES``.
         num_classes: outputs of the last layer.
-        clip_frames: T; R2D is made for one clip length, MViT for 16, the others take any.
+        clip_frames: T; R2D is made for one clip length, MViT and C3D for 16, the others take any.
         in_channels: 3 for RGB, 2 for optical flow.
         midplanes: ``block`` (torchvision) or ``conv`` (paper), in place of the name's own.
         bn_eps: in place of the name's own: 1e-5 for torchvision's three, 1e-3 for the others.
@@ -149,9 +191,10 @@ def build_model(
     if name not in DESIGNS:
         if midplanes is not None or bn_eps is not None or stem_pool is not None:
             raise UsageError(
-                f"midplanes, bn_eps and stem_pool belong to the paper's networks: {name} has none"
+                f"midplanes, bn_eps and stem_pool belong to the paper's networks: {name} has none "
+                "of them"
             )
-        return torchvision_video.build(
+        return OTHERS[name].build(
             name, num_classes=num_classes, clip_frames=clip_frames, in_channels=in_channels
         )
     design = DESIGNS[name]
@@ -170,6 +213,24 @@ def build_model(
     )
 
 
+def count_parameters(name: str, num_classes: int = 400, **options: Any) -> int:
+    """Number of trained parameters, without their memory; options as for `build_model`.
+
+    Raises:
+        UsageError: as `build_model` does.
+    """
+    with torch.device("meta"):
+        network = build_model(name, num_classes, **options)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def input_size(name: str) -> int:
+    """Side in pixels of the square that a network's published form takes."""
+    if name in OTHERS:
+        return INPUT_SIZES.get(name) or INPUT_SIZES.get(name.partition("_")[0], 224)
+    return 224 if name.startswith(tuple(CSN)) else 112
+
+
 @cache
 def model_info(name: str, clip_frames: int = 16) -> ModelInfo:
     """Size and layers of a network, counted on a copy that has shapes and no memory.
@@ -186,5 +247,5 @@ def model_info(name: str, clip_frames: int = 16) -> ModelInfo:
         layer_names=network.layer_names,
         layer_widths=tuple(network.layer_widths.values()),
         clip_frames=clip_frames,
-        input_size=112 if name in DESIGNS else 224,
+        input_size=input_size(name),
     )

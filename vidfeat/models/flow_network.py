@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vidfeat.models.base import VideoNetwork
-from vidfeat.video.flow import clip_to_flow, require_opencv
+from vidfeat.video.flow import FlowMethod, clip_to_flow, clip_to_tvl1, require_opencv
 from vidfeat.video.preprocess import Preprocess
 
 
@@ -23,6 +23,7 @@ class FlowNetwork(VideoNetwork):
     Args:
         network: takes two channels.
         preprocess: its own, with mean and std of flow.
+        method: how flow is computed.
 
     Raises:
         MissingExtraError: OpenCV is not installed.
@@ -31,9 +32,12 @@ class FlowNetwork(VideoNetwork):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: VideoNetwork, preprocess: Preprocess) -> None:
+    def __init__(
+        self, network: VideoNetwork, preprocess: Preprocess, method: FlowMethod = "farneback"
+    ) -> None:
         super().__init__()
-        require_opencv()
+        require_opencv(method)
+        self._compute = clip_to_tvl1 if method == "tvl1" else clip_to_flow
         self.network = network
         self.layer_names = network.layer_names
         self.layer_widths = network.layer_widths
@@ -54,7 +58,7 @@ class FlowNetwork(VideoNetwork):
             return x.new_empty((count, 2, frames - 1, height, width))
         pixels = x.detach().float().mul(255).round_().to(torch.uint8).permute(0, 2, 3, 4, 1)
         clips = np.ascontiguousarray(pixels.cpu().numpy())
-        fields = np.stack([clip_to_flow(clip) for clip in clips])
+        fields = np.stack([self._compute(clip) for clip in clips])
         flow = torch.from_numpy(fields).to(x.device).permute(0, 4, 1, 2, 3)
         return ((flow - self.mean.float()) / self.std.float()).to(x.dtype)
 

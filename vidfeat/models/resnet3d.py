@@ -1,5 +1,9 @@
 """The residual networks of the R(2+1)D paper (arXiv 1711.11248), smallest part first.
 
+Those of its authors' next paper (CSN, arXiv 1904.02811) have the same blocks of three convolutions;
+the middle one has a kernel a channel. ``ir`` leaves it at that, ``ip`` puts a 1x1x1 convolution
+and batch norm before it, so that channels still meet between the two.
+
 One network is a ``Design`` (which of its five groups are 2D, 3D or (2+1)D, and how many blocks
 each has) and the parts below: a convolution, a block of two or three, a stem, the whole. Tensor
 names are torchvision's, so that its weights, and those converted to its names, load as they are.
@@ -19,16 +23,25 @@ from typing import Literal
 from torch import Tensor, nn
 
 from vidfeat.errors import UsageError
-from vidfeat.models.base import VideoNetwork
+from vidfeat.models.base import VideoNetwork, initialise
 
-Kind = Literal["2d", "3d", "2+1d", "whole"]  # whole: one kernel as long as the clip (R2D's stem)
+# whole: one kernel as long as the clip (R2D's stem); ir, ip: a kernel a channel (csn below)
+Kind = Literal["2d", "3d", "2+1d", "whole", "ir", "ip"]
 MidplaneRule = Literal["block", "conv"]
 
 WIDTHS = (64, 128, 256, 512)  # of layer1 .. layer4, that is conv2_x .. conv5_x of the paper
 STEM_WIDTH = 64
 STEM_MIDPLANES = 45  # a constant of the published networks; `midplanes` would give 83 for 7 x 7
 BOTTLENECK_EXPANSION = 4
-BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 152: (3, 8, 36, 3)}
+BLOCKS = {
+    10: (1, 1, 1, 1),
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+BOTTLENECK_DEPTHS = (50, 101, 152)
 
 
 @dataclass(frozen=True)
@@ -37,11 +50,11 @@ class Design:
 
     Attributes:
         kinds: of the stem and of layer1 .. layer4.
-        depth: 10, 18, 34 or 152; 152 is made of bottleneck blocks.
+        depth: one of ``BLOCKS``; from 50 on it is made of bottleneck blocks.
         midplanes: ``block`` counts the channels between the two parts of a (2+1)D convolution
             once a block, as torchvision does, ``conv`` for each convolution, as the paper does.
-        stem_pool: a max-pool over space after the stem, as in one published form of the
-            152-layer networks; it has no weights, so the tensors cannot tell.
+        stem_pool: a max-pool over space after the stem, as in CSN and in one published form of
+            the 152-layer networks; it has no weights, so the tensors cannot tell.
         width: channels of the stem and of layer1, doubled in each layer after; 64 in the paper,
             less for networks that are trained on a CPU.
     """
@@ -72,7 +85,7 @@ class Design:
     @property
     def bottleneck(self) -> bool:
         """Three convolutions a block (1x1x1, 3x3x3, 1x1x1) in place of two."""
-        return self.depth == 152
+        return self.depth in BOTTLENECK_DEPTHS
 
 
 def midplanes(inputs: int, outputs: int) -> int:
@@ -90,6 +103,12 @@ def convolution(kind: Kind, inputs: int, outputs: int, middle: int, stride: int 
     """
     if kind == "3d":
         return nn.Conv3d(inputs, outputs, 3, stride, padding=1, bias=False)
+    if kind in ("ir", "ip"):
+        each = nn.Conv3d(outputs, outputs, 3, stride, padding=1, groups=outputs, bias=False)
+        if kind == "ir":
+            return each
+        mixed = nn.Conv3d(inputs, outputs, 1, bias=False)
+        return nn.Sequential(mixed, nn.BatchNorm3d(outputs), each)
     spatial = (1, stride, stride)
     if kind == "2d":
         return nn.Conv3d(inputs, outputs, (1, 3, 3), spatial, padding=(0, 1, 1), bias=False)
@@ -225,20 +244,7 @@ class VideoResNet(VideoNetwork):
         self.fc = nn.Linear(inputs, num_classes)
         self.layer_names = tuple(widths)
         self.layer_widths = widths
-        self._initialise(bn_eps)
-
-    def _initialise(self, bn_eps: float) -> None:
-        """He's normal initialisation by fan-out; batch norm is the identity, with this eps."""
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm3d):
-                module.eps = bn_eps
-            elif any(parameter.is_meta for parameter in module.parameters(recurse=False)):
-                continue  # shapes alone: drawing them would import torch's compiler
-            elif isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, 0, 0.01)
-                nn.init.zeros_(module.bias)
+        initialise(self, bn_eps)
 
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
         """Maps of the layers named, in the order named: see `VideoNetwork.features`."""

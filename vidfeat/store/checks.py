@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,11 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import StoreError
 from vidfeat.store.schema import ERROR_COLUMNS, FORMAT, FORMAT_VERSION, ROW_COLUMNS, VIDEO_COLUMNS
+from vidfeat.system.hdf5_reading import in_use_reason, open_hdf5
 
 # Deflate, the strongest of the common filters, cannot do better: a column that claims more values
 # for its bytes was never written, and would fill the memory with nothing.
 _BEST_COMPRESSION = 1100
-
-# What file systems without locks answer (Lustre, some network mounts).
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 _TEXT = ("encoder", "space_fingerprint", "run_fingerprint")
 _TEXT_OPTIONAL = ("source_root", "shards", "vidfeat_version", "created")
@@ -41,11 +37,11 @@ def open_checked(path: Path) -> tuple[h5py.File, dict[str, Any]]:
         what = "is no file" if path.exists() else "does not exist"
         raise StoreError(f"{path} {what}: give a feature file, as vidfeat extract writes it")
     try:
-        handle = _open(path)
+        handle = open_hdf5(path)
     except PermissionError as error:
         raise StoreError(f"{path} cannot be read: permission denied") from error
     except Exception as error:  # h5py raises what HDF5 hits upon
-        reason = _lock_reason(error)
+        reason = in_use_reason(error)
         if reason:
             raise StoreError(f"{path} {reason}") from error
         raise StoreError(
@@ -60,37 +56,6 @@ def open_checked(path: Path) -> tuple[h5py.File, dict[str, Any]]:
     except Exception as error:
         handle.close()
         raise StoreError(f"{path} is a damaged feature file: {error}; make it anew") from error
-
-
-def _open(path: Path) -> h5py.File:
-    """The file, without a lock where its file system has none."""
-    try:
-        return h5py.File(path, "r", locking="best-effort")
-    except OSError as error:
-        if error.errno not in _NO_LOCKS and not any(
-            os.strerror(number) in str(error) for number in _NO_LOCKS
-        ):
-            raise
-    return h5py.File(path, "r", locking=False)
-
-
-def _lock_reason(error: Exception) -> str:
-    """What keeps a whole file from being opened, or nothing: then it is no HDF5 file."""
-    text = str(error)
-    busy = (errno.EAGAIN, errno.EACCES)
-    if "unable to lock file" in text and (
-        getattr(error, "errno", None) in busy or any(os.strerror(n) in text for n in busy)
-    ):
-        return (
-            "is open in another program that writes to it: close it there, or wait; the file "
-            "itself is not damaged by this"
-        )
-    if "consistency flag" in text or "already open for write" in text:
-        return (
-            "is open for writing in another program, or one was killed while it wrote: if none has "
-            "it open, clear its flag with h5clear -s FILE (of the HDF5 tools) and try again"
-        )
-    return ""
 
 
 def _check(handle: h5py.File) -> dict[str, Any]:

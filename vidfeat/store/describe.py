@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vidfeat.store.differences import flat_settings
+from vidfeat.store.licence import with_remark
 from vidfeat.store.reader import FORMAT_VERSION, FeatureStore
 
 _ERRORS_SHOWN = 5
@@ -101,6 +102,9 @@ def store_in_words(described: dict[str, Any]) -> list[str]:
     for name, value in list(flat_settings(described["encoder"]).items())[:_SETTINGS_SHOWN]:
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         facts[name] = "none" if shown is None or shown == "" else str(shown)
+    licence = described["encoder"].get("licence")
+    if licence:
+        facts["licence"] = with_remark(str(licence))
     facts["space"] = described["space_fingerprint"]
     facts["run"] = described["run_fingerprint"]
     facts["written"] = (

@@ -43,6 +43,8 @@ class Source:
     """Hash of the file, or its first digits, or nothing where none was published."""
     max_bytes: int | None = None
     """More than this is not the file; None accepts any length."""
+    by_hand: bool = False
+    """Whether the url is a folder that only a browser opens: nothing is asked of it."""
     attempts: int = ATTEMPTS
     stall_seconds: float = 30.0
     """So long without a byte (or with next to none), and the connection is given up."""
@@ -96,6 +98,11 @@ def fetch(source: Source, progress: Progress | None = None) -> Path:
         if path.is_file() and _is_right(path, source):
             return path
     target = cache_folder() / source.filename
+    if source.by_hand:
+        raise DownloadError(
+            f"{source.filename} lies in a folder that only a browser opens: fetch it from "
+            f"{source.url} and put it into {target.parent}"
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = _wait_for_lock(target, progress)

@@ -48,16 +48,33 @@ def _machine() -> str:
 def remove_dead_leftovers(path: Path) -> None:
     """Remove temporary files and folders of ``path`` whose process, on this machine, has ended."""
     for file in path.parent.iterdir():
-        if not is_temporary_of(file, path):
-            continue
-        found = _LEFTOVER.fullmatch(file.name.rpartition(TEMPORARY_MARK)[2])
-        if found is None or found["machine"] != _machine() or _is_running(int(found["pid"])):
-            continue
-        if file.is_dir() and not file.is_symlink():
-            shutil.rmtree(file, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                file.unlink()
+        _remove_if_dead(file, path)
+
+
+@cache
+def _temporary_files_of(folder: Path) -> tuple[Path, ...]:
+    """What had a temporary name when this process first wrote to a folder.
+
+    Looking once is enough, as leftovers are those of earlier processes; and a folder may receive
+    hundreds of thousands of files.
+    """
+    try:
+        return tuple(file for file in folder.iterdir() if TEMPORARY_MARK in file.name)
+    except OSError:
+        return ()  # the write itself says what is wrong with the folder
+
+
+def _remove_if_dead(file: Path, path: Path) -> None:
+    if not is_temporary_of(file, path):
+        return
+    found = _LEFTOVER.fullmatch(file.name.rpartition(TEMPORARY_MARK)[2])
+    if found is None or found["machine"] != _machine() or _is_running(int(found["pid"])):
+        return
+    if file.is_dir() and not file.is_symlink():
+        shutil.rmtree(file, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            file.unlink()
 
 
 def _is_running(pid: int) -> bool:
@@ -135,9 +152,13 @@ def named_errors(path: Path) -> Iterator[None]:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; success makes it ``path``, an error removes it.
 
+    What earlier processes left of the same file when they were killed is removed.
+
     Raises:
         OSError: as the writing or the rename does, a full disk among them; ``path`` is untouched.
     """
+    for file in _temporary_files_of(path.parent):
+        _remove_if_dead(file, path)
     temporary = temporary_name(path)
     try:
         with named_errors(path):

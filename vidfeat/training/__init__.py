@@ -2,5 +2,5 @@
 
 ::
 
-    torchrun --nproc-per-node 8 -m vidfeat.training kinetics_r2plus1d_18_16f --data DIR --out RUN
+    torchrun --nproc-per-node 8 -m vidfeat.training kinetics_r2plus1d_18_16f --data DIR -o RUN
 """

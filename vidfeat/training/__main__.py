@@ -1,4 +1,4 @@
-"""``torchrun --nproc-per-node 8 -m vidfeat.training RECIPE --data DIR --out RUN``.
+"""``torchrun --nproc-per-node 8 -m vidfeat.training RECIPE --data DIR -o RUN``.
 
 The same as ``vidfeat train``. An entry point stands above all packages, in ``cli``, wherever its
 file lies.

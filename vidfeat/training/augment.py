@@ -101,7 +101,7 @@ def draw_clip(
     request = ClipRequest(
         frames=data.frames,
         stride=data.stride,
-        fps=data.fps,
+        fps=data.clip_fps,
         start=start if augment.temporal_jitter else 0.5,
         window=window,
         flow=data.modality == "flow",

@@ -24,12 +24,16 @@ _MIRRORED = (
     ("eastward", "westward"),
     ("port", "starboard"),
 )
+_FOLDED = str.maketrans("_", " ", "'()")
 _TURN_NAMES = re.compile(r"\b(counter|anti) clockwise\b")
 
 
 def plain_name(name: str) -> str:
-    """A class name as names are compared: in any case, underscores as spaces."""
-    return " ".join(name.replace("_", " ").casefold().split())
+    """A class name as names are compared: in any case, underscores as spaces, without ``'()``.
+
+    ``torchvision.datasets.Kinetics`` leaves those three signs out of the folders that it makes.
+    """
+    return " ".join(name.translate(_FOLDED).casefold().split())
 
 
 def order_of(names: Sequence[str], wanted: Sequence[str]) -> list[int] | None:

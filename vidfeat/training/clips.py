@@ -7,9 +7,9 @@ process gives it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ class Window:
     area: float = 0.0
     aspect: float = 1.0
     mirrored: bool = False
+    origin: Literal["round", "floor"] = "round"
+    """Where half a pixel of the crop goes."""
 
     def box(self, height: int, width: int) -> tuple[float, float, float, float]:
         """The rectangle of a source frame that becomes the square: top, left, height, width."""
@@ -47,8 +49,9 @@ class Window:
             wide = min(float(width), high * self.aspect)
             return (height - high) * self.top, (width - wide) * self.left, high, wide
         size = self.scale if len(self.scale) == 2 else _short_side(self.scale[0], height, width)
-        top = round((size[0] - self.crop) * self.top)
-        left = round((size[1] - self.crop) * self.left)
+        whole = int if self.origin == "floor" else round
+        top = whole((size[0] - self.crop) * self.top)
+        left = whole((size[1] - self.crop) * self.left)
         down, across = height / size[0], width / size[1]
         return top * down, left * across, self.crop * down, self.crop * across
 
@@ -94,15 +97,20 @@ class VideoRequest:
     flow: bool = False
     start_seconds: float | None = None
     end_seconds: float | None = None
+    leave_out_short: bool = False
+    """A video shorter than a clip is an error, not repeated."""
 
     def read(self, video: VideoReader) -> Iterator[NDArray[np.uint8]]:
         """Yield the clips as :meth:`ClipRequest.read` does: ``clips`` times ``windows`` of them.
 
         Raises:
-            VideoError: kind ``too_short``: the stretch lies behind the end of the video.
+            VideoError: kind ``too_short``: the stretch lies behind the end of the video, or the
+                video is shorter than a clip and to be left out.
             Recounted: see :meth:`VideoReader.frames`.
         """
         plan = _plan(self.frames + self.flow, self.stride, self.fps, self.clips)
+        if self.leave_out_short:
+            plan = replace(plan, short="error")
         stretches = _stretches(self.start_seconds, self.end_seconds)
         planned = plan_clips(video.timeline, plan, stretches)
         yield from _cut_clips(video, planned, self.windows, self.flow)
@@ -195,7 +203,8 @@ def _cut_clips(
 
 def _cutter(window: Window) -> Callable[[av.VideoFrame], NDArray[np.uint8]]:
     """How a frame becomes a square; a centre crop is to the bit that of extraction."""
-    if window.area == 0 and window.top == window.left == 0.5 and not window.mirrored:
+    plain = window.area == 0 and not window.mirrored and window.origin == "round"
+    if plain and window.top == window.left == 0.5:
         return FramePreprocessor(_preset(window)).frame
     return lambda frame: cut(to_rgb(frame), window)
 

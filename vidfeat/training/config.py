@@ -20,6 +20,10 @@ Optimizer = Literal["sgd", "adamw"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Midplanes = Literal["default", "block", "conv"]
 Labels = Literal["draw", "all"]
+ShortVideos = Literal["repeat", "leave_out"]
+CropOrigin = Literal["round", "floor"]
+
+NATIVE = "native"  # data.fps: each video's own rate, whatever the initial weights name
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class DataConfig:
     stride: int = 1
     """Slots from one frame to the next."""
     fps: str = ""
-    """Target frame rate, such as "15" or "30000/1001"; empty keeps each video's own."""
+    """Target frame rate, such as "15" or "30000/1001". Empty: that of the initial weights, or each
+    video's own where they name none or the weights are random; "native": each video's own."""
     scale: tuple[int, ...] = (128, 171)
     """Height and width that frames are scaled to; one number is the short side."""
     crop: int = 112
@@ -69,11 +74,18 @@ class DataConfig:
         if min(self.std, default=1.0) <= 0:
             raise UsageError(f"data.std must be above 0, not {list(self.std)}")
         try:
-            sane = not self.fps or Fraction(self.fps) > 0
+            sane = self.fps in ("", NATIVE) or Fraction(self.fps) > 0
         except (ValueError, ZeroDivisionError):
             sane = False
         if not sane:
-            raise UsageError(f"data.fps is a rate such as 15 or 30000/1001, not {self.fps!r}")
+            raise UsageError(
+                f"data.fps is a rate such as 15 or 30000/1001, or native, not {self.fps!r}"
+            )
+
+    @property
+    def clip_fps(self) -> str:
+        """The rate that clips are made at; empty for each video's own."""
+        return "" if self.fps == NATIVE else self.fps
 
 
 @dataclass(frozen=True)
@@ -121,7 +133,7 @@ class ModelConfig:
     midplanes: Midplanes = "default"
     """Rule for the channels between the two parts of a (2+1)D convolution."""
     bn_eps: float = 0.0
-    """Batch norm's epsilon; 0 takes the network's own."""
+    """Batch norm's epsilon; 0 takes that of the initial weights, or the network's own."""
     init: str = ""
     """Weights to start from: a name, a file or a run; empty starts from random ones. The last layer
     is kept only for the same class names."""
@@ -173,7 +185,8 @@ class TrainConfig:
     nesterov: bool = False
     weight_decay: float = 1e-4
     layer_lr: dict[str, float] = field(default_factory=dict)
-    """Learning rate of parts, as a factor of ``lr``: ``{stem = 0.0, fc = 10.0}``."""
+    """Learning rate of parts, as a factor of ``lr``: ``{stem = 0.0, fc = 10.0}``. At 0 the weights
+    stay, and batch norm still takes its statistics from the clips; ``model.freeze`` stops both."""
     clip_gradient: float = 0.0
     """Largest norm of the gradient; 0 leaves it as it is."""
     ema_decay: float = 0.0
@@ -218,6 +231,11 @@ class EvaluateConfig:
     """Epochs from one evaluation during training to the next; 0: only at the end."""
     videos: int = 0
     """Videos in the evaluations during training, spread evenly over the part; 0: all."""
+    short: ShortVideos = "repeat"
+    """Videos shorter than a clip: ``repeat`` their last frame, or ``leave_out``, as VMZ does."""
+    crop_origin: CropOrigin = "round"
+    """Where half a pixel of a crop goes: ``round`` as torchvision (column 30 of 171), ``floor`` as
+    VMZ (column 29)."""
 
     def __post_init__(self) -> None:
         _positive("evaluate", self, "clips")

@@ -128,12 +128,16 @@ def request_of(recipe: Recipe, sample: Sample) -> VideoRequest | SceneRequest:
     return VideoRequest(
         frames=data.frames,
         stride=data.stride,
-        fps=data.fps,
+        fps=data.clip_fps,
         clips=protocol.clips,
-        windows=tuple(Window(data.scale, data.crop, top, left) for top, left in places),
+        windows=tuple(
+            Window(data.scale, data.crop, top, left, origin=protocol.crop_origin)
+            for top, left in places
+        ),
         flow=data.modality == "flow",
         start_seconds=sample.start_seconds,
         end_seconds=sample.end_seconds,
+        leave_out_short=protocol.short == "leave_out",
     )
 
 

@@ -74,6 +74,11 @@ def _recipe_of(loaded: LoadedWeights) -> Recipe:
             f"{loaded.name} does not say how its clips are made: evaluate a training run, or "
             f"published weights"
         )
+    if loaded.flow != "farneback":
+        raise WeightsError(
+            f"{loaded.name} wants TV-L1 flow, and evaluate computes Farneback's: extract and "
+            "classify make the flow that it wants"
+        )
     if preprocess.crop[0] != preprocess.crop[1]:
         raise WeightsError(f"{loaded.name} wants a crop that is no square: {preprocess.crop}")
     resize = preprocess.resize

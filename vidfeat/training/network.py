@@ -57,13 +57,33 @@ def build_network(recipe: Recipe, num_classes: int) -> nn.Module:
 
 
 def started_from(recipe: Recipe, loaded: LoadedWeights) -> Recipe:
-    """The recipe with what its initial weights decide: midplanes and batch norm's epsilon."""
-    model = recipe.model
+    """The recipe with what its initial weights decide.
+
+    Midplanes, batch norm's epsilon, and the rate and stride of clips, where the recipe leaves them
+    open.
+
+    Raises:
+        UsageError: the recipe names another epsilon than the weights were trained with: the same
+            tensors would be another network.
+    """
+    model, data = recipe.model, recipe.data
+    if loaded.bn_eps is not None and model.bn_eps not in (0, loaded.bn_eps):
+        raise UsageError(
+            f"{loaded.name} was trained with a batch-norm epsilon of {loaded.bn_eps:g}, and the "
+            f"recipe says {model.bn_eps:g}: set model.bn_eps=0 to take that of the weights"
+        )
+    if loaded.midplanes is not None and model.midplanes not in ("default", loaded.midplanes):
+        raise UsageError(
+            f"{loaded.name} has midplanes by the rule {loaded.midplanes!r}, and the recipe says "
+            f"{model.midplanes!r}: set model.midplanes=default to take that of the weights"
+        )
+    if data.fps == "" and loaded.plan is not None and loaded.plan.fps is not None:
+        data = replace(data, fps=str(loaded.plan.fps))
     if model.midplanes == "default" and loaded.midplanes is not None:
         model = replace(model, midplanes=loaded.midplanes)
     if model.bn_eps == 0 and loaded.bn_eps is not None:
         model = replace(model, bn_eps=loaded.bn_eps)
-    return replace(recipe, model=model)
+    return replace(recipe, model=model, data=data)
 
 
 def load_init(
@@ -204,8 +224,7 @@ def freeze(network: nn.Module, recipe: Recipe) -> None:
 def training_mode(network: nn.Module, recipe: Recipe) -> None:
     """Training mode, but for batch norms that are frozen: those keep their running statistics."""
     network.train()
-    frozen = {name for name, factor in recipe.train.layer_lr.items() if factor == 0}
-    frozen |= set(recipe.model.freeze)
+    frozen = set(recipe.model.freeze)
     for name, module in network.named_modules():
         if isinstance(module, _BATCH_NORM) and (
             recipe.model.freeze_batch_norm or any(name.startswith(f"{part}.") for part in frozen)
@@ -285,7 +304,7 @@ def save_network(
         class_names=classes,
         bn_eps=recipe.model.bn_eps or None,
         preprocess=preprocess_of(recipe),
-        plan=ClipPlan(data.frames, data.stride, Fraction(data.fps) if data.fps else None),
+        plan=ClipPlan(data.frames, data.stride, Fraction(data.clip_fps) if data.clip_fps else None),
         source=f"trained by vidfeat with the recipe {recipe.name}",
         modality=data.modality,
         training=dict(training),

@@ -30,7 +30,7 @@ WEIGHTS_FILE = "model.safetensors"
 # what may be changed on the way: it moves no weight
 _FREE = ("run", "evaluate")
 # what is filled in at the start, and may be left at 0 when going on
-_RESOLVED = ("train.batch", "train.epoch_clips", "model.midplanes", "model.bn_eps")
+_RESOLVED = ("train.batch", "train.epoch_clips", "model.midplanes", "model.bn_eps", "data.fps")
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def start_run(recipe: Recipe, folder: Path, data: RunData, world: World, *, resu
 
 def _left_open(recipe: Recipe, key: str) -> bool:
     section, _, name = key.partition(".")
-    return getattr(getattr(recipe, section), name) in (0, "default")
+    return getattr(getattr(recipe, section), name) in (0, "default", "")
 
 
 def open_data(

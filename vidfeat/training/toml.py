@@ -27,11 +27,33 @@ def recipe_to_toml(recipe: Recipe) -> str:
             continue
         notes = _docstrings(type(getattr(recipe, section)))
         lines += ["", f"[{section}]"]
+        if section == "model":
+            lines += _parameter_note(recipe)
         for name, value in members.items():
             if name in notes:
                 lines += textwrap.wrap(notes[name], 98, initial_indent="# ", subsequent_indent="# ")
             lines.append(f"{name} = {_value(value)}")
     return "\n".join(lines) + "\n"
+
+
+def _parameter_note(recipe: Recipe) -> list[str]:
+    """A comment with the network's exact number of parameters; none for an unknown network."""
+    from vidfeat.datasets import DATASETS
+    from vidfeat.errors import VidfeatError
+    from vidfeat.models import count_parameters
+
+    model, classes = recipe.model, DATASETS.get(recipe.data.dataset) or 400
+    try:
+        count = count_parameters(
+            model.name,
+            classes,
+            clip_frames=recipe.data.frames,
+            in_channels=recipe.in_channels,
+            midplanes=None if model.midplanes == "default" else model.midplanes,
+        )
+    except VidfeatError:
+        return []
+    return [f"# {count:,} parameters with {classes} classes"]
 
 
 def write_recipe(path: Path, recipe: Recipe) -> None:

@@ -46,9 +46,15 @@ class FrameParts:
     def __init__(self, preprocess: Preprocess) -> None:
         self._cutter = PlaneCutter(preprocess)
         self._parts: OrderedDict[PlaneCut, FramePart | None] = OrderedDict()
+        self._whole: tuple[str, int, int] | None = None
 
     def of(self, frame: av.VideoFrame) -> FramePart | None:
         """The way for a frame; None if the whole frame is to be converted."""
+        # Both ways are exact. To ask about each frame of a size that does not pay costs more than
+        # a frame of another kind among them would gain.
+        kind = (frame.format.name, frame.height, frame.width)
+        if kind == self._whole:
+            return None
         cut = self._cutter.cut(frame)
         if cut is None:
             return None
@@ -56,7 +62,9 @@ class FrameParts:
             self._parts[cut] = _part(cut, frame.format.name)
             if len(self._parts) > _KEPT_CUTS:
                 self._parts.popitem(last=False)
-        return self._parts[cut]
+        part = self._parts[cut]
+        self._whole = kind if part is None else None
+        return part
 
 
 def _part(cut: PlaneCut, pixel_format: str) -> FramePart | None:

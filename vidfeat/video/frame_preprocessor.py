@@ -1,4 +1,4 @@
-"""Decoded frames, resized and cropped, exactly as torchvision's preset does it."""
+"""Decoded frames, resized and cropped, exactly as a network's own preprocessing does it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vidfeat.video.frame_parts import FrameParts
 from vidfeat.video.orientation import UPRIGHT, orientation_of
 from vidfeat.video.preprocess import FAST_COLUMNS, FAST_FORMATS, Gather, Preprocess, rgb0_pixels
+from vidfeat.video.resize import make_resizer
 
 if TYPE_CHECKING:
     import av
@@ -28,9 +29,15 @@ class FramePreprocessor:
         self._reformatter: VideoReformatter | None = None
         self._parts: FrameParts | None = None
         self._gather = lru_cache(maxsize=8)(partial(_whole_frame, preprocess))
+        self._resizer = lru_cache(maxsize=4)(partial(make_resizer, preprocess))
 
     def frame(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """A decoded frame, turned upright, resized and cropped: uint8 (H, W, 3) RGB."""
+        """A decoded frame, turned upright, resized and cropped: uint8 (H, W, 3) RGB.
+
+        Frames that are not rounded have six bytes a pixel: see ``Preprocess.frame_shape``.
+        """
+        if not self.preprocess.gathers:
+            return self.whole(frame)
         if self._parts is None:
             self._parts = FrameParts(self.preprocess)
         part = self._parts.of(frame)
@@ -39,30 +46,37 @@ class FramePreprocessor:
     def whole(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """The same by converting the whole frame to RGB first: for every frame there is."""
         orientation = orientation_of(frame)
-        gather = self._gather(*orientation.shown(frame.height, frame.width))
         if self._reformatter is None:
             from av.video.reformatter import VideoReformatter
 
             self._reformatter = VideoReformatter()
+        if not self.preprocess.gathers:
+            return self.rgb(orientation.apply(self._rgb24(frame)))
+        gather = self._gather(*orientation.shown(frame.height, frame.width))
         fast = frame.format.name in FAST_FORMATS and (
             orientation == UPRIGHT
             and gather.last_column < frame.width // FAST_COLUMNS * FAST_COLUMNS
         )
         if not fast:
-            converted = self._reformatter.reformat(frame, format="rgb24", threads=1)
-            rgb = cast(NDArray[np.uint8], converted.to_ndarray())
-            return self.rgb(orientation.apply(rgb))
+            return self.rgb(orientation.apply(self._rgb24(frame)))
         return gather.apply(rgb0_pixels(self._reformatter, frame))
+
+    def _rgb24(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        assert self._reformatter is not None
+        converted = self._reformatter.reformat(frame, format="rgb24", threads=1)
+        return cast(NDArray[np.uint8], converted.to_ndarray())
 
     def rgb(self, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """An upright RGB frame (H, W, 3), resized and cropped in the same way."""
         height, width = frame_HWC.shape[:2]
+        if not self.preprocess.gathers:
+            return self._resizer(height, width).apply(frame_HWC)
         padded = np.zeros((height, width, 4), np.uint8)
         padded[:, :, :3] = frame_HWC
         return self._gather(height, width).apply(padded.view(np.uint32)[:, :, 0])
 
     def frames(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Upright RGB frames (T, H, W, 3) to (T, crop height, crop width, 3)."""
+        """Upright RGB frames (T, H, W, 3) to (T, *frame_shape)."""
         return np.stack([self.rgb(frame) for frame in frames_THWC])
 
 

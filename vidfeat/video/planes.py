@@ -69,10 +69,12 @@ class PlaneCutter:
     def cut(self, frame: av.VideoFrame) -> PlaneCut | None:
         """The cut for a decoded frame, or None where only ``FramePreprocessor`` is exact.
 
-        None is given for other pixel formats than 4:2:0 of 8 and 10 bits, for colour spaces that
-        FFmpeg does not convert, where it converts by none of the rules of ``yuv.py``, and
-        for frames upside down in memory.
+        None is given where the preprocessing needs every pixel, for other pixel formats than 4:2:0
+        of 8 and 10 bits, for colour spaces that FFmpeg does not convert, where it converts by none
+        of the rules of ``yuv.py``, and for frames upside down in memory.
         """
+        if not self.preprocess.gathers:
+            return None
         key = (
             frame.format.name,
             frame.height,

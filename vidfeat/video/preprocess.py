@@ -1,16 +1,17 @@
-"""Frames to the network's input, exactly as the published preset of torchvision makes it.
+"""Frames to the network's input, exactly as the network's own makers prepare it.
 
-The preset resizes whole frames (bilinear, without antialiasing, in float, rounded back to uint8),
-crops the centre and normalises. Of a resized frame only the crop is ever looked at, and a pixel of
-it depends on four pixels of the source: so those four are gathered and weighted, and nothing else
-is computed. That is numpy alone: decode processes need no torch.
+torchvision's presets for videos resize whole frames (bilinear, without antialiasing, in float,
+rounded back to uint8), crop the centre and normalise. Of a resized frame only the crop is ever
+looked at, and a pixel of it depends on four pixels of the source: so those four are gathered and
+weighted, and nothing else is computed. Other networks' frames are resized in other ways, which are
+in ``resize.py``. All of it is numpy and Pillow: decode processes need no torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,51 +40,129 @@ KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 KINETICS_STD = (0.22803, 0.22145, 0.216989)
 
 
+Interpolation = Literal["bilinear", "bicubic", "lanczos"]
+Resampler = Literal["float32", "torch", "pillow", "unrounded"]
+Fit = Literal["exact", "cover", "contain"]
+CropOrigin = Literal["round", "floor"]
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """Resize, centre crop and normalisation of a network's input."""
 
     resize: tuple[int, int] | int = (128, 171)
-    """(height, width) whatever the aspect ratio, or the length of the short side."""
+    """(height, width), or the length of the short side."""
     crop: tuple[int, int] = (112, 112)
     """(height, width) of the centre crop."""
     mean: tuple[float, ...] = KINETICS_MEAN
     """Of each channel, on the scale 0 to 1."""
     std: tuple[float, ...] = KINETICS_STD
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = False
+    """Average over all source pixels where the frame shrinks."""
+    resampler: Resampler = "float32"
+    """Whose arithmetic: ``float32`` is torch's on floats, rounded to a grey level at the end, as
+    torchvision's presets for videos have it; ``torch`` its own for uint8 frames on a processor
+    (transformers, torchvision v2); ``pillow`` Pillow's (open_clip, timm); ``unrounded`` torch's on
+    floats, kept to 1/256 of a grey level (DINOv3)."""
+    fit: Fit = "exact"
+    """How a (height, width) is meant: as it is, or with the aspect ratio kept: ``cover`` is at
+    least that, ``contain`` at most, and padded to the crop."""
+    crop_origin: CropOrigin = "round"
+    """Where half a pixel goes: torchvision rounds, transformers takes the lower one."""
+    fill: tuple[int, ...] = (0, 0, 0)
+    """RGB of the padding."""
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or min(self.std, default=0.0) <= 0:
             raise UsageError(f"mean and std need one value a channel, std above 0: {self!r}")
         smallest = self.resize if isinstance(self.resize, tuple) else (self.resize, self.resize)
-        if smallest[0] < self.crop[0] or smallest[1] < self.crop[1] or min(self.crop) < 1:
+        too_small = smallest[0] < self.crop[0] or smallest[1] < self.crop[1]
+        if min(*self.crop, *smallest) < 1 or (too_small and self.fit != "contain"):
             raise UsageError(f"a crop of {self.crop} does not fit into frames of {self.resize}")
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} takes {', '.join(known)}, not {getattr(self, name)!r}")
+        self._check_combination()
+
+    def _check_combination(self) -> None:
+        if self.resampler == "float32" and (
+            self.antialias
+            or (self.interpolation, self.fit, self.crop_origin) != ("bilinear", "exact", "round")
+        ):
+            raise UsageError(
+                "the float32 resampler is bilinear, without antialiasing, and knows no other fit "
+                "and crop: take resampler='torch', 'pillow' or 'unrounded'"
+            )
+        if self.resampler == "pillow" and not self.antialias:
+            raise UsageError("Pillow always antialiases: give antialias=True, or resampler='torch'")
+        if self.interpolation == "lanczos" and self.resampler != "pillow":
+            raise UsageError("lanczos is Pillow's: give resampler='pillow'")
+        if self.fit != "exact" and isinstance(self.resize, int):
+            raise UsageError(f"fit={self.fit!r} needs resize=(height, width), not {self.resize}")
+        if len(self.fill) != 3 or not all(0 <= level <= 255 for level in self.fill):
+            raise UsageError(f"fill takes three grey levels from 0 to 255, not {self.fill}")
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
+        """As JSON. What files of earlier versions do not name is there only where it differs."""
+        values: dict[str, Any] = {
             "resize": list(self.resize) if isinstance(self.resize, tuple) else self.resize,
             "crop": list(self.crop),
             "mean": list(self.mean),
             "std": list(self.std),
-            "interpolation": "bilinear",
-            "antialias": False,
+            "interpolation": self.interpolation,
+            "antialias": self.antialias,
         }
+        for name in _LATER:
+            value = getattr(self, name)
+            if value != getattr(Preprocess, name):
+                values[name] = list(value) if isinstance(value, tuple) else value
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:
         """The inverse of :meth:`to_dict`."""
         resize = values["resize"]
+        later: dict[str, Any] = {
+            name: tuple(values[name]) if isinstance(values[name], list) else values[name]
+            for name in _LATER
+            if name in values
+        }
         return cls(
             resize=resize if isinstance(resize, int) else (int(resize[0]), int(resize[1])),
             crop=(int(values["crop"][0]), int(values["crop"][1])),
             mean=tuple(values["mean"]),
             std=tuple(values["std"]),
+            interpolation=values.get("interpolation", "bilinear"),
+            antialias=values.get("antialias", False),
+            **later,
         )
 
+    @property
+    def gathers(self) -> bool:
+        """Four source pixels make a pixel: then a frame's planes suffice (see ``planes.py``)."""
+        return self.resampler == "float32"
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """(H, W, bytes of a pixel) of frames on their way to :meth:`normalize`.
+
+        Three bytes are RGB. Of ``unrounded`` frames there are six: RGB and 1/256 of RGB.
+        """
+        return (*self.crop, 6 if self.resampler == "unrounded" else 3)
+
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of a frame after the resize (torchvision's rule for a short side)."""
+        """Height and width of a frame after the resize.
+
+        For a short side by torchvision's rule; ``cover`` and ``contain`` as timm and open_clip
+        round them.
+        """
         if isinstance(self.resize, tuple):
-            return self.resize
+            if self.fit == "exact":
+                return self.resize
+            choose = min if self.fit == "cover" else max
+            ratio = choose(height / self.resize[0], width / self.resize[1])
+            return max(1, round(height / ratio)), max(1, round(width / ratio))
         if height <= width:
             return self.resize, int(self.resize * width / height)
         return int(self.resize * height / width), self.resize
@@ -100,11 +179,23 @@ class Preprocess:
         """
         import torch
 
-        scaled = clips_NTHWC.to(torch.float32).div_(255)
+        levels = clips_NTHWC.to(torch.float32)
+        if self.resampler == "unrounded":
+            levels = levels[..., :3] + levels[..., 3:] / 256
+        scaled = levels.div_(255)
         kept = scaled.is_cuda and not torch.compiler.is_compiling()
         constant = _kept_on_device if kept else _on_device
         mean, std = constant(self.mean, scaled.device), constant(self.std, scaled.device)
         return scaled.sub_(mean).div_(std).permute(0, 4, 1, 2, 3)
+
+
+_CHOICES = {
+    "interpolation": get_args(Interpolation),
+    "resampler": get_args(Resampler),
+    "fit": get_args(Fit),
+    "crop_origin": get_args(CropOrigin),
+}
+_LATER = ("resampler", "fit", "crop_origin", "fill")
 
 
 def _on_device(values: tuple[float, ...], device: torch.device) -> torch.Tensor:

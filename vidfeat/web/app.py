@@ -2,11 +2,13 @@
 
 =============================  ==================================================================
 ``GET /``                      the page; ``/static/NAME`` its parts
-``GET /api/index``             sizes, folders, labels
+``GET /api/index``             sizes, number of folders, labels
+``GET /api/folders``           the folders below ``parent``, or those that contain ``text``
 ``GET /api/videos``            a page of the videos that pass the filters
 ``GET /api/groups``            the folder or label of every video, for the map's colours, and
                                which pass the filters
 ``GET /api/videos/ID``         one video, and whether the browser can play its file
+``GET /api/find``              the number of the video at a ``path``, for addresses that last
 ``GET /api/search``            answers to a video or upload, or a stretch of it
 ``POST /api/upload``           embed the video in the body, and answer to it
 ``GET /api/map``               points of the map (202 while it is made)
@@ -50,7 +52,7 @@ from vidfeat.index import Match, Query, VideoIndex
 from vidfeat.web.atlas import MapMaker
 from vidfeat.web.cache import Cache
 from vidfeat.web.catalog import Catalog, MediaFile
-from vidfeat.web.guard import Guard
+from vidfeat.web.guard import Guard, HostNames
 from vidfeat.web.transcode import MOST_SECONDS, browser_type, transcode, transcode_apart
 from vidfeat.web.uploads import TooLargeError, Upload, Uploads
 
@@ -61,10 +63,12 @@ STATIC = {
     "grid.js": "text/javascript; charset=utf-8",
     "player.js": "text/javascript; charset=utf-8",
     "map.js": "text/javascript; charset=utf-8",
+    "folders.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 MOST_RESULTS = 200
 MOST_LISTED = 500
+MOST_FOLDERS_FOUND = 200
 MOST_CLIPS = 2000
 THUMBNAIL_WIDTH = 320
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -102,7 +106,7 @@ def create_app(
     catalog: Catalog,
     cache: Cache,
     uploads: Uploads,
-    hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "::1"),
+    names: HostNames | None = None,
 ) -> Starlette:
     """The application, guarded."""
     site = Site(index, catalog, cache, uploads)
@@ -134,6 +138,8 @@ def create_app(
             route("/", _page),
             route("/static/{name}", _static),
             route("/api/index", _index),
+            route("/api/folders", _folders),
+            route("/api/find", _find),
             route("/api/videos", _videos),
             route("/api/groups", _groups),
             route("/api/videos/{video}", _video),
@@ -144,7 +150,7 @@ def create_app(
             route("/media/{video}", _media),
             route("/clip/{video}", _clip),
         ],
-        middleware=[Middleware(Guard, hosts=hosts)],
+        middleware=[Middleware(Guard, names=names or HostNames())],
         exception_handlers={HTTPException: _http_error},
         lifespan=lifespan,
     )
@@ -278,13 +284,32 @@ def _index(site: Site, _request: Request) -> Response:
             "kind": head.kind,
             "model": head.encoder.get("model", ""),
             "version": f"{head.space_fingerprint[:8]}-{head.generation}-{head.created}",
-            "folders": site.catalog.counts("folder")[:2000],
-            "labels": site.catalog.counts("label")[:2000],
+            "folders": len(site.catalog.folders),
+            "labels": site.catalog.label_counts(),
             "most_upload_bytes": site.uploads.most_bytes,
             "most_clip_seconds": MOST_SECONDS,
         },
         headers=_FRESH,
     )
+
+
+def _folders(site: Site, request: Request) -> Response:
+    tree = site.catalog.folders
+    text = _text(request)
+    if text:
+        total, found = tree.matching(text, MOST_FOLDERS_FOUND)
+    else:
+        found = tree.level(request.query_params.get("parent", "")[:4096])
+        total = len(found)
+    return JSONResponse({"total": total, "folders": found}, headers=_FRESH)
+
+
+def _find(site: Site, request: Request) -> Response:
+    path = request.query_params.get("path", "")
+    row = site.catalog.find(path)
+    if row is None:
+        raise StoreError(f"there is no video {path[:200]!r} in this index")
+    return JSONResponse({"id": row}, headers=_FRESH)
 
 
 def _videos(site: Site, request: Request) -> Response:
@@ -356,7 +381,7 @@ def _without_path(error: VideoError, path: Path, name: str) -> VideoError:
 
 
 def _answers(site: Site, request: Request, query: Query, token: str) -> Response:
-    allowed = site.catalog.allowed(**_filters(request))
+    allowed = site.catalog.allowed(**_filters(request), text=_text(request))
     matches = site.index.search(
         query,
         _integer(request, "k", 48, 1, MOST_RESULTS),

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import StoreError
 from vidfeat.index import VideoIndex
-
-TOP_FOLDER = "."
+from vidfeat.system.identities import Names
+from vidfeat.web.folders import TOP_FOLDER, FolderTree
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,15 @@ class Catalog:
         """Whether there is such a video."""
         return 0 <= video < len(self.videos) and bool(self.videos["alive"][video])
 
+    def find(self, path: str) -> int | None:
+        """The video at a path of the index, in whatever Unicode form; None if there is none."""
+        found = self._names.find(path)
+        return None if found is None else self.videos.row_of[found]
+
+    @cached_property
+    def _names(self) -> Names:
+        return Names(self.videos.row_of)
+
     def path(self, video: int) -> str:
         """Path of a video in the index."""
         return self.videos.paths[video]
@@ -97,10 +106,14 @@ class Catalog:
         found[:] = [self.label(row) for row in range(len(self.videos))]
         return found
 
-    def counts(self, what: str) -> list[tuple[str, int]]:
-        """Folders or labels with their numbers of videos, by name."""
-        column = self._folders if what == "folder" else self._labels
-        counted = Counter(column[self.shown].tolist())
+    @cached_property
+    def folders(self) -> FolderTree:
+        """The folders of the videos shown, and their parents."""
+        return FolderTree(self._folders[self.shown].tolist())
+
+    def label_counts(self) -> list[tuple[str, int]]:
+        """Labels with their numbers of videos, by name."""
+        counted = Counter(self._labels[self.shown].tolist())
         counted.pop("", None)
         return sorted(counted.items())
 

@@ -6,7 +6,8 @@ lead here. The Host header tells the second, Origin and Sec-Fetch-Site tell the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import ipaddress
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -27,17 +28,47 @@ HEADERS = {
 }
 
 
-class Guard:
-    """Refuses strangers, and sets the headers that keep the page to itself.
+@dataclass(frozen=True)
+class HostNames:
+    """The names that a server may be asked by, in lower case and without ports.
 
-    Args:
-        app: what answers.
-        hosts: names that this server goes by, in lower case, without port.
+    Attributes:
+        own: its own names and addresses; a page of it has the same name and port.
+        allowed: names that it is reached by through something else, such as a reverse proxy, whose
+            pages have that name and any port.
+        any_address: every IP address is one of its own. A name can be made to lead here by whoever
+            owns the name; an address cannot.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
+    own: frozenset[str] = frozenset({"127.0.0.1", "localhost", "::1"})
+    allowed: frozenset[str] = frozenset()
+    any_address: bool = False
+
+    def __contains__(self, name: str) -> bool:
+        if name in self.own or name in self.allowed:
+            return True
+        if not self.any_address:
+            return False
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def is_origin(self, origin: str, host: str) -> bool:
+        """Whether an Origin is that of a page of this server, which was asked for as ``host``."""
+        scheme, separator, place = origin.lower().partition("://")
+        if scheme not in ("http", "https") or not separator:
+            return False
+        return place == host.lower() or host_name(place) in self.allowed
+
+
+class Guard:
+    """Refuses requests from elsewhere, and sets the headers that keep the page to itself."""
+
+    def __init__(self, app: ASGIApp, names: HostNames) -> None:
         self.app = app
-        self.hosts = frozenset(hosts)
+        self.names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -68,10 +99,13 @@ class Guard:
     def _refusal(self, scope: Scope) -> str:
         headers = _headers(scope)
         hosts = headers.get("host", [])
-        if len(hosts) != 1 or host_name(hosts[0]) not in self.hosts:
-            return "this server does not go by that name"
-        own = {f"http://{hosts[0].lower()}", f"https://{hosts[0].lower()}"}
-        if any(origin.lower() not in own for origin in headers.get("origin", [])):
+        if len(hosts) != 1 or host_name(hosts[0]) not in self.names:
+            name = host_name(hosts[0])[:100] if len(hosts) == 1 else ""
+            return (
+                f"this server does not answer to the name {name!r}: "
+                "start vidfeat serve with --allow-host for it"
+            )
+        if not all(self.names.is_origin(origin, hosts[0]) for origin in headers.get("origin", [])):
             return "requests from other sites are refused"
         if any(site in ("cross-site", "same-site") for site in headers.get("sec-fetch-site", [])):
             modes = headers.get("sec-fetch-mode", [])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import ipaddress
 import os
 import socket
 from collections.abc import Callable
@@ -29,6 +31,7 @@ class ServeOptions:
         most_cache_bytes: what it may take.
         most_upload_bytes: of a video dropped on the page.
         follow_links: serve what links below the root lead to.
+        allow_hosts: further names that the page is opened by, such as that of a reverse proxy.
     """
 
     host: str = "127.0.0.1"
@@ -41,6 +44,7 @@ class ServeOptions:
     most_cache_bytes: int = 2 << 30
     most_upload_bytes: int = 512 << 20
     follow_links: bool = False
+    allow_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65_536:
@@ -63,6 +67,7 @@ def make_app(index: VideoIndex, options: ServeOptions) -> object:
         raise MissingExtraError("web", "starlette", "the search page") from None
     from vidfeat.web.cache import Cache, default_folder
     from vidfeat.web.catalog import Catalog
+    from vidfeat.web.guard import HostNames, host_name
     from vidfeat.web.uploads import Uploads
 
     labels: dict[str, str] = {}
@@ -77,17 +82,54 @@ def make_app(index: VideoIndex, options: ServeOptions) -> object:
         catalog,
         Cache(options.cache or default_folder(), options.most_cache_bytes),
         Uploads(source, options.most_upload_bytes),
-        hosts=_names(options.host),
+        names=HostNames(
+            _own_names(options.host),
+            frozenset(host_name(name) for name in options.allow_hosts),
+            any_address=options.host in _ALL_ADDRESSES,
+        ),
     )
 
 
-def _names(host: str) -> tuple[str, ...]:
-    own = ("127.0.0.1", "localhost", "::1")
+_ALL_ADDRESSES = ("0.0.0.0", "::", "")
+
+
+def _own_names(host: str) -> frozenset[str]:
+    own = frozenset({"127.0.0.1", "localhost", "::1"})
     if host in own:
         return own
-    if host in ("0.0.0.0", "::", ""):
-        return (*own, socket.gethostname().lower())
-    return (*own, host.lower())
+    if host in _ALL_ADDRESSES:
+        return own | {socket.gethostname().lower()}
+    return own | {host.lower()}
+
+
+def page_addresses(host: str, port: int) -> list[str]:
+    """Addresses that open the page, those for other machines first.
+
+    A browser cannot open ``0.0.0.0``: all addresses of this machine stand in its place.
+    """
+    names = [host]
+    if host in _ALL_ADDRESSES:
+        names = [*_machine_addresses(), socket.gethostname(), "127.0.0.1"]
+    shown = (f"[{name}]" if ":" in name else name for name in dict.fromkeys(names))
+    return [f"http://{name}:{port}/" for name in shown]
+
+
+def _machine_addresses() -> list[str]:
+    """Addresses of this machine that are not its loopback."""
+    found: list[str] = []
+    # No packet is sent: connecting a UDP socket only chooses the address it would come from.
+    chooser = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with chooser, contextlib.suppress(OSError):
+        chooser.connect(("192.0.2.1", 9))
+        found.append(chooser.getsockname()[0])
+    with contextlib.suppress(OSError):
+        known = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
+        found += [str(entry[4][0]) for entry in known]
+    return [text for text in dict.fromkeys(found) if not _is_loopback(text) and "%" not in text]
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def plain_host(host: str) -> str:
@@ -140,14 +182,14 @@ def serve(
     path: Path,
     options: ServeOptions,
     *,
-    ready: Callable[[str], None] | None = None,
+    ready: Callable[[list[str]], None] | None = None,
 ) -> None:
     """Serve an index until the process is interrupted.
 
     Args:
         path: the index.
         options: how.
-        ready: told the address when the page can be opened.
+        ready: called with the addresses of the page when it can be opened.
 
     Raises:
         StoreError: no index.
@@ -168,7 +210,6 @@ def serve(
         listener.close()
         raise
     port = listener.getsockname()[1]
-    shown = f"[{options.host}]" if ":" in options.host else options.host
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
         log_level="error",
@@ -183,5 +224,5 @@ def serve(
     with listener:
         if ready is not None:
             listener.listen(128)
-            ready(f"http://{shown}:{port}/")
+            ready(page_addresses(options.host, port))
         uvicorn.Server(config).run(sockets=[listener])

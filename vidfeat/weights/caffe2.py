@@ -3,7 +3,7 @@
 Everything is read off the blobs: their names give the blocks and the classes, their shapes the
 channels, the depth and which groups are 3D. What shapes cannot tell:
 
-- a max-pool after the stem (it has no weights), as in the ``_pool`` networks;
+- a max-pool after the stem (it has no weights), as in the ``_pool`` networks; CSN has one;
 - R2D on clips of three frames from MC2 (both have a stem three frames long and 2D groups), and
   R2D on single frames from f-R2D: MC2 and f-R2D are assumed, ``model`` says otherwise;
 - the clip length (of all but R2D), the frame rate, the preprocessing and the names of the classes.
@@ -15,7 +15,7 @@ its name); its eps is 1e-3 in all of these files.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +23,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidfeat.errors import WeightsError
-from vidfeat.models.catalog import CAFFE2_EPS, DESIGNS, build_model, check_name
-from vidfeat.models.resnet3d import BLOCKS, BOTTLENECK_EXPANSION, WIDTHS, Design
+from vidfeat.models.catalog import CAFFE2_EPS, CSN, DESIGNS, build_model, check_name
+from vidfeat.models.resnet3d import (
+    BLOCKS,
+    BOTTLENECK_DEPTHS,
+    BOTTLENECK_EXPANSION,
+    WIDTHS,
+    Design,
+)
 from vidfeat.weights import safe_pickle
 
 Blobs = dict[str, NDArray[Any]]
@@ -54,7 +60,8 @@ class Caffe2Facts:
     midplanes: Literal["block", "conv"] | None
     clip_frames: int | None
     """Of R2D, whose stem is as long as the clip; the others take any length."""
-    bn_eps: float = CAFFE2_EPS
+    bn_eps: float | None = CAFFE2_EPS
+    """None where the network has no other."""
 
 
 def read_blobs(path: Path) -> Blobs:
@@ -77,8 +84,12 @@ def read_blobs(path: Path) -> Blobs:
         if array is None or array.size == 1 or name.endswith("_momentum"):
             continue  # counters and learning rates
         blobs[name] = array
-    if "conv1_w" not in blobs:
-        raise WeightsError(f"{path}: no blob conv1_w: not one of the networks of VMZ's Caffe2 code")
+    if not {"conv1_w", "conv1a_w"} & blobs.keys():
+        audio = any(name.startswith(("audio", "a_")) for name in blobs)
+        raise WeightsError(
+            f"{path}: no blob conv1_w or conv1a_w: not one of the video networks of VMZ's Caffe2 "
+            f"code{', but one with sound' if audio else ''}"
+        )
     return blobs
 
 
@@ -88,13 +99,20 @@ def describe(blobs: Mapping[str, NDArray[Any]]) -> Caffe2Facts:
     Raises:
         WeightsError: none of this library's; the message says what was found.
     """
+    if "conv1a_w" in blobs:
+        channels = blobs["conv1a_w"].shape[1]
+        return Caffe2Facts("c3d", _num_classes(blobs), channels, None, None, bn_eps=None)
     separable = "conv1_middle_w" in blobs
-    depth, groups = _depth(blobs)
+    csn = _csn_kind(blobs)
+    depth, groups = _depth(blobs, csn)
     first = blobs["conv1_middle_w" if separable else "conv1_w"]
     if first.ndim != 5:
         raise WeightsError(f"conv1 has the shape {first.shape}: a video network's has 5 axes")
     midplanes = _midplanes(blobs, groups, depth) if separable else None
-    model = f"r2plus1d_{depth}" if separable else _mixed(blobs, depth, groups)
+    if csn is not None:
+        model = f"{csn}_{depth}"
+    else:
+        model = f"r2plus1d_{depth}" if separable else _mixed(blobs, depth, groups)
     if model == "r2plus1d_18" and midplanes == "conv":
         model = "r2plus1d_18_paper"
     return Caffe2Facts(
@@ -106,14 +124,33 @@ def describe(blobs: Mapping[str, NDArray[Any]]) -> Caffe2Facts:
     )
 
 
-def _depth(blobs: Mapping[str, NDArray[Any]]) -> tuple[int, list[int]]:
+def _csn_kind(blobs: Mapping[str, NDArray[Any]]) -> str | None:
+    """Which channel-separated network it is: one whose middle kernels see a single channel.
+
+    The authors' builder counts such a convolution twice where nothing stands before it, so that
+    ir-CSN's are numbered 1, 3 and 4, and ip-CSN's 1, 2 (with a ``_middle``) and 3.
+    """
+    for name, kind in (("comp_0_conv_3_w", "ir_csn"), ("comp_0_conv_2_w", "ip_csn")):
+        blob = blobs.get(name)
+        if (
+            blob is not None
+            and blob.ndim == 5
+            and blob.shape[1] == 1
+            and blob.shape[2:] == (3,) * 3
+        ):
+            return kind
+    return None
+
+
+def _depth(blobs: Mapping[str, NDArray[Any]], csn: str | None = None) -> tuple[int, list[int]]:
     """Layers of the network, and the number of each group's first block."""
     indexes = {int(m[1]) for name in blobs if (m := re.match(r"comp_(\d+)_conv_\d+_w$", name))}
     if not indexes or indexes != set(range(len(indexes))):
-        raise WeightsError("no residual blocks comp_0, comp_1, ...: C3D, or no video network")
+        raise WeightsError("no residual blocks comp_0, comp_1, ...: no video network of VMZ")
     bottleneck = "comp_0_conv_3_w" in blobs
     expansion = BOTTLENECK_EXPANSION if bottleneck else 1
-    last = "3" if bottleneck else "2"
+    last = ("4" if csn == "ir_csn" else "3") if bottleneck else "2"
+    _refuse_narrow(blobs, last, bottleneck=bottleneck)
     counts = [0] * len(WIDTHS)
     for index in sorted(indexes):
         blob = blobs.get(f"comp_{index}_conv_{last}_w")
@@ -122,18 +159,33 @@ def _depth(blobs: Mapping[str, NDArray[Any]]) -> tuple[int, list[int]]:
             raise WeightsError(f"block comp_{index} is {width} wide: {WIDTHS} are known")
         counts[WIDTHS.index(width)] += 1
     for depth, known in BLOCKS.items():
-        if known == tuple(counts) and bottleneck == (depth == 152):
+        if known == tuple(counts) and bottleneck == (depth in BOTTLENECK_DEPTHS):
             return depth, [sum(counts[:group]) for group in range(len(counts))]
     kind = "bottleneck" if bottleneck else "basic"
-    raise WeightsError(f"{kind} blocks per group {counts}: no network of 10, 18, 34 or 152 layers")
+    known_depths = ", ".join(map(str, BLOCKS))
+    raise WeightsError(f"{kind} blocks per group {counts}: no network of {known_depths} layers")
+
+
+def _refuse_narrow(blobs: Mapping[str, NDArray[Any]], last: str, *, bottleneck: bool) -> None:
+    """Name VMZ's networks of 26 layers, whose bottlenecks end as narrow as they are inside.
+
+    Raises:
+        WeightsError: it is one of them.
+    """
+    first, end = blobs.get("comp_0_conv_1_w"), blobs.get(f"comp_0_conv_{last}_w")
+    if bottleneck and first is not None and end is not None and first.shape[0] == end.shape[0]:
+        raise WeightsError(
+            "bottleneck blocks that do not widen: a network of 26 layers of VMZ's code (R2D-26 and "
+            "the like), which vidfeat does not have"
+        )
 
 
 def _mixed(blobs: Mapping[str, NDArray[Any]], depth: int, groups: list[int]) -> str:
     """The network without (2+1)D convolutions whose groups are 3D where these are."""
-    middle = f"conv_{2 if depth == 152 else 1}_w"
+    middle = f"conv_{2 if depth in BOTTLENECK_DEPTHS else 1}_w"
     shapes = [blobs.get(f"comp_{index}_{middle}", np.empty(0)).shape for index in groups]
     if any(len(shape) != 5 or shape[1] == 1 for shape in shapes):
-        raise WeightsError("no whole 3D or 2D convolutions (CSN?): vidfeat has no such network")
+        raise WeightsError("no whole 3D or 2D convolutions, nor those of a CSN: unknown")
     lengths = [shape[2] for shape in shapes]
     stem = blobs["conv1_w"].shape[2]
     found = [length == 3 for length in lengths]
@@ -151,7 +203,7 @@ def _midplanes(
     blobs: Mapping[str, NDArray[Any]], groups: list[int], depth: int
 ) -> Literal["block", "conv"]:
     """Tell the rules by the second convolution of the first block that doubles the channels."""
-    if depth == 152:
+    if depth in BOTTLENECK_DEPTHS:
         return "conv"
     widths = [
         blobs.get(f"comp_{groups[1]}_conv_{number}_middle_w", np.empty(0)).shape[0]
@@ -168,7 +220,14 @@ def _num_classes(blobs: Mapping[str, NDArray[Any]]) -> int:
     return int(blobs[names[0]].shape[0])
 
 
-def blob_name(key: str, first_blocks: list[int], num_classes: int, *, separable: bool) -> str:
+def blob_name(
+    key: str,
+    first_blocks: list[int],
+    num_classes: int,
+    *,
+    separable: bool = False,
+    csn: str | None = None,
+) -> str:
     """The blob of one tensor of a state dict.
 
     Args:
@@ -176,6 +235,7 @@ def blob_name(key: str, first_blocks: list[int], num_classes: int, *, separable:
         first_blocks: number of the first block of layer1 .. layer4, counted over all of them.
         num_classes: stands in the name of the last layer.
         separable: the network is an R(2+1)D.
+        csn: ``ir_csn`` or ``ip_csn``, of those networks.
     """
     module, _, tensor = key.rpartition(".")
     first, *path = module.split(".")
@@ -187,6 +247,10 @@ def blob_name(key: str, first_blocks: list[int], num_classes: int, *, separable:
         index = first_blocks[int(first.removeprefix("layer")) - 1] + int(path[0])
         part, place = path[1], path[2:]
         number = part[-1]
+        if csn == "ir_csn" and part in ("conv2", "conv3"):
+            number = str(int(number) + 1)
+        if csn == "ip_csn" and part == "conv2" and place == ["0", "2"]:
+            place = ["0", "3"]  # behind 1x1x1 and batch norm there is no ReLU
         if part == "downsample":
             base = f"shortcut_projection_{index}" + ("_spatbn" if place == ["1"] else "")
         elif place == ["1"]:
@@ -211,6 +275,8 @@ def convert(
         WeightsError: a blob is missing, left over, or of another shape than the network's.
     """
     facts = describe(blobs)
+    if facts.model == "c3d":
+        return _convert_c3d(blobs, facts)
     if model is not None and model != facts.model:
         clip_frames = blobs["conv1_w"].shape[2] if model.startswith("r2d") else None
         midplanes = facts.midplanes if DESIGNS[check_name(model)].kinds[0] == "2+1d" else None
@@ -227,13 +293,50 @@ def convert(
     counts = BLOCKS[design.depth]
     first_blocks = [sum(counts[:group]) for group in range(len(counts))]
     separable = design.kinds[0] == "2+1d"
+    csn = next((name for name, kind in CSN.items() if kind == design.kinds[1]), None)
+
+    def name_of(key: str) -> str:
+        return blob_name(key, first_blocks, facts.num_classes, separable=separable, csn=csn)
+
+    return _by_names(blobs, network, name_of, facts), facts
+
+
+def _convert_c3d(
+    blobs: Mapping[str, NDArray[Any]], facts: Caffe2Facts
+) -> tuple[dict[str, Tensor], Caffe2Facts]:
+    with torch.device("meta"):
+        network = build_model("c3d", facts.num_classes, in_channels=facts.in_channels)
+
+    def name_of(key: str) -> str:
+        module, _, tensor = key.rpartition(".")
+        first, _, place = module.partition(".")
+        if first in ("fc6", "fc7", "fc"):
+            base = f"last_out_L{facts.num_classes}" if first == "fc" else first
+            return f"{base}_{'w' if tensor == 'weight' else 'b'}"
+        number = 1 if first == "stem" else int(first.removeprefix("conv"))
+        unit, norm = divmod(int(place), 3)  # a unit is a convolution, batch norm and ReLU
+        base = f"conv{number}{'ab'[unit]}"
+        if norm:
+            return f"{base}_bn_{_BATCH_NORM[tensor]}"
+        return f"{base}_{'w' if tensor == 'weight' else 'b'}"
+
+    return _by_names(blobs, network, name_of, facts), facts
+
+
+def _by_names(
+    blobs: Mapping[str, NDArray[Any]],
+    network: nn.Module,
+    name_of: Callable[[str], str],
+    facts: Caffe2Facts,
+) -> dict[str, Tensor]:
+    """The network's tensors out of the blobs that ``name_of`` gives them, none left over."""
     left = dict(blobs)
     state: dict[str, Tensor] = {}
     for key, tensor in network.state_dict().items():
         if key.endswith("num_batches_tracked"):
             state[key] = torch.tensor(0)
             continue
-        name = blob_name(key, first_blocks, facts.num_classes, separable=separable)
+        name = name_of(key)
         if name not in left:
             raise WeightsError(f"these blobs are not of {facts.model}: {name} is missing")
         array = left.pop(name)
@@ -250,4 +353,4 @@ def convert(
             f"these blobs are not of {facts.model}: {len(left)} are left over, such as "
             f"{', '.join(sorted(left)[:3])}"
         )
-    return state, facts
+    return state

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
 
 from vidfeat.errors import StateDictError, UsageError
 from vidfeat.models import check_name
 from vidfeat.pretrained import ENTRIES, WeightsEntry
+from vidfeat.weights.layouts import unwrap
 from vidfeat.weights.load import (
     LoadedWeights,
     class_names,
@@ -20,9 +18,7 @@ from vidfeat.weights.load import (
     save_weights,
     with_facts,
 )
-from vidfeat.weights.statedict import checkpoint_key, recognise
-
-_DDP = "module."
+from vidfeat.weights.statedict import recognise
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,12 @@ def convert_file(
         raise UsageError(f"no weights file {source}")
     content, facts = read_tensors(source, model)
     tensors = unwrap(content)
-    network = model or facts.get("model")
+    network = model or facts.get("model") or _named_so(source, facts.get("networks", ()))
+    if network is None and facts.get("networks"):
+        raise UsageError(
+            f"{source} may be any of {', '.join(facts['networks'])}, whose tensors are alike: name "
+            "the network by --model"
+        )
     if network is None:
         layout = recognise(tensors)
         if layout is None or layout.network is None:
@@ -74,7 +75,13 @@ def convert_file(
     entry = _entry_of(source, loaded)
     if entry is not None:
         names = class_names(entry.class_list)
-        loaded = replace(loaded, plan=entry.plan, preprocess=entry.preprocess, class_names=names)
+        loaded = replace(
+            loaded,
+            plan=entry.plan,
+            preprocess=entry.preprocess,
+            class_names=names,
+            flow=entry.flow,
+        )
     save_weights(
         target,
         loaded.state_dict,
@@ -85,18 +92,15 @@ def convert_file(
         plan=loaded.plan,
         source=source.name if entry is None else entry.url,
         licence="" if entry is None else entry.licence,
+        flow=None if loaded.flow == "farneback" else loaded.flow,
     )
     return Conversion(target, loaded, entry)
 
 
-def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a state dict, out of a training checkpoint and without DDP's prefix."""
-    key = checkpoint_key(content)
-    if key is not None:
-        content = content[key]
-    if content and all(str(name).startswith(_DDP) for name in content):
-        content = {str(name).removeprefix(_DDP): value for name, value in content.items()}
-    return dict(content)
+def _named_so(source: Path, networks: Sequence[str]) -> str | None:
+    """The one of some networks that a published file of this name is of."""
+    models = {entry.model for entry in ENTRIES if _is_named(entry, source)}
+    return next((model for model in models if model in networks), None)
 
 
 def _entry_of(source: Path, loaded: LoadedWeights) -> WeightsEntry | None:
@@ -104,6 +108,11 @@ def _entry_of(source: Path, loaded: LoadedWeights) -> WeightsEntry | None:
     for entry in ENTRIES:
         same_network = loaded.model.removesuffix("_pool") == entry.model
         same_classes = entry.num_classes in (None, loaded.num_classes)
-        if entry.filename == source.name and same_network and same_classes:
-            return entry if entry.in_channels == loaded.in_channels else None
+        same_channels = entry.in_channels == loaded.in_channels
+        if _is_named(entry, source) and same_network and same_classes and same_channels:
+            return entry
     return None
+
+
+def _is_named(entry: WeightsEntry, source: Path) -> bool:
+    return source.name in (entry.filename, entry.published_name)

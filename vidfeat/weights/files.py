@@ -16,13 +16,46 @@ import torch
 from torch import Tensor
 
 from vidfeat.errors import WeightsError
-from vidfeat.models.catalog import DESIGNS
+from vidfeat.models.catalog import CSN, DESIGNS
 from vidfeat.system.files import atomic_write
 from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.flow import FLOW_MEAN, FLOW_STD
 from vidfeat.video.preprocess import Preprocess
-from vidfeat.weights import caffe2
+from vidfeat.weights import caffe2, layouts
+from vidfeat.weights.statedict import fitting_networks
 
 METADATA_KEY = "vidfeat"
+
+
+class _Kept:
+    """Stands in for options that a trainer saved beside its weights: held, and never looked at."""
+
+    def __init__(self, *_arguments: object) -> None:
+        pass
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+
+# What trainers keep beside the weights, by the names that pickles give; none of it is imported.
+# argparse.Namespace: torchvision's reference script and VMZ's PyTorch trainer, under "args".
+_STAND_INS: list[Any] = [
+    (_Kept, f"{module}.{name}")
+    for module, name in (
+        ("argparse", "Namespace"),
+        ("pathlib", "Path"),
+        ("pathlib", "PosixPath"),
+        ("pathlib", "WindowsPath"),
+        ("pathlib._local", "Path"),
+        ("pathlib._local", "PosixPath"),
+        ("pathlib._local", "WindowsPath"),
+        # numbers of numpy, such as the best accuracy so far
+        ("numpy", "dtype"),
+        ("numpy.core.multiarray", "scalar"),
+        ("numpy._core.multiarray", "scalar"),
+        ("_codecs", "encode"),
+    )
+]
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # how torch files began before 1.6
 
 
@@ -42,20 +75,36 @@ def read_tensors(path: Path, model: str | None = None) -> tuple[dict[str, Tensor
     if begin[8:9] == b"{":
         return _read_safetensors(path)
     if begin.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
-        return _read_torch(path), {}
+        return _by_layout(_read_torch(path))
     if begin.startswith(b"\x80") or path.suffix == ".pkl":
         state, facts = _convert(caffe2.read_blobs(path), model)
-        return state, {"model": facts.model, "bn_eps": facts.bn_eps}
+        found: dict[str, Any] = {"model": facts.model, "bn_eps": facts.bn_eps}
+        if facts.in_channels == 2:  # the authors had one way to make flow
+            found["preprocess"] = Preprocess(mean=FLOW_MEAN, std=FLOW_STD).to_dict()
+        return state, found
     raise WeightsError(
         f"{path} is no weights file: safetensors, torch files and Caffe2 pickles are"
     )
+
+
+def _by_layout(content: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors under our names, where a published layout is recognised; else as they are."""
+    understood = layouts.understand(content)
+    if understood is None:
+        return content, {}
+    networks = fitting_networks(understood.tensors, understood.layout.networks)
+    facts: dict[str, Any] = {"networks": networks}
+    if len(networks) == 1:
+        facts["model"] = networks[0]
+        facts["bn_eps"] = understood.layout.bn_eps.get(networks[0])
+    return understood.tensors, facts
 
 
 def _convert(
     blobs: caffe2.Blobs, model: str | None
 ) -> tuple[dict[str, Tensor], caffe2.Caffe2Facts]:
     """As the network named, if the shapes leave that open, else as the one they tell."""
-    if model in DESIGNS:
+    if model in DESIGNS and not model.startswith(tuple(CSN)):
         try:
             return caffe2.convert(blobs, model)
         except WeightsError:  # said again below, or by whoever compares the names
@@ -79,9 +128,25 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, facts if isinstance(facts, dict) else {}
 
 
+def model_in(path: Path) -> str | None:
+    """The network that a safetensors file names; None of any other file."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    except (SafetensorError, OSError, ValueError):
+        return None  # reading it in earnest will say what is wrong
+    named = facts.get("model") if isinstance(facts, dict) else None
+    return named if isinstance(named, str) else None
+
+
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_STAND_INS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises all sorts for damaged and hostile files
         found = re.search(
             r"(?:Unsupported global: GLOBAL|Trying to \w+ .*?GLOBAL) (\S+)", str(error)

@@ -22,9 +22,11 @@ from vidfeat.pretrained import (
     default_entry,
     entries_of,
     find_entry,
+    read_class_list,
 )
 from vidfeat.system.download import Progress, Source, fetch, file_sha256
 from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.flow import FlowMethod
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.weights.files import read_tensors, save_weights
 from vidfeat.weights.statedict import CLASSIFIERS, check_fit, read_facts, shapes_of, tensor_hash
@@ -57,6 +59,8 @@ class LoadedWeights:
     """None where nothing is known, and for optical flow."""
     plan: ClipPlan | None = None
     """None where nothing is known."""
+    flow: FlowMethod = "farneback"
+    """How the optical flow of two channels is computed."""
     entry: WeightsEntry | None = None
     """Where the weights are of the registry."""
 
@@ -198,7 +202,7 @@ def _load_entry(entry: WeightsEntry, model: str, progress: Progress | None) -> L
 def source_of(entry: WeightsEntry) -> Source:
     """What to download for an entry."""
     limit = 2 * entry.megabytes * 1_000_000 + 16_000_000  # the sizes of some are reckoned
-    return Source(entry.url, entry.filename, entry.sha256, max_bytes=limit)
+    return Source(entry.url, entry.filename, entry.sha256, max_bytes=limit, by_hand=entry.by_hand)
 
 
 def _of_entry(loaded: LoadedWeights, entry: WeightsEntry) -> LoadedWeights:
@@ -210,6 +214,7 @@ def _of_entry(loaded: LoadedWeights, entry: WeightsEntry) -> LoadedWeights:
         bn_eps=entry.bn_eps if entry.bn_eps is not None else loaded.bn_eps,
         preprocess=entry.preprocess,
         plan=entry.plan,
+        flow=entry.flow,
         entry=entry,
     )
 
@@ -242,7 +247,7 @@ def fit_tensors(tensors: Mapping[str, Tensor], model: str, origin: str) -> Loade
     options: dict[str, Any] = {"midplanes": facts.midplanes, "in_channels": facts.in_channels}
     if facts.clip_frames is not None:
         options["clip_frames"] = facts.clip_frames
-    expected = shapes_of(model, facts.num_classes, **(options if own else {}))
+    expected = shapes_of(model, facts.num_classes, **options)
     check_fit(tensors, expected, model, origin)
     counters = {
         name: torch.tensor(0)
@@ -261,15 +266,16 @@ def fit_tensors(tensors: Mapping[str, Tensor], model: str, origin: str) -> Loade
         midplanes=facts.midplanes,
         bn_eps=eps,
         clip_frames=facts.clip_frames,
-        preprocess=_preset_of(model),
+        preprocess=_preset_of(model, facts.in_channels),
         plan=_plan_of(facts.clip_frames),
     )
 
 
-def _preset_of(model: str) -> Preprocess | None:
+def _preset_of(model: str, in_channels: int) -> Preprocess | None:
     """The published input of networks that are made for one size; the paper's take any."""
     entry = default_entry(model)
-    return entry.preprocess if entry is not None and model not in DESIGNS else None
+    known = entry is not None and model not in DESIGNS and entry.in_channels == in_channels
+    return entry.preprocess if entry is not None and known else None
 
 
 def _plan_of(clip_frames: int | None) -> ClipPlan | None:
@@ -297,18 +303,19 @@ def with_facts(loaded: LoadedWeights, metadata: Mapping[str, Any]) -> LoadedWeig
         midplanes=facts.midplanes,
         clip_frames=facts.clip_frames,
         bn_eps=metadata.get("bn_eps") or eps,
+        flow="tvl1" if metadata.get("flow") == "tvl1" else loaded.flow,
         class_names=tuple(names) if len(names) == loaded.num_classes else None,
         plan=ClipPlan.from_dict(plan) if plan else loaded.plan or _plan_of(facts.clip_frames),
         preprocess=Preprocess.from_dict(preprocess)
         if preprocess
-        else loaded.preprocess or _preset_of(loaded.model),
+        else loaded.preprocess or _preset_of(loaded.model, facts.in_channels),
     )
 
 
 def class_names(class_list: str) -> tuple[str, ...] | None:
     """The names of a list that an entry refers to."""
     if class_list != "kinetics400":
-        return None
+        return read_class_list(class_list) if class_list else None
     from torchvision.models.video import R2Plus1D_18_Weights
 
     return tuple(R2Plus1D_18_Weights.KINETICS400_V1.meta["categories"])

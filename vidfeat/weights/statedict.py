@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from vidfeat.errors import StateDictError
-from vidfeat.models.catalog import DESIGNS, MODEL_NAMES, build_model
+from vidfeat.models import c3d, hara, inception3d, resnet50, slowfast, torchvision_video, x3d
+from vidfeat.models.catalog import DESIGNS, MODEL_NAMES, OTHERS, build_model
 from vidfeat.models.resnet3d import BLOCKS
+from vidfeat.weights.layouts import checkpoint_key, understand
 
 CLASSIFIERS = ("fc.", "head.", "classifier.")  # the last layer's tensors, network by network
 _UNCOUNTED = "num_batches_tracked"  # a counter of training steps that no output depends on
-_CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model", "net", "module")
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -65,7 +66,7 @@ def read_facts(state_dict: Mapping[str, Tensor], model: str) -> TensorFacts:
         for name, tensor in state_dict.items()
         if name.startswith(CLASSIFIERS) and name.endswith("bias") and tensor.dim() == 1
     ]
-    stem = state_dict.get("stem.0.weight")
+    stem = state_dict.get("stem.0.weight", state_dict.get("slow.stem.0.weight"))
     in_channels = stem.shape[1] if stem is not None and stem.dim() == 5 else 3
     design = DESIGNS.get(model)
     midplanes = None
@@ -158,26 +159,43 @@ def recognise(state_dict: Mapping[str, Any]) -> Layout | None:
         return Layout(f"a DDP checkpoint, whose names begin with module.: {convert}")
     if "conv1_w" in names or "blobs" in names:
         return Layout(f"the blobs of a Caffe2 file: {convert}")
+    foreign = understand(state_dict)
+    if foreign is not None:
+        networks = fitting_networks(foreign.tensors, foreign.layout.networks)
+        return Layout(foreign.layout.description, networks[0] if networks else None)
     if any(name.startswith("backbone.") for name in names):
         return Layout("a checkpoint of mmaction2, whose networks are built differently")
     shapes = {name: tuple(t.shape) for name, t in tensors.items() if _is_body(name)}
     for network, rule in _variants(shapes):
-        expected = _body_shapes(network, rule)
-        if shapes.keys() == expected.keys() and all(
-            _same(shapes[name], expected[name], name) for name in expected
-        ):
+        if _fits(shapes, _body_shapes(network, rule)):
             by = {"block": "torchvision's midplanes", "conv": "the paper's midplanes", None: ""}
             return Layout(f"{network} with {by[rule]}" if rule else network, network)
     return None
 
 
-def checkpoint_key(content: Mapping[str, Any]) -> str | None:
-    """The key under which a training checkpoint keeps its tensors, None where it is none."""
-    for key in _CHECKPOINT_KEYS:
-        inner = content.get(key)
-        if isinstance(inner, Mapping) and inner and all(torch.is_tensor(v) for v in inner.values()):
-            return key
-    return None
+def fitting_networks(state_dict: Mapping[str, Any], networks: Iterable[str]) -> tuple[str, ...]:
+    """Those of some networks whose tensors, but for the last layer, have these names and shapes."""
+    tensors = {str(name): v for name, v in state_dict.items() if isinstance(v, Tensor)}
+    shapes = {name: tuple(t.shape) for name, t in tensors.items() if _is_body(name)}
+    return tuple(
+        network
+        for network in networks
+        for rule in ((None,) if network not in DESIGNS else (None, *_other_rule(network)))
+        if _fits(shapes, _body_shapes(network, rule))
+    )
+
+
+def _other_rule(network: str) -> tuple[Literal["block", "conv"], ...]:
+    design = DESIGNS[network]
+    if design.kinds[0] != "2+1d" or design.bottleneck:
+        return ()
+    return ("block",) if design.midplanes == "conv" else ("conv",)
+
+
+def _fits(shapes: Shapes, expected: Shapes) -> bool:
+    return shapes.keys() == expected.keys() and all(
+        _same(shapes[name], expected[name], name) for name in expected
+    )
 
 
 def _is_body(name: str) -> bool:
@@ -194,19 +212,39 @@ def _same(given: tuple[int, ...], expected: tuple[int, ...], name: str) -> bool:
 
 def _variants(names: Iterable[str]) -> list[tuple[str, Literal["block", "conv"] | None]]:
     """The networks of that many blocks, each by its own midplane rule, then by the other one."""
-    found = {name.rpartition(".conv1.")[0] for name in names if name.startswith("layer")} - {""}
+    names = list(names)
+    blocks = {name.partition(".conv1.")[0] for name in names if name.startswith("layer")}
+    found = {name for name in blocks if name.count(".") == 1}
     own: list[tuple[str, Literal["block", "conv"] | None]] = []
     other: list[tuple[str, Literal["block", "conv"] | None]] = []
     for name in MODEL_NAMES:
         design = DESIGNS.get(name)
-        if len(found) != (0 if design is None else sum(BLOCKS[design.depth])):
+        if design is None:
+            if OTHERS[name] in _modules_of(names):
+                own.append((name, None))
             continue
-        if design is None or design.kinds[0] != "2+1d":
+        if len(found) != sum(BLOCKS[design.depth]):
+            continue
+        if design.kinds[0] != "2+1d":
             own.append((name, None))
             continue
         own.append((name, design.midplanes))
         other.append((name, "block" if design.midplanes == "conv" else "conv"))
     return own + other
+
+
+def _modules_of(names: Sequence[str]) -> tuple[object, ...]:
+    """The modules of networks that one tensor's name points to."""
+    first = set(names)
+    marks: tuple[tuple[str, tuple[object, ...]], ...] = (
+        ("fc6.1.weight", (c3d,)),
+        ("stage2.Conv3d_2b_1x1.0.weight", (inception3d,)),
+        ("slow.stem.0.weight", (slowfast,)),
+        ("lin5.1.weight", (x3d,)),
+        ("layer1.0.conv1.0.weight", (resnet50, hara)),
+        ("layer1.0.conv1.0.0.weight", (hara,)),
+    )
+    return next((modules for mark, modules in marks if mark in first), (torchvision_video,))
 
 
 @cache

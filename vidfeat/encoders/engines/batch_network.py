@@ -50,8 +50,8 @@ _COLOURS = 3
 
 def can_run(network: VideoNetwork) -> bool:
     """Whether a network is one that :class:`ChannelsLastNetwork` runs."""
-    if not isinstance(network, VideoResNet):
-        return False
+    if not isinstance(network, VideoResNet) or {"ir", "ip"} & set(network.design.kinds):
+        return False  # a kernel a channel is no product of matrices
     first = next(part for part in network.stem if isinstance(part, nn.Conv3d))
     return first.in_channels == _COLOURS
 

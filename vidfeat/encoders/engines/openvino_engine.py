@@ -68,6 +68,8 @@ class OpenVinoEngine(Engine):
 
     def predict(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class scores (N, classes), before the softmax."""
+        if len(self.model.outputs) <= SCORES:
+            raise UsageError("this network has no classes of its own: train a head, and give it")
         return self.run(clips_NTHWC, SCORES)[0]
 
     def run(self, clips_NTHWC: NDArray[np.uint8], *outputs: int) -> list[NDArray[np.float32]]:
@@ -133,7 +135,7 @@ def convert_network(
     """
     openvino = import_openvino("--engine openvino")
     module = _FromBytes(EmbeddingAndScores(network, layers, pool), preprocess).eval()
-    shape = (1, clip_frames, *preprocess.crop, 3)
+    shape = (1, clip_frames, *preprocess.frame_shape)
     generator = torch.Generator().manual_seed(_SEED)
     clip = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
     try:
@@ -182,13 +184,16 @@ class _FromBytes(nn.Module):
     def __init__(self, module: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
         self.module = module
+        self.unrounded = preprocess.resampler == "unrounded"
         self.mean: Tensor
         self.scale: Tensor
         self.register_buffer("mean", torch.tensor(preprocess.mean) * 255)
         self.register_buffer("scale", 1 / (torch.tensor(preprocess.std) * 255))
 
-    def forward(self, clips_NTHWC: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, T, H, W, 3) -> (N, D), (N, classes)."""
-        scaled = clips_NTHWC.to(torch.float32).sub(self.mean).mul(self.scale)
-        embedding, scores = self.module(scaled.permute(0, 4, 1, 2, 3))
-        return embedding, scores
+    def forward(self, clips_NTHWC: Tensor) -> tuple[Tensor, ...]:
+        """(N, T, H, W, bytes of a pixel) -> (N, D), and (N, classes) where there are classes."""
+        levels = clips_NTHWC.to(torch.float32)
+        if self.unrounded:
+            levels = levels[..., :3] + levels[..., 3:] / 256
+        scaled = levels.sub(self.mean).mul(self.scale)
+        return tuple(self.module(scaled.permute(0, 4, 1, 2, 3)))

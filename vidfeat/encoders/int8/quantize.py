@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.encoder import Encoder
-from vidfeat.encoders.engines.openvino_engine import EMBEDDING, SCORES, OpenVinoEngine, read_network
+from vidfeat.encoders.engines.openvino_engine import OpenVinoEngine, read_network
 from vidfeat.encoders.int8.folder import (
     FACTS_FILE,
     FILES,
@@ -320,7 +320,8 @@ def _without_shift(model: Any, exact: OpenVinoEngine, clips: Clips) -> Any:
     openvino = import_openvino("--precision int8")
     from openvino import opset13
 
-    both = (engine.run(clips, EMBEDDING, SCORES) for engine in (exact, _int8(model)))
+    outputs = range(len(model.outputs))  # embedding, and scores where there are classes
+    both = (engine.run(clips, *outputs) for engine in (exact, _int8(model)))
     results = []
     for result, wanted, found in zip(model.get_results(), *both, strict=True):
         shift = (wanted - found).mean(0, dtype=np.float64).astype(np.float32)

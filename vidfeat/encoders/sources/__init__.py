@@ -5,18 +5,34 @@ How to add one: see ``vidfeat/encoders/spec.py``.
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from vidfeat.encoders.sources.recommended import resolved
 from vidfeat.errors import UsageError
 
 if TYPE_CHECKING:
     from vidfeat.encoders.choice import EncoderChoice
     from vidfeat.encoders.spec import LoadedNetwork
 
-SOURCES: dict[str, str] = {}
+SOURCES: dict[str, str] = {
+    "hf": "hf",
+    "open_clip": "open_clip_networks",
+    "timm": "timm_networks",
+    "torchvision": "torchvision_networks",
+    "module": "own_module",
+}
 """Prefix of a model's name -> module of this package with ``load(choice) -> LoadedNetwork``."""
-_OWN = "registry"
+_REGISTRY = "registry"
+_OWN_FILE = "own_file"
+_FILE = re.compile(r".+\.py:[A-Za-z_]\w*", re.DOTALL)
+
+
+def is_file(model: str) -> bool:
+    """Whether a model's name is ``FILE.py:FUNCTION``."""
+    return _FILE.fullmatch(model) is not None
 
 
 def load_network(choice: EncoderChoice) -> LoadedNetwork:
@@ -27,13 +43,16 @@ def load_network(choice: EncoderChoice) -> LoadedNetwork:
         MissingExtraError: a package of the source is not installed.
         WeightsError: weights that are not there, or of another network.
     """
+    choice = replace(choice, model=resolved(choice.model))
     prefix, colon, _ = (choice.model or "").partition(":")
-    name = SOURCES.get(prefix) if colon else _OWN
+    name = SOURCES.get(prefix) if colon else _REGISTRY
+    if is_file(choice.model or ""):
+        name = _OWN_FILE
     if name is None:
-        known = ", ".join(f"{source}:" for source in SOURCES) or "none"
+        known = ", ".join(f"{source}:" for source in SOURCES if source != "module")
         raise UsageError(
-            f"no source {prefix!r} for {choice.model}: networks come from {known}, or give a name "
-            "that 'vidfeat models' lists",
+            f"no source {prefix!r} for {choice.model}: networks come from {known}, FILE.py:build, "
+            "or give a name that 'vidfeat models' lists",
             field="model",
         )
     module = import_module(f"vidfeat.encoders.sources.{name}")

@@ -14,7 +14,8 @@ from vidfeat.models.base import VideoNetwork
 from vidfeat.pretrained import bundled, default_entry
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.preprocess import Preprocess
-from vidfeat.weights.load import LoadedWeights, load_weights
+from vidfeat.weights.files import model_in
+from vidfeat.weights.load import RUN_FILE, LoadedWeights, load_weights
 
 DEFAULT_MODEL = "r2plus1d_18"
 
@@ -27,7 +28,8 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
         WeightsError: weights that are not there, or of another network.
     """
     is_bundled = choice.model == bundled.NAME
-    model, weights = bundled.resolve(choice.model or DEFAULT_MODEL, choice.weights)
+    chosen = choice.model or _model_of(choice.weights) or DEFAULT_MODEL
+    model, weights = bundled.resolve(chosen, choice.weights)
     loaded = load_weights(weights, model, seed=choice.seed, clip_frames=choice.clip_frames or 16)
     network: VideoNetwork = loaded.build()
     preprocess = loaded.preprocess or default_preprocess(model)
@@ -51,10 +53,19 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
         weights_given=None if weights is None else os.fspath(weights),
         weights_file=_file_of(weights, loaded),
         class_names=None if loaded.class_names is None else tuple(loaded.class_names),
+        licence="" if loaded.entry is None else loaded.entry.licence,
         notes=tuple(_notes(loaded, weights)),
         layers=bundled.LAYERS if is_bundled else (),
         pool=bundled.POOLS if is_bundled else (),
     )
+
+
+def _model_of(weights: str | os.PathLike[str] | None) -> str | None:
+    """The network that a training run, or a file that vidfeat wrote, says it is."""
+    if weights is None:
+        return None
+    path = Path(weights).expanduser()
+    return model_in(path / RUN_FILE if path.is_dir() else path)
 
 
 def default_preprocess(model: str) -> Preprocess:
@@ -83,14 +94,16 @@ def _of_flow(
         )
     if choice.precision == "bf16":
         raise UsageError("--precision bf16 is too coarse for pixels that flow is made of: fp16")
-    return FlowNetwork(network, loaded.preprocess), frames_preprocess(loaded.preprocess)
+    wrapped = FlowNetwork(network, loaded.preprocess, loaded.flow)
+    return wrapped, frames_preprocess(loaded.preprocess)
 
 
 def _flow_facts(loaded: LoadedWeights) -> dict[str, Any]:
     """What the vectors of a network of optical flow depend on besides."""
     if loaded.in_channels != 2 or loaded.preprocess is None:
         return {}
-    return {"flow_mean": list(loaded.preprocess.mean), "flow_std": list(loaded.preprocess.std)}
+    facts = {"flow_mean": list(loaded.preprocess.mean), "flow_std": list(loaded.preprocess.std)}
+    return facts if loaded.flow == "farneback" else {**facts, "flow": loaded.flow}
 
 
 def _is_random(weights: str | os.PathLike[str] | None) -> bool:

@@ -27,25 +27,31 @@ class ClipSource:
     preprocess: Preprocess
     limits: Limits = field(default_factory=Limits)
     planes: bool = False
-    """Clips may come as the decoder's planes, for a device to convert."""
+    """Clips may come as the decoder's planes, for a device to convert, where the preprocessing
+    gathers few pixels of them."""
 
     @property
     def clip_bytes(self) -> int:
         """Memory for one clip on its way."""
         pixels = int(np.prod(self.clip_shape))
-        if not self.planes:
+        if not self._sends_planes:
             return pixels
         height, width = self.preprocess.crop
         return self.plan.frames * height * width * PLANE_BYTES_PER_PIXEL
 
     def packer(self) -> Packer[Any]:
         """What decode processes make of frames."""
-        return PlanePacker(self.preprocess) if self.planes else PixelPacker(self.preprocess)
+        kind = PlanePacker if self._sends_planes else PixelPacker
+        return kind(self.preprocess)
+
+    @property
+    def _sends_planes(self) -> bool:
+        return self.planes and self.preprocess.gathers
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
-        """(T, H, W, 3) of every clip."""
-        return (self.plan.frames, *self.preprocess.crop, 3)
+        """(T, H, W, bytes of a pixel) of every clip."""
+        return (self.plan.frames, *self.preprocess.frame_shape)
 
 
 class Reading(Protocol):

@@ -1,7 +1,8 @@
 // The page: what is shown stands in the address after #, so that back and forward work.
-//   #            all videos            #v=12            search with video 12
-//   #v=12&s=3.2&e=5                    with a stretch   #u=TOKEN  with an upload   #map
+//   #            all videos            #v=a/b.mp4       search with the video of that path
+//   #v=a/b.mp4&s=3.2&e=5               with a segment   #u=TOKEN  with an upload   #map
 
+import { FolderPicker } from "./folders.js";
 import { ClipMap } from "./map.js";
 import { moveFocus, setVersion, stopAll, tile } from "./grid.js";
 import { at, clock, info, load, seekTo, stop } from "./player.js";
@@ -36,12 +37,6 @@ const filters = () => {
   const wanted = new URLSearchParams();
   if ($("folder").value) wanted.set("folder", $("folder").value);
   if ($("label").value) wanted.set("label", $("label").value);
-  return wanted;
-};
-
-// The list and the map also go by the name; answers to a search do not.
-const listFilters = () => {
-  const wanted = filters();
   if ($("text").value) wanted.set("text", $("text").value);
   return wanted;
 };
@@ -66,8 +61,8 @@ function go(parts) {
   else location.hash = hash;
 }
 
-const searchWith = (video) => {
-  const parts = { v: video.id };
+const searchWith = async (video) => {
+  const parts = { v: video.path ?? (await info(video.id)).path };  // the map knows numbers only
   if (video.start !== undefined && video.end !== undefined) {
     parts.s = Number(video.start).toFixed(2);
     parts.e = Number(video.end).toFixed(2);
@@ -125,15 +120,15 @@ async function more() {
   if (listing.loading || !lists() || listing.first >= listing.total) return;
   const { token } = listing;
   listing.loading = true;
-  const wanted = listFilters();
+  const wanted = filters();
   wanted.set("first", listing.first);
   wanted.set("count", PAGE);
   try {
-    const { total, videos } = await ask(`/api/videos?${wanted}`);
+    const { total, videos } = await ask(`api/videos?${wanted}`);
     if (token !== listing.token || !lists()) return;
     listing.total = total;
     listing.first += videos.length;
-    $("grid").append(...videos.map((video) => tile(video, 0, null, { search: (one) => go({ v: one.id }) })));
+    $("grid").append(...videos.map((video) => tile(video, 0, null, { search: (one) => go({ v: one.path }) })));
     say(`${plural(total, "video")}${total < site.videos ? ` of ${site.videos.toLocaleString("en")}` : `, ${plural(site.clips, "clip")}`}`);
     if (!total) $("grid").innerHTML = '<p class="empty">No video passes these filters.</p>';
   } catch (error) {
@@ -159,7 +154,9 @@ async function openQuery(id, upload, start, end, mine) {
       duration: kept?.duration ?? 0, playable: kept?.playable ?? false, url: kept?.url,
     };
   } else {
-    next = await info(Number(id));
+    // The path, not the row: a rebuilt index numbers its videos anew.
+    const found = await ask(`api/find?${new URLSearchParams({ path: id })}`);
+    next = await info(found.id);
   }
   if (mine !== turn) return;
   const same = query && String(query.id) === String(next.id);
@@ -213,7 +210,7 @@ function choose(part) {
 
 function searchStretch() {
   if (!stretch || !query) return;
-  const parts = query.upload ? { u: query.upload } : { v: query.id };
+  const parts = query.upload ? { u: query.upload } : { v: query.path };
   go({ ...parts, s: stretch[0].toFixed(2), e: stretch[1].toFixed(2) });
 }
 
@@ -225,9 +222,9 @@ async function search(mine, start, end) {
   if (end !== null) wanted.set("end", end);
   say("Searching …");
   const began = performance.now();
-  if (query.upload && start !== null) busy("Embedding the stretch …");
+  if (query.upload && start !== null) busy("Embedding the segment …");
   try {
-    const found = await ask(`/api/search?${wanted}`);
+    const found = await ask(`api/search?${wanted}`);
     if (mine !== turn) return;
     show(found, performance.now() - began);
   } finally {
@@ -248,7 +245,7 @@ function show(found, took) {
     : "Nothing passes these filters.");
 }
 
-// ---------------------------------------------------------------- choosing a stretch
+// ---------------------------------------------------------------- choosing a segment
 
 function listenTrack() {
   const track = $("track");
@@ -324,7 +321,7 @@ async function upload(file) {
     const wanted = filters();
     wanted.set("name", file.name);
     const [found, shown] = await Promise.all([
-      ask(`/api/upload?${wanted}`, { method: "POST", body: file, headers: { "content-type": "application/octet-stream" } }),
+      ask(`api/upload?${wanted}`, { method: "POST", body: file, headers: { "content-type": "application/octet-stream" } }),
       look(url),
     ]);
     const { upload: token } = found.query;
@@ -377,7 +374,7 @@ function listenDrop() {
 // ---------------------------------------------------------------- the map's groups
 
 async function groups() {
-  const { names, groups: numbers, shown } = await ask(`/api/groups?${listFilters()}`);
+  const { names, groups: numbers, shown } = await ask(`api/groups?${filters()}`);
   return { names, of: (id) => numbers[id] ?? 0, shown: (id) => !shown || shown[id] === 1 };
 }
 
@@ -387,6 +384,7 @@ function listenKeys() {
   addEventListener("keydown", (event) => {
     const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
     if (event.key === "Escape") {
+      if ($("help").open) return;  // the dialog closes itself
       if (typing) { event.target.blur(); return; }
       if (document.querySelector(".tile.plays")) stopAll();
       else if (location.hash.length > 1) go({});
@@ -419,7 +417,7 @@ async function begin() {
   const kept = localStorage.getItem("theme");
   if (kept === "dark" || kept === "light") document.documentElement.dataset.theme = kept;
   try {
-    site = await ask("/api/index");
+    site = await ask("api/index");
   } catch (error) {
     say(error.message, true);
     return;
@@ -427,20 +425,21 @@ async function begin() {
   setVersion(site.version);
   $("name").textContent = site.name;
   const options = (select, list) => select.append(...list.map(([name, count]) => new Option(`${name} (${count})`, name)));
-  options($("folder"), site.folders);
+  $("folder-field").hidden = !site.folders;
+  new FolderPicker(ask, route);
   options($("label"), site.labels);
   $("label-field").hidden = !site.labels.length;
   let typing = 0;
   $("text").oninput = () => {
     clearTimeout(typing);
-    typing = setTimeout(() => { if (!$("map").hidden) route(); else if (query) go({}); else restart(); }, 150);
+    typing = setTimeout(() => { if (!$("map").hidden || query) route(); else restart(); }, 150);
   };
-  $("folder").onchange = $("label").onchange = route;
+  $("label").onchange = route;
   $("home").onclick = (event) => { event.preventDefault(); $("text").value = ""; go({}); };
   $("close").onclick = () => go({});
   $("show-map").onclick = () => go($("map").hidden ? { map: "" } : {});
   $("search-stretch").onclick = searchStretch;
-  $("whole").onclick = () => go(query.upload ? { u: query.upload } : { v: query.id });
+  $("whole").onclick = () => go(query.upload ? { u: query.upload } : { v: query.path });
   $("theme").onclick = theme;
   $("keys").onclick = () => $("help").showModal();
   $("player").addEventListener("loadedmetadata", () => { if (stretch) choose(stretch); marks(); });

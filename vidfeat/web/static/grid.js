@@ -4,7 +4,7 @@ import { clock, info, load, stop } from "./player.js";
 
 let version = "";
 export const setVersion = (text) => { version = encodeURIComponent(text); };
-export const thumb = (id, second) => `/thumb/${id}?t=${Math.max(0, second).toFixed(1)}&v=${version}`;
+export const thumb = (id, second) => `thumb/${id}?t=${Math.max(0, second).toFixed(1)}&v=${version}`;
 
 const HOVER_MS = 130;
 
@@ -52,8 +52,8 @@ export function tile(video, rank, best, act) {
     const same = make("button", "same");
     same.type = "button";
     same.append(icon(), make("span", "", "More like this"));
-    same.title = "Search with this stretch (S)";
-    same.setAttribute("aria-label", "Search with this stretch");
+    same.title = "Search with this segment (S)";
+    same.setAttribute("aria-label", "Search with this segment");
     same.onclick = (event) => { event.stopPropagation(); act.search(video); };
     picture.append(same);
     const bar = make("div", "score");

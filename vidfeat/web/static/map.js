@@ -45,7 +45,7 @@ export class ClipMap {
 
   async fetch() {
     for (;;) {
-      const answer = await fetch("/api/map");
+      const answer = await fetch("api/map");
       if (answer.status === 202) { await new Promise((done) => setTimeout(done, 700)); continue; }
       if (!answer.ok) {
         this.note.textContent = (await answer.json()).error ?? "There is no map.";

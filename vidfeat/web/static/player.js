@@ -1,11 +1,11 @@
-// Playing a stretch of a video: the file itself where the browser can, an MP4 of the stretch where
+// Playing a segment of a video: the file itself where the browser can, an MP4 of the segment where
 // it cannot. Times outside of this module are always seconds of the original video.
 
 const known = new Map();
 
 export async function info(id) {
   if (!known.has(id)) {
-    known.set(id, fetch(`/api/videos/${id}`).then((answer) => {
+    known.set(id, fetch(`api/videos/${id}`).then((answer) => {
       if (!answer.ok) throw new Error("no such video");
       return answer.json();
     }));
@@ -32,9 +32,9 @@ export function load(element, source, start, end, { loop = false } = {}) {
   element.vidfeat = state;
   element.dataset.offset = offset;
   if (direct) {
-    element.src = source.url ?? `/media/${source.id}`;
+    element.src = source.url ?? `media/${source.id}`;
   } else {
-    element.src = `/clip/${source.id}?start=${start}&end=${end}`;
+    element.src = `clip/${source.id}?start=${start}&end=${end}`;
   }
   const seek = () => {
     if (element.vidfeat === state && direct) element.currentTime = start;
@@ -70,7 +70,7 @@ export function stop(element) {
 
 export const at = (element) => element.currentTime + (element.vidfeat?.offset ?? 0);
 
-// `length`, of the whole video, lets a place outside of the stretch that is there be fetched too.
+// `length`, of the whole video, lets a place outside of the segment that is there be fetched too.
 export function seekTo(element, seconds, length = 0) {
   const state = element.vidfeat;
   if (!state) return;

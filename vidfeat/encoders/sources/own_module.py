@@ -1,0 +1,153 @@
+"""A network of one's own, given as a module of torch.
+
+It is copied, so that running it in half precision, or on a GPU, leaves the original as it was.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from torch import Tensor, inference_mode, nn, zeros
+
+from vidfeat.encoders.spec import LoadedNetwork, Modality
+from vidfeat.errors import UsageError, WeightsError
+from vidfeat.models.base import POOLS, VideoNetwork
+from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.preprocess import Preprocess
+from vidfeat.weights.statedict import tensor_hash
+
+if TYPE_CHECKING:
+    from vidfeat.encoders.choice import EncoderChoice
+
+PREFIX = "module"
+LAYER = "output"
+
+
+class OwnClips(VideoNetwork):
+    """A module from (N, 3, T, H, W) to vectors (N, D) or a map (N, D, T, H, W)."""
+
+    has_classes = False
+    layer_names = (LAYER,)
+    map_dimensions = 5
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def measure(self, frames: int, height: int, width: int) -> None:
+        """Find out what it gives for one input.
+
+        Raises:
+            UsageError: something else than vectors or a map.
+        """
+        with inference_mode():
+            found: object = self.output(zeros(self.input_shape(frames, height, width)))
+        if not isinstance(found, Tensor) or found.dim() not in (2, self.map_dimensions):
+            what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            shape = "(N, D, T, H, W)" if self.map_dimensions == 5 else "(N, D, H, W)"
+            raise UsageError(
+                f"the module gives {what} for one {self.modality}: expected a tensor (N, D), or a "
+                f"map {shape}"
+            )
+        self.poolings = POOLS if found.dim() > 2 else ("mean",)
+        self.layer_widths = {LAYER: int(found.shape[1])}
+
+    def input_shape(self, frames: int, height: int, width: int) -> tuple[int, ...]:
+        """Of one input of the module."""
+        return (1, 3, frames, height, width)
+
+    def output(self, x: Tensor) -> Tensor:
+        """What the module gives for its own kind of input."""
+        return self.module(x)  # type: ignore[no-any-return]
+
+    def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
+        """See `VideoNetwork.features`."""
+        self.check_layers(layers)
+        return {LAYER: self.output(x)}
+
+
+class OwnFrames(OwnClips):
+    """A module from frames (N, 3, H, W) to vectors (N, D) or a map (N, D, H, W)."""
+
+    modality = "frame"
+    map_dimensions = 4
+
+    def input_shape(self, frames: int, height: int, width: int) -> tuple[int, ...]:  # noqa: ARG002
+        """Of one input of the module."""
+        return (1, 3, height, width)
+
+    def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Frame by frame; a vector is the mean over the frames of a clip."""
+        self.check_layers(layers)
+        found = self.output(x.transpose(1, 2).flatten(0, 1))
+        found = found.reshape(len(x), -1, *found.shape[1:])
+        return {LAYER: found.mean(dim=1) if found.dim() == 3 else found.transpose(1, 2)}
+
+
+def network_of_module(
+    module: nn.Module,
+    *,
+    preprocess: Preprocess | None,
+    plan: ClipPlan | None,
+    name: str | None,
+    modality: Modality,
+) -> LoadedNetwork:
+    """A module with what belongs to it; what is not given is said in a note.
+
+    Args:
+        module: see :class:`OwnClips` and :class:`OwnFrames`, or a ``VideoNetwork``.
+        preprocess: of its frames; None takes 128 x 171, 112 x 112 of them, as Kinetics' mean.
+        plan: of its clips; None takes 16 frames at each video's own rate.
+        name: in feature files; None takes the class's.
+        modality: ``clip`` or ``frame``.
+
+    Raises:
+        UsageError: a module that gives something else.
+    """
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"expected a module of torch, not {type(module).__name__}")
+    called = name or type(module).__name__
+    if not re.fullmatch(r"[\w.+-]+", called):
+        raise UsageError(f"a name takes letters, digits and ._+-, not {called!r}", field="name")
+    own_preprocess, own_plan = preprocess or Preprocess(), plan or ClipPlan()
+    held = copy.deepcopy(module).float().cpu().eval()
+    if isinstance(held, VideoNetwork):
+        network: VideoNetwork = held
+    else:
+        network = OwnFrames(held) if modality == "frame" else OwnClips(held)
+        network.measure(own_plan.frames, *own_preprocess.crop)
+    return LoadedNetwork(
+        network,
+        model=f"{PREFIX}:{called}",
+        weights=called,
+        weights_sha256=tensor_hash(network.state_dict()),
+        architecture={"source": PREFIX, "model": called},
+        plan=own_plan,
+        preprocess=own_preprocess,
+        notes=_notes(called, preprocess, plan),
+    )
+
+
+def _notes(name: str, preprocess: Preprocess | None, plan: ClipPlan | None) -> tuple[str, ...]:
+    taken = []
+    if plan is None:
+        taken.append("16 frames at each video's own rate")
+    if preprocess is None:
+        taken.append("frames of 128 x 171 cropped to 112 x 112, Kinetics' mean and deviation")
+    return (f"{name} does not say what it takes: {'; '.join(taken)}",) if taken else ()
+
+
+def load(choice: EncoderChoice) -> NoReturn:
+    """Say that a module cannot be found by its name.
+
+    Raises:
+        WeightsError: always.
+    """
+    name = (choice.model or "").partition(":")[2]
+    raise WeightsError(
+        f"{name} was given as a module in Python, and is in no file: make its encoder again with "
+        "Encoder.from_module, and give that as encoder="
+    )

@@ -1,0 +1,93 @@
+"""Short names for the networks that are recommended, with reason and licence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """A network under a short name."""
+
+    name: str
+    model: str
+    """What it stands for: a source and a name."""
+    extra: str
+    """Of vidfeat, that installs its library."""
+    dimension: int
+    frames: int
+    """Of a clip; 1 for networks of frames."""
+    size: int
+    """Side of its frames."""
+    reason: str
+    licence: str
+    """Of the weights, as far as it has been checked."""
+
+
+RECOMMENDED: tuple[Recommended, ...] = (
+    Recommended(
+        "pe_core_s",
+        "open_clip:PE-Core-S-16-384/meta",
+        "open_clip",
+        512,
+        1,
+        384,
+        "finds videos by text; quick (15.7 GMAC a frame)",
+        "Apache-2.0",
+    ),
+    Recommended(
+        "vjepa2_l",
+        "hf:facebook/vjepa2-vitl-fpc64-256",
+        "transformers",
+        1024,
+        64,
+        256,
+        "motion: the best of these on Something-Something and Diving48, with an attentive head",
+        "MIT",
+    ),
+    Recommended(
+        "videoprism_b",
+        "hf:google/videoprism-base-f16r288",
+        "transformers",
+        768,
+        16,
+        288,
+        "actions with the network frozen: Kinetics-400 82.9",
+        "code Apache-2.0, weights CC-BY",
+    ),
+    Recommended(
+        "videomae_b",
+        "hf:MCG-NJU/videomae-base",
+        "transformers",
+        768,
+        16,
+        224,
+        "the usual starting point for papers to compare with",
+        "perhaps CC-BY-NC-4.0 (unverified)",
+    ),
+    Recommended(
+        "siglip2_b",
+        "open_clip:ViT-B-32-SigLIP2-256/webli",
+        "open_clip",
+        768,
+        1,
+        256,
+        "finds videos by text in many languages; quick (5.7 GMAC a frame)",
+        "unverified",
+    ),
+    Recommended(
+        "dinov3_s",
+        "timm:vit_small_patch16_dinov3.lvd1689m",
+        "timm",
+        384,
+        1,
+        256,
+        "looks without words: copies, places, things; quick (4.6 GMAC a frame at 224)",
+        "DINOv3 licence (its own terms)",
+    ),
+)
+
+
+def resolved(model: str | None) -> str | None:
+    """The name that a short name stands for; others stay as they are."""
+    return next((entry.model for entry in RECOMMENDED if entry.name == model), model)

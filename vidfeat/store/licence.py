@@ -1,0 +1,19 @@
+"""What the licence of a network's weights says to who uses its vectors."""
+
+from __future__ import annotations
+
+import re
+
+_NON_COMMERCIAL = re.compile(r"\bnc\b|non-?commercial|research[- ]only", re.IGNORECASE)
+
+
+def is_non_commercial(licence: str) -> bool:
+    """Whether it forbids commercial use by its name: ``cc-by-nc-4.0``, say."""
+    return _NON_COMMERCIAL.search(licence) is not None
+
+
+def with_remark(licence: str) -> str:
+    """The licence, with a word where commercial use is forbidden."""
+    if is_non_commercial(licence):
+        return f"{licence} (of the weights: no commercial use)"
+    return f"{licence} (of the weights)"
