@@ -24,7 +24,7 @@ Adding a source of networks
    * ``features(x, layers)`` gives for each name in ``layer_names`` a map (N, C, T, H, W) or a
      vector (N, C). Tokens are reshaped to a map; T and H, W are what is left of time and space.
    * ``poolings`` are the names that ``pool`` may take. ``mean`` and ``max`` (over time and space)
-     and ``time`` (over space, one row per time step) work on every map. A pooling of its own
+     work on every map. A pooling of its own
      (``cls``, ``attention``, ``projection``) is a name in ``poolings`` and a branch of
      ``own_pooling(x, name)``. ``default_pool`` is its own projection if it has one, else
      ``("mean",)``.
