@@ -9,10 +9,6 @@ import click
 _SHOWN = 5
 
 
-def _plural(word: str, count: int) -> str:
-    return word if count == 1 else f"{word}s"
-
-
 @click.command(
     "duplicates",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -37,6 +33,7 @@ def command(index: Path, threshold: float, min_share: float | None, as_json: boo
     """List pairs and groups of near copies, with the seconds that they share."""
     from vidfeat.index import VideoIndex
     from vidfeat.index.duplicates import find_duplicates
+    from vidfeat.system.wording import counted
 
     found = find_duplicates(
         VideoIndex(index),
@@ -47,7 +44,7 @@ def command(index: Path, threshold: float, min_share: float | None, as_json: boo
     if found.num_left_out:
         what = "a still segment (black, a title card)" if min_share is None else "too little"
         click.echo(
-            f"note: left out {found.num_left_out} {_plural('pair', found.num_left_out)} of videos "
+            f"note: left out {counted(found.num_left_out, 'pair')} of videos "
             f"that share only {what}; --min-share 0 lists them",
             err=True,
         )
@@ -71,14 +68,14 @@ def command(index: Path, threshold: float, min_share: float | None, as_json: boo
             )
         more = len(pair.segments) - _SHOWN
         if more > 0:
-            click.echo(f"         and {more} more {_plural('segment', more)} (--json lists all)")
+            click.echo(f"         and {counted(more, 'more segment')} (--json lists all)")
     if found.num_cut:
         click.echo(
             f"warning: {found.num_cut} clips have more near neighbours than can be listed: pairs "
             "are missing, and groups may be split; give a --threshold nearer to 1",
             err=True,
         )
-    pairs, groups = len(found.pairs), len(found.groups)
-    click.echo(f"\n{pairs} {_plural('pair', pairs)}, {groups} {_plural('group', groups)}:")
+    pairs, groups = counted(len(found.pairs), "pair"), counted(len(found.groups), "group")
+    click.echo(f"\n{pairs}, {groups}:")
     for group in found.groups:
         click.echo(f"{len(group):>4}  {'  '.join(group)}")

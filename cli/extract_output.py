@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
+from vidfeat.system.wording import counted
+
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
     from vidfeat.extraction.dry_run import DryRun
@@ -163,10 +165,9 @@ def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
     for note in report.notes:
         say(f"  note: {note}")
     if report.failures:
-        number = len(report.failures)
         say(
-            f"  {number} {'video' if number == 1 else 'videos'} failed, or broke midway: one line "
-            "each above, and in /errors of the file"
+            f"  {counted(len(report.failures), 'video')} failed, or broke midway: one line each "
+            "above, and in /errors of the file"
         )
 
 

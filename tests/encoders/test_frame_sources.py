@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 
 import vidfeat
-from tests.support.short_videos import write_short_videos
 from tests.support.tiny_networks import Frames
 from vidfeat.encoders.load import encoder_from_description
 from vidfeat.errors import MissingExtraError, UsageError, WeightsError
@@ -118,14 +117,6 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, B
         "timm_conv": timm_network(folder / "conv", "test_resnet"),
         "open_clip": open_clip_network(folder / "clip"),
     }
-
-
-@pytest.fixture(scope="module")
-def videos(
-    shared_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, list[Frames]]:
-    folder = tmp_path_factory.mktemp("short")
-    return folder, list(write_short_videos(shared_data / "videos", folder).values())
 
 
 def clips_of(videos: tuple[Path, list[Frames]]) -> list[Frames]:

@@ -18,7 +18,6 @@ import pytest
 import torch
 
 import vidfeat
-from tests.support.short_videos import write_short_videos
 from tests.support.tiny_networks import CASES, Frames
 from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.int8.quantize import Calibration, quantise
@@ -47,14 +46,6 @@ class Job:
     @cached_property
     def encoder(self) -> vidfeat.Encoder:
         return load(self)
-
-
-@pytest.fixture(scope="module")
-def videos(
-    shared_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, list[Frames]]:
-    folder = tmp_path_factory.mktemp("short")
-    return folder, list(write_short_videos(shared_data / "videos", folder).values())
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,8 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -39,18 +41,26 @@ def test_a_file_system_without_locks(features, monkeypatch, number, with_number)
         assert store.num_videos == 5
 
 
-def test_a_file_that_another_program_writes(features):
+@contextmanager
+def open_in_another_program(path: Path) -> Iterator[None]:
     script = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print(1, flush=True); input()"
     with subprocess.Popen(
-        [sys.executable, "-c", script, str(features)],
+        [sys.executable, "-c", script, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as writer:
         writer.stdout.readline()
-        with pytest.raises(StoreError, match="is open in another program") as caught:
-            FeatureStore(features)
+        yield
         writer.communicate("\n")
+
+
+def test_a_file_that_another_program_writes(features):
+    with (
+        open_in_another_program(features),
+        pytest.raises(StoreError, match="is open in another program") as caught,
+    ):
+        FeatureStore(features)
     assert "cut short" not in str(caught.value)
     FeatureStore(features).close()
 
@@ -91,15 +101,9 @@ def test_a_score_file_on_a_file_system_without_locks(scores, monkeypatch):
 
 
 def test_a_score_file_that_another_program_writes(scores):
-    script = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print(1, flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(scores)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as writer:
-        writer.stdout.readline()
-        with pytest.raises(StoreError, match="is open in another program"):
-            read_scores(scores)
-        writer.communicate("\n")
+    with (
+        open_in_another_program(scores),
+        pytest.raises(StoreError, match="is open in another program"),
+    ):
+        read_scores(scores)
     assert read_scores(scores).classes == ("x", "y")

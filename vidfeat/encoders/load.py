@@ -55,7 +55,8 @@ def load_encoder(
         batch_size: clips at a time; None chooses by device.
         compiled: let ``torch.compile`` make it faster; takes a minute at the start.
         aggregate: for networks of frames, how the frames of a clip become its vector: ``mean``,
-            ``mean_std`` (both joined), ``max``, or ``none`` (one vector per frame).
+            ``mean_std`` (both joined) or ``max``. For one vector per frame give a plan of
+            one frame a clip.
 
     Raises:
         UsageError: a name or value that cannot be meant.

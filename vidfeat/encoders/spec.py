@@ -24,10 +24,9 @@ Adding a source of networks
    * ``features(x, layers)`` gives for each name in ``layer_names`` a map (N, C, T, H, W) or a
      vector (N, C). Tokens are reshaped to a map; T and H, W are what is left of time and space.
    * ``poolings`` are the names that ``pool`` may take. ``mean`` and ``max`` (over time and space)
-     work on every map. A pooling of its own
-     (``cls``, ``attention``, ``projection``) is a name in ``poolings`` and a branch of
-     ``own_pooling(x, name)``. ``default_pool`` is its own projection if it has one, else
-     ``("mean",)``.
+     work on every map. A pooling of its own (``cls``, ``attention``, ``projection``) is a name in
+     ``poolings`` and a branch of ``own_pooling(x, name)``. ``default_pool`` is its own projection
+     if it has one, else ``("mean",)``.
    * ``layer_widths`` and ``pool_widths`` give the length of each layer and of its own poolings.
 
 The normalised input is ``preprocess.normalize(clips_NTHWC)``, as for every other network. Nothing
@@ -106,8 +105,8 @@ class EncoderSpec:
 
     Two fingerprints go with every vector. ``space_fingerprint`` is what makes two vectors
     comparable: the tensors, the architecture, layers and pooling, the preprocessing, and the
-    frames, stride and rate of a clip. ``run_fingerprint`` adds where clips are laid, the crops,
-    the precision and the engine.
+    frames, stride and rate of a clip. ``run_fingerprint`` adds where clips are laid, the precision
+    and the engine.
     """
 
     model: str
@@ -127,8 +126,6 @@ class EncoderSpec:
     modality: Modality = "clip"
     aggregate: Aggregate | None = None
     """How the frames of a clip become its row; None for clip networks."""
-    time_steps: int = 1
-    """Rows of one clip, with ``pool`` ``time``."""
     network_sha256: str = ""
     """Of the files of a network that was quantised from these weights."""
     weights_file: str = ""
@@ -262,7 +259,7 @@ _DESCRIBED = (
     "precision",
     "engine",
 )
-_SPACE_IF_SET = ("modality", "aggregate", "time_steps")
+_SPACE_IF_SET = ("modality", "aggregate")
 
 
 def _fingerprint(values: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from vidfeat.errors import StoreError, UsageError
 from vidfeat.index.match import Query
 from vidfeat.index.video_index import VideoIndex
-from vidfeat.system.identities import Names, existing_spelling, path_to_identity
+from vidfeat.system.identities import existing_spelling, path_to_identity
 
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
@@ -93,7 +93,7 @@ class QuerySource:
             VideoError: the file cannot be read.
             UsageError: a stretch that cannot be.
         """
-        named = self._named(text)
+        named = self.index.videos.names.find(text)
         if named is not None:
             return [self.index.query(named, start_seconds, end_seconds)]
         path = Path(existing_spelling(text))
@@ -162,12 +162,6 @@ class QuerySource:
             raise StoreError(f"{path} has no clip to search with")
         return found
 
-    def _named(self, text: str) -> str | None:
-        """The path in the index that a text names, in whatever Unicode form."""
-        if text in self.index or text.isascii():
-            return text if text in self.index else None
-        return Names(self.index.videos.row_of).find(text)
-
     def _stored_path(self, path: Path) -> str | None:
         """The index's own path of a file that has not changed since it was indexed."""
         row = self._row_of(path)
@@ -191,7 +185,9 @@ class QuerySource:
             for start in (_unlinked(root), root.resolve()):
                 if not place.is_relative_to(start):
                     continue
-                identity = self._named(path_to_identity(str(place.relative_to(start))))
+                identity = self.index.videos.names.find(
+                    path_to_identity(str(place.relative_to(start)))
+                )
                 if identity is not None:
                     return self.index.videos.row_of[identity]
         try:

@@ -43,7 +43,7 @@ from vidfeat.index.opened import OpenIndex
 from vidfeat.index.videos import CLIP, Videos
 from vidfeat.store.reader import FeatureStore
 from vidfeat.system.files import named_errors, temporary_name
-from vidfeat.system.identities import Names, identity_to_path, normal_form
+from vidfeat.system.identities import identity_to_path, normal_form
 
 # The first part is built anew when a tail costs more than it saves, or when a share of its rows
 # is passed over at every search.
@@ -130,8 +130,7 @@ class _Writer:
 
     def remove(self, wanted: Sequence[str]) -> None:
         """Mark videos as removed."""
-        row_of = self.videos.row_of
-        names = Names(row_of)
+        row_of, names = self.videos.row_of, self.videos.names
         for text in wanted:
             stored = names.find(text)
             normal = normal_form(text)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import StoreError
+from vidfeat.system.identities import Names
 
 CLIP = np.dtype([("video", "<i4"), ("start_seconds", "<f8"), ("end_seconds", "<f8")])
 
@@ -54,6 +55,11 @@ class Videos:
         """Row by path, of the videos that are there."""
         alive = self.columns["alive"].tolist()
         return {path: row for row, path in enumerate(self.paths) if alive[row]}
+
+    @cached_property
+    def names(self) -> Names:
+        """Paths of the videos that are there, to be found in whatever Unicode form."""
+        return Names(self.row_of)
 
     @cached_property
     def num_alive(self) -> int:

@@ -10,37 +10,24 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from vidfeat.models import resnet3d
 from vidfeat.models.base import SequentialNetwork
+from vidfeat.models.resnet3d import WIDTHS, midplanes
 
-BLOCKS = {
-    10: (1, 1, 1, 1),
-    18: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
-    200: (3, 24, 36, 3),
-}
+BLOCKS = {**resnet3d.BLOCKS, 200: (3, 24, 36, 3)}
 NAMES = (
     *(f"resnet3d_{depth}" for depth in BLOCKS),
     *(f"resnet2p1d_{depth}" for depth in (18, 34, 50)),
 )
 BN_EPS = 1e-5
-WIDTHS = (64, 128, 256, 512)
 STEM_FRAMES = 7
-
-
-def midplanes(inputs: int, outputs: int, frames: int, side: int) -> int:
-    """Channels between the parts of a (2+1)D convolution that keep the 3D one's parameters."""
-    square = side * side
-    return inputs * outputs * frames * square // (inputs * square + frames * outputs)
 
 
 def convolution(inputs: int, outputs: int, stride: int, *, parted: bool) -> nn.Module:
     """3x3x3 with a stride, or 1x3x3, batch norm, ReLU and 3x1x1."""
     if not parted:
         return nn.Conv3d(inputs, outputs, 3, stride, padding=1, bias=False)
-    middle = midplanes(inputs, outputs, 3, 3)
+    middle = midplanes(inputs, outputs)
     across = (1, stride, stride)
     return nn.Sequential(
         nn.Conv3d(inputs, middle, (1, 3, 3), across, padding=(0, 1, 1), bias=False),

@@ -23,7 +23,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from vidfeat.errors import UsageError
-from vidfeat.models.base import VideoNetwork, initialise
+from vidfeat.models.base import SequentialNetwork
 
 # whole: one kernel as long as the clip (R2D's stem); ir, ip: a kernel a channel (csn below)
 Kind = Literal["2d", "3d", "2+1d", "whole", "ir", "ip"]
@@ -88,12 +88,14 @@ class Design:
         return self.depth in BOTTLENECK_DEPTHS
 
 
-def midplanes(inputs: int, outputs: int) -> int:
-    """Channels between the two parts of a (2+1)D convolution: the paper's M for t = d = 3.
+def midplanes(inputs: int, outputs: int, frames: int = 3, side: int = 3) -> int:
+    """Channels between the two parts of a (2+1)D convolution: the paper's M.
 
-    M = floor(t d^2 N_in N_out / (d^2 N_in + t N_out)) keeps the parameter count of the 3D one.
+    M = floor(t d^2 N_in N_out / (d^2 N_in + t N_out)) keeps the parameter count of the 3D one with
+    a kernel of t ``frames`` and a ``side`` of d pixels.
     """
-    return (27 * inputs * outputs) // (9 * inputs + 3 * outputs)
+    square = side * side
+    return (frames * square * inputs * outputs) // (square * inputs + frames * outputs)
 
 
 def convolution(kind: Kind, inputs: int, outputs: int, middle: int, stride: int = 1) -> nn.Module:
@@ -204,7 +206,7 @@ def stem(design: Design, channels: int, clip_frames: int) -> nn.Sequential:
     return nn.Sequential(*parts)
 
 
-class VideoResNet(VideoNetwork):
+class VideoResNet(SequentialNetwork):
     """Stem, four groups of blocks, mean over time and space, one linear layer.
 
     Args:
@@ -242,9 +244,7 @@ class VideoResNet(VideoNetwork):
             self.add_module(f"layer{group + 1}", nn.Sequential(*blocks))
             widths[f"layer{group + 1}"] = inputs
         self.fc = nn.Linear(inputs, num_classes)
-        self.layer_names = tuple(widths)
-        self.layer_widths = widths
-        initialise(self, bn_eps)
+        self.set_layers(widths, bn_eps)
 
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
         """Maps of the layers named, in the order named: see `VideoNetwork.features`."""
@@ -254,15 +254,4 @@ class VideoResNet(VideoNetwork):
                 f"this R2D takes clips of {self.clip_frames} frames, got {x.shape[2]}: "
                 "build it for that length (clip_frames), or give --clip-frames its own"
             )
-        maps: dict[str, Tensor] = {}
-        for name in self.layer_names:
-            x = self.get_submodule(name)(x)
-            if name in chosen:
-                maps[name] = x
-            if len(maps) == len(chosen):
-                break
-        return {name: maps[name] for name in chosen}
-
-    def classify(self, vectors: Tensor) -> Tensor:
-        """Class scores (N, classes) of vectors of layer4 (N, D)."""
-        return self.fc(vectors)  # type: ignore[no-any-return]
+        return super().features(x, chosen)

@@ -12,6 +12,7 @@ import numpy as np
 from vidfeat.store.differences import flat_settings
 from vidfeat.store.licence import with_remark
 from vidfeat.store.reader import FORMAT_VERSION, FeatureStore
+from vidfeat.system.wording import counted
 
 _ERRORS_SHOWN = 5
 _SETTINGS_SHOWN = 24
@@ -67,10 +68,6 @@ def _spread(counts: np.ndarray[Any, Any]) -> dict[str, float] | None:
     }
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _size(size: float) -> str:
     units = ["bytes", "KB", "MB", "GB", "TB"]
     while size >= 1000 and len(units) > 1:
@@ -95,7 +92,7 @@ def store_in_words(described: dict[str, Any]) -> list[str]:
             f"{spread['least']} to {spread['most']}, median {spread['median']:g}"
         )
     if described["videos_without_clips"]:
-        facts["without clips"] = _count(described["videos_without_clips"], "video")
+        facts["without clips"] = counted(described["videos_without_clips"], "video")
     facts["root"] = described["source_root"] or "not recorded"
     if described["shards"]:
         facts["shards"] = f"{described['shards']}: the other videos are in other files"
@@ -115,8 +112,8 @@ def store_in_words(described: dict[str, Any]) -> list[str]:
     facts["errors"] = f"{described['errors']} ({kinds})" if kinds else "none"
     width = max(map(len, facts))
     lines = [
-        f"{described['path']}: features of {_count(described['videos'], 'video')}, "
-        f"{_count(described['clips'], 'clip')} of {described['dimension']} dimensions "
+        f"{described['path']}: features of {counted(described['videos'], 'video')}, "
+        f"{counted(described['clips'], 'clip')} of {described['dimension']} dimensions "
         f"({described['dtype']}), {_size(described['size_bytes'])}",
         *(f"  {name:<{width}}  {fact}" for name, fact in facts.items()),
         *(f"    {error['path']!r}: {error['message']}" for error in described["error_examples"]),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from pathlib import PurePosixPath
 
 from vidfeat.errors import UsageError
@@ -79,7 +79,8 @@ class Names:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._exact = set(names)
+        # what answers quickly already is not copied: an index may hold a million names
+        self._exact = names if isinstance(names, (Mapping, Set)) else set(names)
         self._normal: dict[str, str] | None = None
 
     def find(self, name: str) -> str | None:

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import StoreError
 from vidfeat.index import VideoIndex
-from vidfeat.system.identities import Names
 from vidfeat.web.folders import TOP_FOLDER, FolderTree
 
 
@@ -74,12 +73,8 @@ class Catalog:
 
     def find(self, path: str) -> int | None:
         """The video at a path of the index, in whatever Unicode form; None if there is none."""
-        found = self._names.find(path)
+        found = self.videos.names.find(path)
         return None if found is None else self.videos.row_of[found]
-
-    @cached_property
-    def _names(self) -> Names:
-        return Names(self.videos.row_of)
 
     def path(self, video: int) -> str:
         """Path of a video in the index."""
