@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _KEEP_BYTES = 64 << 20
 # Seeking costs a flush and a few packets: closer frames are reached by decoding on.
 _SEEK_GAIN_FRAMES = 4
+_UNLIKELY_RATE = 300  # in a header; recorders of variable rate write 1000 or 90000
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,11 @@ class VideoInfo:
             found.append(
                 f"{self.repaired_timestamps} of {self.num_frames} timestamps were wrong and "
                 "were repaired"
+            )
+        if self.timing == "disordered" and self.fps > _UNLIKELY_RATE:
+            found.append(
+                f"its timestamps say nothing, and by its header's {float(self.fps):g} frames/s it "
+                f"lasts {self.duration_seconds:.2f} s"
             )
         if self.num_streams > 1:
             found.append(f"{self.num_streams} video streams: number {self.stream} was taken")
