@@ -189,6 +189,22 @@ def test_a_rate_that_wrong_times_made_is_not_believed(tmp_path: Path, bad: str) 
         assert video.info.repaired_timestamps == 1
 
 
+@pytest.mark.parametrize("rate", [24, 25, 30, 60, Fraction(30000, 1001), Fraction(59, 2)])
+@pytest.mark.parametrize("count", [30, 120])
+def test_times_in_whole_milliseconds_are_those_of_the_usual_rate(
+    tmp_path: Path, rate: Fraction | int, count: int
+) -> None:
+    """An MP4 reckons 29.998 or 29.991 from them: slots at 10 a second would show frames 2, 5, 8."""
+    stamps = [round(number * 1000 / rate) for number in range(count)]
+    path = write_video(tmp_path / "a.mp4", scene(count, (32, 32)), stamps, rate=rate)
+    with open_video(path) as video:
+        usual = rate in (24, 25, 30, 60) or (rate != Fraction(59, 2) and count == 120)
+        assert video.info.fps == pytest.approx(float(rate), rel=1e-9 if usual else 1e-3)
+        if rate == 30:
+            shown = [video.timeline.position(slot, Fraction(10)) for slot in range(10)]
+            assert shown == [3 * slot for slot in range(10)]
+
+
 def test_joined_recordings_are_told_of(tmp_path: Path) -> None:
     """The tags of one FLV behind those of another: the times begin at 0 again."""
     stamps = [round(number * 1000 / 30) for number in range(30)]

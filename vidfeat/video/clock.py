@@ -13,6 +13,7 @@ and where these say nothing either, the index does.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -99,7 +100,12 @@ def _clock(
     count = len(shown)
     average = Fraction(count - 1) / (Fraction(float(shown[-1])) * time_base)
     for rate in [*claimed, *_near(average)]:
-        if _is_constant(shown, time_base, rate):
+        off = _largest_error(shown, time_base, rate)
+        if off <= _allowed(time_base, rate):
+            errors = {near: _largest_error(shown, time_base, near) for near in _usual_near(rate)}
+            nearest = min(errors, key=errors.__getitem__, default=rate)
+            if errors.get(nearest, math.inf) <= off:
+                return Clock(Timeline(count, nearest), "constant")
             return Clock(Timeline(count, rate), "constant")
     times = (shown * float(time_base)).tolist()
     last = last_duration * float(time_base) if last_duration > 0 else _usual_seconds(times, average)
@@ -261,12 +267,26 @@ def _rate_over(
 # -- rates -------------------------------------------------------------------------------------
 
 
-def _is_constant(
+def _largest_error(
     shown: NDArray[np.int64] | NDArray[np.float64], tick: Fraction, rate: Fraction
-) -> bool:
+) -> float:
+    """Ticks by which the time of a frame differs from its place at a rate, at most."""
     frame = float(1 / (rate * tick))  # ticks of a frame
-    off = np.abs(shown - np.arange(shown.size) * frame)
-    return bool(off.max() <= max(1.0, frame / 2) + 1e-6)
+    return float(np.abs(shown - np.arange(shown.size) * frame).max())
+
+
+def _allowed(tick: Fraction, rate: Fraction) -> float:
+    return max(1.0, float(1 / (rate * tick)) / 2) + 1e-6
+
+
+def _usual_near(rate: Fraction) -> list[Fraction]:
+    """Whole and NTSC rates that a header may mean which was reckoned from rounded times.
+
+    An MP4 of 30 frames a second whose times are whole milliseconds claims 29.998; by that, every
+    third frame would be shown a hair too late, and resampling would pick the one before it.
+    """
+    usual = (Fraction(max(1, round(rate))), *_NTSC)
+    return [] if rate in usual else [near for near in usual if abs(near - rate) * 500 <= rate]
 
 
 def _near(average: Fraction) -> list[Fraction]:
