@@ -27,8 +27,9 @@ from vidfeat.video.frame_names import frames_in
 
 # What a folder is searched for; a file that is named itself is taken whatever its name.
 _SUFFIXES = (
-    "264 265 3g2 3gp asf av1 avc avi avif divx dv f4v flv gif h264 h265 hevc ivf m1v m2ts m2v m4v "
-    "mjpeg mjpg mkv mov mp4 mpeg mpg mpv mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv wtv y4m"
+    "264 265 3g2 3gp apng asf av1 avc avi avif divx dv f4v flv gif h264 h265 hevc ivf m1v m2ts m2v "
+    "m4v mjpeg mjpg mkv mov mp4 mpeg mpg mpv mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv "
+    "wtv y4m"
 )
 VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 
