@@ -148,10 +148,10 @@ def encoder_from_description(
                 aggregate=description.get("aggregate"),
             )
     except UsageError as error:
-        raise WeightsError(f"{error} (or say where they are now with --weights FILE)") from None
+        raise WeightsError(f"{error} (or say where they are now with weights=FILE)") from None
     if encoder.spec.weights_sha256 != description["weights_sha256"]:
         raise FingerprintError(
             f"the weights {encoder.spec.weights} are not those of {description['model']} "
-            f"{name}: their tensors differ; say where the right ones are with --weights FILE"
+            f"{name}: their tensors differ; say where the right ones are with weights=FILE"
         )
     return encoder

@@ -86,15 +86,23 @@ class ExtractOptions:
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
-            raise UsageError(f"--workers must be 0 or more, not {self.workers}")
+            raise UsageError(f"workers must be 0 or more, not {self.workers}", field="workers")
         if self.buffer_bytes is not None and self.buffer_bytes < 1:
-            raise UsageError("--buffer-mb must be above 0")
+            raise UsageError("buffer_bytes must be above 0", field="buffer_bytes")
         if not self.video_timeout > 0:
-            raise UsageError(f"--video-timeout must be above 0, not {self.video_timeout}")
+            raise UsageError(
+                f"video_timeout must be above 0, not {self.video_timeout}", field="video_timeout"
+            )
         if self.processes_per_card < 1:
-            raise UsageError(f"--nvdec-processes must be 1 or more, not {self.processes_per_card}")
+            raise UsageError(
+                f"processes_per_card must be 1 or more, not {self.processes_per_card}",
+                field="processes_per_card",
+            )
         if self.cards and self.num_workers == 0:
-            raise UsageError("--decoder nvdec works beside decode processes: --workers 1 or more")
+            raise UsageError(
+                "a card's decoders work beside decode processes: workers must be 1 or more",
+                field="workers",
+            )
 
     @property
     def num_workers(self) -> int:
@@ -232,7 +240,7 @@ def check_output(target: Path) -> None:
     """Refuse an output that would have to be destroyed; quick, and before any work.
 
     Raises:
-        StoreError: a folder, or a file that is no feature file: not touched, --overwrite or not.
+        StoreError: a folder, or a file that is no feature file: neither is ever replaced.
     """
     if target.is_dir():
         raise StoreError(f"{target} is a folder: name a file, as {target / 'features.h5'}")
@@ -270,7 +278,7 @@ def _existing(
     """The feature file that is there and will be gone on with.
 
     Raises:
-        StoreError: what is there is no feature file; it is not touched, --overwrite or not.
+        StoreError: what is there is no feature file; it is never replaced.
     """
     if not target.exists():
         return None

@@ -231,7 +231,9 @@ def build_index(
     memory = parse_size(max_memory) if isinstance(max_memory, str) else max_memory
     there = target.exists() or target.is_symlink()
     if there and not overwrite:
-        raise UsageError(f"{target} exists: give --overwrite to build it anew, or another -o")
+        raise UsageError(
+            f"{target} exists: give overwrite=True to build it anew, or another folder"
+        )
     generation = 1
     if there:
         try:

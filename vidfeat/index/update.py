@@ -169,7 +169,7 @@ class _Writer:
             warnings.warn(
                 f"the videos of {store.path} lie below {store.source_root}, those of "
                 f"{self.index.path} below {head.source_root}: pictures and playback look for all "
-                "of them below one root, so extract with --root where both lie",
+                "of them below one root, so extract with root=FOLDER where both lie",
                 stacklevel=3,
             )
         taken: dict[str, int] = {}
@@ -210,8 +210,8 @@ class _Writer:
             return  # the videos have moved
         raise StoreError(
             f"{store.paths[row]} is a video below {theirs} in {store.path}, and another one below "
-            f"{ours} in {self.index.path}: extract both with one --root above them, or remove the "
-            "old ones first with --remove"
+            f"{ours} in {self.index.path}: extract both with one root=FOLDER above them, or "
+            "remove the old ones first"
         )
 
     def _same(self, store: FeatureStore, row: int, old: int, *, skip_bad_rows: bool) -> bool:

@@ -301,7 +301,11 @@ def clips_in_stretch(
     low = 0.0 if start_seconds is None else start_seconds
     high = np.inf if end_seconds is None else end_seconds
     if not low < high or high <= 0:
-        raise UsageError(f"the stretch {low:g} to {high:g} s is empty: --start before --end")
+        raise UsageError(
+            f"the segment from {low:g} to {high:g} s is empty: start_seconds must lie before "
+            "end_seconds",
+            field=("start_seconds", "end_seconds"),
+        )
     if not len(start) or low >= end.max() or high <= start.min():
         raise UsageError(
             f"the stretch from {low:g} s lies outside of {video}, which has clips from "

@@ -146,7 +146,7 @@ def _make_room(folder: Path, overwrite: bool) -> None:
     if not ours:
         raise StoreError(f"{folder} has other files in it: choose a new or an empty folder")
     if not overwrite:
-        raise StoreError(f"{folder} has an export already: give --overwrite to replace it")
+        raise StoreError(f"{folder} has an export already: give overwrite=True to replace it")
 
 
 # ---------------------------------------------------------------------- parquet
@@ -188,7 +188,7 @@ def export_parquet(
     file = Path(file)
     with FeatureStore(features) as store:
         if file.exists() and not overwrite:
-            raise StoreError(f"{file} is there already: give --overwrite to replace it")
+            raise StoreError(f"{file} is there already: give overwrite=True to replace it")
         metadata = {
             "vidfeat.encoder": canonical_json(store.encoder),
             "vidfeat.space_fingerprint": store.space_fingerprint,

@@ -266,7 +266,7 @@ def merge_stores(
         stack.enter_context(OutputLock(output))
         if output.exists() and not overwrite:
             raise StoreError(
-                f"{output} is there already: give --overwrite to replace it, or another output "
+                f"{output} is there already: give overwrite=True to replace it, or another output "
                 "with -o"
             )
         sweep_leftovers(output)
@@ -322,5 +322,5 @@ def _refuse_duplicates(stores: Sequence[FeatureStore]) -> None:
         more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
         raise StoreError(
             f"videos are in several files: {', '.join(twice[:3])}{more}; merge shards that were "
-            "divided by one --shard K/N over one list"
+            "divided by one shard=K/N over one list"
         )

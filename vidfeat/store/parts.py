@@ -182,8 +182,8 @@ def open_parts(
         require_same_run(read_run(folder), identity, str(folder))
     elif any(file.suffix == _SUFFIX for file in folder.iterdir()):
         raise StoreError(
-            f"{folder} has parts, but no {RUN_FILE} that says what made them: give --overwrite to "
-            "begin anew, or another output with -o"
+            f"{folder} has parts, but no {RUN_FILE} that says what made them: give "
+            "overwrite=True to begin anew, or another output"
         )
     write_json(described, identity.to_dict())
     return folder
@@ -199,7 +199,7 @@ def read_run(folder: Path) -> RunIdentity:
         return RunIdentity.from_dict(json.loads((folder / RUN_FILE).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{folder / RUN_FILE} cannot be read ({error}): give --overwrite to begin anew, or "
+            f"{folder / RUN_FILE} cannot be read ({error}): give overwrite=True to begin anew, or "
             "another output with -o"
         ) from error
 

@@ -155,7 +155,7 @@ def _is_right(path: Path, source: Source) -> bool:
 def _failure(source: Source, reason: str) -> DownloadError:
     return DownloadError(
         f"cannot download {source.url}: {reason}; put {source.filename} into {cache_folder()} "
-        "yourself, or use --weights FILE; --model bundled is a small network that needs no download"
+        "yourself, or give weights=FILE; model=bundled is a small network that needs no download"
     )
 
 

@@ -69,7 +69,9 @@ def parse_shard(text: str) -> tuple[int, int]:
     """
     number, _, count = text.partition("/")
     if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
-        raise UsageError(f"--shard takes K/N with K from 1 to N, as 2/8, not {text!r}")
+        raise UsageError(
+            f"shard must be K/N with K from 1 to N, such as 2/8, not {text!r}", field="shard"
+        )
     return int(number), int(count)
 
 
@@ -243,7 +245,7 @@ def _root(
     if root is not None:
         base = os.path.abspath(os.fspath(root))  # noqa: PTH100
         if not os.path.isdir(base):  # noqa: PTH112
-            raise UsageError(f"--root {_shown(base)}: no such folder")
+            raise UsageError(f"root={_shown(base)}: no such folder")
         return base
     parents = [
         path if os.path.isdir(path) and not (frames and frames_in(path)) else os.path.dirname(path)  # noqa: PTH112, PTH120
@@ -255,7 +257,7 @@ def _root(
 def _identity(path: str, base: str) -> str:
     relative = os.path.relpath(path, base)
     if relative == os.pardir or relative.startswith(os.pardir + os.sep):
-        raise UsageError(f"{_shown(path)} lies outside of --root {_shown(base)}")
+        raise UsageError(f"{_shown(path)} lies outside root={_shown(base)}")
     return path_to_identity(relative)
 
 

@@ -176,7 +176,7 @@ def failure(error: VidfeatError) -> JSONResponse:
 def _disk_full(site: Site) -> JSONResponse:
     message = (
         f"the disk of the folder {site.cache.folder} is full, or that of the uploads: make room "
-        "there, or give another --cache"
+        "there, or give another cache folder with cache=FOLDER"
     )
     return JSONResponse({"error": message}, status_code=507, headers=_FRESH)
 
@@ -425,7 +425,7 @@ async def _upload(site: Site, request: Request) -> Response:
         path = await site.uploads.receive(request.stream(), announced)
     except TooLargeError:
         most = site.uploads.most_bytes / 1e6
-        message = f"the file is larger than the {most:.0f} MB allowed: raise --max-upload"
+        message = f"the file is larger than the {most:.0f} MB allowed by --max-upload"
         return JSONResponse({"error": message}, 413, headers={**_FRESH, "connection": "close"})
     except OSError as error:
         if error.errno not in _DISK_FULL:

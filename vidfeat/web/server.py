@@ -48,9 +48,12 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65_536:
-            raise UsageError(f"port {self.port}: --port takes 0 to 65535")
+            raise UsageError(f"port must be from 0 to 65535, not {self.port}", field="port")
         if self.most_upload_bytes < 1 or self.most_cache_bytes < 1:
-            raise UsageError("--max-upload and --max-cache take sizes above 0")
+            raise UsageError(
+                "most_upload_bytes and most_cache_bytes must be above 0",
+                field=("most_upload_bytes", "most_cache_bytes"),
+            )
 
 
 def make_app(index: VideoIndex, options: ServeOptions) -> object:

@@ -49,7 +49,7 @@ def import_ray(address: str = "auto") -> Any:
     try:
         import ray
     except ImportError:
-        raise MissingExtraError("ray", "ray", "--engine ray") from None
+        raise MissingExtraError("ray", "ray", "a Ray cluster") from None
     return ray
 
 
@@ -88,8 +88,8 @@ def extract_on_cluster(
     """
     if encoder.engine.name != "torch":
         raise UsageError(
-            f"--engine ray runs networks with torch, not {encoder.engine.name}: for that, run "
-            "--shard K/N on every machine and merge the files"
+            f"a Ray cluster runs networks with torch, not {encoder.engine.name}: for that, extract "
+            "shard=K/N on every machine and merge the files"
         )
     cluster = cluster or ClusterOptions()
     ray = import_ray(cluster.address)
@@ -130,9 +130,9 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
         ray.init(address=address, **quiet)
     except (ray.exceptions.RayError, ConnectionError, ValueError, RuntimeError) as error:
         raise ClusterError(
-            f"no Ray cluster at --address {address} ({str(error).partition('. ')[0]}): start one "
+            f"no Ray cluster at address={address} ({str(error).partition('. ')[0]}): start one "
             "with 'ray start --head' here and 'ray start --address HOST:6379' on the other "
-            "machines, or take --address local"
+            "machines, or take address=local"
         ) from None
     try:
         yield
