@@ -99,7 +99,7 @@ def test_folders_with_other_things_are_left_alone(tmp_path: Path, features: Path
     folder = tmp_path / "npy"
     folder.mkdir()
     export_npy(features, folder)  # an empty one will do
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(StoreError, match="overwrite=True"):
         export_npy(features, folder)
     smaller = make_store(tmp_path / "smaller.h5", {"a/one.mp4": 1})
     export_npy(smaller, folder, overwrite=True)
@@ -142,7 +142,7 @@ def test_a_table_of_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype
     assert table["start_seconds"].to_pylist() == rows.start_seconds.tolist()
     assert table["end_seconds"].to_pylist() == rows.end_seconds.tolist()
     assert table.schema.metadata[b"vidfeat.run_fingerprint"] == b"run"
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(StoreError, match="overwrite=True"):
         export_parquet(features, file)
     export_parquet(make_store(tmp_path / "none.h5", {}), file, overwrite=True)
     assert parquet.read_table(file).num_rows == 0

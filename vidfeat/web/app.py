@@ -176,7 +176,7 @@ def failure(error: VidfeatError) -> JSONResponse:
 def _disk_full(site: Site) -> JSONResponse:
     message = (
         f"the disk of the folder {site.cache.folder} is full, or that of the uploads: make room "
-        "there, or give another cache folder with cache=FOLDER"
+        "there, or start vidfeat serve with another --cache"
     )
     return JSONResponse({"error": message}, status_code=507, headers=_FRESH)
 

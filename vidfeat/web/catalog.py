@@ -177,9 +177,9 @@ class Catalog:
             if leads_out:
                 return (
                     "this video is a link that leads out of the folder of the videos: start the "
-                    "page with follow_links=True to show what such links lead to"
+                    "page with --follow-links to show what such links lead to"
                 )
-        return "the file of this video is missing: say where it is with root=FOLDER"
+        return "the file of this video is missing: start vidfeat serve with --root FOLDER"
 
     def file(self, video: int) -> MediaFile | None:
         """The file of a video, None where it is missing, no file, or out of the root."""
