@@ -139,7 +139,7 @@ def own_video(at: Checkout) -> str:
         (at.folder / "videos").mkdir(exist_ok=True)
         path = at.folder / f"videos/{number}.mp4"
         render(path, list(SCENES)[number], number, 2.0, width=160, height=96, fps=20)
-    at.vidfeat("extract", "videos", "-o", "f.h5", "--model", "bundled", "--quiet")
+    at.vidfeat("extract", "videos", "-o", "f.h5", "--model", "bundled")
     at.vidfeat("index", "f.h5", "-o", "I", "-q")
     (at.folder / "link.mp4").symlink_to("videos/0.mp4")
     answers = []
@@ -361,9 +361,7 @@ ITEMS = (
     Item(1, "a filter that leaves out what is near", filtered, "(?:.* 10 of 10 and 2 of 2){4}"),
     Item(2, "a whole copy whose last clip is short", copied_tail, r"^1 segments, .*\[0\.0, 8\.1\]"),
     Item(3, "--exclude-self", own_video, "touched: left out, through a link: left out"),
-    Item(
-        4, "the page's addresses after a rebuild", addresses, "by path; path b.mp4 .* row 1"
-    ),
+    Item(4, "the page's addresses after a rebuild", addresses, "by path; path b.mp4 .* row 1"),
     Item(5, "2,500 folders", folders, "2501 folders, 2500 below top, searching 2499 finds 1"),
     Item(6, "six videos with the same black leader", leader, "^0 pairs; says"),
     Item(7, "a query without a usable clip", zero_clips, "exit [12]: (?!traceback).*; page 4"),
