@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 pytest.importorskip("starlette")
 from starlette.testclient import TestClient
 
+from tests.support.small_disk import can_mount, run_on_small_disk
 from tests.support.web_fixtures import build_site
 from vidfeat.system.files import temporary_name
 from vidfeat.web.cache import Cache
@@ -77,3 +79,11 @@ def test_two_servers_may_share_a_cache(tmp_path: Path, monkeypatch: pytest.Monke
         path.write_bytes(b"x" * 5000)
     one.shrink()
     assert sorted(folder.iterdir()) == sorted([being_written, one.get("key", ".mp4", outer)])
+
+
+@pytest.mark.skipif(not can_mount(), reason="no file system may be mounted here")
+@pytest.mark.parametrize("step", [8, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_real_disk_that_fills_up(tmp_path: Path, step: int) -> None:
+    """The same on a tmpfs with some pages more, or some files more, each time."""
+    met = json.loads(run_on_small_disk("tests.web.cache_fills_up", tmp_path, step))
+    assert min(met.values()) >= 1
