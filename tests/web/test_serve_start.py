@@ -48,7 +48,13 @@ def test_hosts_as_people_write_them(given, expected):
         listener.close()
 
 
-@pytest.mark.parametrize("host", ["no-such-host.invalid", "a b", "x" * 300, "192.0.2.7"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "no-such-host.invalid", "a b", "x" * 300, "192.0.2.7", "[::1", "http://127.0.0.1",
+        "127.0.0.1:8000", "-1", "256.1.1.1", "a..b", "\u00e4" * 70, "", " ",
+    ],
+)  # fmt: skip
 def test_hosts_that_are_none_are_named_and_leave_nothing(index, tmp_path, monkeypatch, host):
     scratch = tmp_path / "scratch"
     scratch.mkdir()

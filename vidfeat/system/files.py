@@ -88,9 +88,7 @@ def is_dead_leftover(file: Path) -> bool:
     _, mark, who = file.name.rpartition(TEMPORARY_MARK)
     found = _LEFTOVER.fullmatch(who) if mark else None
     return (
-        found is not None
-        and found["machine"] == _machine()
-        and not _is_running(int(found["pid"]))
+        found is not None and found["machine"] == _machine() and not _is_running(int(found["pid"]))
     )
 
 
