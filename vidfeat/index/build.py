@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, StoreError, UsageError
-from vidfeat.index.arrays import RowWriter, faiss_errors, save_npy
+from vidfeat.index.arrays import RowWriter, save_npy, write_faiss
 from vidfeat.index.choose import POINTS_PER_LIST, IndexPlan, choose, parse_size
 from vidfeat.index.engine import SearchEngine, read_faiss
 from vidfeat.index.folder import (
@@ -190,8 +190,7 @@ def train_and_add(
             index.add(block)
             if low and low % (32 * _BLOCK_ROWS) == 0:
                 report(f"added {low + len(block)} of {num} clips")
-    with faiss_errors(path):
-        faiss.write_index(index, str(path))
+    write_faiss(index, path)
     entries["index"] = entry_of(path)
     return entries
 
