@@ -22,6 +22,7 @@ from vidfeat.system.identities import existing_spelling, path_to_identity
 
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
+    from vidfeat.encoders.joined import JoinedEncoder
 
 FEATURE_SUFFIXES = (".h5", ".hdf5")
 
@@ -45,7 +46,7 @@ class QuerySource:
         root: str | os.PathLike[str] | None = None,
         weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
-        encoder: Encoder | None = None,
+        encoder: Encoder | JoinedEncoder | None = None,
         model: str | None = None,
     ) -> None:
         self.index = index
@@ -56,17 +57,17 @@ class QuerySource:
         self._encoder = encoder
 
     @property
-    def encoder(self) -> Encoder:
-        """The encoder of the index, loaded when it is first needed.
+    def encoder(self) -> Encoder | JoinedEncoder:
+        """The encoder of the index, or its joined ones, loaded when they are first needed.
 
         Raises:
             WeightsError: its weights are not there.
             FingerprintError: they are other weights.
         """
         if self._encoder is None:
-            from vidfeat.encoders.load import encoder_from_description
+            from vidfeat.encoders.joined import query_encoder
 
-            self._encoder = encoder_from_description(
+            self._encoder = query_encoder(
                 self.index.head.encoder, self.weights, device=self.device, model=self.model
             )
         encoder = self._encoder

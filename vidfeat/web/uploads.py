@@ -144,10 +144,20 @@ class Uploads:
         return Query(vectors, held.start_seconds, held.end_seconds, name=name)
 
     def _decode_and_embed(self, path: Path, name: str, stretch: Stretch | None) -> Embeddings:
+        from vidfeat.encoders.joined import JoinedEncoder
+
+        def embed(encoder: Encoder) -> Embeddings:
+            return self._decode_for(encoder, path, name, stretch)
+
+        encoder = self.source.encoder
+        return encoder.encode_with(embed) if isinstance(encoder, JoinedEncoder) else embed(encoder)
+
+    def _decode_for(
+        self, encoder: Encoder, path: Path, name: str, stretch: Stretch | None
+    ) -> Embeddings:
         from vidfeat.video.decode.pool import DecodePool
         from vidfeat.video.decode.tasks import ClipReady, ClipSource, Finished, Started, VideoTask
 
-        encoder = self.source.encoder
         task = VideoTask(str(path), () if stretch is None else (stretch,))
         batch = _Batch(encoder)
         source = ClipSource(encoder.plan, encoder.preprocess)
