@@ -66,7 +66,7 @@ def formats(vidfeat: Session, stage: Path) -> Path:
 def test_all_later_commands_take_a_joined_file(vidfeat: Session, formats: Path) -> None:
     shown = json.loads(run(vidfeat, formats, ["info", "joined.h5", "--json"]))
     assert [part["layers"] for part in shown["encoder"]["joined"]] == [["layer4"], ["layer2"]]
-    run(vidfeat, formats, ["export-features", "joined.h5", "--npy-per-video", "npy"])
+    run(vidfeat, formats, ["export-features", "joined.h5", "--npy-per-video", "npy-joined"])
     run(vidfeat, formats, ["index", "joined.h5", "-o", "index", "-q"])
     name = f"{list(KINDS)[1]}.mp4"
     stored = run(vidfeat, formats, ["search", "index", name, "-k", "1", "--json"])
