@@ -100,7 +100,7 @@ class QuerySource:
         path = Path(existing_spelling(text))
         if not path.is_file():
             raise StoreError(
-                f"{text!r} is neither a video of {self.index.path} nor a file; its videos have "
+                f"{text!r} is neither a video of {self.index.where} nor a file; its videos have "
                 f"paths such as {next(iter(self.index.paths), '')!r}"
             )
         if path.suffix.lower() in FEATURE_SUFFIXES:
