@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prepare": ("prepare", "Re-encode a dataset's videos once for training."),
     "plot": ("plot", "Draw the curves of a training run."),
     "merge": ("merge", "Put the feature files of shards into one."),
+    "join": ("join", "Put the features of several networks side by side."),
     "export-features": ("export_features", "Write features as npy files or as a parquet table."),
 }
 

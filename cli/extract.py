@@ -14,9 +14,11 @@ import click
 from vidfeat.cli.options import (
     HELP_NAMES,
     OutputPath,
+    apply_layout_plan,
     decode_options,
     encoder_choice,
     feature_options,
+    layout_names,
     limit_options,
     limits_of,
     make_encoder,
@@ -48,6 +50,11 @@ if TYPE_CHECKING:
 @network_options()
 @feature_options()
 @plan_options()
+@click.option(
+    "--layout-plan",
+    type=click.Choice(layout_names()),
+    help="Lay clips as export-features --layout NAME needs them; other options stand over it.",
+)
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
@@ -111,6 +118,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     from vidfeat.store.parts import parts_folder
     from vidfeat.video.listing import list_videos, parse_shard, read_list
 
+    apply_layout_plan(values, values.pop("layout_plan"))
     paths = list(values.pop("paths"))
     listed: list[str] = []
     for name, separator in (("list_file", b"\n"), ("list0_file", b"\0")):

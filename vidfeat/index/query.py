@@ -22,6 +22,7 @@ from vidfeat.system.identities import existing_spelling, path_to_identity
 
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
+    from vidfeat.encoders.joined import JoinedEncoder
     from vidfeat.store.reader import FeatureStore
 
 FEATURE_SUFFIXES = (".h5", ".hdf5")
@@ -46,7 +47,7 @@ class QuerySource:
         root: str | os.PathLike[str] | None = None,
         weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
-        encoder: Encoder | None = None,
+        encoder: Encoder | JoinedEncoder | None = None,
         model: str | None = None,
     ) -> None:
         self.index = index
@@ -57,17 +58,17 @@ class QuerySource:
         self._encoder = encoder
 
     @property
-    def encoder(self) -> Encoder:
-        """The encoder of the index, loaded when it is first needed.
+    def encoder(self) -> Encoder | JoinedEncoder:
+        """The encoder of the index, or its joined ones, loaded when they are first needed.
 
         Raises:
             WeightsError: its weights are not there.
             FingerprintError: they are other weights.
         """
         if self._encoder is None:
-            from vidfeat.encoders.load import encoder_from_description
+            from vidfeat.encoders.joined import query_encoder
 
-            self._encoder = encoder_from_description(
+            self._encoder = query_encoder(
                 self.index.head.encoder, self.weights, device=self.device, model=self.model
             )
         encoder = self._encoder
@@ -100,7 +101,7 @@ class QuerySource:
         path = Path(existing_spelling(text))
         if not path.is_file():
             raise StoreError(
-                f"{text!r} is neither a video of {self.index.path} nor a file; its videos have "
+                f"{text!r} is neither a video of {self.index.where} nor a file; its videos have "
                 f"paths such as {next(iter(self.index.paths), '')!r}"
             )
         if path.suffix.lower() in FEATURE_SUFFIXES:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from vidfeat.index.match import Match, Query, SearchOptions
 from vidfeat.index.recall import sample_rows
 from vidfeat.index.videos import Videos
 
-_BACKGROUND_ROWS = 512
+BACKGROUND_ROWS = 512
 _QUERY_BLOCK = 128
 _LONG_QUERY = 64
 _EXACT_ROWS = 65_536
@@ -40,6 +41,9 @@ class Searcher:
         videos: the table of videos.
     """
 
+    scans: ClassVar[bool] = True
+    """Whether an exact search may read all vectors, as it may where they are on this machine."""
+
     engine: SearchEngine
     clips: NDArray[np.void]
     videos: Videos
@@ -53,7 +57,7 @@ class Searcher:
     @cached_property
     def background(self) -> NDArray[np.float32]:
         """Vectors of a seeded sample of the index, (B, D)."""
-        return self.engine.take(sample_rows(self.engine.num_rows, _BACKGROUND_ROWS))
+        return self.engine.take(sample_rows(self.engine.num_rows, BACKGROUND_ROWS))
 
     def rows_of(self, allowed: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
         """Rows that may be found: those of allowed videos that are alive."""
@@ -144,7 +148,7 @@ class Searcher:
         alone = len(query.vectors) == 1
         # A flat index would compare everything too: a long query asks it for too many hits.
         long = len(query.vectors) >= _LONG_QUERY and self.engine.head.kind == "flat"
-        if options.exact or long:
+        if (options.exact and self.scans) or long:
             chosen = self._rank(query, options, self._all_videos(keep))
         else:
             scores, rows, chosen = self._near_videos(query, options, keep)

@@ -104,6 +104,17 @@ class VideoIndex(OpenIndex):
         )
 
     @property
+    def name(self) -> str:
+        """What the page is titled with."""
+        return self.path.resolve().name
+
+    @property
+    def state_key(self) -> str:
+        """Another state of the index has another one."""
+        hashes = [self.head.files[role].sha256 for role in ("vectors", "videos")]
+        return "\0".join([str(self.head.generation), *hashes])
+
+    @property
     def space_fingerprint(self) -> str:
         """What a query's vectors must come from."""
         return self.head.space_fingerprint

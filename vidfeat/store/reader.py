@@ -308,6 +308,11 @@ class FeatureStore:
             lambda: Embeddings(self._vectors[rows], self._start[rows], self._end[rows])
         )
 
+    def read_seconds(self, rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Start and end seconds of some consecutive rows; no vector is read."""
+        self._here()
+        return self._read(lambda: (self._start[rows], self._end[rows]))
+
     def read_videos(self, rows: slice) -> NDArray[np.int64]:
         """The row of ``/videos`` of some consecutive rows of ``/vectors``."""
         self._here()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vidfeat.datasets import VideoDataset, open_dataset, synthetic_motion
+from vidfeat.datasets import DatasetPart, VideoDataset, open_dataset, synthetic_motion
 from vidfeat.datasets.holdout import with_evaluation_part
 from vidfeat.errors import UsageError, VidfeatError
 from vidfeat.system.files import canonical_json, write_json
@@ -226,7 +226,7 @@ def _use_of_parts(dataset: VideoDataset) -> list[str]:
     there = Counter(sample.part for sample in dataset.samples)
     if len(there) < 2:
         return []
-    order = ("train", "val", "test", "unused")
+    order: tuple[DatasetPart, ...] = ("train", "val", "test", "unused")
     counts = ", ".join(f"{part} {there[part]:,}" for part in order if there[part])
     measured = dataset.evaluation_part
     unseen = "" if measured == "test" or not there["test"] else "; test is not looked at"

@@ -277,7 +277,7 @@ def _index(site: Site, _request: Request) -> Response:
     head = site.index.head
     return JSONResponse(
         {
-            "name": site.index.path.resolve().name,
+            "name": site.index.name,
             "videos": head.num_videos,
             "clips": head.num_clips,
             "dimension": head.dimension,
