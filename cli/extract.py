@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from vidfeat.video.listing import Listing
 
 
+# Clips of small videos, as of a security camera, to those that their bytes suggest at least.
+_MOST_TO_LEAST = 200
+
+
 @click.command(
     "extract",
     context_settings=HELP_NAMES,
@@ -105,7 +109,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     PATH is a folder, searched through with all below it, or a file. The same command again goes
     on with what is there: finished videos are not read twice.
     """
-    from vidfeat.cli.extract_output import FailureLines, live, megabytes, say_summary
+    from vidfeat.cli.extract_output import FailureLines, live, say_summary
     from vidfeat.encoders.encoder import Encoder
     from vidfeat.extraction.engine_choice import (
         clips_at_least,
@@ -182,20 +186,22 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             encoder = with_quickest_engine(encoder, clips, begun)
     for note in encoder.spec.notes:
         click.echo(f"note: {note}", err=True)
-    clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
-    lacking = lacking_bytes(output, listing, clips, encoder.dimension, options.dtype)
-    if lacking > 0:
-        click.echo(
-            f"note: the disk of {output} has {megabytes(lacking)} less than this run needs, at "
-            "least: make room, or it will stop before its end",
-            err=True,
-        )
+    own = listing if options.shard is None else listing.shard(*options.shard)
     if dry_run:
         from vidfeat.cli.extract_output import say_dry_run
         from vidfeat.extraction.dry_run import dry_run as estimate
 
-        say_dry_run(estimate(listing, encoder, options=options))
+        found = estimate(listing, encoder, options=options)
+        say_dry_run(found)
+        _warn_of_disk(lacking_bytes(output, own, found.clips, encoder.dimension, options.dtype))
         return 0
+    # Most disks have room for many times the least: then no video is looked at beforehand.
+    clips = _MOST_TO_LEAST * clips_at_least(own, encoder)
+    if lacking_bytes(output, own, clips, encoder.dimension, options.dtype) > 0:
+        from vidfeat.extraction.dry_run import clips_estimated
+
+        clips = clips_estimated(own, encoder, options)
+        _warn_of_disk(lacking_bytes(output, own, clips, encoder.dimension, options.dtype))
     with ExitStack() as stack:
         if devices is not None:
             encoder.spread(devices)
@@ -217,6 +223,18 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         write_json(stats_file, report.to_dict())
     say_summary(output, report, encoder)
     return 1 if report.failures else 0
+
+
+def _warn_of_disk(lacking: int) -> None:
+    """Say before a run that its disk will not suffice."""
+    if lacking > 0:
+        from vidfeat.cli.extract_output import megabytes
+
+        click.echo(
+            f"note: the disk of the output has {megabytes(lacking)} less than this run needs: make "
+            "room, or it will stop before its end",
+            err=True,
+        )
 
 
 def _cards(values: dict[str, Any]) -> tuple[int, ...]:

@@ -161,18 +161,20 @@ def extract(
         if isinstance(inputs, Listing)
         else list_videos(inputs, root, segments, frames=frames)
     )
+    division = ""
     if options.shard is not None:
+        division = listing.digest
         listing = listing.shard(*options.shard)
     target = Path(output)
     check_output(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    identity = _identity(encoder, options, listing, segments)
+    identity = replace(_identity(encoder, options, listing, segments), division=division)
     with ExitStack() as stack:
         stack.enter_context(encoder.claimed())
         stack.enter_context(OutputLock(target))
         existing = _existing(stack, target, identity, options, listing)
         if existing is not None:
-            identity = replace(identity, shards=joined(existing.shards, identity.shards))
+            identity = replace(identity, shards=joined(existing.identity, identity))
         if not options.overwrite:
             check_parts_root(parts_folder(target), listing.root)
         folder = open_parts(target, identity, overwrite=options.overwrite)

@@ -179,6 +179,11 @@ class FeatureStore:
         return str(self._head["shards"])
 
     @property
+    def division(self) -> str:
+        """Digest of the list that the shards divide; nothing where it is not known."""
+        return str(self._head["division"])
+
+    @property
     def vidfeat_version(self) -> str:
         """The version that wrote the file."""
         return str(self._head["vidfeat_version"])
@@ -199,6 +204,7 @@ class FeatureStore:
             dtype=self.dtype,
             source_root=self.source_root,
             shards=self.shards,
+            division=self.division,
         )
 
     @property

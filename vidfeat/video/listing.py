@@ -6,6 +6,7 @@ order of the identities, whatever order the system lists a folder in.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections import Counter
@@ -56,6 +57,14 @@ class Listing:
     videos: tuple[ListedVideo, ...]
     notes: tuple[str, ...] = ()
     """What a user should know about the input, a sentence each."""
+
+    @property
+    def digest(self) -> str:
+        """The same for the same videos, wherever they lie: of their names and sizes."""
+        hashed = hashlib.sha256()
+        for video in self.videos:
+            hashed.update(f"{video.identity}\t{video.size_bytes}\n".encode())
+        return hashed.hexdigest()[:32]
 
     def shard(self, number: int, count: int) -> Listing:
         """The videos of one shard: every ``count``-th, so that shards are alike in size."""
