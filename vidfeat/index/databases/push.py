@@ -141,12 +141,12 @@ class _Push:
         else:
             self._check(state.head)
         self.database.remove_from(state.head.num_base, state.next_video)
-        videos, labels = read_videos(self.database)
+        videos, labels = read_videos(self.database, state.next_video)
         gone = self._to_remove(videos, remove)
         chosen = self._to_add(state.head, videos, labels, gone)
         # What a killed push replaced and did not delete.
         dead = set(np.flatnonzero((videos["count"] > 0) & ~videos["alive"]).tolist())
-        if not len(chosen) and not gone | dead:
+        if state.finished and not len(chosen) and not gone | dead:
             return self.change
         if len(chosen):  # known before the old ones go: nothing is ever missing
             state = self._add(chosen, state)
@@ -276,7 +276,7 @@ class _Push:
             run_fingerprint=store.run_fingerprint,
             created=now(),
         )
-        return State(head, first + len(chosen))
+        return State(head, first + len(chosen), finished=False)
 
     def _add_block(
         self, source: _Source, ids: ClipIds, kept: NDArray[np.int64], row: int, first: int
@@ -327,7 +327,7 @@ class _Push:
 
     def _finish(self, state: State) -> None:
         """Index the vectors, choose the settings of searches, and say what there is."""
-        videos, _ = read_videos(self.database)
+        videos, _ = read_videos(self.database, state.next_video)
         alive = videos["alive"]
         clips = int(videos["count"][alive].sum())
         if not clips:
