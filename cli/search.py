@@ -136,9 +136,9 @@ def command(
         between_seconds=between_seconds,
     )
     if page is not None:
-        from vidfeat.index.report import write_report
+        from vidfeat.index.report import write_search_report
 
-        missing = write_report(page, opened, queries, matches, root)
+        missing = write_search_report(page, opened, queries, matches, root)
         if missing:
             click.echo(
                 f"warning: {missing} of {len(matches)} pictures could not be made; say where the "

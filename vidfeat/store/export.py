@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,12 @@ from vidfeat.errors import StoreError
 from vidfeat.store.file_names import file_names
 from vidfeat.store.pca import PCA
 from vidfeat.store.reader import FeatureStore
+from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import atomic_folder, write_json
 
 INDEX_CSV = "index.csv"
 INDEX_JSON = "index.json"
 _EXPORT_FORMAT = "vidfeat-npy-per-video"
-_ROW_GROUP_BYTES = 32 << 20
-
-Progress = Callable[[int, int], None]
-"""Called with what is done and what there is to do: videos or clips."""
 
 
 # ---------------------------------------------------------------------- npy

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, StoreError, UsageError
 from vidfeat.store.embeddings import Embeddings
-from vidfeat.store.export import INDEX_JSON, Progress, make_room, projected
+from vidfeat.store.export import INDEX_JSON, make_room, projected
 from vidfeat.store.file_names import file_names, without_extension
 from vidfeat.store.layouts import Grid, Layout, arranged, grid_of, layout_of, views_of
 from vidfeat.store.pca import PCA
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import VideoRecord
+from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import atomic_folder, write_json
 from vidfeat.system.wording import counted
 

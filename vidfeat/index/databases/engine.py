@@ -33,7 +33,7 @@ _KEPT_VIDEOS = 256
 
 
 class DatabaseEngine:
-    """What `vidfeat.index.engine.Engine` does, by a database.
+    """What `vidfeat.index.engine.SearchEngine` does, by a database.
 
     Args:
         head: what the database says of itself.
@@ -143,7 +143,7 @@ class DatabaseEngine:
         compare_few: bool = True,
         results: int = TUNED_NEIGHBOURS,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The nearest rows of each query; see `vidfeat.index.engine.Engine.nearest`."""
+        """The nearest rows of each query; see `vidfeat.index.engine.SearchEngine.nearest`."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         settings = self.head.search if search is None else search
         if exact or not settings:

@@ -8,7 +8,7 @@ by the next one. One process pushes at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,9 +29,8 @@ from vidfeat.index.vectors import Normalisation
 from vidfeat.index.videos import Videos
 from vidfeat.store.clip_ids import ClipIds
 from vidfeat.store.reader import FeatureStore
+from vidfeat.system.callbacks import Report, no_report
 from vidfeat.version import __version__
-
-Report = Callable[[str], None]
 
 _BLOCK_ROWS = 50_000
 _BLOCK_BYTES = 64 << 20
@@ -128,7 +127,7 @@ class _Push:
     ) -> None:
         self.database = database
         self.store = store
-        self.tell = report or (lambda _line: None)
+        self.tell = report or no_report
         self.labels = labels
         self.skip_bad_rows = skip_bad_rows
         self.change = Change()
