@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("info", "Say what is in a file: a video, features, weights, an index."),
     "index": ("index", "Build a search index of features, add to it, remove from it."),
     "search": ("search", "Find the videos that are like a query, and where in them."),
+    "push": ("push", "Write features to LanceDB or Milvus, for search beyond one machine."),
     "duplicates": ("duplicates", "List near copies among the videos of an index."),
     "evaluate-retrieval": ("evaluate_retrieval", "Measure retrieval by the literature's protocol."),
     "serve": ("serve", "Open an index as a page to search and play in the browser."),

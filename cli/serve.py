@@ -12,7 +12,7 @@ import click
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: vidfeat serve INDEX --labels labels.csv",
 )
-@click.argument("index", type=click.Path(path_type=Path))
+@click.argument("index", metavar="INDEX|ADDRESS")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8765, show_default=True, help="Port; 0 takes a free one.")
 @click.option("--root", type=click.Path(path_type=Path), help="Where the videos are now.")
@@ -37,7 +37,7 @@ import click
 )
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
 def command(
-    index: Path,
+    index: str,
     host: str,
     port: int,
     root: Path | None,
@@ -51,7 +51,10 @@ def command(
     allow_host: tuple[str, ...],
     open_page: bool,
 ) -> None:
-    """Open INDEX as a page: look through the videos, search by click, drop a file, see the map."""
+    """Open INDEX as a page: look through the videos, search by click, drop a file, see the map.
+
+    In its place may stand the address of a database that vidfeat push filled.
+    """
     from vidfeat.index.choose import parse_size
     from vidfeat.web.server import ServeOptions, serve
 

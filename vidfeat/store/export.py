@@ -20,7 +20,6 @@ from vidfeat.system.files import atomic_folder, write_json
 INDEX_CSV = "index.csv"
 INDEX_JSON = "index.json"
 _EXPORT_FORMAT = "vidfeat-npy-per-video"
-_ROW_GROUP_BYTES = 32 << 20
 
 
 # ---------------------------------------------------------------------- npy

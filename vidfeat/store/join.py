@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
@@ -28,6 +28,7 @@ from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import RunIdentity, VectorType, VideoFailure
 from vidfeat.store.schema import VIDEO_COLUMNS
 from vidfeat.store.writer import StoreWriter, writing_store
+from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import canonical_json
 from vidfeat.system.lock import OutputLock
 from vidfeat.system.wording import counted
@@ -36,9 +37,6 @@ SCALES = ("unit", "none")
 # Fewer partners than this share of the sparsest input's rows: the clips were laid differently.
 _LEAST_SHARE = 0.5
 _SHOWN = 3
-
-Progress = Callable[[int, int], None]
-"""Called with the clips written and the clips in all."""
 
 
 @dataclass(frozen=True)

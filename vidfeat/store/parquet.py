@@ -14,12 +14,10 @@ from vidfeat.errors import MissingExtraError, StoreError, UsageError
 from vidfeat.store.clip_ids import ClipIds
 from vidfeat.store.pca import PCA
 from vidfeat.store.reader import FeatureStore
+from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import atomic_folder, atomic_write, canonical_json
 
 _ROW_GROUP_BYTES = 32 << 20
-
-Progress = Callable[[int, int], None]
-"""Called with the clips that are done and the clips there are."""
 
 
 def export_parquet(

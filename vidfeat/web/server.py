@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vidfeat.errors import MissingExtraError, UsageError
 from vidfeat.index import VideoIndex
+from vidfeat.index.databases import open_index
 from vidfeat.index.query import QuerySource
 
 
@@ -70,7 +71,7 @@ def make_app(index: VideoIndex, options: ServeOptions) -> object:
     from vidfeat.web.guard import HostNames, host_name
     from vidfeat.web.uploads import Uploads
 
-    labels: dict[str, str] = {}
+    labels = dict(index.labels)
     if options.labels is not None:
         from vidfeat.datasets.labels import read_labels
 
@@ -185,7 +186,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    path: Path,
+    path: str | os.PathLike[str],
     options: ServeOptions,
     *,
     ready: Callable[[list[str]], None] | None = None,
@@ -193,7 +194,7 @@ def serve(
     """Serve an index until the process is interrupted.
 
     Args:
-        path: the index.
+        path: the index, or the address of a database.
         options: how.
         ready: called with the addresses of the page when it can be opened.
 
@@ -207,7 +208,7 @@ def serve(
     except ModuleNotFoundError:
         raise MissingExtraError("web", "uvicorn", "the search page") from None
     options = replace(options, host=plain_host(options.host))
-    index = VideoIndex(path)
+    index = open_index(path)
     # First the address, which may be taken: an application has a folder of uploads to clean up.
     listener = _listen(options.host, options.port)
     try:

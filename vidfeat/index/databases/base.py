@@ -110,6 +110,7 @@ class Database(Protocol):
         count: int,
         spans: Sequence[Span] | None,
         settings: Mapping[str, int] | None,
+        between_seconds: tuple[float, float] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Cosines and rows (Q, count) of the nearest clips, best first; a row of -1 for none.
 
@@ -118,6 +119,7 @@ class Database(Protocol):
             count: rows a query.
             spans: rows that may be found; None for all.
             settings: of `ladder`; None compares with every vector.
+            between_seconds: only clips that lie between these seconds of their videos.
         """
         ...
 
@@ -129,6 +131,23 @@ class Database(Protocol):
 def span_conditions(spans: Sequence[Span], *, both: str, either: str) -> str:
     """Rows of spans as a condition, in the words of a query language."""
     return either.join(f"(row >= {low}{both}row < {high})" for low, high in spans)
+
+
+def conditions(
+    spans: Sequence[Span] | None,
+    between_seconds: tuple[float, float] | None,
+    *,
+    both: str,
+    either: str,
+) -> str:
+    """Rows of spans, between seconds, as a condition; empty for all rows."""
+    told = []
+    if spans is not None:
+        told.append(f"({span_conditions(spans, both=both, either=either)})")
+    if between_seconds is not None:
+        low, high = between_seconds
+        told.append(f"(start_seconds >= {low - 1e-6!r}{both}end_seconds <= {high + 1e-6!r})")
+    return both.join(told)
 
 
 def number_list(numbers: Sequence[int]) -> str:

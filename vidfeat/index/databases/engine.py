@@ -1,12 +1,14 @@
 """A database in the place of FAISS and its mapped files: nearest clips, vectors and seconds by row.
 
 Rows number the clips and stay as they are: those of a video stand together, deleted ones leave a
-gap. Only 4 bytes per clip and the table of videos are kept here; vectors stay where they are.
+gap. What is kept here is small, 4 bytes a clip and the table of videos; vectors stay there.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, overload
 
@@ -17,6 +19,7 @@ from vidfeat.index.compare import compare_all, in_order, padded
 from vidfeat.index.databases.base import Database, Span, StoredRows
 from vidfeat.index.engine import TUNED_NEIGHBOURS
 from vidfeat.index.folder import IndexHeader
+from vidfeat.index.match import Match, Query, SearchOptions
 from vidfeat.index.recall import sample_rows
 from vidfeat.index.search import BACKGROUND_ROWS, Searcher
 from vidfeat.index.videos import CLIP, Videos
@@ -30,7 +33,7 @@ _KEPT_VIDEOS = 256
 
 
 class DatabaseEngine:
-    """What `vidfeat.index.engine.Engine` does, by a database.
+    """What `vidfeat.index.engine.SearchEngine` does, by a database.
 
     Args:
         head: what the database says of itself.
@@ -44,6 +47,22 @@ class DatabaseEngine:
         self.videos = videos
         self.num_rows = self.num_base = head.num_base
         self._held: OrderedDict[Span, StoredRows] = OrderedDict()
+        self.between_seconds: tuple[float, float] | None = None
+
+    def between(self, seconds: tuple[float, float]) -> DatabaseEngine:
+        """The same, of clips between two seconds of their videos alone."""
+        limited = copy(self)
+        limited.between_seconds = seconds
+        return limited
+
+    def _ask(
+        self,
+        queries: NDArray[np.float32],
+        count: int,
+        spans: list[Span] | None,
+        settings: dict[str, int] | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        return self.database.nearest(queries, count, spans, settings, self.between_seconds)
 
     @cached_property
     def video_of(self) -> NDArray[np.int32]:
@@ -124,7 +143,7 @@ class DatabaseEngine:
         compare_few: bool = True,
         results: int = TUNED_NEIGHBOURS,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The nearest rows of each query; see `vidfeat.index.engine.Engine.nearest`."""
+        """The nearest rows of each query; see `vidfeat.index.engine.SearchEngine.nearest`."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         settings = self.head.search if search is None else search
         if exact or not settings:
@@ -143,13 +162,13 @@ class DatabaseEngine:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         if kept == self.head.num_clips:
             return self._sifted(queries, count, there, chosen)
-        if kept <= _FEW_ROWS and compare_few:
+        if kept <= _FEW_ROWS and compare_few and self.between_seconds is None:
             rows = np.flatnonzero(wanted)
             scores, at = compare_all(queries, self.take(rows), count, None)
             return scores, np.where(at >= 0, rows[at], -1)
         spans = spans_of(np.flatnonzero(wanted))
         if len(spans) <= _MOST_SPANS:
-            return self.database.nearest(queries, count, spans, chosen)
+            return self._ask(queries, count, spans, chosen)
         if kept * 20 > self.num_rows:  # of so many, some are among the nearest of all
             return self._sifted(queries, count, wanted, chosen, spans)
         return self._in_parts(queries, count, spans, chosen)
@@ -165,13 +184,15 @@ class DatabaseEngine:
         """Ask for the nearest of all, and for more where too few of them are wanted."""
         asked = count if spans is None else 4 * count
         while True:
-            scores, rows = self.database.nearest(queries, asked, None, settings)
+            scores, rows = self._ask(queries, asked, None, settings)
             # Rows behind those of the state that was opened are another writer's.
             good = (rows >= 0) & (rows < self.num_rows)
             good[good] = wanted[rows[good]]
             scores, rows = np.where(good, scores, -np.inf), np.where(good, rows, -1)
             scores, rows = in_order(scores, rows, count)
             short = np.count_nonzero(rows >= 0, axis=1).min() < count
+            if self.between_seconds is not None and spans is None:
+                short = False  # the database gave all that lie there
             if not short or asked >= min(self.num_rows, _MOST_ASKED):
                 break
             asked = min(4 * asked, _MOST_ASKED)
@@ -190,7 +211,7 @@ class DatabaseEngine:
         best = np.empty((len(queries), 0), dtype=np.float32)
         rows = np.empty((len(queries), 0), dtype=np.int64)
         for low in range(0, len(spans), _MOST_SPANS):
-            found = self.database.nearest(queries, count, spans[low : low + _MOST_SPANS], settings)
+            found = self._ask(queries, count, spans[low : low + _MOST_SPANS], settings)
             best = np.concatenate([best, found[0]], axis=1)
             rows = np.concatenate([rows, found[1]], axis=1)
             best, rows = in_order(best, rows, count)
@@ -240,6 +261,19 @@ class DatabaseSearcher(Searcher):
         engine: Any = self.engine
         there: NDArray[np.bool_] = engine.video_of >= 0
         return None if there.all() else there
+
+    def search(
+        self, query: Query, options: SearchOptions, allowed: NDArray[np.bool_] | None = None
+    ) -> list[Match]:
+        """Answers, best first; the database itself leaves out clips of other seconds."""
+        if options.between_seconds is None:
+            return super().search(query, options, allowed)
+        engine: Any = self.engine
+        limited = replace(self, engine=engine.between(options.between_seconds))
+        return Searcher.search(limited, query, options, allowed)
+
+    def _inside(self, options: SearchOptions) -> NDArray[np.bool_] | None:  # noqa: ARG002
+        return None
 
     def rows_of(self, allowed: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
         """Rows that may be found."""

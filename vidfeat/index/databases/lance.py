@@ -18,6 +18,7 @@ from vidfeat.index.databases.base import (
     ClipBlock,
     Span,
     StoredRows,
+    conditions,
     number_list,
     padded_answers,
     span_conditions,
@@ -26,6 +27,8 @@ from vidfeat.index.databases.base import (
 # Below this many rows, comparing with every vector is as quick as an index.
 _INDEXED_ROWS = 100_000
 _PROBES = (8, 16, 24, 32, 48, 64, 96, 128, 256, 512)
+# Candidates for each answer, compared by their own vectors: codes of 8 bits are off by a hair.
+_REFINE = 4
 _MOST_ROWS = 1 << 31
 _TEXT = ("path", "label")
 _REAL = ("duration_seconds", "fps")
@@ -173,19 +176,17 @@ class LanceDatabase:
             self._table("videos").delete(f"video >= {video}")
 
     def index_clips(self, num_rows: int) -> str:
-        """IVF-PQ from 100,000 rows on, with one list for about 1,000 rows; then only extended."""
-        from lancedb.index import BTree, IvfPq
+        """IVF-SQ from 100,000 rows on, with one list for about 500 rows; then only extended."""
+        from lancedb.index import BTree, IvfSq
 
         table = self._table("clips")
         with self._errors(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             names = {index.name for index in table.list_indices()}
-            dimension = table.schema.field("vector").type.list_size
             if num_rows >= _INDEXED_ROWS and "vector_idx" not in names:
-                settings = IvfPq(
+                settings = IvfSq(
                     distance_type="dot",
-                    num_partitions=max(16, num_rows // 1000),
-                    num_sub_vectors=_codes(dimension),
+                    num_partitions=_lists(num_rows),
                     max_iterations=10,
                     sample_rate=64,
                 )
@@ -193,7 +194,7 @@ class LanceDatabase:
                 table.create_index("row", config=BTree())
             table.optimize()
             names = {index.name for index in table.list_indices()}
-        return "IVF-PQ, refined from the vectors" if "vector_idx" in names else "none, all compared"
+        return "IVF-SQ, refined from the vectors" if "vector_idx" in names else "none, all compared"
 
     def ladder(self, num_rows: int) -> list[dict[str, int]]:
         """Lists looked at, and candidates compared exactly for each answer."""
@@ -201,12 +202,10 @@ class LanceDatabase:
             names = {index.name for index in self._table("clips").list_indices()}
         if "vector_idx" not in names:
             return []
-        lists = max(16, num_rows // 1000)
         return [
-            {"nprobes": probes, "refine_factor": refine}
+            {"nprobes": probes, "refine_factor": _REFINE}
             for probes in _PROBES
-            for refine in (10, 30)
-            if probes <= lists
+            if probes <= _lists(num_rows)
         ]
 
     # ------------------------------------------------------------------ reading
@@ -242,15 +241,16 @@ class LanceDatabase:
         count: int,
         spans: Sequence[Span] | None,
         settings: Mapping[str, int] | None,
+        between_seconds: tuple[float, float] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The nearest clips of each query."""
-        where = None if spans is None else span_conditions(spans, both=" AND ", either=" OR ")
+        where = conditions(spans, between_seconds, both=" AND ", either=" OR ")
         found = []
         table = self._table("clips")
         with self._errors():
             for query in queries:
                 search = table.search(query, vector_column_name="vector").distance_type("dot")
-                if where is not None:
+                if where:
                     search = search.where(where, prefilter=True)
                 if settings is None:
                     search = search.bypass_vector_index()
@@ -267,9 +267,6 @@ class LanceDatabase:
         self._clips = None
 
 
-def _codes(dimension: int) -> int:
-    """Codes of a vector: one for four numbers, of which there are a whole number."""
-    for width in (4, 2, 1):
-        if dimension % width == 0:
-            return dimension // width
-    raise AssertionError("every number divides by 1")
+def _lists(num_rows: int) -> int:
+    """Lists for so many rows: one for about 500, so that a search reads little."""
+    return max(16, num_rows // 500)

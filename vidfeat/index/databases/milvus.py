@@ -5,6 +5,7 @@ Credentials are no part of an address: ``MILVUS_TOKEN`` holds them, ``user:passw
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from vidfeat.index.databases.base import (
     ClipBlock,
     Span,
     StoredRows,
+    conditions,
     number_list,
     padded_answers,
     span_conditions,
@@ -31,6 +33,8 @@ _MESSAGE_BYTES = 16 << 20
 _PROBES = (4, 8, 16, 32, 64, 128, 256)
 _LONGEST_PATH = 65_535
 _HEAD = -1
+# Below this many rows, all lists are looked at.
+_EXACT_ROWS = 20_000
 
 
 class MilvusDatabase:
@@ -63,6 +67,8 @@ class MilvusDatabase:
                 raise MissingExtraError("milvus", "milvus-lite", f"{address}") from error
             if not Path(uri).absolute().parent.is_dir():
                 raise StoreError(f"{address}: there is no folder {Path(uri).parent}")
+            # It logs each call that its in-process server does not know.
+            logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
         token = "" if self.lite else os.environ.get("MILVUS_TOKEN", "")
         with self._errors():
             self._client: Any = pymilvus.MilvusClient(uri, token=token)
@@ -131,13 +137,18 @@ class MilvusDatabase:
             videos.add_field("nothing", DataType.FLOAT_VECTOR, dim=2)
             self._client.create_collection(self._videos, schema=videos, consistency_level="Strong")
             self._index(self._videos, "nothing", "FLAT", "L2", {})
-            self._index(self.name, "vector", "IVF_FLAT", "IP", {"nlist": _lists(num_rows)})
+            self._index_vectors(_lists(num_rows))
 
     def _index(self, name: str, field: str, kind: str, metric: str, params: dict[str, int]) -> None:
         asked = self._client.prepare_index_params()
         asked.add_index(field, index_type=kind, metric_type=metric, params=params)
         self._client.create_index(name, asked)
         self._client.load_collection(name)
+
+    def _index_vectors(self, lists: int) -> None:
+        # milvus-lite compares with every vector, which is quick enough for what fits one process.
+        kind, params = ("FLAT", {}) if self.lite else ("IVF_FLAT", {"nlist": lists})
+        self._index(self.name, "vector", kind, "IP", params)
 
     def _flush(self, name: str) -> None:
         self._client.flush(name)
@@ -220,20 +231,26 @@ class MilvusDatabase:
         lists = self._num_lists()
         with self._errors():
             self._flush(self.name)
-            if _lists(num_rows) > 4 * lists:
+            if 0 < 4 * lists < _lists(num_rows):
                 lists = _lists(num_rows)
                 self._client.release_collection(self.name)
                 self._client.drop_index(self.name, "vector")
-                self._index(self.name, "vector", "IVF_FLAT", "IP", {"nlist": lists})
-        return f"IVF-Flat, {lists} lists"
+                self._index_vectors(lists)
+        return f"IVF-Flat, {lists} lists" if lists else "none, all compared"
 
     def _num_lists(self) -> int:
+        """Lists of the index; 0 where there are none."""
+        if self.lite:
+            return 0
         with self._errors():
-            return int(self._client.describe_index(self.name, "vector")["nlist"])
+            told = self._client.describe_index(self.name, "vector")
+        return int(told["nlist"])
 
-    def ladder(self, num_rows: int) -> list[dict[str, int]]:  # noqa: ARG002
-        """Lists looked at; none where there is one list."""
+    def ladder(self, num_rows: int) -> list[dict[str, int]]:
+        """Lists looked at; none where every search looks at all."""
         lists = self._num_lists()
+        if num_rows < _EXACT_ROWS:
+            return []
         return [{"nprobe": probes} for probes in _PROBES if probes < lists]
 
     # ------------------------------------------------------------------ reading
@@ -263,9 +280,10 @@ class MilvusDatabase:
         count: int,
         spans: Sequence[Span] | None,
         settings: Mapping[str, int] | None,
+        between_seconds: tuple[float, float] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The nearest clips of each query, 16,384 at most."""
-        where = "" if spans is None else span_conditions(spans, both=" and ", either=" or ")
+        where = conditions(spans, between_seconds, both=" and ", either=" or ")
         probes = self._num_lists() if settings is None else settings["nprobe"]
         with self._errors():
             answers = self._client.search(
@@ -274,7 +292,10 @@ class MilvusDatabase:
                 anns_field="vector",
                 filter=where,
                 limit=min(count, _MOST_ANSWERS),
-                search_params={"metric_type": "IP", "params": {"nprobe": probes}},
+                search_params={
+                    "metric_type": "IP",
+                    "params": {"nprobe": probes} if probes else {},
+                },
             )
         found = [
             ([hit["distance"] for hit in line], [hit["row"] for hit in line]) for line in answers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -44,11 +45,11 @@ class DatabaseIndex(VideoIndex):
             raise StoreError(
                 f"{self.address} holds no index: push features there first with vidfeat push"
             )
-        self._open(state.head)
+        self._set(state)
 
-    def _open(self, head: IndexHeader) -> None:
-        self.head = head
-        self.videos, labels = read_videos(self.database)
+    def _set(self, state: State) -> None:
+        self.head = head = state.head
+        self.videos, labels = read_videos(self.database, state.next_video)
         self.labels = {
             path: label for path, row in self.videos.row_of.items() if (label := labels[row])
         }
@@ -97,7 +98,40 @@ class DatabaseIndex(VideoIndex):
     def _reopen(self) -> None:
         state = read_state(self.database)
         assert state is not None
-        self._open(state.head)
+        self._set(state)
+
+
+def describe_database(address: str) -> dict[str, Any]:
+    """What is in a database, for people: no vector is read.
+
+    Raises:
+        StoreError: as :class:`DatabaseIndex`.
+    """
+    database = connect(address)
+    try:
+        state = read_state(database)
+    finally:
+        database.close()
+    if state is None:
+        raise StoreError(f"{address} holds no index: push features there first with vidfeat push")
+    head = state.head
+    return {
+        "format": FORMAT,
+        "database": head.kind,
+        "vector_index": head.factory,
+        "videos": head.num_videos,
+        "clips": head.num_clips,
+        "dimension": head.dimension,
+        "search": dict(head.search),
+        "recall": dict(head.recall),
+        "encoder": head.encoder,
+        "space_fingerprint": head.space_fingerprint,
+        "run_fingerprint": head.run_fingerprint,
+        "source_root": head.source_root,
+        "created": head.created,
+        "vidfeat_version": head.vidfeat_version,
+        "generation": head.generation,
+    }
 
 
 class State(NamedTuple):
@@ -107,10 +141,16 @@ class State(NamedTuple):
     """``num_base`` is the number that the next row gets, ``factory`` the index of the vectors."""
     next_video: int
     """Number that the next video gets."""
+    finished: bool = True
+    """Whether the push that wrote it came to its end: indexed, counted, old clips deleted."""
 
     def to_dict(self) -> dict[str, Any]:
         """The text of a database's head."""
-        return {**self.head.to_dict(), "next_video": self.next_video}
+        return {
+            **self.head.to_dict(),
+            "next_video": self.next_video,
+            "finished": self.finished,
+        }
 
 
 def read_state(database: Database) -> State | None:
@@ -132,16 +172,22 @@ def read_state(database: Database) -> State | None:
     known = {field.name for field in dataclasses.fields(IndexHeader)}
     try:
         head = IndexHeader(**{name: value for name, value in values.items() if name in known})
-        return State(head, int(values["next_video"]))
+        return State(head, int(values["next_video"]), bool(values["finished"]))
     except (TypeError, KeyError, ValueError) as error:
         raise StoreError(f"{database.address} is damaged: {error}; push it anew") from error
 
 
-def read_videos(database: Database) -> tuple[Videos, NDArray[np.object_]]:
-    """The table of videos, by their numbers; removed ones leave rows that are not alive."""
+def read_videos(database: Database, size: int) -> tuple[Videos, NDArray[np.object_]]:
+    """The table of videos, by their numbers; removed ones leave rows that are not alive.
+
+    Args:
+        database: open.
+        size: numbers that the state knows; what stands behind them is another writer's.
+    """
     table = database.videos()
+    known = [number < size for number in table["video"]]
+    table = {name: list(compress(column, known)) for name, column in table.items()}
     numbers = np.array(table["video"], dtype=np.int64)
-    size = int(numbers.max(initial=-1)) + 1
     paths = [""] * size
     labels = np.full(size, "", dtype=object)
     for number, path, label in zip(table["video"], table["path"], table["label"], strict=True):

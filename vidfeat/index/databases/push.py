@@ -8,7 +8,7 @@ by the next one. One process pushes at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,9 +29,8 @@ from vidfeat.index.vectors import Normalisation
 from vidfeat.index.videos import Videos
 from vidfeat.store.clip_ids import ClipIds
 from vidfeat.store.reader import FeatureStore
+from vidfeat.system.callbacks import Report, no_report
 from vidfeat.version import __version__
-
-Report = Callable[[str], None]
 
 _BLOCK_ROWS = 50_000
 _BLOCK_BYTES = 64 << 20
@@ -128,7 +127,7 @@ class _Push:
     ) -> None:
         self.database = database
         self.store = store
-        self.tell = report or (lambda _line: None)
+        self.tell = report or no_report
         self.labels = labels
         self.skip_bad_rows = skip_bad_rows
         self.change = Change()
@@ -141,12 +140,12 @@ class _Push:
         else:
             self._check(state.head)
         self.database.remove_from(state.head.num_base, state.next_video)
-        videos, labels = read_videos(self.database)
+        videos, labels = read_videos(self.database, state.next_video)
         gone = self._to_remove(videos, remove)
         chosen = self._to_add(state.head, videos, labels, gone)
         # What a killed push replaced and did not delete.
         dead = set(np.flatnonzero((videos["count"] > 0) & ~videos["alive"]).tolist())
-        if not len(chosen) and not gone | dead:
+        if state.finished and not len(chosen) and not gone | dead:
             return self.change
         if len(chosen):  # known before the old ones go: nothing is ever missing
             state = self._add(chosen, state)
@@ -277,7 +276,7 @@ class _Push:
             run_fingerprint=store.run_fingerprint,
             created=now(),
         )
-        return State(head, first + len(chosen))
+        return State(head, first + len(chosen), finished=False)
 
     def _add_block(
         self, source: _Source, ids: ClipIds, kept: NDArray[np.int64], row: int, first: int
@@ -328,7 +327,7 @@ class _Push:
 
     def _finish(self, state: State) -> None:
         """Index the vectors, choose the settings of searches, and say what there is."""
-        videos, _ = read_videos(self.database)
+        videos, _ = read_videos(self.database, state.next_video)
         alive = videos["alive"]
         clips = int(videos["count"][alive].sum())
         if not clips:
