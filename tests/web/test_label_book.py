@@ -55,7 +55,7 @@ def test_the_file_is_always_the_state(tmp_path_factory, steps):
             book.undo(step[1])
         else:
             spans, label, author = step
-            book.set(spans, label, author)
+            book.change(spans, label, author)
             last = spans[-1]
             kept = held(book)
             assert kept.get(last) == label
@@ -80,7 +80,7 @@ def test_undo_goes_back_through_every_state(tmp_path_factory, steps):
     states = []
     for span, label in steps:
         states.append(held(book))
-        book.set([span], label, "A")
+        book.change([span], label, "A")
     while states:
         assert book.undoable("A")
         book.undo("A")
@@ -92,9 +92,9 @@ def test_undo_goes_back_through_every_state(tmp_path_factory, steps):
 def test_two_pages_keep_each_others_labels(tmp_path):
     book = LabelBook(tmp_path / "labels.csv")
     one, two = SPANS[0], SPANS[4]
-    book.set([one], "run", "A")
-    book.set([two], "rest", "B")
-    book.set([one], "jump", "B")
+    book.change([one], "run", "A")
+    book.change([two], "rest", "B")
+    book.change([one], "jump", "B")
     assert held(book) == {one: "jump", two: "rest"}
     book.undo("A")  # B has said something else since: that stays
     assert held(book) == {one: "jump", two: "rest"}
@@ -106,12 +106,12 @@ def test_two_pages_keep_each_others_labels(tmp_path):
 
 def test_one_server_an_index(tmp_path):
     book = LabelBook(tmp_path / "labels.csv")
-    book.set([SPANS[0]], "run", "A")
+    book.change([SPANS[0]], "run", "A")
     other = LabelBook(tmp_path / "labels.csv")
     with pytest.raises(LockedError, match="is being written"):
-        other.set([SPANS[0]], "jump", "B")
+        other.change([SPANS[0]], "jump", "B")
     book.close()
-    other.set([SPANS[0]], "jump", "B")
+    other.change([SPANS[0]], "jump", "B")
     assert on_disk(tmp_path / "labels.csv") == {SPANS[0]: "jump"}
     other.close()
     assert [path.name for path in tmp_path.iterdir()] == ["labels.csv"]
@@ -122,7 +122,7 @@ def test_an_edited_file_is_read_again_and_a_damaged_one_is_left_alone(tmp_path):
     path.write_text("path,label,group,note\na.mp4,run,cam1,x\nb.mp4,jump,cam2,y\n")
     book = LabelBook(path)
     assert held(book) == {Span("a.mp4", None, None): "run", Span("b.mp4", None, None): "jump"}
-    book.set([Span("a.mp4", 0, 1000)], "Jump", "A")
+    book.change([Span("a.mp4", 0, 1000)], "Jump", "A")
     assert [row.group for row in read_labels(path).rows] == ["cam1", "cam2", "cam1"]
     assert dict(book.classes) == {"run": 1, "jump": 2}, "no two classes that differ in case"
     path.write_text("path,label\nc.mp4,run\n")
@@ -132,7 +132,7 @@ def test_an_edited_file_is_read_again_and_a_damaged_one_is_left_alone(tmp_path):
     assert not book.undoable("A")
     path.write_text("path,label\nc.mp4,run\nc.mp4,jump\n")
     with pytest.raises(DataError, match="keep one"):
-        book.set([SPANS[0]], "run", "A")
+        book.change([SPANS[0]], "run", "A")
     assert path.read_text().endswith("c.mp4,jump\n")
 
 
@@ -140,19 +140,19 @@ def test_an_edited_file_is_read_again_and_a_damaged_one_is_left_alone(tmp_path):
 def test_names_that_no_class_can_have(tmp_path, name):
     book = LabelBook(tmp_path / "labels.csv")
     with pytest.raises(UsageError, match="name of a class"):
-        book.set([SPANS[0]], name, "A")
+        book.change([SPANS[0]], name, "A")
     assert not (tmp_path / "labels.csv").exists()
 
 
 @pytest.mark.parametrize("path", [" a.mp4", "a.mp4\n", "a\nb.mp4", "./a.mp4", "a\u2028b.mp4"])
 def test_paths_that_the_file_would_not_give_back(tmp_path, path):
     with pytest.raises(UsageError, match="rename the video"):
-        LabelBook(tmp_path / "labels.csv").set([Span(path, 0, 1)], "run", "A")
+        LabelBook(tmp_path / "labels.csv").change([Span(path, 0, 1)], "run", "A")
 
 
 def test_what_cannot_be_written_has_not_happened(tmp_path, monkeypatch):
     book = LabelBook(tmp_path / "labels.csv")
-    book.set([SPANS[0]], "run", "A")
+    book.change([SPANS[0]], "run", "A")
 
     def full(*_args: object) -> None:
         raise OSError(28, "No space left on device")
@@ -160,7 +160,7 @@ def test_what_cannot_be_written_has_not_happened(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("vidfeat.web.label_book.write_label_rows", full)
         with pytest.raises(OSError, match="No space"):
-            book.set([SPANS[0]], "jump", "A")
+            book.change([SPANS[0]], "jump", "A")
     assert held(book) == on_disk(tmp_path / "labels.csv") == {SPANS[0]: "run"}
     assert book.undo("A") == [SPANS[0]]
 
@@ -179,7 +179,7 @@ def test_a_cleaned_folder_is_written_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "write_label_rows", removed)
     book = LabelBook(tmp_path / "labels.csv")
-    book.set([SPANS[0]], "run", "A")
+    book.change([SPANS[0]], "run", "A")
     assert on_disk(tmp_path / "labels.csv") == {SPANS[0]: "run"}
 
 
@@ -189,13 +189,13 @@ def test_a_server_that_was_killed_leaves_no_lock(tmp_path):
         "from pathlib import Path\n"
         "from vidfeat.web.label_book import LabelBook, Span\n"
         "book = LabelBook(Path(sys.argv[1]))\n"
-        "book.set([Span('a.mp4', 0, 1000)], 'run', 'A')\n"
+        "book.change([Span('a.mp4', 0, 1000)], 'run', 'A')\n"
         "os.kill(os.getpid(), 9)\n"
     )
     path = tmp_path / "labels.csv"
     subprocess.run([sys.executable, "-c", script, str(path)], check=False)
     book = LabelBook(path)
-    book.set([SPANS[4]], "rest", "B")
+    book.change([SPANS[4]], "rest", "B")
     assert on_disk(path) == {SPANS[0]: "run", SPANS[4]: "rest"}
 
 

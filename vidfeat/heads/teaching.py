@@ -20,6 +20,8 @@ from vidfeat.system.threads import threads_for
 
 STRENGTHS = (1.0, 10.0, 100.0)
 """Values of C to choose from, the strongest regularisation first."""
+FIRST_STRENGTH = 10.0
+"""C until there are enough labels to choose one by."""
 _TOLERANCE = 1e-3
 _MOST_ITERATIONS = 200
 _SPREAD_SAMPLE = 4000
@@ -82,7 +84,7 @@ class QuickHead:
         strength: C, the inverse strength of the L2 penalty, for placed vectors.
     """
 
-    def __init__(self, placing: Placing, strength: float = STRENGTHS[0]) -> None:
+    def __init__(self, placing: Placing, strength: float = FIRST_STRENGTH) -> None:
         self.placing = placing
         self.strength = strength
         self._known: dict[int, tuple[NDArray[np.float64], float]] = {}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.evaluation.metrics import Interval, accuracy_interval
-from vidfeat.heads.teaching import STRENGTHS, Placing, QuickHead
+from vidfeat.heads.teaching import FIRST_STRENGTH, STRENGTHS, Placing, QuickHead
 
 _FOLDS = 5
 _SEED = 11
@@ -72,7 +72,7 @@ def judge_labels(
     y: NDArray[np.int64],
     groups: NDArray[np.int64],
     *,
-    strength: float = STRENGTHS[0],
+    strength: float = FIRST_STRENGTH,
     goes_on: Callable[[], bool] = lambda: True,
 ) -> Quality | None:
     """Cross-validate labels, in the order in which they were given.

@@ -164,7 +164,7 @@ class LabelBook:
 
     # ------------------------------------------------------------------ changes
 
-    def set(self, spans: Sequence[Span], label: str | None, author: str) -> int:
+    def change(self, spans: Sequence[Span], label: str | None, author: str) -> int:
         """Label stretches, or take their labels away; returns the revision.
 
         What was labelled within a stretch is replaced with it.
@@ -205,7 +205,7 @@ class LabelBook:
             The stretches whose label is another one now; empty where there is nothing to undo.
 
         Raises:
-            LockedError, DataError, OSError: as `set`.
+            LockedError, DataError, OSError: as `change`.
         """
         with self._lock:
             self._hold()

@@ -22,7 +22,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import anyio.to_thread
 import numpy as np
@@ -321,7 +321,7 @@ def _span(site: Site, given: object) -> Span:
     return Span.of(site.catalog.path(video), start, end)
 
 
-def _is_whole(value: object) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 40
 
 

@@ -17,13 +17,15 @@ from vidfeat.datasets.label_rows import group_of
 from vidfeat.errors import UsageError
 from vidfeat.heads.head import Head
 from vidfeat.heads.scorers import Scorer
-from vidfeat.heads.teaching import STRENGTHS, QuickHead
+from vidfeat.heads.teaching import FIRST_STRENGTH, QuickHead
 from vidfeat.heads.teaching_quality import Quality, judge_labels
 from vidfeat.index import VideoIndex
 from vidfeat.web.label_book import Held, LabelBook, Span
 from vidfeat.web.teach_clips import ClipTable, Fitted, Order, ordered, rows_judged
 
 _ORDERS_KEPT = 8
+# Labels that follow each other quickly are judged together.
+_JUDGE_AFTER_SECONDS = 0.2
 
 
 class TeachSession:
@@ -40,7 +42,7 @@ class TeachSession:
         self.quality: tuple[int, Quality | None] = (-1, None)
         self._changed = threading.Condition()
         self._fitted: Fitted | None = None
-        self._strength = STRENGTHS[0]
+        self._strength = FIRST_STRENGTH
         self._names: list[str] = []
         self._threads: list[threading.Thread] = []
         self._ends = False
@@ -73,10 +75,10 @@ class TeachSession:
     # ------------------------------------------------------------------ labelling
 
     def label(self, spans: list[Span], name: str | None, author: str) -> int:
-        """Label stretches; the revision that is on the disk now. See `LabelBook.set`."""
+        """Label stretches; the revision that is on the disk now. See `LabelBook.change`."""
         if name is None:
             spans = [self._governing(span) for span in spans]
-        revision = self.book.set(spans, name, author)
+        revision = self.book.change(spans, name, author)
         self._wake()
         return revision
 
@@ -174,9 +176,11 @@ class TeachSession:
             with self._changed:
                 while not self._ends and (self._fitted is None or self._fitted is done):
                     self._changed.wait()
+                state = self._fitted
+                while not self._ends and self._changed.wait(_JUDGE_AFTER_SECONDS):
+                    state = self._fitted
                 if self._ends:
                     return
-                state = self._fitted
             assert state is not None
             judged = None
             if done is None or done.revision != state.revision:

@@ -83,6 +83,7 @@ async function route() {
   const teaches = place.has("teach") && !site.read_only;
   $("map").hidden = !onMap;
   $("teach").hidden = !teaches;
+  $("lesson").classList.toggle("away", !teaches);
   $("found").hidden = onMap || teaches;
   $("save-results").hidden = true;
   $("show-map").setAttribute("aria-pressed", String(onMap));

@@ -17,17 +17,13 @@ export class Lesson {
     this.revision = 0;
     this.stamp = "";
     this.classes = [];      // of the server
-    this.added = [];        // chips that have no label yet
+    this.names = [];        // all chips; each keeps its place, and with it its key
+    this.added = new Set();  // chips that have no label yet
     this.armed = null;      // the class that a click gives
     this.picked = new Map();  // index -> item, the selection
     this.queue = Promise.resolve();
     this.grid = new VirtualGrid($("lesson-grid"), (first, count) => this.fetch(first, count), (item, index) => this.tile(item, index));
     this.listen();
-  }
-
-  get names() {
-    const known = this.classes.map((one) => one.name);
-    return [...known, ...this.added.filter((name) => !known.includes(name))];
   }
 
   colour(name) {
@@ -64,7 +60,9 @@ export class Lesson {
   learn(state) {
     this.revision = state.revision;
     this.classes = state.classes;
-    this.count = state.labels;
+    const known = state.classes.map((one) => one.name);
+    this.names = this.names.filter((name) => known.includes(name) || this.added.has(name));
+    this.names.push(...known.filter((name) => !this.names.includes(name)));
     $("lesson-undo").disabled = !state.can_undo;
     $("lesson-file").textContent = state.file;
     this.chips();
@@ -237,7 +235,6 @@ export class Lesson {
     this.queue = this.queue.then(async () => {
       try {
         const state = await this.send("label", { spans: items.map((item) => this.span(item)), label: name, revision: this.revision });
-        if (name) this.added = this.added.filter((one) => one !== name);
         this.learn(state);
         for (const [, card] of cards) card?.classList.remove("pending");
         const others = state.replaced.length ? ` Another page had said ${[...new Set(state.replaced.map((one) => one.label))].join(", ")}.` : "";
@@ -402,7 +399,10 @@ export class Lesson {
     $("add-class").onsubmit = (event) => {
       event.preventDefault();
       const name = $("new-class").value.trim().split(/\s+/).join(" ");
-      if (name && !this.names.some((one) => one.toLowerCase() === name.toLowerCase())) this.added.push(name);
+      if (name && !this.names.some((one) => one.toLowerCase() === name.toLowerCase())) {
+        this.added.add(name);
+        this.names.push(name);
+      }
       $("new-class").value = "";
       this.chips();
       this.grid.go(this.grid.at);
