@@ -22,7 +22,7 @@ STRENGTHS = (1.0, 10.0, 100.0)
 """Values of C to choose from, the strongest regularisation first."""
 FIRST_STRENGTH = 10.0
 """C until there are enough labels to choose one by."""
-_TOLERANCE = 1e-3
+_TOLERANCE = 1e-4
 _MOST_ITERATIONS = 200
 _SPREAD_SAMPLE = 4000
 _SPREAD_FIRST = 64
