@@ -80,10 +80,11 @@ async function route() {
   const mine = ++turn;
   stopAll();
   const onMap = place.has("map");
-  const teaches = place.has("teach") && !site.read_only;
+  const teaches = place.has("teach");
+  if (teaches && site.read_only) { go({}); return; }
   $("map").hidden = !onMap;
   $("teach").hidden = !teaches;
-  $("lesson").classList.toggle("away", !teaches);
+  $("lesson-bar").classList.toggle("away", !teaches);
   $("found").hidden = onMap || teaches;
   $("save-results").hidden = true;
   $("show-map").setAttribute("aria-pressed", String(onMap));

@@ -35,7 +35,7 @@ export class Lesson {
 
   async open() {
     this.on = true;
-    $("lesson").hidden = false;
+    $("lesson-bar").hidden = false;
     $("show-teach").setAttribute("aria-pressed", "true");
     await this.look();
     await this.reload();
@@ -47,7 +47,7 @@ export class Lesson {
     this.on = false;
     this.arm(null);
     this.picked.clear();
-    $("lesson").hidden = true;
+    $("lesson-bar").hidden = true;
     $("show-teach").setAttribute("aria-pressed", "false");
   }
 
