@@ -193,8 +193,6 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             encoder.spread(devices)
             stack.callback(encoder.close)
         show = stack.enter_context(live())
-        if extract_here is extract:
-            extract_here = partial(extract, stop=stack.enter_context(stop_on_signals(show.line)))
         report = extract_here(
             listing,
             output,
@@ -203,6 +201,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             options=options,
             progress=show,
             on_failure=FailureLines(show),
+            stop=stack.enter_context(stop_on_signals(show.line)),
         )
     if stats_file is not None:
         from vidfeat.system.files import write_json
@@ -309,5 +308,5 @@ def _quantise_first(
         listing.videos,
         sharded=options.shard is not None,
         overwrite=options.overwrite,
-        say=lambda line: click.echo(line, err=True),
+        report=lambda line: click.echo(line, err=True),
     )

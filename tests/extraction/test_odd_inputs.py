@@ -141,6 +141,33 @@ def test_path_lists_however_they_are_written(mark: bytes, end: bytes, tmp_path: 
     assert read_list(str(tmp_path / "l.txt")) == [str(name) for name in names]
 
 
+def test_path_lists_of_other_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = os.fsdecode(b"caf\xe9.mp4")
+    for name in ("a.mp4", "b.mp4", odd):
+        Path(name).write_bytes(b"-")
+
+    def found(data: bytes, separator: bytes = b"\n") -> list[str]:
+        Path("l.txt").write_bytes(data)
+        return read_list("l.txt", separator)
+
+    assert found(b"a.mp4\rb.mp4\r") == ["a.mp4", "b.mp4"]
+    assert found(b"'a.mp4'\n\"b.mp4\"\n") == ["a.mp4", "b.mp4"]
+    assert found(b"a.mp4\ncaf\xe9.mp4\ngone\xe9.mp4\n")[:2] == ["a.mp4", odd]
+    assert found(b"a\0b\0c\0", b"\0") == ["a", "b", "c"]
+    with pytest.raises(UsageError, match=r"l\.txt, line 2: not UTF-8"):
+        found("a.mp4\ngehé.mp4\n".encode("latin-1"))
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        with pytest.raises(UsageError, match=r"l\.txt is UTF-16"):
+            found("a.mp4\nb.mp4\n".encode(encoding))
+
+
+def test_a_name_with_a_zero_byte_is_missing(encoder: Encoder, tmp_path: Path) -> None:
+    listing = list_videos([], listed=[str(clip(tmp_path / "a.mp4")), str(tmp_path / "b\0c.mp4")])
+    report = extract(listing, tmp_path / "f.h5", encoder, options=INLINE)
+    assert [failure.message for failure in report.failures] == ["no such file"]
+
+
 def test_a_listed_path_that_is_missing_is_one_error(encoder: Encoder, tmp_path: Path) -> None:
     good = [str(clip(tmp_path / f"{name}.mp4")) for name in "ab"]
     listing = list_videos([], listed=[good[0], str(tmp_path / "gone.mp4"), good[1]])

@@ -138,7 +138,7 @@ def extract(
         on_failure: called for each video that could not be read.
         work: does what is to be done of a run, into a folder of parts, from a part number on;
             None does it in this process.
-        stop: asks for the end at the next batch boundary (in this process alone).
+        stop: asks for the end at the next batch boundary.
 
     Returns:
         What was done, with the failures of this run and those remembered.
@@ -190,8 +190,8 @@ def extract(
                 (work or Run.work)(run, folder, begun.next_number)
             except OSError as error:
                 raise _with_remedy(error, target, _part_bytes(encoder, options)) from error
-            if run.stopped and stop is not None:
-                raise StoppedError(f"stopped: {_kept_parts(folder)}", stop.signal_number)
+            if run.stopped:
+                raise StoppedError(f"stopped: {_kept_parts(folder)}", run.stop.signal_number)
         listed = {video.identity for video in listing.videos}
         done = scan_parts(folder)
         thinned = without_bad_rows(done)
@@ -218,7 +218,7 @@ def extract(
                 folder,
                 existing,
                 keep=lambda name: name in listed or is_there(listing.root, name),
-                progress=done,
+                summary=done,
             )
         except OSError as error:
             needed = sum(part.size_bytes for part in done.parts)
@@ -352,7 +352,7 @@ class Run:
     ) -> None:
         self.encoder = encoder
         self.stopped = False
-        self._stop = stop
+        self.stop = stop or Stop()
         self.options = options
         self.todo = plan.todo
         planes = len(encoder.engines) == 1 and encoder.engine.takes_planes
@@ -411,7 +411,7 @@ class Run:
                 for item, event in self._events(stack, decoder, feed.pin):
                     self._take(assembly, item, event)
                     self.meter.tick(assembly.stats)
-                    if self._stop is not None and self._stop.asked and assembly.at_batch_boundary:
+                    if self.stop.asked and assembly.at_batch_boundary:
                         self.stopped = True
                         break
                     yield assembly.stats

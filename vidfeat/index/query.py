@@ -22,6 +22,7 @@ from vidfeat.system.identities import existing_spelling, path_to_identity
 
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
+    from vidfeat.store.reader import FeatureStore
 
 FEATURE_SUFFIXES = (".h5", ".hdf5")
 
@@ -154,13 +155,30 @@ class QuerySource:
                     start_seconds=held.start_seconds,
                     end_seconds=held.end_seconds,
                     name=video,
+                    video_id=self._row_of_stored(store, row),
                 )
-                for video, held in store
+                for row, (video, held) in enumerate(store)
                 if len(held)
             ]
         if not found:
             raise StoreError(f"{path} has no clip to search with")
         return found
+
+    def _row_of_stored(self, store: FeatureStore, row: int) -> int:
+        """Row of the video that one of a feature file is; -1 for none.
+
+        The same path below the same root, or below another one with the file's size and time.
+        """
+        videos = self.index.videos
+        named = videos.names.find(store.paths[row])
+        if named is None:
+            return -1
+        own = videos.row_of[named]
+        same = all(
+            int(videos[fact][own]) == int(store.videos[fact][row])
+            for fact in ("size_bytes", "mtime_ns")
+        )
+        return own if same or store.source_root == self.index.head.source_root else -1
 
     def _stored_path(self, path: Path) -> str | None:
         """The index's own path of a file that has not changed since it was indexed."""
@@ -178,7 +196,8 @@ class QuerySource:
         """Row of the video that a file is, changed or not, whatever links lead to it; -1 for none.
 
         The indexed path may itself be a link: then the file behind it is looked for among the
-        videos of its size.
+        videos of its size. Where the whole root has moved, a file is known by the end of its path
+        and its size.
         """
         root = self.root or self.index.source_root
         for place in (_unlinked(path), path.resolve()):
@@ -195,6 +214,14 @@ class QuerySource:
         except OSError:
             return -1
         videos = self.index.videos
+        if not root.is_dir():
+            parts = _unlinked(path).parts[1:]
+            for first in range(len(parts)):
+                identity = videos.names.find(path_to_identity(str(Path(*parts[first:]))))
+                if identity is not None:
+                    row = videos.row_of[identity]
+                    return row if int(videos["size_bytes"][row]) == size else -1
+            return -1
         for row in np.flatnonzero(videos["alive"] & (videos["size_bytes"] == size)).tolist():
             with suppress(OSError, StoreError):
                 if self.index.local_path(videos.paths[row], root).samefile(path):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.index.align import Aligned, align
-from vidfeat.index.engine import Engine
+from vidfeat.index.engine import SearchEngine
 from vidfeat.index.match import Match, Query, SearchOptions
 from vidfeat.index.recall import sample_rows
 from vidfeat.index.videos import Videos
@@ -23,6 +23,8 @@ _BACKGROUND_ROWS = 512
 _QUERY_BLOCK = 128
 _LONG_QUERY = 64
 _EXACT_ROWS = 65_536
+# So many videos that a search leaves out are passed over one by one.
+_FEW_VIDEOS = 64
 # Cosines held at a time (64 MB), and hits of a round: what long queries may take.
 _MOST_SCORES = 1 << 24
 _MOST_HITS = 1 << 20
@@ -38,7 +40,7 @@ class Searcher:
         videos: the table of videos.
     """
 
-    engine: Engine
+    engine: SearchEngine
     clips: NDArray[np.void]
     videos: Videos
 
@@ -57,7 +59,17 @@ class Searcher:
         """Rows that may be found: those of allowed videos that are alive."""
         if allowed is None:
             return self.alive_rows
-        rows: NDArray[np.bool_] = (allowed & self.videos["alive"])[self.clips["video"]]
+        alive = self.videos["alive"]
+        left_out = np.flatnonzero(alive & ~allowed)
+        if len(left_out) > _FEW_VIDEOS:
+            return (allowed & alive)[self.clips["video"]]  # type: ignore[no-any-return]
+        # Looking up the video of every row takes longer than many a search.
+        if self.alive_rows is None:
+            rows = np.ones(len(self.clips), dtype=bool)
+        else:
+            rows = self.alive_rows.copy()
+        for video in left_out.tolist():
+            rows[self.videos.rows(video)] = False
         return rows
 
     def search(

@@ -136,8 +136,14 @@ def _is_loopback(address: str) -> bool:
 
 
 def plain_host(host: str) -> str:
-    """An address as sockets take it: without the brackets of URLs, ``*`` as all addresses."""
+    """An address as sockets take it: without the brackets of URLs, ``*`` as all addresses.
+
+    Raises:
+        UsageError: an empty one, which sockets would take for all addresses.
+    """
     host = host.strip()
+    if not host:
+        raise UsageError("the host is empty: give 127.0.0.1, or 0.0.0.0 for all", field="host")
     if host == "*":
         return "0.0.0.0"
     if host.startswith("[") and host.endswith("]"):

@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from vidfeat.errors import UsageError, VideoError
 from vidfeat.index.match import Query
 from vidfeat.index.query import QuerySource
 from vidfeat.store.embeddings import Embeddings
+from vidfeat.system.files import remove_dead_leftovers, temporary_name
 from vidfeat.video.clip_plan import Stretch
 
 if TYPE_CHECKING:
@@ -64,7 +66,12 @@ class Uploads:
     def __init__(self, source: QuerySource, most_bytes: int) -> None:
         self.source = source
         self.most_bytes = most_bytes
-        self._folder = Path(tempfile.mkdtemp(prefix="vidfeat-uploads-"))
+        # Of a server that was killed, the next one removes the folder.
+        place = Path(tempfile.gettempdir()) / "vidfeat-uploads"
+        with suppress(OSError):
+            remove_dead_leftovers(place)
+        self._folder = temporary_name(place)
+        self._folder.mkdir(mode=0o700)
         self._kept: OrderedDict[str, Upload] = OrderedDict()
         self._lock = threading.Lock()
         self._encoding = threading.Lock()
