@@ -20,6 +20,7 @@ from vidfeat.index.arrays import RowWriter, save_npy, write_faiss
 from vidfeat.index.choose import POINTS_PER_LIST, IndexPlan, choose, parse_size
 from vidfeat.index.engine import SearchEngine, read_faiss
 from vidfeat.index.folder import (
+    TAUGHT,
     FileEntry,
     IndexHeader,
     entry_of,
@@ -253,7 +254,19 @@ def build_index(
             with atomic_folder(target, replace=overwrite) as folder:
                 head = _build_into(store, folder, generation, kind, memory, asked, report)
                 write_head(folder, head)
+                _keep_taught(target, folder)
     return head
+
+
+def _keep_taught(old: Path, new: Path) -> None:
+    """What people said on the page of an index outlives its vectors."""
+    import shutil
+
+    for name in TAUGHT:
+        if (old / name).is_dir():
+            shutil.copytree(old / name, new / name)
+        elif (old / name).is_file():
+            shutil.copyfile(old / name, new / name)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class ServeOptions:
         most_cache_bytes: what it may take.
         most_upload_bytes: of a video dropped on the page.
         follow_links: serve what links below the root lead to.
+        read_only: take no upload and no label.
         allow_hosts: further names that the page is opened by, such as that of a reverse proxy.
     """
 
@@ -45,6 +46,7 @@ class ServeOptions:
     most_cache_bytes: int = 2 << 30
     most_upload_bytes: int = 512 << 20
     follow_links: bool = False
+    read_only: bool = False
     allow_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -88,6 +90,7 @@ def make_app(index: VideoIndex, options: ServeOptions) -> object:
             frozenset(host_name(name) for name in options.allow_hosts),
             any_address=options.host in _ALL_ADDRESSES,
         ),
+        read_only=options.read_only,
     )
 
 
