@@ -27,6 +27,7 @@ from tests.support.index_fixtures import (
 from vidfeat.errors import DataError, FingerprintError, StoreError, UsageError
 from vidfeat.index import VideoIndex, change_index, copy_index, describe_index, verify_index
 from vidfeat.index.choose import KINDS, choose, count_lists, parse_size
+from vidfeat.index.vectors import Normalisation
 from vidfeat.store.reader import Embeddings, FeatureStore
 from vidfeat.store.writer import write_store
 
@@ -692,3 +693,16 @@ def test_stored_search_imports_no_torch(flat):
         "assert not {'torch', 'sklearn', 'av', 'matplotlib', 'h5py'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("size", [1e-25, 1.0, 1e30, 1e38])
+@pytest.mark.parametrize("mean", [None, np.full(8, 1e-3, dtype=np.float32)])
+def test_vectors_of_any_length_keep_their_direction(size, mean):
+    """Weights that diverge make features of 1e28 and more, whose squares float32 does not hold."""
+    unit = np.random.default_rng(0).uniform(-1, 1, (5, 8))
+    vectors = (unit * size).astype(np.float32)
+    scaled, bad = Normalisation(mean).apply_to_good(vectors)
+    assert not len(bad)
+    expected = vectors.astype(np.float64) - (0 if mean is None else mean)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(scaled, expected, atol=1e-5)

@@ -123,10 +123,17 @@ def encoder_from_description(
     Raises:
         WeightsError: the weights are not where they were: ``weights`` says where they are.
         FingerprintError: what was found there are other tensors.
+        UsageError: the features were joined from those of several networks.
     """
     from vidfeat.encoders.int8.folder import is_net
     from vidfeat.encoders.sources.code_trust import only_known_files
 
+    if "joined" in description:
+        raise UsageError(
+            f"these features were joined from those of {description['model']}: extract the videos "
+            "with each network, join the files with vidfeat join, and give the joined file in "
+            "place of videos"
+        )
     spec: str | os.PathLike[str] | None = weights
     name = str(description["weights"])
     seed = re.fullmatch(r"random \(seed (\d+)\)", name)

@@ -146,7 +146,7 @@ def extract(
         on_failure: called for each video that could not be read.
         work: does what is to be done of a run, into a folder of parts, from a part number on;
             None does it in this process.
-        stop: asks for the end at the next batch boundary (in this process alone).
+        stop: asks for the end at the next batch boundary.
 
     Returns:
         What was done, with the failures of this run and those remembered.
@@ -169,18 +169,20 @@ def extract(
         if isinstance(inputs, Listing)
         else list_videos(inputs, root, segments, frames=frames)
     )
+    division = ""
     if options.shard is not None:
+        division = listing.digest
         listing = listing.shard(*options.shard)
     target = Path(output)
     check_output(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    identity = _identity(encoder, options, listing, segments)
+    identity = replace(_identity(encoder, options, listing, segments), division=division)
     with ExitStack() as stack:
         stack.enter_context(encoder.claimed())
         stack.enter_context(OutputLock(target))
         existing = _existing(stack, target, identity, options, listing)
         if existing is not None:
-            identity = replace(identity, shards=joined(existing.shards, identity.shards))
+            identity = replace(identity, shards=joined(existing.identity, identity))
         if not options.overwrite:
             check_parts_root(parts_folder(target), listing.root)
         folder = open_parts(target, identity, overwrite=options.overwrite)
@@ -198,8 +200,8 @@ def extract(
                 (work or Run.work)(run, folder, begun.next_number)
             except OSError as error:
                 raise _with_remedy(error, target, _part_bytes(encoder, options)) from error
-            if run.stopped and stop is not None:
-                raise StoppedError(f"stopped: {_kept_parts(folder)}", stop.signal_number)
+            if run.stopped:
+                raise StoppedError(f"stopped: {_kept_parts(folder)}", run.stop.signal_number)
         listed = {video.identity for video in listing.videos}
         done = scan_parts(folder)
         thinned = without_bad_rows(done)
@@ -360,7 +362,7 @@ class Run:
     ) -> None:
         self.encoder = encoder
         self.stopped = False
-        self._stop = stop
+        self.stop = stop or Stop()
         self.options = options
         self.todo = plan.todo
         planes = len(encoder.engines) == 1 and encoder.engine.takes_planes
@@ -419,7 +421,7 @@ class Run:
                 for item, event in self._events(stack, decoder, feed.pin):
                     self._take(assembly, item, event)
                     self.meter.tick(assembly.stats)
-                    if self._stop is not None and self._stop.asked and assembly.at_batch_boundary:
+                    if self.stop.asked and assembly.at_batch_boundary:
                         self.stopped = True
                         break
                     yield assembly.stats

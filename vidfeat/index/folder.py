@@ -18,6 +18,8 @@ whitening       what they are then multiplied by; only where whitened
 tail_vectors    vectors added since; searched exactly
 tail_clips      video, start and end of each of them
 ==============  =====================================================================
+
+The page keeps beside them what it is taught: ``labels.csv`` and the folder ``heads``.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ _NAMES = {
     "tail_vectors": "tail_vectors.npy",
     "tail_clips": "tail_clips.npy",
 }
+TAUGHT = ("labels.csv", "heads")
 _NEEDED = ("index", "vectors", "clips", "videos")
 
 

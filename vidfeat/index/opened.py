@@ -29,6 +29,8 @@ class OpenIndex:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self.where = str(self.path)
+        """What the index is called in messages."""
         for attempt in range(20):
             head = read_head(self.path)
             try:
@@ -88,7 +90,7 @@ class OpenIndex:
 
             close = difflib.get_close_matches(path, list(self.videos.row_of)[:20_000], n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise StoreError(f"{self.path} has no video {path!r}{hint}") from None
+            raise StoreError(f"{self.where} has no video {path!r}{hint}") from None
 
     def require_space(self, space_fingerprint: str, what: str) -> None:
         """Check that vectors can be compared with these.
@@ -99,7 +101,7 @@ class OpenIndex:
         if space_fingerprint != self.head.space_fingerprint:
             raise FingerprintError(
                 f"{what} has vectors of another encoder (space {space_fingerprint[:12]}) than "
-                f"{self.path} (space {self.head.space_fingerprint[:12]}, "
+                f"{self.where} (space {self.head.space_fingerprint[:12]}, "
                 f"{self.head.encoder.get('model', 'unknown model')}): extract both with the same "
                 "model, weights, clip length and rate"
             )

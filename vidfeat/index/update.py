@@ -8,7 +8,6 @@ vectors, which needs neither the feature files nor the encoder.
 
 from __future__ import annotations
 
-import fnmatch
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,11 +37,12 @@ from vidfeat.index.folder import (
     writing,
 )
 from vidfeat.index.opened import OpenIndex
+from vidfeat.index.patterns import paths_that_fit
 from vidfeat.index.videos import CLIP, Videos
 from vidfeat.store.reader import FeatureStore
 from vidfeat.system.callbacks import Report, no_report
 from vidfeat.system.files import named_errors, temporary_name
-from vidfeat.system.identities import identity_to_path, normal_form
+from vidfeat.system.identities import identity_to_path
 
 # The first part is built anew when a tail costs more than it saves, or when a share of its rows
 # is passed over at every search.
@@ -129,22 +129,9 @@ class _Writer:
 
     def remove(self, wanted: Sequence[str]) -> None:
         """Mark videos as removed."""
-        row_of, names = self.videos.row_of, self.videos.names
+        row_of = self.videos.row_of
         for text in wanted:
-            stored = names.find(text)
-            normal = normal_form(text)
-            if stored is not None:
-                found = [stored]
-            elif text.endswith("/"):
-                found = [path for path in row_of if normal_form(path).startswith(normal)]
-            elif any(sign in text for sign in "*?["):
-                found = [p for p in row_of if fnmatch.fnmatchcase(normal_form(p), normal)]
-            else:
-                self.index._row(text)  # raises, with the nearest name
-                found = []
-            if not found:
-                raise StoreError(f"{self.index.path} has no video that fits {text!r}")
-            for path in found:
+            for path in paths_that_fit(self.videos, text, self.index.path):
                 if row_of[path] not in self.removed:
                     self.removed.add(row_of[path])
                     self.change.removed.append(path)

@@ -30,7 +30,7 @@ from vidfeat.store.parts_summary import (
 )
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import RunIdentity, VideoFailure, VideoRecord, require_same_run
-from vidfeat.store.shards import Shards, describe_missing
+from vidfeat.store.shards import Shards, describe_missing, of_other_lists
 from vidfeat.store.writer import writing_store
 from vidfeat.system.lock import OutputLock
 
@@ -285,10 +285,15 @@ def merge_stores(
 def _shards_of(stores: Sequence[FeatureStore], *, allow_missing: bool) -> str:
     """The shards that some files hold together; nothing where these are all."""
     together: Shards | None = None
+    first = next((store for store in stores if store.shards), None)
     for store in stores:
         if not store.shards:
             continue
         own = Shards.parse(store.shards)
+        if first is not None and of_other_lists(first.identity, store.identity):
+            if not allow_missing:
+                raise _other_lists(first, store)
+            return ""
         if together is not None and own.count != together.count:
             raise StoreError(
                 f"{store.path} is of {own.count} shards, and others are of {together.count}: "
@@ -305,6 +310,16 @@ def _shards_of(stores: Sequence[FeatureStore], *, allow_missing: bool) -> str:
         error.fields = ("allow_missing",)
         raise error
     return str(together)
+
+
+def _other_lists(one: FeatureStore, other: FeatureStore) -> StoreError:
+    error = StoreError(
+        f"{one.path} (of {one.source_root}) and {other.path} (of {other.source_root}) are shards "
+        "of different lists of videos, so that videos may be missing: run all shards over the "
+        "same videos, or merge what there is with allow_missing"
+    )
+    error.fields = ("allow_missing",)
+    return error
 
 
 def _refuse_duplicates(stores: Sequence[FeatureStore]) -> None:

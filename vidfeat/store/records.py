@@ -105,6 +105,8 @@ class RunIdentity:
     """Absolute path of the root, escaped as an identity is; a hint, no part of the comparison."""
     shards: str = ""
     """Which shards of a division of the videos, as ``2/4``; nothing for all videos."""
+    division: str = ""
+    """Digest of the whole list that the shards divide; nothing where it is not known."""
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "float16"):
@@ -123,6 +125,7 @@ class RunIdentity:
             "dtype": self.dtype,
             "source_root": self.source_root,
             "shards": self.shards,
+            "division": self.division,
         }
 
     @classmethod
@@ -140,6 +143,7 @@ class RunIdentity:
             dtype=values["dtype"],
             source_root=str(values["source_root"]),
             shards=str(values.get("shards", "")),
+            division=str(values.get("division", "")),
         )
 
 
