@@ -103,7 +103,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors that a user can mend become one line and exit status 2."""
+    """Run the command line; errors that a user can fix become one line and exit status 2."""
     from vidfeat.errors import StoppedError, VidfeatError
 
     _escape_what_cannot_be_shown()

@@ -53,7 +53,7 @@ def command(
 ) -> None:
     """Measure how well test videos find training videos of their class.
 
-    FEATURES holds both parts, ten clips a video: vidfeat extract --clips 10.
+    FEATURES holds both parts, ten clips per video: vidfeat extract --clips 10.
     """
     from vidfeat.datasets.labels import labels_from_split, read_labels
     from vidfeat.index.retrieval_protocol import evaluate_retrieval, mean_scores

@@ -99,7 +99,7 @@ _MOST_TO_LEAST = 200
 )
 @click.option("--shard", metavar="K/N", help="Only the K-th of N shares of the videos.")
 @click.option("--retry-errors", is_flag=True, help="Try unchanged files again that failed before.")
-@click.option("--overwrite", is_flag=True, help="Begin anew, whatever the output holds.")
+@click.option("--overwrite", is_flag=True, help="Start again, whatever the output holds.")
 @click.option("--dry-run", is_flag=True, help="Say what there is to do and how long it may take.")
 @click.option("--stats", "stats_file", type=OutputPath(), help="Write figures of the run as JSON.")
 @click.pass_context
@@ -241,7 +241,7 @@ def _cards(values: dict[str, Any]) -> tuple[int, ...]:
     """Take the decoder out of the values: the numbers of the cards that decode, too.
 
     Raises:
-        UsageError: there is none, or it cannot be told which.
+        UsageError: there is none, or it is unclear which.
     """
     if values.pop("decoder") == "cpu":
         return ()

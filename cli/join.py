@@ -48,7 +48,8 @@ def command(
 ) -> None:
     """Join the FEATURES of several networks: rows of the same video and seconds, side by side.
 
-    The output is a feature file like any other, with as many numbers a row as all inputs together.
+    The output is a feature file like any other, with as many numbers per row as all inputs
+    together.
     """
     from vidfeat.store.join import join_stores
 

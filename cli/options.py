@@ -114,7 +114,7 @@ def plan_options() -> Callable[[F], F]:
         ),
         click.option("--hop-frames", type=int, help="From the start of a clip to the next one's."),
         click.option("--hop-seconds", type=float, help="The same in seconds."),
-        click.option("--clips", type=int, help="So many clips a video, evenly spread."),
+        click.option("--clips", type=int, help="So many clips per video, evenly spread."),
         click.option(
             "--short",
             type=click.Choice(["repeat_last", "loop", "error"]),
@@ -206,7 +206,7 @@ def layout_names() -> list[str]:
 def apply_layout_plan(values: dict[str, Any], name: str | None) -> None:
     """Fill in what a layout says of the plan, where the command says nothing.
 
-    A hop or number of clips that is given stands in place of the layout's hop.
+    A hop or number of clips that is given replaces the layout's hop.
     """
     if name is None:
         return

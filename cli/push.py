@@ -29,7 +29,7 @@ from vidfeat.cli.options import HELP_NAMES
     help="Remove a video, a folder (with / at its end) or a pattern (with *); may be repeated.",
 )
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors that cannot be compared.")
-@click.option("--overwrite", is_flag=True, help="Begin anew, whatever is there.")
+@click.option("--overwrite", is_flag=True, help="Start again, whatever is there.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
 def command(
     given: tuple[str, ...],

@@ -38,7 +38,7 @@ class Labels:
         source: a name for messages (``labels.csv``, ``ucf101 split 1``).
         ignore_case: paths that differ from a feature file's only in case are the same.
         classes: all classes in index order; empty for those that occur, sorted.
-        missing: videos that the source names and that were looked for in vain.
+        missing: videos that the source names and that were not found.
         notes: how the source was understood, for a person.
     """
 
@@ -84,7 +84,7 @@ def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = Fals
             caller has no such choice to offer.
 
     Raises:
-        DataError: there is no such file, a column is missing, a value cannot be meant, a video has
+        DataError: there is no such file, a column is missing, a value is invalid, a video has
             two labels, or classes differ only in case; the message names the line.
     """
     name = os.fspath(path)

@@ -2,7 +2,7 @@
 
 list -> compare with what is there -> decode (processes) -> batches -> network -> parts -> merge
 
-Whatever ends a run, finished parts stay, and the same command goes on from them.
+Whatever ends a run, finished parts stay, and the same command continues from them.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class ExtractOptions:
     retry_errors: bool = False
     """Try unchanged files again that failed before."""
     overwrite: bool = False
-    """Begin anew, whatever the output holds."""
+    """Start again, whatever the output holds."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
@@ -132,7 +132,7 @@ def extract(
 ) -> ExtractReport:
     """Write the embeddings of all clips of all videos to a feature file.
 
-    A run on an output that is there goes on with it: videos that it has, unchanged, are not read
+    A run on an output that is there continues it: videos that it has, unchanged, are not read
     again. Videos that have disappeared from below the root are dropped from it.
 
     Args:
@@ -152,7 +152,7 @@ def extract(
         What was done, with the failures of this run and those remembered.
 
     Raises:
-        UsageError: inputs that cannot be meant, or hold no video; or the encoder is at work for
+        UsageError: invalid inputs, or inputs without a video; or the encoder is at work for
             extract in another thread.
         StoreError: the output is no feature file, was made otherwise, or another run writes it.
         NothingDoneError: every video failed. (A shard writes its errors all the same: the others
@@ -277,7 +277,7 @@ def _existing(
     options: ExtractOptions,
     listing: Listing,
 ) -> FeatureStore | None:
-    """The feature file that is there and will be gone on with.
+    """The feature file that is there and will be continued.
 
     Raises:
         StoreError: what is there is no feature file; it is never replaced.

@@ -190,7 +190,7 @@ class NetworkJudge:
 
 
 def time_line_plan(plan: PlanChoice, every_seconds: float | None) -> PlanChoice:
-    """Lay about a clip a second, where a time line is asked for and no layout of clips is.
+    """Lay about one clip per second, where a time line is asked for and no layout of clips is.
 
     Raises:
         UsageError: ``every_seconds`` is not above 0.
@@ -282,7 +282,7 @@ def classify_video(
         judge: a head or a network.
         path: the file.
         top: how many classes to name.
-        every_seconds: also name them for each stretch of so many seconds.
+        every_seconds: also name them for each segment of this many seconds.
 
     Raises:
         VideoError: the file cannot be read.

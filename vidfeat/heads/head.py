@@ -123,7 +123,7 @@ class Head:
         """Write the head as a folder, whole or not at all; an older head there is replaced.
 
         Raises:
-            StoreError: something else than a head stands there.
+            StoreError: something other than a head is there.
         """
         target = Path(folder)
         check_target(target)
@@ -232,7 +232,7 @@ def check_target(folder: Path, *, also: Sequence[str] = ()) -> None:
 
     Args:
         folder: where a head is to be written.
-        also: names of files and folders that may stand there beside a head's own.
+        also: names of files and folders that may be there beside a head's own.
 
     Raises:
         StoreError: a file, or a folder that holds something else.

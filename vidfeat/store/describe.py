@@ -101,7 +101,7 @@ def store_in_words(described: dict[str, Any]) -> list[str]:
     facts = {"footage": _duration(described["duration_seconds"])}
     spread = described["clips_per_video"]
     if spread is not None:
-        facts["clips a video"] = (
+        facts["clips per video"] = (
             f"{spread['least']} to {spread['most']}, median {spread['median']:g}"
         )
     if described["videos_without_clips"]:

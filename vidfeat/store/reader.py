@@ -165,7 +165,7 @@ class FeatureStore:
 
     @property
     def run_fingerprint(self) -> str:
-        """Equal for vectors that can stand in one file."""
+        """Equal for vectors that may share a file."""
         return str(self._head["run_fingerprint"])
 
     @property
@@ -389,7 +389,7 @@ class FeatureStore:
             labels: None for all rows and no ``y``; a mapping from path to label; or an object with
                 ``resolve(store)``, see `vidfeat.store_arrays.LabelSource`. Rows without a label
                 are left out.
-            pooled: ``"mean"`` for one row a video, the mean over its rows.
+            pooled: ``"mean"`` for one row per video, the mean over its rows.
 
         Returns:
             ``groups`` is the row of ``/videos`` (so that clips of one video are never on both
@@ -416,4 +416,4 @@ class FeatureStore:
         try:
             return read()
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise StoreError(f"{self.path} is damaged: {error}; make it anew") from error
+            raise StoreError(f"{self.path} is damaged: {error}; make it again") from error

@@ -162,7 +162,7 @@ def _failure(source: Source, reason: str) -> DownloadError:
 def _download(source: Source, target: Path, progress: Progress) -> None:
     """Fill the part file, attempt by attempt, check it and give it its name."""
     part = _part(target)
-    reason, mismatches = "nothing came", 0
+    reason, mismatches = "no data arrived", 0
     for attempt in range(source.attempts):
         if attempt:
             time.sleep(source.pause_seconds * 2 ** (attempt - 1))

@@ -1,4 +1,4 @@
-"""What a run tells the user while it goes on: a live line on a terminal, plain lines elsewhere."""
+"""What a run shows the user: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

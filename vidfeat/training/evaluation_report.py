@@ -174,7 +174,7 @@ def evaluate_subject(
         settings: changes of the recipe, as ``evaluate.clips=10``.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: called with the videos done, of how many.
-        before: told of the dataset before the first video.
+        before: called with the dataset before the first video.
 
     Raises:
         UsageError: settings that do not exist, or classes that do not match.

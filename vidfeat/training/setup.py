@@ -1,4 +1,4 @@
-"""From a recipe and a folder of data to a run that can start, or go on where it stopped."""
+"""From a recipe and a folder of data to a run that can start, or resume."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RunData:
     digest: str
     """Of the training samples in their order: the order of the steps depends on it."""
     left_out: tuple[str, ...] = ()
-    """Videos that cannot be read, and stretches behind the end of one, found before the start."""
+    """Videos that cannot be read, and segments past the end of one, found before the start."""
 
 
 def on_main(world: World, work: Callable[[], T]) -> T:
@@ -106,7 +106,7 @@ def check_share(recipe: Recipe, world: World) -> None:
 
 
 def start_run(recipe: Recipe, folder: Path, data: RunData, world: World, *, resume: bool) -> Recipe:
-    """Make the folder of a run, or check that the one that is there can go on.
+    """Make the folder of a run, or check that the existing one can be resumed.
 
     Returns:
         The recipe as it is run: settled, and on a resume the stored one with the sections ``run``
@@ -215,7 +215,7 @@ def _left_out_notes(dataset: VideoDataset, left_out: Sequence[str]) -> list[str]
         notes.append(f"{len(videos):,} cannot be read and are left out (the first: {videos[0]})")
     if behind:
         notes.append(
-            f"{len(behind):,} stretches start behind the end of their video and are left out (the "
+            f"{len(behind):,} segments start past the end of their video and are left out (the "
             f"first: {behind[0]})"
         )
     return notes

@@ -247,10 +247,10 @@ def read_segments(
     Args:
         source: the table; its paths are written as in a table of labels.
         root: of the videos, as an identity: absolute paths below it are taken too.
-        notes: gets a line for each row that cannot be meant; such a row is left out.
+        notes: gets a line for each invalid row; such a row is left out.
 
     Raises:
-        UsageError: no such file, not UTF-8, a column is missing, or not one row can be meant.
+        UsageError: no such file, not UTF-8, a column is missing, or no row is valid.
     """
     table = read_table(source, UsageError)
     if not set(SEGMENT_COLUMNS) <= set(table.columns):
