@@ -184,7 +184,7 @@ def _notes(
     notes = []
     if counts.min() != CLIPS or counts.max() != CLIPS:
         notes.append(
-            f"the protocol takes {CLIPS} clips per video, these are {counts.min()} to {counts.max()}; "
+            f"the protocol takes {CLIPS} clips per video; here: {counts.min()} to {counts.max()}; "
             f"extract with clips={CLIPS} for figures to be compared"
         )
     alone = int((~np.isin(test_y, train_y)).sum())
