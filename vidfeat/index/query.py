@@ -22,6 +22,7 @@ from vidfeat.system.identities import existing_spelling, path_to_identity
 
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
+    from vidfeat.encoders.joined import JoinedEncoder
     from vidfeat.store.reader import FeatureStore
 
 FEATURE_SUFFIXES = (".h5", ".hdf5")
@@ -46,7 +47,7 @@ class QuerySource:
         root: str | os.PathLike[str] | None = None,
         weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
-        encoder: Encoder | None = None,
+        encoder: Encoder | JoinedEncoder | None = None,
         model: str | None = None,
     ) -> None:
         self.index = index
@@ -57,17 +58,17 @@ class QuerySource:
         self._encoder = encoder
 
     @property
-    def encoder(self) -> Encoder:
-        """The encoder of the index, loaded when it is first needed.
+    def encoder(self) -> Encoder | JoinedEncoder:
+        """The encoder of the index, or its joined ones, loaded when they are first needed.
 
         Raises:
             WeightsError: its weights are not there.
             FingerprintError: they are other weights.
         """
         if self._encoder is None:
-            from vidfeat.encoders.load import encoder_from_description
+            from vidfeat.encoders.joined import query_encoder
 
-            self._encoder = encoder_from_description(
+            self._encoder = query_encoder(
                 self.index.head.encoder, self.weights, device=self.device, model=self.model
             )
         encoder = self._encoder
@@ -100,12 +101,15 @@ class QuerySource:
         path = Path(existing_spelling(text))
         if not path.is_file():
             raise StoreError(
-                f"{text!r} is neither a video of {self.index.path} nor a file; its videos have "
+                f"{text!r} is neither a video of {self.index.where} nor a file; its videos have "
                 f"paths such as {next(iter(self.index.paths), '')!r}"
             )
         if path.suffix.lower() in FEATURE_SUFFIXES:
             if start_seconds is not None or end_seconds is not None:
-                raise UsageError("--start and --end go with a video, not with a file of features")
+                raise UsageError(
+                    "start_seconds and end_seconds go with a video, not with a feature file",
+                    field=("start_seconds", "end_seconds"),
+                )
             return self.of_features(path)
         stored = self._stored_path(path)
         if stored is not None:
@@ -125,8 +129,9 @@ class QuerySource:
             start = start_seconds or 0.0
             if start < 0 or (end_seconds is not None and end_seconds <= start):
                 raise UsageError(
-                    f"the stretch {start:g} to {end_seconds or 0:g} s is empty: --start before "
-                    "--end"
+                    f"the segment from {start:g} to {end_seconds or 0:g} s is empty: start_seconds "
+                    "must lie before end_seconds",
+                    field=("start_seconds", "end_seconds"),
                 )
             stretch = (start, end_seconds)
         embeddings = self.encoder.encode(path, stretch=stretch)
@@ -243,7 +248,10 @@ def make_queries(
     if not texts:
         raise UsageError("there is nothing to search with: give a video or a path of the index")
     if len(texts) > 1 and (start_seconds is not None or end_seconds is not None):
-        raise UsageError("--start and --end choose a stretch of one query: give one")
+        raise UsageError(
+            "start_seconds and end_seconds choose a segment of one query: give one",
+            field=("start_seconds", "end_seconds"),
+        )
     return [query for text in texts for query in source.make(text, start_seconds, end_seconds)]
 
 

@@ -54,7 +54,7 @@ class Normalisation:
             more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
             raise DataError(
                 f"the vector of {name(row)} {what}{more}: extract it again, or leave such clips "
-                "out with --skip-bad-rows"
+                "out with skip_bad_rows=True"
             )
         return scaled
 

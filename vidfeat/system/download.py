@@ -15,13 +15,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from typing import IO, Any
 
 from vidfeat.errors import DownloadError, LockedError
+from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import sync_file
 from vidfeat.system.lock import OutputLock
 
@@ -29,8 +29,6 @@ CACHE_VARIABLE = "VIDFEAT_CACHE"
 CHUNK = 1 << 16
 ATTEMPTS = 8
 WAIT_UNSAID_SECONDS = 3.0
-
-Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all where the server says
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ def _is_right(path: Path, source: Source) -> bool:
 def _failure(source: Source, reason: str) -> DownloadError:
     return DownloadError(
         f"cannot download {source.url}: {reason}; put {source.filename} into {cache_folder()} "
-        "yourself, or use --weights FILE; --model bundled is a small network that needs no download"
+        "yourself, or give weights=FILE; model=bundled is a small network that needs no download"
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from vidfeat.system.identities import normal_form
+
 # Words that a mirror exchanges; longer ones first, since clockwise stands in counterclockwise.
 _MIRRORED = (
     ("counterclockwise", "clockwise"),
@@ -32,9 +34,11 @@ _TURN_NAMES = re.compile(r"\b(counter|anti) clockwise\b")
 def plain_name(name: str) -> str:
     """A class name as names are compared: in any case, underscores as spaces, without ``'()``.
 
+    Accents may be in either Unicode form.
+
     ``torchvision.datasets.Kinetics`` leaves those three signs out of the folders that it makes.
     """
-    return " ".join(name.translate(_FOLDED).casefold().split())
+    return " ".join(normal_form(name).translate(_FOLDED).casefold().split())
 
 
 def order_of(names: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
