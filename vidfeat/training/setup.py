@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from vidfeat.datasets import DatasetPart, VideoDataset, open_dataset, synthetic_motion
 from vidfeat.datasets.holdout import with_evaluation_part
 from vidfeat.errors import UsageError, VidfeatError
-from vidfeat.system.files import canonical_json, write_json
+from vidfeat.system.files import canonical_json, is_dead_leftover, write_json
 from vidfeat.training import checkpoint
 from vidfeat.training.config import Recipe
 from vidfeat.training.distributed import World, cores_per_process
@@ -124,7 +124,7 @@ def start_run(recipe: Recipe, folder: Path, data: RunData, world: World, *, resu
             field="resume",
         )
     if not stored_file.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(not _of_a_failed_start(path) for path in folder.iterdir()):
             raise UsageError(f"{folder} has files but no training run: choose an empty folder")
         settled = settle(recipe, len(data.train), world)
         folder.mkdir(parents=True, exist_ok=True)
@@ -153,6 +153,11 @@ def start_run(recipe: Recipe, folder: Path, data: RunData, world: World, *, resu
     going_on = replace(stored, run=replace(recipe.run, threads=threads), evaluate=recipe.evaluate)
     check_share(going_on, world)
     return going_on
+
+
+def _of_a_failed_start(path: Path) -> bool:
+    """Whether a run left a file when it was killed, or met a full disk, before it had begun."""
+    return path.name == DATA_FILE or is_dead_leftover(path)
 
 
 def _left_open(recipe: Recipe, key: str) -> bool:
@@ -189,7 +194,7 @@ def open_data(
     )
     dataset = with_evaluation_part(dataset, recipe.data.holdout)
     file = folder / DATA_FILE
-    if file.is_file():
+    if (folder / RECIPE_FILE).is_file():
         broken = json.loads(file.read_text(encoding="utf-8"))["left_out"]
     else:
         rendered = recipe.data.dataset == synthetic_motion.NAME
