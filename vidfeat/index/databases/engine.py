@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vidfeat.index.compare import compare_all, in_order, padded
 from vidfeat.index.databases.base import Database, Span, StoredRows
 from vidfeat.index.engine import TUNED_NEIGHBOURS
-from vidfeat.index.folder import Head
+from vidfeat.index.folder import IndexHeader
 from vidfeat.index.match import Match, Query, SearchOptions
 from vidfeat.index.recall import sample_rows
 from vidfeat.index.search import BACKGROUND_ROWS, Searcher
@@ -41,7 +41,7 @@ class DatabaseEngine:
         videos: its table of videos.
     """
 
-    def __init__(self, head: Head, database: Database, videos: Videos) -> None:
+    def __init__(self, head: IndexHeader, database: Database, videos: Videos) -> None:
         self.head = head
         self.database = database
         self.videos = videos
@@ -237,7 +237,7 @@ class ClipColumns:
         return self._engine.seconds(np.asarray(key))
 
     def __len__(self) -> int:
-        return self._engine.num_rows
+        return int(self._engine.num_rows)
 
 
 class _Column:
@@ -280,10 +280,11 @@ class DatabaseSearcher(Searcher):
         if allowed is None:
             return self.alive_rows
         engine: Any = self.engine
-        if not len(engine.video_of):
+        video_of: NDArray[np.int32] = engine.video_of
+        if not len(video_of):
             return None
-        rows: NDArray[np.bool_] = (allowed & self.videos["alive"])[engine.video_of]
-        return rows & (engine.video_of >= 0)
+        rows: NDArray[np.bool_] = (allowed & self.videos["alive"])[video_of]
+        return rows & (video_of >= 0)
 
     @cached_property
     def background(self) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from vidfeat.errors import StoreError
 from vidfeat.index.databases import connect
 from vidfeat.index.databases.base import Database
 from vidfeat.index.databases.engine import ClipColumns, DatabaseEngine, DatabaseSearcher
-from vidfeat.index.folder import FORMAT_VERSION, Head
+from vidfeat.index.folder import FORMAT_VERSION, IndexHeader
 from vidfeat.index.vectors import Normalisation
 from vidfeat.index.video_index import VideoIndex
 from vidfeat.index.videos import COLUMNS, Videos
@@ -137,7 +137,7 @@ def describe_database(address: str) -> dict[str, Any]:
 class State(NamedTuple):
     """What a database says of its index."""
 
-    head: Head
+    head: IndexHeader
     """``num_base`` is the number that the next row gets, ``factory`` the index of the vectors."""
     next_video: int
     """Number that the next video gets."""
@@ -169,9 +169,9 @@ def read_state(database: Database) -> State | None:
             f"{database.address} was written by a newer vidfeat "
             f"({values.get('vidfeat_version', '?')}): update vidfeat to read it"
         )
-    known = {field.name for field in dataclasses.fields(Head)}
+    known = {field.name for field in dataclasses.fields(IndexHeader)}
     try:
-        head = Head(**{name: value for name, value in values.items() if name in known})
+        head = IndexHeader(**{name: value for name, value in values.items() if name in known})
         return State(head, int(values["next_video"]), bool(values["finished"]))
     except (TypeError, KeyError, ValueError) as error:
         raise StoreError(f"{database.address} is damaged: {error}; push it anew") from error

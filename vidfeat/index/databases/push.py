@@ -21,7 +21,7 @@ from vidfeat.index.databases.base import VIDEO_COLUMNS, ClipBlock, Database
 from vidfeat.index.databases.engine import DatabaseEngine, spans_of
 from vidfeat.index.databases.opened import FORMAT, State, read_state, read_videos
 from vidfeat.index.engine import TUNED_NEIGHBOURS
-from vidfeat.index.folder import Head, now
+from vidfeat.index.folder import IndexHeader, now
 from vidfeat.index.patterns import paths_that_fit
 from vidfeat.index.recall import RECALL_TARGET, sample_rows
 from vidfeat.index.update import Change
@@ -159,14 +159,14 @@ class _Push:
 
     # ------------------------------------------------------------------ what is to be done
 
-    def _begin(self) -> Head:
+    def _begin(self) -> IndexHeader:
         store = self.store
         if store is None:
             raise StoreError(f"{self.database.address} holds no index: there is nothing to remove")
         if not store.num_clips:
             raise DataError(f"{store.path} has no clip to push: extract some videos first")
         self.database.create(store.dimension, store.num_clips)
-        return Head(
+        return IndexHeader(
             generation=0,
             kind=self.database.kind,
             requested_kind=self.database.kind,
@@ -189,7 +189,7 @@ class _Push:
             format=FORMAT,
         )
 
-    def _check(self, head: Head) -> None:
+    def _check(self, head: IndexHeader) -> None:
         if self.store is None:
             return
         if self.store.space_fingerprint != head.space_fingerprint:
@@ -210,7 +210,7 @@ class _Push:
         return found
 
     def _to_add(
-        self, head: Head, videos: Videos, labels: NDArray[np.object_], gone: set[int]
+        self, head: IndexHeader, videos: Videos, labels: NDArray[np.object_], gone: set[int]
     ) -> NDArray[np.int64]:
         """Rows of ``/videos`` that are new or have changed; what they replace is added to gone."""
         store = self.store
@@ -347,7 +347,7 @@ class _Push:
         self.database.write_head(State(head, state.next_video).to_dict())
 
 
-def _tuned(database: Database, head: Head, videos: Videos) -> Head:
+def _tuned(database: Database, head: IndexHeader, videos: Videos) -> IndexHeader:
     """The quickest settings whose recall@10 on stored clips reaches the target."""
     engine = DatabaseEngine(head, database, videos)
     rows = np.flatnonzero(engine.video_of >= 0)
