@@ -280,11 +280,11 @@ class DatabaseSearcher(Searcher):
         if allowed is None:
             return self.alive_rows
         engine: Any = self.engine
-        if not len(engine.video_of):
+        video_of: NDArray[np.int32] = engine.video_of
+        if not len(video_of):
             return None
-        rows: NDArray[np.bool_] = (allowed & self.videos["alive"])[engine.video_of]
-        found: NDArray[np.bool_] = rows & (engine.video_of >= 0)
-        return found
+        rows: NDArray[np.bool_] = (allowed & self.videos["alive"])[video_of]
+        return rows & (video_of >= 0)
 
     @cached_property
     def background(self) -> NDArray[np.float32]:
