@@ -18,7 +18,7 @@ import click
 # name -> (module, the line that `vidfeat --help` shows), in the order of a first visit
 COMMANDS: dict[str, tuple[str, str]] = {
     "extract": ("extract", "Write the clip embeddings of videos to an HDF5 file."),
-    "info": ("info", "Say what is in a file: a video, features, weights, an index."),
+    "info": ("info", "Show what is in a file: a video, features, weights, an index."),
     "index": ("index", "Build a search index of features, add to it, remove from it."),
     "search": ("search", "Find the videos that are like a query, and where in them."),
     "push": ("push", "Write features to LanceDB or Milvus, for search beyond one machine."),
@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "weights": ("weights", "List, download and convert trained weights."),
     "export": ("export", "Write a network as ONNX or OpenVINO, checked against torch."),
     "finetune": ("finetune", "Train a classifier on a feature file and report on it."),
-    "classify": ("classify", "Say what is in videos: by the network's classes, or by a head."),
+    "classify": ("classify", "Show what is in videos: with the network's classes, or with a head."),
     "train": ("train", "Train a network by a recipe, or fine-tune one."),
     "evaluate": ("evaluate", "Measure a network by the paper's protocol; fuse two streams."),
     "prepare": ("prepare", "Re-encode a dataset's videos once for training."),

@@ -37,22 +37,24 @@ OF_THE_HEAD = ("model", "seed", "engine", "compiled")
     epilog="Example: vidfeat classify match.mp4 --head head/ --every-seconds 5",
 )
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
-@click.option("--head", "head_folder", metavar="DIR", help="By a head of vidfeat finetune.")
-@click.option("-k", "--top", default=5, show_default=True, help="Classes to name.")
+@click.option("--head", "head_folder", metavar="DIR", help="Use a head from vidfeat finetune.")
+@click.option("-k", "--top", default=5, show_default=True, help="Classes to list.")
 @click.option(
-    "--every-seconds", type=float, help="Also name them for each segment of this many seconds."
+    "--every-seconds", type=float, help="Also list them for each segment of this many seconds."
 )
-@click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
-@click.option("--plot", type=OutputPath(), metavar="FILE", help="Draw them: .png, .svg or .pdf.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects.")
+@click.option(
+    "--plot", type=OutputPath(), metavar="FILE", help="Plot the result: .png, .svg or .pdf."
+)
 @click.option("--scores", type=OutputPath(), metavar="FILE", help="Write all scores as HDF5.")
 @network_options()
 @plan_options()
 @decode_options()
 @click.pass_context
 def command(ctx: click.Context, /, **values: Any) -> int:
-    """Say what is in videos: by the network's own classes, or by a head.
+    """Show what is in videos: with the network's own classes, or with a head.
 
-    VIDEO is a file, a folder that is searched through, or (with --head) a feature file.
+    VIDEO is a file, a folder that is searched, or (with --head) a feature file.
     """
     from vidfeat.errors import VideoError
     from vidfeat.extraction.run import ExtractOptions

@@ -43,13 +43,15 @@ _MOST_TO_LEAST = 200
 )
 @click.argument("paths", nargs=-1, type=click.Path(path_type=str), metavar="PATH...")
 @click.option("-o", "--output", type=OutputPath(), required=True, help="The feature file (HDF5).")
-@click.option("--list", "list_file", metavar="FILE", help="Paths, one a line; - is standard input.")
-@click.option("--list0", "list0_file", metavar="FILE", help="The same with NUL between paths.")
-@click.option("--root", type=click.Path(), help="Folder that paths in the file are relative to.")
+@click.option(
+    "--list", "list_file", metavar="FILE", help="File of paths, one per line; - is standard input."
+)
+@click.option("--list0", "list0_file", metavar="FILE", help="The same, separated by NUL.")
+@click.option("--root", type=click.Path(), help="Folder that the stored paths are relative to.")
 @click.option(
     "--segments",
     type=click.Path(),
-    help="CSV (path,start_seconds,end_seconds): embed only these stretches.",
+    help="CSV (path,start_seconds,end_seconds): embed only these segments.",
 )
 @network_options()
 @feature_options()
@@ -57,27 +59,24 @@ _MOST_TO_LEAST = 200
 @click.option(
     "--layout-plan",
     type=click.Choice(layout_names()),
-    help="Lay clips as export-features --layout NAME needs them; other options stand over it.",
+    help="Lay clips out as export-features --layout NAME needs them; other options override it.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
     default="float32",
     show_default=True,
-    help="Of the vectors in the file.",
+    help="Type of the stored vectors.",
 )
 @click.option(
-    "--devices", metavar="0,1", help="Several GPUs: one process with the network on each."
+    "--devices", metavar="0,1", help="Use several GPUs: one process with the network on each."
 )
 @click.option(
     "--address",
     metavar="auto|local|HOST:PORT",
-    help="With --engine ray, which runs on all machines of a Ray cluster: where it is.  "
-    "[default: auto, the one this machine is of]",
+    help="With --engine ray: address of the Ray cluster.  [default: auto, this machine's]",
 )
-@click.option(
-    "--actor-cpus", type=int, help="With --engine ray: processors of one of its processes."
-)
+@click.option("--actor-cpus", type=int, help="With --engine ray: processors per actor.")
 @decode_options()
 @limit_options()
 @click.option(
@@ -85,26 +84,28 @@ _MOST_TO_LEAST = 200
     type=click.Choice(["cpu", "nvdec"]),
     default="cpu",
     show_default=True,
-    help="What decodes: the processors, or these and the video decoders of the NVIDIA GPU.",
+    help="What decodes: the CPU, or the CPU and the NVIDIA GPU's video decoders.",
 )
 @click.option(
     "--nvdec-processes",
     type=int,
     default=6,
     show_default=True,
-    help="With --decoder nvdec: processes that feed a GPU's decoders.",
+    help="With --decoder nvdec: processes that feed each GPU's decoders.",
 )
 @click.option(
-    "--buffer-mb", type=float, help="Memory for clips decoded ahead.  [default: 32 a process]"
+    "--buffer-mb", type=float, help="Memory for clips decoded ahead.  [default: 32 per process]"
 )
-@click.option("--shard", metavar="K/N", help="Only the K-th of N shares of the videos.")
-@click.option("--retry-errors", is_flag=True, help="Try unchanged files again that failed before.")
-@click.option("--overwrite", is_flag=True, help="Start again, whatever the output holds.")
-@click.option("--dry-run", is_flag=True, help="Say what there is to do and how long it may take.")
-@click.option("--stats", "stats_file", type=OutputPath(), help="Write figures of the run as JSON.")
+@click.option("--shard", metavar="K/N", help="Extract only shard K of N.")
+@click.option("--retry-errors", is_flag=True, help="Retry unchanged files that failed before.")
+@click.option("--overwrite", is_flag=True, help="Start again, even if the output exists.")
+@click.option("--dry-run", is_flag=True, help="Show what there is to do and how long it may take.")
+@click.option(
+    "--stats", "stats_file", type=OutputPath(), help="Write statistics of the run as JSON."
+)
 @click.pass_context
 def command(ctx: click.Context, /, **values: Any) -> int:
-    """Write the embeddings of all clips of videos to an HDF5 file.
+    """Write the embeddings of all clips of the videos to an HDF5 file.
 
     PATH is a folder, searched through with all below it, or a file. The same command again goes
     on with what is there: finished videos are not read twice.

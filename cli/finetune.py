@@ -21,7 +21,7 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
     metavar="FILE|folders",
     help="CSV (path,label[,start_seconds,end_seconds][,split][,group]), or folder names.",
 )
-@click.option("--dataset", type=click.Choice(["ucf101", "hmdb51"]), help="By its official splits.")
+@click.option("--dataset", type=click.Choice(["ucf101", "hmdb51"]), help="Use its official splits.")
 @click.option("--splits", "lists", metavar="DIR", help="Folder of the official split files.")
 @click.option("--split", type=click.Choice(["1", "2", "3", "all"]), default="1", show_default=True)
 @click.option(
@@ -30,7 +30,7 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
     type=click.Choice(["linear", "svm", "knn", "mlp"]),
     default="linear",
     show_default=True,
-    help="Logistic regression, linear SVM, nearest neighbours, small network.",
+    help="Logistic regression, linear SVM, nearest neighbours, or a small network.",
 )
 @click.option(
     "--train-on",
@@ -38,15 +38,18 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
     type=click.Choice(["videos", "clips"]),
     default="videos",
     show_default=True,
-    help="The mean vector of each video, or every clip with scores averaged.",
+    help="Train on each video's mean vector, or on clips and average their scores.",
 )
 @click.option(
     "--standardize/--no-standardize",
     default=None,
-    help="Subtract the mean, divide by the deviation.  [default: yes]",
+    help="Standardize the vectors.  [default: yes]",
 )
 @click.option(
-    "--l2/--no-l2", "normalize", default=None, help="Divide by the norm.  [default: knn only]"
+    "--l2/--no-l2",
+    "normalize",
+    default=None,
+    help="Scale vectors to unit length.  [default: knn only]",
 )
 @click.option(
     "--param",
@@ -55,22 +58,31 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
     metavar="NAME=VALUE[,...]",
     help="Fix a hyper-parameter, or try several values: C=0.1 or C=0.01,0.1,1.",
 )
-@click.option("--folds", default=5, show_default=True, help="To choose hyper-parameters with.")
-@click.option("--seed", default=0, show_default=True, help="Of folds, draws and solvers.")
+@click.option("--folds", default=5, show_default=True, help="Folds for choosing hyper-parameters.")
+@click.option("--seed", default=0, show_default=True, help="Seed for folds, draws and solvers.")
 @click.option(
     "--test-share",
     default=0.2,
     show_default=True,
-    help="Held out where the labels have no split column; 0 for no test.",
+    help="Share held out if the labels have no split column; 0 for no test.",
 )
-@click.option("--shots", metavar="1,2,5,10", help="Also train on so few videos per class.")
-@click.option("--draws", default=10, show_default=True, help="How often to draw them.")
+@click.option("--shots", metavar="1,2,5,10", help="Also train on this many videos per class.")
+@click.option("--draws", default=10, show_default=True, help="Random draws for each of --shots.")
 @click.option(
-    "--cross-validate", "cross_validation", default=0, metavar="K", help="Also judge in K folds."
+    "--cross-validate",
+    "cross_validation",
+    default=0,
+    metavar="K",
+    help="Also cross-validate with K folds.",
 )
-@click.option("--repeats", default=1, show_default=True, help="How often, with other folds.")
-@click.option("--min-per-class", default=1, show_default=True, help="Leave smaller classes out.")
-@click.option("--ignore-case", is_flag=True, help="Paths and classes in any case.")
+@click.option(
+    "--repeats",
+    default=1,
+    show_default=True,
+    help="Repetitions of --cross-validate, with new folds.",
+)
+@click.option("--min-per-class", default=1, show_default=True, help="Leave out smaller classes.")
+@click.option("--ignore-case", is_flag=True, help="Ignore case in paths and classes.")
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors with NaN or infinity.")
 @click.option("--root", type=click.Path(), help="Folder of the videos, for thumbnails.")
 @click.option(
@@ -79,12 +91,12 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
     type=click.Choice(["tsne", "pca", "none"]),
     default="tsne",
     show_default=True,
-    help="The report's map of the embeddings.",
+    help="Method for the report's map of the embeddings.",
 )
 @click.option("--no-report", is_flag=True, help="Write no report.html.")
 @click.option("--json", "as_json", is_flag=True, help="Print all numbers as JSON.")
 def command(**values: Any) -> int:
-    """Train a classifier on the vectors of a feature file, and say how good it is.
+    """Train a classifier on the vectors of a feature file, and measure it.
 
     Hyper-parameters are chosen by cross-validation inside the training part, by group where the
     labels have groups. The output folder holds the head for vidfeat classify --head, report.html,

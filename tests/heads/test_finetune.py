@@ -201,10 +201,10 @@ def test_a_report_shows_what_was_asked_for(page):
     reader = read_page(page)
     text = "".join(reader.text)
     for heading in (
-        "What is taken for what",
+        "Confusion matrix",
         "Class by class",
         "The most confident mistakes",
-        "How far scores can be trusted",
+        "Calibration",
         "A map of the embeddings",
         "With few training videos",
         "What it was made from",
