@@ -1,4 +1,4 @@
-"""The network that comes with vidfeat: small, quick, trained on rendered motion alone.
+"""The network that comes with vidfeat: small, quick, trained on rendered motion only.
 
 ``--model bundled`` is short for its network, its weights, and the layers and pools that its
 features are best taken from. What it was trained on and what it can do stands in its card,
@@ -24,7 +24,7 @@ INPUT_SIZE = 64  # as in training; larger ones were no better, tests/bench/pack_
 WEIGHTS_FILE = Path(__file__).with_name("bundled.safetensors")
 CARD_FILE = Path(__file__).with_name("bundled.json")
 HINT = (
-    "this is the small bundled network, trained on rendered motion alone; features trained on "
+    "this is the small bundled network, trained on rendered motion only; features trained on "
     "Kinetics: --model r2plus1d_18"
 )
 
