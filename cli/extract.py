@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +90,10 @@ if TYPE_CHECKING:
 @click.option("--retry-errors", is_flag=True, help="Try unchanged files again that failed before.")
 @click.option("--overwrite", is_flag=True, help="Begin anew, whatever the output holds.")
 @click.option("--dry-run", is_flag=True, help="Say what there is to do and how long it may take.")
+@click.option("--quiet", is_flag=True, help="Print failures alone.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object an event, on standard output."
+)
 @click.option("--stats", "stats_file", type=OutputPath(), help="Write figures of the run as JSON.")
 @click.pass_context
 def command(ctx: click.Context, /, **values: Any) -> int:
@@ -98,7 +102,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     PATH is a folder, searched through with all below it, or a file. The same command again goes
     on with what is there: finished videos are not read twice.
     """
-    from vidfeat.cli.extract_output import FailureLines, live, megabytes, say_summary
+    from vidfeat.cli.extract_output import Events, megabytes, say_summary, shown
     from vidfeat.encoders.encoder import Encoder
     from vidfeat.extraction.engine_choice import (
         clips_at_least,
@@ -135,6 +139,14 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     output: Path = values.pop("output")
     root, segments = values.pop("root"), values.pop("segments")
     dry_run, stats_file = values.pop("dry_run"), values.pop("stats_file")
+    quiet, events = values.pop("quiet"), Events() if values.pop("as_json") else None
+
+    def note(text: str) -> None:
+        if events is not None:
+            events.line(text)
+        elif not quiet:
+            click.echo(f"note: {text}", err=True)
+
     # All that can be wrong with the command is said before the network is loaded.
     listing = list_videos(
         paths, root, segments, listed=listed, frames=values["frames_fps"] is not None
@@ -172,27 +184,30 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         begun = None if options.overwrite else output
         if devices is None:
             encoder = with_quickest_engine(encoder, clips, begun)
-    for note in encoder.spec.notes:
-        click.echo(f"note: {note}", err=True)
+    for text in encoder.spec.notes:
+        note(text)
     clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
     lacking = lacking_bytes(output, listing, clips, encoder.dimension, options.dtype)
     if lacking > 0:
-        click.echo(
-            f"note: the disk of {output} has {megabytes(lacking)} less than this run needs, at "
-            "least: make room, or it will stop before its end",
-            err=True,
+        note(
+            f"the disk of {output} has {megabytes(lacking)} less than this run needs, at least: "
+            "make room, or it will stop before its end"
         )
     if dry_run:
         from vidfeat.cli.extract_output import say_dry_run
         from vidfeat.extraction.dry_run import dry_run as estimate
 
-        say_dry_run(estimate(listing, encoder, options=options))
+        found = estimate(listing, encoder, options=options)
+        if events is not None:
+            events.write("dry_run", **asdict(found))
+        else:
+            say_dry_run(found)
         return 0
     with ExitStack() as stack:
         if devices is not None:
             encoder.spread(devices)
             stack.callback(encoder.close)
-        show = stack.enter_context(live())
+        show = stack.enter_context(shown(quiet=quiet, events=events))
         if extract_here is extract:
             extract_here = partial(extract, stop=stack.enter_context(stop_on_signals(show.line)))
         report = extract_here(
@@ -202,13 +217,16 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             segments=segments,
             options=options,
             progress=show,
-            on_failure=FailureLines(show),
+            on_failure=show.failure,
         )
     if stats_file is not None:
         from vidfeat.system.files import write_json
 
         write_json(stats_file, report.to_dict())
-    say_summary(output, report, encoder)
+    if events is not None:
+        events.write("done", output=str(output), dimension=encoder.dimension, **report.to_dict())
+    elif not quiet:
+        say_summary(output, report, encoder)
     return 1 if report.failures else 0
 
 

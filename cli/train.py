@@ -101,7 +101,7 @@ def command(
         from vidfeat.training.feed import workers_of
 
         def told(done: int, total: int) -> None:
-            if done == total or done % 1000 == 0:
+            if done == total or (done and done % 1000 == 0):
                 console.say(f"looked through {done:,} of {total:,} videos")
 
         return find_broken(dataset, workers=workers_of(chosen), told=told)
