@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -44,6 +45,12 @@ if TYPE_CHECKING:
     "--segments",
     type=click.Path(),
     help="CSV (path,start_seconds,end_seconds): embed only these stretches.",
+)
+@click.option(
+    "--clips-by",
+    type=click.Choice(["shots"]),
+    help="Lay clips over each shot, so that none crosses a cut; the shots are kept beside the "
+    "output, in OUTPUT.shots.csv.",
 )
 @network_options()
 @feature_options()
@@ -138,6 +145,10 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     )
     output: Path = values.pop("output")
     root, segments = values.pop("root"), values.pop("segments")
+    clips_by = values.pop("clips_by")
+    if clips_by is not None and (segments is not None or values["frames_fps"] is not None):
+        other = "--segments" if segments is not None else "--frames-fps"
+        raise click.UsageError(f"--clips-by and {other} exclude each other", ctx)
     dry_run, stats_file = values.pop("dry_run"), values.pop("stats_file")
     quiet, events = values.pop("quiet"), Events() if values.pop("as_json") else None
 
@@ -178,6 +189,12 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         encoder.spec = replace(encoder.spec, precision=recorded)
     if not options.overwrite:
         resume_execution(encoder, output)
+    if clips_by is not None:
+        from vidfeat.extraction.shots import by_shots
+
+        listing = by_shots(
+            listing, output, encoder.plan.fps, options=options, progress=_told_shots(note)
+        )
     if open_engine:
         # Shards must come to the same answer: each counts a share of the whole list.
         clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
@@ -228,6 +245,19 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     elif not quiet:
         say_summary(output, report, encoder)
     return 1 if report.failures else 0
+
+
+def _told_shots(note: Callable[[str], None]) -> Callable[[int, int], None]:
+    """Tells how far the search for shots is, now and then."""
+    said = time.monotonic()
+
+    def told(done: int, total: int) -> None:
+        nonlocal said
+        if done == total or time.monotonic() - said > 10:
+            said = time.monotonic()
+            note(f"looked for shots in {done:,} of {total:,} videos")
+
+    return told
 
 
 def _cards(values: dict[str, Any]) -> tuple[int, ...]:

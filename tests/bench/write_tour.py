@@ -42,7 +42,8 @@ CELLS = [
     ),
     Cell('store["fall/fall-1.mp4"]'),
     Cell(
-        'with_seconds = store.to_pandas()\nwith_seconds[["path", "start_seconds", "v0", "v1"]].head()'
+        "table = store.to_pandas()\n"
+        'table[["path", "start_seconds", "end_seconds", "v0", "v1"]].head()'
     ),
     Cell("## A classifier\n\nThe folder of each video is its class.", TEXT),
     Cell(
