@@ -15,9 +15,11 @@ import click
 from vidfeat.cli.options import (
     HELP_NAMES,
     OutputPath,
+    apply_layout_plan,
     decode_options,
     encoder_choice,
     feature_options,
+    layout_names,
     limit_options,
     limits_of,
     make_encoder,
@@ -28,7 +30,12 @@ from vidfeat.cli.options import (
 if TYPE_CHECKING:
     from vidfeat.extraction.report import ExtractReport
     from vidfeat.extraction.run import ExtractOptions
+    from vidfeat.system.callbacks import Progress, Report
     from vidfeat.video.listing import Listing
+
+
+# Clips of small videos, as of a security camera, to those that their bytes suggest at least.
+_MOST_TO_LEAST = 200
 
 
 @click.command(
@@ -55,6 +62,11 @@ if TYPE_CHECKING:
 @network_options()
 @feature_options()
 @plan_options()
+@click.option(
+    "--layout-plan",
+    type=click.Choice(layout_names()),
+    help="Lay clips as export-features --layout NAME needs them; other options stand over it.",
+)
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
@@ -109,7 +121,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     PATH is a folder, searched through with all below it, or a file. The same command again goes
     on with what is there: finished videos are not read twice.
     """
-    from vidfeat.cli.extract_output import Events, megabytes, say_summary, shown
+    from vidfeat.cli.extract_output import Events, say_summary, shown
     from vidfeat.encoders.encoder import Encoder
     from vidfeat.extraction.engine_choice import (
         clips_at_least,
@@ -122,6 +134,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     from vidfeat.store.parts import parts_folder
     from vidfeat.video.listing import list_videos, parse_shard, read_list
 
+    apply_layout_plan(values, values.pop("layout_plan"))
     paths = list(values.pop("paths"))
     listed: list[str] = []
     for name, separator in (("list_file", b"\n"), ("list0_file", b"\0")):
@@ -193,7 +206,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         from vidfeat.extraction.shots import by_shots
 
         listing = by_shots(
-            listing, output, encoder.plan.fps, options=options, progress=_told_shots(note)
+            listing, output, encoder.plan.fps, options=options, progress=_shots_progress(note)
         )
     if open_engine:
         # Shards must come to the same answer: each counts a share of the whole list.
@@ -203,13 +216,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             encoder = with_quickest_engine(encoder, clips, begun)
     for text in encoder.spec.notes:
         note(text)
-    clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
-    lacking = lacking_bytes(output, listing, clips, encoder.dimension, options.dtype)
-    if lacking > 0:
-        note(
-            f"the disk of {output} has {megabytes(lacking)} less than this run needs, at least: "
-            "make room, or it will stop before its end"
-        )
+    own = listing if options.shard is None else listing.shard(*options.shard)
     if dry_run:
         from vidfeat.cli.extract_output import say_dry_run
         from vidfeat.extraction.dry_run import dry_run as estimate
@@ -219,14 +226,22 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             events.write("dry_run", **asdict(found))
         else:
             say_dry_run(found)
+        lacking = lacking_bytes(output, own, found.clips, encoder.dimension, options.dtype)
+        _warn_of_disk(lacking, note)
         return 0
+    # Most disks have room for many times the least: then no video is looked at beforehand.
+    clips = _MOST_TO_LEAST * clips_at_least(own, encoder)
+    if lacking_bytes(output, own, clips, encoder.dimension, options.dtype) > 0:
+        from vidfeat.extraction.dry_run import clips_estimated
+
+        clips = clips_estimated(own, encoder, options)
+        lacking = lacking_bytes(output, own, clips, encoder.dimension, options.dtype)
+        _warn_of_disk(lacking, note)
     with ExitStack() as stack:
         if devices is not None:
             encoder.spread(devices)
             stack.callback(encoder.close)
         show = stack.enter_context(shown(quiet=quiet, events=events))
-        if extract_here is extract:
-            extract_here = partial(extract, stop=stack.enter_context(stop_on_signals(show.line)))
         report = extract_here(
             listing,
             output,
@@ -235,6 +250,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             options=options,
             progress=show,
             on_failure=show.failure,
+            stop=stack.enter_context(stop_on_signals(show.line)),
         )
     if stats_file is not None:
         from vidfeat.system.files import write_json
@@ -247,17 +263,28 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     return 1 if report.failures else 0
 
 
-def _told_shots(note: Callable[[str], None]) -> Callable[[int, int], None]:
+def _shots_progress(note: Report) -> Progress:
     """Tells how far the search for shots is, now and then."""
     said = time.monotonic()
 
-    def told(done: int, total: int) -> None:
+    def progress(done: int, total: int | None) -> None:
         nonlocal said
         if done == total or time.monotonic() - said > 10:
             said = time.monotonic()
             note(f"looked for shots in {done:,} of {total:,} videos")
 
-    return told
+    return progress
+
+
+def _warn_of_disk(lacking: int, note: Report) -> None:
+    """Say before a run that its disk will not suffice."""
+    if lacking > 0:
+        from vidfeat.cli.extract_output import megabytes
+
+        note(
+            f"the disk of the output has {megabytes(lacking)} less than this run needs: make room, "
+            "or it will stop before its end"
+        )
 
 
 def _cards(values: dict[str, Any]) -> tuple[int, ...]:
@@ -357,5 +384,5 @@ def _quantise_first(
         listing.videos,
         sharded=options.shard is not None,
         overwrite=options.overwrite,
-        say=lambda line: click.echo(line, err=True),
+        report=lambda line: click.echo(line, err=True),
     )

@@ -122,7 +122,7 @@ def command(**values: Any) -> int:
         options,
         out=output,
         overwrite=overwrite,
-        progress=lambda line: click.echo(line, err=True),
+        report=lambda line: click.echo(line, err=True),
     )
     for part in result.parts:
         for note in part.notes:

@@ -188,6 +188,41 @@ PLAN_NAMES = (
 )
 
 
+def layout_names() -> list[str]:
+    """Layouts of other tools, for `--layout` and `--layout-plan`, without importing numpy."""
+    return [
+        "actionformer",
+        "actionformer-anet",
+        "opentad",
+        "tsp",
+        "qvhighlights",
+        "rtfm",
+        "mstcn",
+        "soccernet",
+        "epic",
+    ]
+
+
+def apply_layout_plan(values: dict[str, Any], name: str | None) -> None:
+    """Fill in what a layout says of the plan, where the command says nothing.
+
+    A hop or number of clips that is given stands in place of the layout's hop.
+    """
+    if name is None:
+        return
+    from vidfeat.store.layouts import LAYOUTS
+
+    plan = dict(LAYOUTS[name].plan)
+    hops = ("hop_frames", "hop_seconds", "clips")
+    if any(values[hop] is not None for hop in hops):
+        plan = {key: value for key, value in plan.items() if key not in hops}
+    flags = {"frames": "clip_frames", "stride": "frame_stride"}
+    for key, value in plan.items():
+        flag = flags.get(key, key)
+        if values[flag] is None:
+            values[flag] = str(value) if key == "fps" else value
+
+
 def plan_choice(values: dict[str, Any]) -> PlanChoice:
     """Take the plan options out of a command's values."""
     from vidfeat.video.plan_choice import PlanChoice

@@ -223,7 +223,7 @@ def test_protocol_says_what_departs_from_it(tmp_path):
     more = (*labels.rows, LabelRow("gone.mp4", "class0", split="train"))
     with FeatureStore(path) as store:
         scores = evaluate_retrieval(store, Labels(more, "labels.csv"), center=True)
-    assert any("--clips 10" in note for note in scores.notes)
+    assert any("clips=10" in note for note in scores.notes)
     assert any("no features" in note for note in scores.notes)
     assert "minus the mean of the gallery" in scores.variant
     only = tuple(row for row in labels.rows if row.split == "train")

@@ -63,7 +63,7 @@ def test_runs_of_earlier_versions_started_from_random_weights(tmp_path: Path) ->
 
 def test_a_run_says_what_it_starts_from_and_that_it_is_short(data: Path, tmp_path: Path) -> None:
     lines: list[dict[str, object]] = []
-    train(micro("model.init=", *SHORT), data, tmp_path / "run", listener=lines.append)
+    train(micro("model.init=", *SHORT), data, tmp_path / "run", report=lines.append)
     start = next(line for line in lines if line["event"] == "start")
     assert start["init"] == "bundled"
     told = "\n".join(map(str, start["notes"]))
@@ -193,7 +193,7 @@ def test_video_at_5_is_shown_from_six_classes_on(
                     # absolute paths outside the table's own folder, too
                     writer.writerow([video.absolute(), f"class {number % classes}", part])
     run = tmp_path / "run"
-    train(micro(*SHORT), table, run, listener=Console())
+    train(micro(*SHORT), table, run, report=Console())
     assert ("video@5" in capsys.readouterr().err) == (classes > 5)
     line = next(line for line in read_log(run) if line["event"] == "evaluation")
     assert ("video@5" in line) == (classes > 5)

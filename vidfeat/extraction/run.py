@@ -86,15 +86,23 @@ class ExtractOptions:
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
-            raise UsageError(f"--workers must be 0 or more, not {self.workers}")
+            raise UsageError(f"workers must be 0 or more, not {self.workers}", field="workers")
         if self.buffer_bytes is not None and self.buffer_bytes < 1:
-            raise UsageError("--buffer-mb must be above 0")
+            raise UsageError("buffer_bytes must be above 0", field="buffer_bytes")
         if not self.video_timeout > 0:
-            raise UsageError(f"--video-timeout must be above 0, not {self.video_timeout}")
+            raise UsageError(
+                f"video_timeout must be above 0, not {self.video_timeout}", field="video_timeout"
+            )
         if self.processes_per_card < 1:
-            raise UsageError(f"--nvdec-processes must be 1 or more, not {self.processes_per_card}")
+            raise UsageError(
+                f"processes_per_card must be 1 or more, not {self.processes_per_card}",
+                field="processes_per_card",
+            )
         if self.cards and self.num_workers == 0:
-            raise UsageError("--decoder nvdec works beside decode processes: --workers 1 or more")
+            raise UsageError(
+                "a card's decoders work beside decode processes: workers must be 1 or more",
+                field="workers",
+            )
 
     @property
     def num_workers(self) -> int:
@@ -138,7 +146,7 @@ def extract(
         on_failure: called for each video that could not be read.
         work: does what is to be done of a run, into a folder of parts, from a part number on;
             None does it in this process.
-        stop: asks for the end at the next batch boundary (in this process alone).
+        stop: asks for the end at the next batch boundary.
 
     Returns:
         What was done, with the failures of this run and those remembered.
@@ -161,18 +169,20 @@ def extract(
         if isinstance(inputs, Listing)
         else list_videos(inputs, root, segments, frames=frames)
     )
+    division = ""
     if options.shard is not None:
+        division = listing.digest
         listing = listing.shard(*options.shard)
     target = Path(output)
     check_output(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    identity = _identity(encoder, options, listing, segments)
+    identity = replace(_identity(encoder, options, listing, segments), division=division)
     with ExitStack() as stack:
         stack.enter_context(encoder.claimed())
         stack.enter_context(OutputLock(target))
         existing = _existing(stack, target, identity, options, listing)
         if existing is not None:
-            identity = replace(identity, shards=joined(existing.shards, identity.shards))
+            identity = replace(identity, shards=joined(existing.identity, identity))
         if not options.overwrite:
             check_parts_root(parts_folder(target), listing.root)
         folder = open_parts(target, identity, overwrite=options.overwrite)
@@ -190,8 +200,8 @@ def extract(
                 (work or Run.work)(run, folder, begun.next_number)
             except OSError as error:
                 raise _with_remedy(error, target, _part_bytes(encoder, options)) from error
-            if run.stopped and stop is not None:
-                raise StoppedError(f"stopped: {_kept_parts(folder)}", stop.signal_number)
+            if run.stopped:
+                raise StoppedError(f"stopped: {_kept_parts(folder)}", run.stop.signal_number)
         listed = {video.identity for video in listing.videos}
         done = scan_parts(folder)
         thinned = without_bad_rows(done)
@@ -218,7 +228,7 @@ def extract(
                 folder,
                 existing,
                 keep=lambda name: name in listed or is_there(listing.root, name),
-                progress=done,
+                summary=done,
             )
         except OSError as error:
             needed = sum(part.size_bytes for part in done.parts)
@@ -232,7 +242,7 @@ def check_output(target: Path) -> None:
     """Refuse an output that would have to be destroyed; quick, and before any work.
 
     Raises:
-        StoreError: a folder, or a file that is no feature file: not touched, --overwrite or not.
+        StoreError: a folder, or a file that is no feature file: neither is ever replaced.
     """
     if target.is_dir():
         raise StoreError(f"{target} is a folder: name a file, as {target / 'features.h5'}")
@@ -273,7 +283,7 @@ def _existing(
     """The feature file that is there and will be gone on with.
 
     Raises:
-        StoreError: what is there is no feature file; it is not touched, --overwrite or not.
+        StoreError: what is there is no feature file; it is never replaced.
     """
     if not target.exists():
         return None
@@ -355,7 +365,7 @@ class Run:
     ) -> None:
         self.encoder = encoder
         self.stopped = False
-        self._stop = stop
+        self.stop = stop or Stop()
         self.options = options
         self.todo = plan.todo
         planes = len(encoder.engines) == 1 and encoder.engine.takes_planes
@@ -414,7 +424,7 @@ class Run:
                 for item, event in self._events(stack, decoder, feed.pin):
                     self._take(assembly, item, event)
                     self.meter.tick(assembly.stats)
-                    if self._stop is not None and self._stop.asked and assembly.at_batch_boundary:
+                    if self.stop.asked and assembly.at_batch_boundary:
                         self.stopped = True
                         break
                     yield assembly.stats

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 from vidfeat.extraction.run import ExtractOptions
+from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import append_lines, beside
 from vidfeat.video.clip_plan import ClipPlan, Stretch
 from vidfeat.video.clips import Clip
@@ -24,8 +25,6 @@ COLUMNS = (
     *("path", "start_seconds", "end_seconds"),
     *("shot", "shots", "size_bytes", "mtime_ns", "detector"),
 )
-Progress = Callable[[int, int], None]
-"""Called with how many videos are done, of how many."""
 
 
 def shots_file(output: Path) -> Path:

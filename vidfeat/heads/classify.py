@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -160,7 +161,7 @@ class HeadJudge:
         """
         if self.encoder is None:
             raise UsageError("video files need an encoder: give one to HeadJudge")
-        return self.encoder.encode_clips(clips_NTHWC)
+        return self.encoder.encode_clips(clips_NTHWC, require_finite=False)
 
     def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """Class scores (C,) of clip vectors (N, D)."""
@@ -181,7 +182,7 @@ class NetworkJudge:
 
     def rows(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The logits (N, C) of clips."""
-        logits = self.encoder.predict_clips(clips_NTHWC)
+        logits = self.encoder.predict_clips(clips_NTHWC, require_finite=False)
         if not self._classes:
             self._classes = tuple(f"class {i}" for i in range(logits.shape[1]))
         return logits
@@ -275,7 +276,10 @@ def classify_video(
     top: int = 5,
     every_seconds: float | None = None,
 ) -> VideoPrediction:
-    """Judge one video file; one that breaks midway is judged by the clips before.
+    """Judge one video file.
+
+    One that breaks midway is judged by the clips before, and one with clips whose rows are NaN or
+    infinite by the others: either with a warning.
 
     Args:
         judge: a head or a network.
@@ -290,6 +294,8 @@ def classify_video(
     if read.clips is None:
         assert read.error is not None
         raise read.error
+    if read.error is not None:
+        warnings.warn(f"{os.fspath(path)}: {read.error}", stacklevel=2)
     return classify_clips(judge, os.fspath(path), read.clips, top=top, every_seconds=every_seconds)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,8 +21,7 @@ from vidfeat.heads.estimators import ESTIMATORS
 from vidfeat.heads.protocols import train_and_test
 from vidfeat.heads.scorers import HEAD_KINDS, HeadKind
 from vidfeat.heads.selection import HeadOptions, make_folds
-
-Progress = Callable[[str], None]
+from vidfeat.system.callbacks import Report
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def cross_validate(
     *,
     folds: int = 5,
     repeats: int = 1,
-    progress: Progress | None = None,
+    report: Report | None = None,
 ) -> CrossValidation:
     """Judge on each fold in turn a head trained on the others; choices are made inside those.
 
@@ -91,8 +90,8 @@ def cross_validate(
             scores[test] += outcome.evaluation.scores
             judged[test] += 1
             chosen.append(outcome.choice.params)
-            if progress:
-                progress(f"repeat {repeat + 1}/{repeats}, fold {fold + 1}/{len(parts)}")
+            if report:
+                report(f"repeat {repeat + 1}/{repeats}, fold {fold + 1}/{len(parts)}")
     seen = judged > 0
     share = np.divide(correct, judged, out=np.zeros_like(correct), where=seen)
     return CrossValidation(
@@ -182,7 +181,7 @@ def compare_heads(
     *,
     folds: int = 5,
     repeats: int = 1,
-    progress: Progress | None = None,
+    report: Report | None = None,
 ) -> Comparison:
     """Judge several heads on the same folds; the best accuracy wins, the first of equal ones.
 
@@ -191,15 +190,15 @@ def compare_heads(
         heads: of different kinds and one seed.
         folds: of the cross-validation.
         repeats: of it, with other folds.
-        progress: told what is being done.
+        report: called with a line on each step.
 
     Raises:
         DataError: the samples cannot be parted into folds.
     """
     found = {}
     for head in heads:
-        if progress:
-            progress(f"comparing: {head.kind}")
+        if report:
+            report(f"comparing: {head.kind}")
         found[head.kind] = cross_validate(samples, head, folds=folds, repeats=repeats)
     best = max(heads, key=lambda head: found[head.kind].interval.value)
     return Comparison(found, best, folds)

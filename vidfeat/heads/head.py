@@ -28,7 +28,8 @@ from vidfeat.system.files import atomic_folder
 from vidfeat.version import __version__
 
 FORMAT = "vidfeat-head"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 until 0.2.0, and of every head that an earlier vidfeat scores right: without ``whitening``."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class Head:
         scorer = self.scorer
         description = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": FORMAT_VERSION if "whitening" in scorer.arrays else 1,
             "vidfeat_version": __version__,
             "kind": scorer.kind,
             "classes": list(self.classes),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,9 +14,6 @@ from vidfeat.heads.protocols import FewShot, Outcome
 from vidfeat.heads.selection import HeadOptions
 
 Split = Literal["1", "2", "3", "all"]
-
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ class FinetuneOptions:
 
 
 @dataclass(frozen=True)
-class Part:
+class TrainedSplit:
     """One head with the samples it was trained and judged on.
 
     Attributes:
@@ -122,7 +118,7 @@ class FinetuneResult:
         cross_validation: over all samples, where asked for.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[TrainedSplit, ...]
     cross_validation: CrossValidation | None = None
 
     def mean_and_spread(self, what: Literal["video", "clip"]) -> tuple[float, float]:
@@ -151,7 +147,7 @@ class FinetuneResult:
         return {name: _without_nan(value) for name, value in values.items()}
 
 
-def _part_dict(part: Part) -> dict[str, Any]:
+def _part_dict(part: TrainedSplit) -> dict[str, Any]:
     outcome, compared = part.outcome, part.comparison
     return {
         "name": part.name,

@@ -6,13 +6,13 @@ import math
 
 from vidfeat.evaluation.metrics import Evaluation, Interval
 from vidfeat.heads.report import Table, describe_params, percent
-from vidfeat.heads.results import FinetuneResult, Part
+from vidfeat.heads.results import FinetuneResult, TrainedSplit
 
 MOST_CLASSES = 20
 """Beyond, the terminal shows the ten worst found alone; report and results.json have all."""
 
 
-def report_tables(result: FinetuneResult, part: Part) -> list[Table]:
+def report_tables(result: FinetuneResult, part: TrainedSplit) -> list[Table]:
     """What the report adds to its pictures."""
     tables = []
     if len(result.parts) > 1:
@@ -92,7 +92,7 @@ def classes_table(evaluation: Evaluation, most: int | None = None) -> Table:
     )
 
 
-def comparison_table(part: Part, most: int | None = None) -> Table:
+def comparison_table(part: TrainedSplit, most: int | None = None) -> Table:
     """Heads side by side, the majority class first; rows are measures.
 
     Args:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import StoreError
-from vidfeat.index.arrays import faiss_errors, save_npy
+from vidfeat.index.arrays import save_npy, write_faiss
 
 _BLOCK_ROWS = 16_384
 _PART_BYTES = 1 << 30
@@ -51,8 +51,7 @@ def add_on_disk(
             block = np.ascontiguousarray(vectors[inner:stop], dtype=np.float32)
             part.add_with_ids(block, np.arange(inner, stop))
         parts.append(lists_path.with_name(f"part-{len(parts) + 1}.faiss"))
-        with faiss_errors(parts[-1]):
-            faiss.write_index(part, str(parts[-1]))
+        write_faiss(part, parts[-1])
         del part
         report(f"added {high} of {len(vectors)} clips")
     table = _merge(parts, int(ivf.nlist), int(ivf.code_size), lists_path)

@@ -90,7 +90,7 @@ def evaluate_retrieval(
         if not len(part):
             raise DataError(
                 f"{labels.source} has no video of the {name} part in {store.path}: give an "
-                "official --split, or a labels.csv with a column split of train and test"
+                "official split, or a labels.csv with a column split of train and test"
             )
     pooled = samples.pooled()
     names = [row.path for row in samples.rows]
@@ -185,7 +185,7 @@ def _notes(
     if counts.min() != CLIPS or counts.max() != CLIPS:
         notes.append(
             f"the protocol has {CLIPS} clips a video, these have {counts.min()} to {counts.max()}: "
-            f"extract with --clips {CLIPS} for figures to be compared"
+            f"extract with clips={CLIPS} for figures to be compared"
         )
     alone = int((~np.isin(test_y, train_y)).sum())
     if alone:

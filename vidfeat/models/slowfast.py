@@ -146,7 +146,7 @@ class SlowFast(VideoNetwork):
         if x.shape[2] % ratio:
             raise UsageError(
                 f"this SlowFast takes clips of a multiple of {ratio} frames, got {x.shape[2]}: "
-                "leave --clip-frames to its weights"
+                "leave the length to its weights"
             )
         slow = x.index_select(2, slow_frames(x.shape[2], ratio).to(x.device))
         fast = x

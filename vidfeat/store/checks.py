@@ -19,7 +19,7 @@ from vidfeat.system.hdf5_reading import in_use_reason, open_hdf5
 _BEST_COMPRESSION = 1100
 
 _TEXT = ("encoder", "space_fingerprint", "run_fingerprint")
-_TEXT_OPTIONAL = ("source_root", "shards", "vidfeat_version", "created")
+_TEXT_OPTIONAL = ("source_root", "shards", "division", "vidfeat_version", "created")
 
 
 class _RefusedError(Exception):

@@ -59,6 +59,19 @@ def describe_store(path: str | os.PathLike[str]) -> dict[str, Any]:
         }
 
 
+def _joined_parts(parts: list[dict[str, Any]]) -> dict[str, str]:
+    """The networks of a joined file, each with its columns."""
+    facts, first = {}, 0
+    for number, part in enumerate(parts, 1):
+        stop = first + int(part["dimension"])
+        facts[f"part {number}"] = (
+            f"{part.get('model', '?')}, weights {part.get('weights', '?')}: numbers {first} to "
+            f"{stop - 1}"
+        )
+        first = stop
+    return facts
+
+
 def _spread(counts: np.ndarray[Any, Any]) -> dict[str, float] | None:
     if not len(counts):
         return None
@@ -136,7 +149,7 @@ def _examples(errors: Sequence[VideoFailure]) -> list[dict[str, str]]:
 
 def store_in_words(described: dict[str, Any]) -> list[str]:
     """Lines that say what `describe_store` or `describe_begun` found: hashes come last."""
-    encoder = described["encoder"]
+    encoder = dict(described["encoder"])
     title = (
         f"{described['path']}: features of {counted(described['videos'], 'video')}, "
         f"{counted(described['clips'], 'clip')} of {described['dimension']} dimensions "
@@ -164,6 +177,7 @@ def store_in_words(described: dict[str, Any]) -> list[str]:
     facts["root"] = described["source_root"] or "not recorded"
     if described["shards"]:
         facts["shards"] = f"{described['shards']}: the other videos are in other files"
+    facts |= _joined_parts(encoder.pop("joined", []))
     settings = {
         name: value
         for name, value in flat_settings(encoder).items()

@@ -180,6 +180,11 @@ class FeatureStore:
         return str(self._head["shards"])
 
     @property
+    def division(self) -> str:
+        """Digest of the list that the shards divide; nothing where it is not known."""
+        return str(self._head["division"])
+
+    @property
     def vidfeat_version(self) -> str:
         """The version that wrote the file."""
         return str(self._head["vidfeat_version"])
@@ -200,6 +205,7 @@ class FeatureStore:
             dtype=self.dtype,
             source_root=self.source_root,
             shards=self.shards,
+            division=self.division,
         )
 
     @property
@@ -320,6 +326,11 @@ class FeatureStore:
         return self._read(
             lambda: Embeddings(self._vectors[rows], self._start[rows], self._end[rows])
         )
+
+    def read_seconds(self, rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Start and end seconds of some consecutive rows; no vector is read."""
+        self._here()
+        return self._read(lambda: (self._start[rows], self._end[rows]))
 
     def read_videos(self, rows: slice) -> NDArray[np.int64]:
         """The row of ``/videos`` of some consecutive rows of ``/vectors``."""

@@ -15,7 +15,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -23,14 +22,13 @@ from typing import IO, Any
 
 from vidfeat.errors import DownloadError, LockedError
 from vidfeat.system.cache import chosen_cache, writable_cache
+from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import sync_file
 from vidfeat.system.lock import OutputLock
 
 CHUNK = 1 << 16
 ATTEMPTS = 8
 WAIT_UNSAID_SECONDS = 3.0
-
-Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all where the server says
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ def _is_right(path: Path, source: Source) -> bool:
 def _failure(source: Source, reason: str) -> DownloadError:
     return DownloadError(
         f"cannot download {source.url}: {reason}; put {source.filename} into {cache_folder()} "
-        "yourself, or use --weights FILE; --model bundled is a small network that needs no download"
+        "yourself, or give weights=FILE; model=bundled is a small network that needs no download"
     )
 
 

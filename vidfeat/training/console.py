@@ -49,7 +49,7 @@ class Console:
             for reason in line.get("passed_over", ()):
                 self.say(f"passed over: {reason}")
         elif event == "stop":
-            self.say(f"stopped at step {line['step']:,} by {line['reason']}: --resume goes on")
+            self.say(f"stopped at step {line['step']:,} by {line['reason']}: --resume continues")
         elif event == "precision" and line["fp32_layers"]:
             names = ", ".join(line["fp32_layers"][:3])
             more = len(line["fp32_layers"]) - 3

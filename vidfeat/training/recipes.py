@@ -285,6 +285,10 @@ def get_recipe(name: str) -> Recipe:
         import difflib
 
         close = difflib.get_close_matches(name, RECIPES, n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else "vidfeat train --list shows them"
+        hint = (
+            f"did you mean {', '.join(close)}?"
+            if close
+            else "the recipes are listed by vidfeat train --list"
+        )
         raise UsageError(f"no recipe {name!r}: {hint}")
     return RECIPES[name]()

@@ -18,7 +18,7 @@ from vidfeat.training.checkpoint import read_checkpoint
 from vidfeat.training.class_names import mirrored_pairs
 from vidfeat.training.config import RANDOM, Recipe
 from vidfeat.training.distributed import World, join
-from vidfeat.training.log import Listener, RunLog, trim_log
+from vidfeat.training.log import LogReport, RunLog, trim_log
 from vidfeat.training.loop import Trainer
 from vidfeat.training.network import build_network, load_init, save_network, started_from
 from vidfeat.training.setup import RunData
@@ -50,7 +50,7 @@ def train(
     lists: str | Path | None = None,
     resume: bool = False,
     device: str = "auto",
-    listener: Listener | None = None,
+    report: LogReport | None = None,
     find_broken: Callable[[VideoDataset], list[str]] | None = None,
     until: int | None = None,
 ) -> RunResult:
@@ -67,7 +67,7 @@ def train(
         resume: go on from the newest checkpoint of ``out``, if there is one. A recipe of more
             epochs makes the run longer, where its schedule allows it.
         device: ``auto``, ``cpu`` or ``cuda``.
-        listener: called in the main process with each line of the log.
+        report: called in the main process with each line of the log.
         find_broken: looks through the videos for those that cannot be read; None looks at none.
         until: stop after so many steps (with a checkpoint), as if the run had been interrupted.
 
@@ -99,7 +99,7 @@ def train(
 
         opened = setup.on_main(world, open_data)
         how = _Start(folder, where, resume, until)
-        return _train(chosen, opened, how, world, listener)
+        return _train(chosen, opened, how, world, report)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _train(
     data: RunData,
     how: _Start,
     world: World,
-    listener: Listener | None,
+    report: LogReport | None,
 ) -> RunResult:
     folder = how.folder
     fresh = not (folder / setup.RECIPE_FILE).is_file()
@@ -184,7 +184,7 @@ def _train(
     if world.is_main:
         saved_step = 0 if point is None else int(point.name.rpartition("-")[2])
         repeated = trim_log(folder, saved_step)
-    log = RunLog(folder if world.is_main else None, listener, tensorboard=settled.run.tensorboard)
+    log = RunLog(folder if world.is_main else None, report, tensorboard=settled.run.tensorboard)
     try:
         trainer = Trainer(settled, network, data, folder, world, log)
         if point is not None:

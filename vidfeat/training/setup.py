@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vidfeat.datasets import VideoDataset, open_dataset, synthetic_motion
+from vidfeat.datasets import DatasetPart, VideoDataset, open_dataset, synthetic_motion
 from vidfeat.datasets.holdout import with_evaluation_part
 from vidfeat.errors import UsageError, VidfeatError
 from vidfeat.system.files import canonical_json, write_json
@@ -238,7 +238,7 @@ def open_data(
     whole = replace(
         dataset.without(broken), notes=(*dataset.notes, *_left_out_notes(dataset, broken))
     )
-    whole = replace(whole, notes=(*whole.notes, *untrained_classes(whole)))
+    whole = replace(whole, notes=(*whole.notes, *_use_of_parts(whole), *untrained_classes(whole)))
     train = whole.part("train")
     identity = [[s.path, s.labels, s.start_seconds, s.end_seconds] for s in train.samples]
     text = canonical_json({"classes": train.classes, "samples": identity, "left_out": broken})
@@ -260,6 +260,18 @@ def _left_out_notes(dataset: VideoDataset, left_out: Sequence[str]) -> list[str]
             f"first: {behind[0]})"
         )
     return notes
+
+
+def _use_of_parts(dataset: VideoDataset) -> list[str]:
+    """What each part is for, where there are others than train."""
+    there = Counter(sample.part for sample in dataset.samples)
+    if len(there) < 2:
+        return []
+    order: tuple[DatasetPart, ...] = ("train", "val", "test", "unused")
+    counts = ", ".join(f"{part} {there[part]:,}" for part in order if there[part])
+    measured = dataset.evaluation_part
+    unseen = "" if measured == "test" or not there["test"] else "; test is not looked at"
+    return [f"parts: {counts}; accuracy is measured on {measured}{unseen}"]
 
 
 def untrained_classes(dataset: VideoDataset) -> list[str]:

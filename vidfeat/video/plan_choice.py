@@ -58,5 +58,6 @@ def parse_rate(text: Fraction | str | float) -> Fraction | None:
         return Fraction(text.strip() if isinstance(text, str) else text)
     except (ValueError, ZeroDivisionError, OverflowError):
         raise UsageError(
-            f"--fps takes a rate as 15, 29.97 or 30000/1001, or native, not {text!r}"
+            f"fps must be a rate such as 15, 29.97 or 30000/1001, or native, not {text!r}",
+            field="fps",
         ) from None

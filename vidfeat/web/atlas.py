@@ -94,9 +94,7 @@ class MapMaker:
     def __init__(self, index: VideoIndex, cache: Cache) -> None:
         self.index = index
         self.cache = cache
-        head = index.head
-        hashes = [head.files[role].sha256 for role in ("vectors", "videos")]
-        self._key = "\0".join(["map", str(head.generation), *hashes])
+        self._key = f"map\0{index.state_key}"
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._path: Path | None = None

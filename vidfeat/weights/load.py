@@ -24,7 +24,8 @@ from vidfeat.pretrained import (
     find_entry,
     read_class_list,
 )
-from vidfeat.system.download import Progress, Source, fetch, file_sha256
+from vidfeat.system.callbacks import Progress
+from vidfeat.system.download import Source, fetch, file_sha256
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.flow import FlowMethod
 from vidfeat.video.preprocess import Preprocess
@@ -81,7 +82,8 @@ class LoadedWeights:
         if None not in (clip_frames, self.clip_frames) and clip_frames != self.clip_frames:
             raise UsageError(
                 f"{self.name} takes clips of {self.clip_frames} frames, not {clip_frames}: leave "
-                "--clip-frames out"
+                "frames out",
+                field="frames",
             )
         with torch.device("meta"):
             network = build_model(
@@ -136,8 +138,8 @@ def load_weights(
         entry = default_entry(model)
         if entry is None:
             raise UsageError(
-                f"no weights were ever published for {model}: give --weights FILE, or --weights "
-                "random for an untrained network; --model bundled needs no download"
+                f"no weights were ever published for {model}: give weights=FILE, or "
+                "weights=random for an untrained network; model=bundled needs no download"
             )
         return _load_entry(entry, model, progress)
     text = os.fspath(spec)
@@ -177,7 +179,7 @@ def weights_path(spec: str | os.PathLike[str] | None, model: str) -> Path | None
     if named or path is None or not path.exists():
         entry = default_entry(model) if text is None else find_entry(text, model)
         if entry is None:
-            raise UsageError(f"no weights were ever published for {model}: give --weights FILE")
+            raise UsageError(f"no weights were ever published for {model}: give weights=FILE")
         return fetch(source_of(entry))
     return path / RUN_FILE if path.is_dir() else path
 
@@ -228,7 +230,7 @@ def _load_file(path: Path, model: str) -> LoadedWeights:
     tensors, metadata = read_tensors(path, model)
     named = metadata.get("model")
     if isinstance(named, str) and _plain(named) != _plain(model):
-        raise StateDictError(f"{path} holds weights of {named}: give --model {named}")
+        raise StateDictError(f"{path} holds weights of {named}: give model={named}")
     return with_facts(fit_tensors(tensors, model, str(path)), metadata)
 
 

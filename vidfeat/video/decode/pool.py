@@ -440,7 +440,7 @@ class DecodePool:
                 self._lost(
                     child,
                     VideoError(
-                        f"no frame for {allowed:.0f} s: given up (--video-timeout)", kind="timeout"
+                        f"no frame for {allowed:.0f} s: given up (video_timeout)", kind="timeout"
                     ),
                 )
         self._hand_out()
