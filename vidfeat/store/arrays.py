@@ -121,7 +121,7 @@ def to_pandas(store: StoreColumns, *, vectors: bool) -> Any:
     if not vectors:
         return table
     names = [f"v{number}" for number in range(store.dimension)]
-    return pd.concat([table, pd.DataFrame(gather(store, rows), columns=names)], axis=1)
+    return pd.concat([table, pd.DataFrame(gather_rows(store, rows), columns=names)], axis=1)
 
 
 def _pooled(
