@@ -77,29 +77,35 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001
-    if value and not ctx.resilient_parsing:
-        from vidfeat.version import __version__
-
-        click.echo(f"vidfeat {__version__}")
-        ctx.exit()
-
-
 @click.group(
     cls=LazyGroup,
+    invoke_without_command=True,
+    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: vidfeat extract videos/ -o features.h5",
 )
+@click.option("--version", "show_version", is_flag=True, help="Show the version and exit.")
 @click.option(
-    "--version",
+    "--verbose",
     is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_version,
-    help="Show the version and exit.",
+    help="With --version: those of torch, FFmpeg, CUDA and the engines, and a check that the "
+    "bundled network computes here what it should.",
 )
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context, *, show_version: bool, verbose: bool) -> None:
     """Video features and transfer learning: extract, fine-tune, search."""
+    if verbose and not show_version:
+        raise click.UsageError("--verbose goes with --version", ctx)
+    if show_version:
+        from vidfeat.version import __version__
+
+        click.echo(f"vidfeat {__version__}")
+        status = 0
+        if verbose:
+            from vidfeat.cli.versions import show_versions
+
+            status = show_versions()
+        ctx.exit(status)
 
 
 def main() -> None:

@@ -46,6 +46,13 @@ OF_THE_HEAD = ("model", "seed", "engine", "compiled")
 @click.option(
     "--plot", type=OutputPath(), metavar="FILE", help="Plot the result: .png, .svg or .pdf."
 )
+@click.option(
+    "--csv",
+    "table",
+    type=OutputPath(),
+    metavar="FILE",
+    help="Write the scores of all classes as CSV, a line per stretch.",
+)
 @click.option("--scores", type=OutputPath(), metavar="FILE", help="Write all scores as HDF5.")
 @network_options()
 @plan_options()
@@ -61,7 +68,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     from vidfeat.heads.classify import classify_clips
 
     videos: tuple[str, ...] = values.pop("videos")
-    plot, scores_file = values.pop("plot"), values.pop("scores")
+    plot, scores_file, table = values.pop("plot"), values.pop("scores"), values.pop("table")
     as_json, top, every = values.pop("as_json"), values.pop("top"), values.pop("every_seconds")
     if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise click.UsageError(f"--plot writes .png, .svg or .pdf, not {plot.name!r}")
@@ -98,6 +105,10 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         click.echo(json.dumps([video.to_dict() for video in found], indent=2, ensure_ascii=False))
     if found and scores_file is not None:
         _write_scores(scores_file, judge, found)
+    if found and table is not None:
+        from vidfeat.heads.prediction_plot import write_csv
+
+        write_csv(table, found)
     if found and plot is not None:
         _draw(plot, found)
     if not found:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_context
 def command(ctx: click.Context, /, **values: Any) -> int:
-    """Accuracy of a network on videos: clip@1, video@1, video@5.
+    """Accuracy of a network on videos: clip@1, video@1, and video@5 with more than five classes.
 
     RUN_OR_WEIGHTS is the folder of a training run, a weights file, or the name of published
     weights (the latter two with --model).

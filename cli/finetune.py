@@ -16,6 +16,7 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
 )
 @click.argument("features", type=click.Path(dir_okay=False))
 @click.option("-o", "--output", type=OutputPath(), help="Folder for the head and its report.")
+@click.option("--overwrite", is_flag=True, help="Replace a head that is in the output folder.")
 @click.option(
     "--labels",
     metavar="FILE|folders",
@@ -26,11 +27,11 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
 @click.option("--split", type=click.Choice(["1", "2", "3", "all"]), default="1", show_default=True)
 @click.option(
     "--head",
-    "kind",
-    type=click.Choice(["linear", "svm", "knn", "mlp"]),
+    metavar="linear|svm|knn|mlp[,...]",
     default="linear",
     show_default=True,
-    help="Logistic regression, linear SVM, nearest neighbours, or a small network.",
+    help="Logistic regression, linear SVM, nearest neighbours, small network; several are compared "
+    "on the same folds, and the best is trained.",
 )
 @click.option(
     "--train-on",
@@ -102,23 +103,26 @@ def command(**values: Any) -> int:
     labels have groups. The output folder holds the head for vidfeat classify --head, report.html,
     results.json and predictions.csv.
     """
+    from vidfeat.heads.cross_validation import options_by_kind
     from vidfeat.heads.finetuning import finetune
     from vidfeat.heads.results import FinetuneOptions
     from vidfeat.heads.selection import HeadOptions
 
     features, as_json = values.pop("features"), values.pop("as_json")
     output, labels = values.pop("output"), values.pop("labels")
+    kinds, params = comma_list(values.pop("head")) or [], parse_params(values.pop("params"))
+    overwrite = values.pop("overwrite")
     head = HeadOptions(
-        kind=values.pop("kind"),
         unit=values.pop("unit"),
         standardize=values.pop("standardize"),
         normalize=values.pop("normalize"),
-        params=parse_params(values.pop("params")),
         folds=values.pop("folds"),
         seed=values.pop("seed"),
     )
+    made = options_by_kind(kinds, head, params)
     options = FinetuneOptions(
-        head=head,
+        head=made[0],
+        compare=tuple(made) if len(made) > 1 else (),
         shots=parse_shots(values.pop("shots")),
         map=values.pop("map_method"),
         report=not values.pop("no_report"),
@@ -129,6 +133,7 @@ def command(**values: Any) -> int:
         labels,
         options,
         out=output,
+        overwrite=overwrite,
         report=lambda line: click.echo(line, err=True),
     )
     for part in result.parts:
@@ -191,17 +196,49 @@ def _show(result: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vidfeat.heads.results_folder import splits_table
+    from vidfeat.heads.results_tables import (
+        MOST_CLASSES,
+        classes_table,
+        comparison_table,
+        splits_table,
+    )
 
-    columns, rows = splits_table(result)
-    table = Table(box=SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*row)
     # Wide enough for whole numbers also where the output goes to a file.
     console = Console(width=None if Console().is_terminal else 120)
-    console.print(table)
+
+    def show(columns: Any, rows: Any) -> None:
+        table = Table(box=SIMPLE_HEAD)
+        for column in columns:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+
+    for part in result.parts:
+        if part.comparison is not None:
+            made = comparison_table(part, MOST_CLASSES // 2)
+            click.echo(f"{part.name}: {made.title}" if part.name else made.title)
+            show(made.columns, made.rows)
+            click.echo(made.note)
+    show(*splits_table(result))
+    for part in result.parts:
+        evaluation, majority = part.outcome.evaluation, part.outcome.majority
+        if evaluation is None or majority is None:
+            continue
+        name = f"{part.name}: " if part.name else ""
+        area = evaluation.roc_auc
+        line = f"{name}always {majority.label!r} would be right for {majority.accuracy:.1%}"
+        if area is not None:
+            line += (
+                f"; ROC AUC {area.value:.3f}, 95 % interval {area.low:.3f} to {area.high:.3f} "
+                f"({area.method})"
+            )
+        click.echo(line)
+        if len(result.parts) == 1:
+            made = classes_table(evaluation, MOST_CLASSES)
+            show(made.columns, made.rows)
+            if made.note:
+                click.echo(made.note)
     for part in result.parts:
         for shot in part.few_shots:
             name = f"{part.name}, " if part.name else ""

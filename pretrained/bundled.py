@@ -23,6 +23,7 @@ GFLOPS = 0.221  # multiply-adds of a clip
 INPUT_SIZE = 64  # as in training; larger ones were no better, tests/bench/pack_bundled.py
 WEIGHTS_FILE = Path(__file__).with_name("bundled.safetensors")
 CARD_FILE = Path(__file__).with_name("bundled.json")
+CHECK_FILE = Path(__file__).with_name("bundled_check.json")
 HINT = (
     "this is the small bundled network, trained on rendered motion only; features trained on "
     "Kinetics: --model r2plus1d_18"

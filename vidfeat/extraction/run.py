@@ -258,6 +258,9 @@ def _identity(
     if segments is not None:
         laid = hashlib.sha256(Path(segments).read_bytes()).hexdigest()
         described["segments_sha256"] = laid
+    elif listing.laid_by:
+        laid = hashlib.sha256(listing.laid_by.encode()).hexdigest()
+        described["clips_by"] = listing.laid_by
     shard = options.shard
     return RunIdentity(
         shards="" if shard is None else f"{shard[0]}/{shard[1]}",
