@@ -261,12 +261,13 @@ class _Push:
         }
         paths = [store.paths[video] for video in chosen.tolist()]
         numbers: list[object] = list(range(first, first + len(chosen)))
+        counts: list[object] = kept.tolist()
         table |= {
             "video": numbers,
             "path": list(paths),
             "label": [self.labels.get(path, "") for path in paths],
             "offset": (first_row + np.cumsum(kept) - kept).tolist(),
-            "count": kept.tolist(),
+            "count": counts,
         }
         self.database.add_videos(table)
         head = replace(
