@@ -6,7 +6,7 @@ let decoding, network and writing overlap, and hold back whoever is ahead.
 
 Which clips make a batch, and which batches make a part, follows from the order of the clips alone:
 a part is ``part_clips`` consecutive clips, wherever one video ends and the next begins, and only
-the last of a run is smaller. A run that goes on after a kill therefore makes the same batches as
+the last of a run is smaller. A run that resumes after a kill therefore makes the same batches as
 one that was never disturbed.
 """
 
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from vidfeat.encoders.engines.batches import ClipBatch, Feed
 from vidfeat.errors import VidfeatError
 from vidfeat.store.embeddings import Embeddings
-from vidfeat.store.parts import Part, Segment, write_part
+from vidfeat.store.parts import Part, VideoSlice, write_part
 from vidfeat.store.records import VectorType, VideoFailure, VideoRecord
 from vidfeat.video.clips import Clip
 from vidfeat.video.decode.tasks import attempt_of
@@ -68,7 +68,7 @@ class _Owner:
 
 @dataclass
 class _OpenPart:
-    segments: list[Segment] = field(default_factory=list)
+    segments: list[VideoSlice] = field(default_factory=list)
     failures: list[VideoFailure] = field(default_factory=list)
     start: list[float] = field(default_factory=list)
     end: list[float] = field(default_factory=list)
@@ -138,7 +138,7 @@ class Assembly:
     # -- events, in the caller's thread --------------------------------------------------------
 
     def start(self, identity: str, info: VideoInfo, first: int) -> None:
-        """A video begins, or begins anew, with its clip ``first``."""
+        """A video begins, or starts again, with its clip ``first``."""
         self._end_segment(complete=False)
         record = VideoRecord(
             path=identity,
@@ -214,7 +214,7 @@ class Assembly:
         owner = self._owner
         if owner is None or (owner.count == 0 and not complete):
             return
-        segment = Segment(
+        segment = VideoSlice(
             owner.record.path, owner.attempt, owner.first, owner.count, complete, owner.record
         )
         self._part.segments.append(segment)
@@ -284,7 +284,7 @@ class Assembly:
                 return
             number, batch, filled = item
             began = time.monotonic()
-            with np.errstate(over="ignore"):  # infinity is told of by name: see write_part
+            with np.errstate(over="ignore"):  # infinity is reported by name: see write_part
                 vectors = self._feed.embed(batch, runner)[:filled].astype(self._dtype)
             seconds = time.monotonic() - began
             with self._lock:

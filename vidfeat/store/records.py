@@ -110,7 +110,7 @@ class RunIdentity:
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "float16"):
-            raise UsageError(f"dtype is {self.dtype!r}: --dtype takes float32 or float16")
+            raise UsageError(f"dtype must be float32 or float16, not {self.dtype!r}", field="dtype")
         if self.dimension < 1:
             raise DataError(f"vectors of {self.dimension} dimensions, expected at least 1")
         canonical_json(self.encoder)  # raises now, not when hours of work are to be written
@@ -169,7 +169,7 @@ def require_same_run(
     )
     if same:
         return
-    remedy = remedy or "give --overwrite to begin anew, or another output with -o"
+    remedy = remedy or "give overwrite=True to start again, or another output"
     raise FingerprintError(f"{where} was made otherwise: {_difference(found, wanted)}; {remedy}")
 
 

@@ -27,6 +27,7 @@ _MIRRORED = (
     ("port", "starboard"),
 )
 _FOLDED = str.maketrans("_", " ", "'()")
+_SIDES = re.compile("left|right")
 _TURN_NAMES = re.compile(r"\b(counter|anti) clockwise\b")
 
 
@@ -82,6 +83,12 @@ def _reflections(words: tuple[str, ...]) -> list[tuple[str, ...]]:
         exchanges.setdefault(other, []).append(one)
     found: list[tuple[str, ...]] = [()]
     for word in words:
-        options = exchanges.get(word, [word])
+        options = exchanges.get(word) or [_other_side(word)]
         found = [(*start, option) for start in found for option in options]
     return [own for own in found if own != words]
+
+
+def _other_side(word: str) -> str:
+    """A longer word with left for right, and the reverse: ``leftturn``, ``righthanded``."""
+    sides = {"left": "right", "right": "left"}
+    return _SIDES.sub(lambda found: sides[found[0]], word)
