@@ -39,7 +39,12 @@ TSP_INPUT = Preprocess()
 I3D_INPUT = Preprocess(resize=256, crop=(224, 224), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 I3D_FLOW = Preprocess(resize=256, crop=(224, 224), mean=(0.0, 0.0), std=(20.0, 20.0))
 HARA_INPUT = Preprocess(
-    resize=112, crop=(112, 112), mean=(0.4345, 0.4051, 0.3775), std=(0.2768, 0.2713, 0.2737)
+    resize=112,
+    crop=(112, 112),
+    mean=(0.4345, 0.4051, 0.3775),
+    std=(0.2768, 0.2713, 0.2737),
+    antialias=True,  # its frames are pictures, and Pillow resizes them
+    resampler="pillow",
 )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -80,3 +82,19 @@ def test_existing_spelling(tmp_path: Path) -> None:
 )
 def test_what_a_person_writes(text: str, root: str, found: str) -> None:
     assert written_identity(text, root) == found
+
+
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
+def test_names_do_not_depend_on_the_locale(locale: dict[str, str], tmp_path: Path) -> None:
+    """A name out of a feature file, on a system whose own names are ASCII or ISO-8859-1."""
+    code = (
+        "import pathlib, sys\n"
+        "from vidfeat.datasets.prepare import new_names\n"
+        "from vidfeat.system.identities import text_to_path\n"
+        "(name,) = new_names(['\\u6620\\u50cf.avi']).values()\n"
+        "assert name == '\\u6620\\u50cf.mp4', ascii(name)\n"
+        "assert sys.getfilesystemencoding() != 'utf-8'\n"
+        "pathlib.Path(text_to_path(name)).touch()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | locale, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["映像.mp4"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 from tests.support.frame_folders import write_picture
 from tests.support.video_assets import render, x264
 from vidfeat.encoders.load import load_encoder
-from vidfeat.errors import UsageError, VideoError
+from vidfeat.errors import StoreError, UsageError, VideoError
 from vidfeat.extraction.run import ExtractOptions, extract
+from vidfeat.index.query import QuerySource
+from vidfeat.index.video_index import VideoIndex
 from vidfeat.store.reader import FeatureStore
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.frame_folder import FrameFolder, open_frames_or_video
@@ -84,6 +87,30 @@ def test_extract_gives_the_vectors_of_the_frames(
     np.testing.assert_allclose(found.vectors, by_array.vectors, rtol=1e-4, atol=1e-5)
     assert found.start_seconds.tolist() == by_array.start_seconds.tolist()
     assert found.end_seconds[-1] == pytest.approx(2.0)
+
+
+def test_a_folder_of_frames_is_a_query(root: Path, tmp_path: Path) -> None:
+    """One of the index, and one that lies elsewhere."""
+    encoders = {
+        rate: load_encoder(
+            "r2plus1d_10_w16", "random", plan=PlanChoice(frames=8, frames_fps=rate), device="cpu"
+        )
+        for rate in ("12", None)
+    }
+    extract(root, tmp_path / "a.h5", encoders["12"], options=ExtractOptions(workers=0))
+    index = VideoIndex.build(tmp_path / "a.h5")
+    shutil.copytree(root / "class" / "v1", tmp_path / "elsewhere")
+    source = QuerySource(index, encoder=encoders["12"])
+    for folder, own in ((root / "class" / "v1", True), (tmp_path / "elsewhere", False)):
+        (query,) = source.make(str(folder))
+        assert (query.video_id >= 0) == own
+        best = index.search(query, 1)[0]
+        assert best.video == "class/v1"
+        assert best.score == pytest.approx(1, abs=1e-4)
+    extract(root, tmp_path / "b.h5", encoders[None], options=ExtractOptions(workers=0))
+    plain = QuerySource(VideoIndex.build(tmp_path / "b.h5"), encoder=encoders[None])
+    with pytest.raises(StoreError, match=r"folder of frames.*frames_fps"):
+        plain.make(str(tmp_path / "elsewhere"))
 
 
 def test_the_rate_is_part_of_the_plan() -> None:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
+from torchvision import transforms
 
 from tests.support.caffe2_fixtures import blobs_of, c3d_blobs
 from tests.support.models_fixtures import clips, make_network
@@ -272,6 +274,15 @@ def test_files_that_leave_the_network_open(tmp_path: Path) -> None:
 
 
 # -- the registry -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(240, 320), (360, 202), (112, 150)])
+def test_haras_frames_are_pictures_that_pillow_resizes(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    entry = find_entry("hara_k", "resnet3d_50")
+    theirs = transforms.Compose([transforms.Resize(112), transforms.CenterCrop(112)])
+    mine = FramePreprocessor(entry.preprocess).rgb(pixels)
+    np.testing.assert_array_equal(mine, np.asarray(theirs(Image.fromarray(pixels))))
 
 
 def test_counts_of_the_registry() -> None:

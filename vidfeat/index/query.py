@@ -19,6 +19,7 @@ from vidfeat.errors import StoreError, UsageError
 from vidfeat.index.match import Query
 from vidfeat.index.video_index import VideoIndex
 from vidfeat.system.identities import existing_spelling, path_to_identity
+from vidfeat.video.frame_names import frames_in
 
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
@@ -99,7 +100,7 @@ class QuerySource:
         if named is not None:
             return [self.index.query(named, start_seconds, end_seconds)]
         path = Path(existing_spelling(text))
-        if not path.is_file():
+        if not (path.is_file() or self._is_video_of_frames(path)):
             raise StoreError(
                 f"{text!r} is neither a video of {self.index.where} nor a file; its videos have "
                 f"paths such as {next(iter(self.index.paths), '')!r}"
@@ -184,6 +185,23 @@ class QuerySource:
             for fact in ("size_bytes", "mtime_ns")
         )
         return own if same or store.source_root == self.index.head.source_root else -1
+
+    def _is_video_of_frames(self, path: Path) -> bool:
+        """Whether a path is a folder of frames, and the index was made with a rate for these.
+
+        Raises:
+            StoreError: it is one, and there is no rate.
+        """
+        if not frames_in(path):
+            return False
+        plan = self.index.head.encoder.get("plan") or {}
+        if not plan.get("frames_fps"):
+            raise StoreError(
+                f"{path} is a folder of frames, and {self.index.where} was made without a rate for "
+                "them: extract it with frames_fps into a feature file, and search with that",
+                field="frames_fps",
+            )
+        return True
 
     def _stored_path(self, path: Path) -> str | None:
         """The index's own path of a file that has not changed since it was indexed."""

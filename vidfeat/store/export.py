@@ -16,6 +16,7 @@ from vidfeat.store.pca import PCA
 from vidfeat.store.reader import FeatureStore
 from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import atomic_folder, write_json
+from vidfeat.system.identities import text_to_path
 
 INDEX_CSV = "index.csv"
 INDEX_JSON = "index.json"
@@ -74,7 +75,7 @@ def export_npy(
                 table.writerow(["path", "file", "row", "start_seconds", "end_seconds"])
                 for done, (path, rows) in enumerate(store, 1):
                     name = names[path]
-                    file = temporary / name
+                    file = temporary / text_to_path(name)
                     file.parent.mkdir(parents=True, exist_ok=True)
                     vectors = rows.vectors if pca is None else pca.apply(rows.vectors)
                     np.save(file, vectors, allow_pickle=False)

@@ -125,7 +125,8 @@ def beside(path: Path, suffix: str) -> Path:
 
 def fitting(name: str, room: int) -> str:
     """A name that leaves ``room`` bytes behind it; the same one always for one name."""
-    encoded = os.fsencode(name)
+    # whatever the locale: a name may also be text of a feature file
+    encoded = name.encode("utf-8", "surrogateescape")
     most = _MOST_NAME_BYTES - room
     if len(encoded) <= most:
         return name
@@ -134,7 +135,7 @@ def fitting(name: str, room: int) -> str:
     kept = encoded[: most - 13]
     while kept and encoded[len(kept)] & 0xC0 == 0x80:
         kept = kept[:-1]
-    return f"{os.fsdecode(kept)}~{digest}"
+    return f"{kept.decode('utf-8', 'surrogateescape')}~{digest}"
 
 
 def sync_file(path: Path) -> None:

@@ -56,6 +56,11 @@ def identity_to_path(identity: str) -> str:
     return path if os.sep == "/" else path.replace("/", os.sep)
 
 
+def text_to_path(text: str) -> str:
+    """A path for the os module whose bytes are this text in UTF-8, whatever the locale."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
+
+
 def written_identity(text: str, root: str = "") -> str:
     """The identity that a person means: without spaces around it, ``./`` or the root before it.
 
