@@ -1,7 +1,7 @@
 """Clips in LanceDB and milvus-lite: recall, time of a query beside FAISS, changes, memory.
 
 The vectors are made as those of bench_index are, from features of ../shared/data/fights with 256
-numbers a clip, and queries are clips of videos that are not stored. ``vidfeat push`` runs in a
+numbers per clip, and queries are clips of videos that are not stored. ``vidfeat push`` runs in a
 process of its own, whose peak memory is told. The FAISS index is the one that ``vidfeat index``
 chooses for as many clips.
 

@@ -68,7 +68,7 @@ def _root(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def measure(target: Path, pool: str = "mean,max") -> Path:
-    """A feature file of real videos, 512 numbers a clip; 256 with the means alone."""
+    """A feature file of real videos, 512 numbers per clip; 256 with the means alone."""
     command = [sys.executable, "-m", "vidfeat", "extract", str(FIGHTS), "-o", str(target)]
     layers = ["--layer", "stem,layer1,layer2,layer3,layer4", "--pool", pool]
     network = ["--model", "bundled", *layers, "--hop-seconds", "0.25"]

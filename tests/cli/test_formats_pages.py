@@ -33,7 +33,7 @@ def commands(page: str, heading: str = "") -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the videos that the pages speak of: 2 s at 20 frames a second."""
+    """A folder with the videos that the pages speak of: 2 s at 20 frames per second."""
     folder = tmp_path_factory.mktemp("pages")
     for number, kind in enumerate(list(KINDS)[:4]):
         render(folder / "videos" / f"{kind}.mp4", kind, number, 2, width=96, height=64, fps=20)

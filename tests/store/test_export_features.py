@@ -103,7 +103,7 @@ def test_folders_with_other_things_are_left_alone(tmp_path: Path, features: Path
     folder = tmp_path / "npy"
     folder.mkdir()
     export_npy(features, folder, keep_extensions=True)  # an empty one will do
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(StoreError, match="overwrite=True"):
         export_npy(features, folder, keep_extensions=True)
     smaller = make_store(tmp_path / "smaller.h5", {"a/one.mp4": 1})
     export_npy(smaller, folder, overwrite=True)
@@ -148,7 +148,7 @@ def test_a_table_of_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype
     assert table["start_seconds"].to_pylist() == rows.start_seconds.tolist()
     assert table["end_seconds"].to_pylist() == rows.end_seconds.tolist()
     assert table.schema.metadata[b"vidfeat.run_fingerprint"] == b"run"
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(StoreError, match="overwrite=True"):
         export_parquet(features, file)
     export_parquet(make_store(tmp_path / "none.h5", {}), file, overwrite=True)
     assert parquet.read_table(file).num_rows == 0
@@ -161,7 +161,7 @@ def test_several_files_have_the_rows_of_one(tmp_path: Path, features: Path) -> N
     assert files_below(tmp_path / "many") == {f"part-{n:05d}.parquet" for n in range(3)}
     whole = parquet.read_table(tmp_path / "many")  # as autofaiss and Spark read a folder
     assert whole.equals(parquet.read_table(tmp_path / "one.parquet"))
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(StoreError, match="overwrite=True"):
         export_parquet(features, tmp_path / "many", rows_per_file=5)
     export_parquet(features, tmp_path / "many", rows_per_file=5, overwrite=True)
     assert len(files_below(tmp_path / "many")) == 2

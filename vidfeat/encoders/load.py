@@ -59,7 +59,7 @@ def load_encoder(
             one frame a clip.
 
     Raises:
-        UsageError: a name or value that cannot be meant.
+        UsageError: an invalid name or value.
         WeightsError: weights that are not there, or of another network.
     """
     return load_choice(
@@ -155,10 +155,10 @@ def encoder_from_description(
                 aggregate=description.get("aggregate"),
             )
     except UsageError as error:
-        raise WeightsError(f"{error} (or say where they are now with --weights FILE)") from None
+        raise WeightsError(f"{error} (or say where they are now with weights=FILE)") from None
     if encoder.spec.weights_sha256 != description["weights_sha256"]:
         raise FingerprintError(
             f"the weights {encoder.spec.weights} are not those of {description['model']} "
-            f"{name}: their tensors differ; say where the right ones are with --weights FILE"
+            f"{name}: their tensors differ; say where the right ones are with weights=FILE"
         )
     return encoder

@@ -20,6 +20,7 @@ from vidfeat.index.arrays import RowWriter, save_npy, write_faiss
 from vidfeat.index.choose import POINTS_PER_LIST, IndexPlan, choose, parse_size
 from vidfeat.index.engine import SearchEngine, read_faiss
 from vidfeat.index.folder import (
+    TAUGHT,
     FileEntry,
     IndexHeader,
     entry_of,
@@ -223,14 +224,14 @@ def build_index(
 ) -> IndexHeader:
     """Build an index; see `VideoIndex.build`.
 
-    An index that is there is replaced by one rename of its head; a search that goes on meanwhile
+    An index that is there is replaced by one rename of its head; a search in progress
     keeps what it has opened.
     """
     report = report or no_report
     memory = parse_size(max_memory) if isinstance(max_memory, str) else max_memory
     there = target.exists() or target.is_symlink()
     if there and not overwrite:
-        raise UsageError(f"{target} exists: give --overwrite to build it anew, or another -o")
+        raise UsageError(f"{target} exists: give overwrite=True to rebuild it, or another folder")
     generation = 1
     if there:
         try:
@@ -253,7 +254,19 @@ def build_index(
             with atomic_folder(target, replace=overwrite) as folder:
                 head = _build_into(store, folder, generation, kind, memory, asked, report)
                 write_head(folder, head)
+                _keep_taught(target, folder)
     return head
+
+
+def _keep_taught(old: Path, new: Path) -> None:
+    """What people said on the page of an index outlives its vectors."""
+    import shutil
+
+    for name in TAUGHT:
+        if (old / name).is_dir():
+            shutil.copytree(old / name, new / name)
+        elif (old / name).is_file():
+            shutil.copyfile(old / name, new / name)
 
 
 @dataclass(frozen=True)

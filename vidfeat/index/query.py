@@ -106,7 +106,10 @@ class QuerySource:
             )
         if path.suffix.lower() in FEATURE_SUFFIXES:
             if start_seconds is not None or end_seconds is not None:
-                raise UsageError("--start and --end go with a video, not with a file of features")
+                raise UsageError(
+                    "start_seconds and end_seconds go with a video, not with a feature file",
+                    field=("start_seconds", "end_seconds"),
+                )
             return self.of_features(path)
         stored = self._stored_path(path)
         if stored is not None:
@@ -126,8 +129,9 @@ class QuerySource:
             start = start_seconds or 0.0
             if start < 0 or (end_seconds is not None and end_seconds <= start):
                 raise UsageError(
-                    f"the stretch {start:g} to {end_seconds or 0:g} s is empty: --start before "
-                    "--end"
+                    f"the segment from {start:g} to {end_seconds or 0:g} s is empty: start_seconds "
+                    "must lie before end_seconds",
+                    field=("start_seconds", "end_seconds"),
                 )
             stretch = (start, end_seconds)
         embeddings = self.encoder.encode(path, stretch=stretch)
@@ -244,7 +248,10 @@ def make_queries(
     if not texts:
         raise UsageError("there is nothing to search with: give a video or a path of the index")
     if len(texts) > 1 and (start_seconds is not None or end_seconds is not None):
-        raise UsageError("--start and --end choose a stretch of one query: give one")
+        raise UsageError(
+            "start_seconds and end_seconds choose a segment of one query: give one",
+            field=("start_seconds", "end_seconds"),
+        )
     return [query for text in texts for query in source.make(text, start_seconds, end_seconds)]
 
 

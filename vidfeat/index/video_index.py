@@ -63,8 +63,8 @@ class VideoIndex(OpenIndex):
             center: subtract the mean of the features from every vector and query.
             whiten: even out their spread too; see `vidfeat.index.vectors`.
             skip_bad_rows: leave out vectors that cannot be compared, where they are an error else.
-            overwrite: build anew what is there.
-            report: is told what goes on, a line at a time.
+            overwrite: replace an existing index.
+            report: called with a line on each step.
 
         Raises:
             UsageError: a kind that cannot be, or something at ``path``.
@@ -361,7 +361,11 @@ def clips_in_stretch(
     low = 0.0 if start_seconds is None else start_seconds
     high = np.inf if end_seconds is None else end_seconds
     if not low < high or high <= 0:
-        raise UsageError(f"the stretch {low:g} to {high:g} s is empty: --start before --end")
+        raise UsageError(
+            f"the segment from {low:g} to {high:g} s is empty: start_seconds must lie before "
+            "end_seconds",
+            field=("start_seconds", "end_seconds"),
+        )
     if not len(start) or low >= end.max() or high <= start.min():
         raise UsageError(
             f"the stretch from {low:g} s lies outside of {video}, which has clips from "

@@ -1,4 +1,4 @@
-"""Features for tools that want other files: one npy a video, or parquet tables."""
+"""Features for tools that want other files: one npy per video, or parquet tables."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def export_npy(
 ) -> int:
     """Write ``<folder>/<path of the video without its extension>.npy`` (n, D) for every video.
 
-    ``index.csv`` in the folder has a line a clip (path, file, row, start_seconds, end_seconds) and
-    ``index.json`` what made the vectors. The folder is there when all of it is.
+    ``index.csv`` in the folder has one line per clip (path, file, row, start_seconds, end_seconds)
+    and ``index.json`` what made the vectors. The folder is there when all of it is.
 
     Args:
         features: the feature file.
@@ -45,7 +45,7 @@ def export_npy(
         keep_extensions: ``a.mp4.npy`` for ``a.mp4``.
         pca: projects the rows first.
         overwrite: replace an earlier export.
-        progress: see `Progress`.
+        progress: called with the videos or clips done, of how many.
 
     Returns:
         How many videos were written.
@@ -121,4 +121,4 @@ def make_room(folder: Path, *, overwrite: bool, format_name: str) -> None:
     if not ours:
         raise StoreError(f"{folder} has other files in it: choose a new or an empty folder")
     if not overwrite:
-        raise StoreError(f"{folder} has an export already: give --overwrite to replace it")
+        raise StoreError(f"{folder} has an export already: give overwrite=True to replace it")

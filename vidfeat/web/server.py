@@ -32,6 +32,7 @@ class ServeOptions:
         most_cache_bytes: what it may take.
         most_upload_bytes: of a video dropped on the page.
         follow_links: serve what links below the root lead to.
+        read_only: take no upload and no label.
         allow_hosts: further names that the page is opened by, such as that of a reverse proxy.
     """
 
@@ -45,13 +46,17 @@ class ServeOptions:
     most_cache_bytes: int = 2 << 30
     most_upload_bytes: int = 512 << 20
     follow_links: bool = False
+    read_only: bool = False
     allow_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65_536:
-            raise UsageError(f"port {self.port}: --port takes 0 to 65535")
+            raise UsageError(f"port must be from 0 to 65535, not {self.port}", field="port")
         if self.most_upload_bytes < 1 or self.most_cache_bytes < 1:
-            raise UsageError("--max-upload and --max-cache take sizes above 0")
+            raise UsageError(
+                "most_upload_bytes and most_cache_bytes must be above 0",
+                field=("most_upload_bytes", "most_cache_bytes"),
+            )
 
 
 def make_app(index: VideoIndex, options: ServeOptions) -> object:
@@ -88,6 +93,7 @@ def make_app(index: VideoIndex, options: ServeOptions) -> object:
             frozenset(host_name(name) for name in options.allow_hosts),
             any_address=options.host in _ALL_ADDRESSES,
         ),
+        read_only=options.read_only,
     )
 
 
@@ -106,7 +112,7 @@ def _own_names(host: str) -> frozenset[str]:
 def page_addresses(host: str, port: int) -> list[str]:
     """Addresses that open the page, those for other machines first.
 
-    A browser cannot open ``0.0.0.0``: all addresses of this machine stand in its place.
+    A browser cannot open ``0.0.0.0``: all addresses of this machine are shown in its place.
     """
     names = [host]
     if host in _ALL_ADDRESSES:

@@ -73,7 +73,7 @@ class Database(Protocol):
         ...
 
     def create(self, dimension: int, num_rows: int) -> None:
-        """Empty tables for about so many rows, in place of ours; `BEGUN` is their head.
+        """Empty tables for about this many rows, in place of ours; `BEGUN` is their head.
 
         Raises:
             StoreError: there are tables of another program.

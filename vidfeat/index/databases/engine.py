@@ -1,7 +1,7 @@
 """A database in the place of FAISS and its mapped files: nearest clips, vectors and seconds by row.
 
 Rows number the clips and stay as they are: those of a video stand together, deleted ones leave a
-gap. What is kept here is small, 4 bytes a clip and the table of videos; vectors stay there.
+gap. What is kept here is small, 4 bytes per clip and the table of videos; vectors stay there.
 """
 
 from __future__ import annotations
