@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import StoreError
 from vidfeat.index.databases import connect
-from vidfeat.index.databases.base import Database
+from vidfeat.index.databases.base import FORMAT, Database
 from vidfeat.index.databases.engine import ClipColumns, DatabaseEngine, DatabaseSearcher
 from vidfeat.index.folder import FORMAT_VERSION, IndexHeader
 from vidfeat.index.vectors import Normalisation
 from vidfeat.index.video_index import VideoIndex
 from vidfeat.index.videos import COLUMNS, Videos
-
-FORMAT = "vidfeat-database"
 
 
 class DatabaseIndex(VideoIndex):
@@ -164,6 +162,8 @@ def read_state(database: Database) -> State | None:
         return None
     if values.get("format") != FORMAT:
         raise StoreError(f"{database.address} holds the tables of another program")
+    if values.get("begun"):
+        return None
     if int(values.get("format_version", 0)) > FORMAT_VERSION:
         raise StoreError(
             f"{database.address} was written by a newer vidfeat "
