@@ -22,11 +22,11 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath
 @click.option(
     "--labels",
     metavar="FILE|folders",
-    help="Colours of a map: a CSV (path,label).  [default: the folder of each video]",
+    help="Colour a map by a CSV (path,label).  [default: the folder of each video]",
 )
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors with NaN or infinity.")
 def command(source: Path, output: Path | None, labels: str | None, skip_bad_rows: bool) -> None:
-    """Draw the curves of a training run, finished or not; or the map of a feature file's clips."""
+    """Plot the curves of a training run, or the map of a feature file's clips."""
     if source.is_dir():
         from vidfeat.training.curves import save_curves
 

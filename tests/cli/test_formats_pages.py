@@ -9,12 +9,14 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 
 import pytest
 
 from tests.support.cli_session import Session
 from tests.support.rendered_videos import KINDS, render
+from vidfeat.store.reader import FeatureStore
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -31,7 +33,7 @@ def commands(page: str, heading: str = "") -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the videos that the pages speak of: 2 s at 20 frames a second."""
+    """A folder with the videos that the pages speak of: 2 s at 20 frames per second."""
     folder = tmp_path_factory.mktemp("pages")
     for number, kind in enumerate(list(KINDS)[:4]):
         render(folder / "videos" / f"{kind}.mp4", kind, number, 2, width=96, height=64, fps=20)
@@ -86,3 +88,41 @@ def test_all_later_commands_take_a_joined_file(vidfeat: Session, formats: Path) 
     assert len(json.loads(run(vidfeat, formats, ["classify", "joined.h5", *judge]))) == 4
     refused = vidfeat("classify", "new.mp4", *judge, cwd=formats)
     assert (refused.status, "give the joined file" in refused.errors) == (2, True)
+
+
+# ---------------------------------------------------------------------- docs/recipes.md
+
+FRAMES = {"a.mp4": 40, "b.mp4": 27, "short.mp4": 10}
+RATE = 20
+
+
+def recipes() -> list[str]:
+    text = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    return re.findall(r"^## (.+)$", text, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def few_frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recipes")
+    for number, (name, frames) in enumerate(FRAMES.items()):
+        file = folder / "videos" / name
+        render(file, "balls", number, frames / RATE, width=64, height=48, fps=RATE)
+    return folder
+
+
+@pytest.mark.parametrize("recipe", recipes())
+def test_a_recipe_gives_the_rows_that_it_says(
+    vidfeat: Session, few_frames: Path, recipe: str
+) -> None:
+    text = (DOCS / "recipes.md").read_text(encoding="utf-8").split(f"## {recipe}\n", 1)[1]
+    (words,) = commands("recipes.md", recipe)
+    said = re.search(r"^`rows = (.+)`$", text, re.MULTILINE)
+    assert said is not None
+    run(vidfeat, few_frames, words)
+    with FeatureStore(few_frames / words[words.index("-o") + 1]) as store:
+        counts = dict(zip(store.paths, store.videos["count"].tolist(), strict=True))
+        assert store.videos["num_frames"].tolist() == list(FRAMES.values())
+        pooled = store.to_arrays(pooled="mean")[0]
+    assert len(pooled) == len(FRAMES)
+    names = {"ceil": ceil, "max": max, "r": RATE}
+    assert counts == {path: eval(said[1], {**names, "n": n}) for path, n in FRAMES.items()}

@@ -334,7 +334,7 @@ def killed_again_and_again(videos: Path, folder: Path, kills: int) -> None:
     """SIGKILL at random moments of an extraction, and the same command again each time.
 
     Moments are drawn over the time that it takes undisturbed, without that for loading torch.
-    Whenever it comes to its end, the file must equal an undisturbed run's, and it begins anew.
+    Whenever it comes to its end, the file must equal an undisturbed run's, and it starts again.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 

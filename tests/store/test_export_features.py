@@ -161,7 +161,7 @@ def test_several_files_have_the_rows_of_one(tmp_path: Path, features: Path) -> N
     assert files_below(tmp_path / "many") == {f"part-{n:05d}.parquet" for n in range(3)}
     whole = parquet.read_table(tmp_path / "many")  # as autofaiss and Spark read a folder
     assert whole.equals(parquet.read_table(tmp_path / "one.parquet"))
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(StoreError, match="overwrite=True"):
         export_parquet(features, tmp_path / "many", rows_per_file=5)
     export_parquet(features, tmp_path / "many", rows_per_file=5, overwrite=True)
     assert len(files_below(tmp_path / "many")) == 2

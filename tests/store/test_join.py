@@ -191,7 +191,7 @@ def test_what_cannot_be_joined(tmp_path: Path) -> None:
         with pytest.raises(kind, match=message):
             join_stores(inputs, out, **options)  # type: ignore[arg-type]
     make_store(out, {"a": 1})
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(StoreError, match="overwrite=True"):
         join_stores([first, make_store(tmp_path / "d.h5", {"a": 2}, **SECOND)], out)
 
 

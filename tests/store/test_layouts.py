@@ -233,7 +233,7 @@ def test_a_last_window_off_the_grid_is_dropped(tmp_path: Path) -> None:
 
 def test_rows_that_are_not_evenly_spaced_are_refused(tmp_path: Path) -> None:
     clips = features_of(tmp_path / "f.h5", {"a.mp4": (99, "25")}, "actionformer", clips=3)
-    with pytest.raises(DataError, match="3 clips a video are not evenly spaced"):
+    with pytest.raises(DataError, match="3 clips per video are not evenly spaced"):
         export_layout(clips, tmp_path / "out", "actionformer")
     rows = Embeddings(np.ones((2, 4), np.float32), np.array([0, 7.7]), np.array([0.64, 8.34]))
     video = VideoRecord("a.mp4", 20, 25.0, 320, 240, 500, "packets", 1, 1)

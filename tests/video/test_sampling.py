@@ -228,7 +228,7 @@ def test_ten_frames_at_fifteen_a_second() -> None:
 
 
 def test_integers_hold_where_floats_break() -> None:
-    """At 29.97 frames a second float32 picks other frames from some thousand frames on, and even
+    """At 29.97 frames per second float32 picks other frames from some thousand frames on, and even
     doubles do at exact ratios."""
     rate, count = NTSC, 200_000
     plan = ClipPlan(frames=1, fps=Fraction(15), hop_frames=1)

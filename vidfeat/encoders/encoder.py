@@ -224,7 +224,7 @@ class Encoder:
 
     @property
     def run_fingerprint(self) -> str:
-        """Equal for runs whose rows may stand in one file."""
+        """Equal for runs whose rows may share a file."""
         return self.spec.run_fingerprint
 
     # -- work ----------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ class JoinedEncoder:
 
     @property
     def run_fingerprint(self) -> str:
-        """Equal for runs whose rows may stand in one file."""
+        """Equal for runs whose rows may share a file."""
         return self._identity.run_fingerprint
 
     def encode(

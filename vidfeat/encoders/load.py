@@ -59,7 +59,7 @@ def load_encoder(
             one frame a clip.
 
     Raises:
-        UsageError: a name or value that cannot be meant.
+        UsageError: an invalid name or value.
         WeightsError: weights that are not there, or of another network.
     """
     return load_choice(

@@ -2,7 +2,7 @@
 
 list -> compare with what is there -> decode (processes) -> batches -> network -> parts -> merge
 
-Whatever ends a run, finished parts stay, and the same command goes on from them.
+Whatever ends a run, finished parts stay, and the same command continues from them.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ExtractOptions:
     buffer_bytes: int | None = None
     """Memory for clips decoded ahead, over all processes; None takes 32 MB a process."""
     video_timeout: float = DEFAULT_TIMEOUT_SECONDS
-    """Seconds without a sign of life after which a video is given up."""
+    """Seconds without progress after which a video is given up."""
     limits: Limits = field(default_factory=Limits)
     dtype: VectorType = "float32"
     """Of the vectors in the file."""
@@ -80,9 +80,9 @@ class ExtractOptions:
     processes_per_card: int = 6
     """That feed a card's decoders; each takes part of a processor."""
     retry_errors: bool = False
-    """Try unchanged files again that failed before."""
+    """Retry unchanged files that failed before."""
     overwrite: bool = False
-    """Begin anew, whatever the output holds."""
+    """Start again, even if the output exists."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
@@ -132,7 +132,7 @@ def extract(
 ) -> ExtractReport:
     """Write the embeddings of all clips of all videos to a feature file.
 
-    A run on an output that is there goes on with it: videos that it has, unchanged, are not read
+    A run on an output that is there continues it: videos that it has, unchanged, are not read
     again. Videos that have disappeared from below the root are dropped from it.
 
     Args:
@@ -152,7 +152,7 @@ def extract(
         What was done, with the failures of this run and those remembered.
 
     Raises:
-        UsageError: inputs that cannot be meant, or hold no video; or the encoder is at work for
+        UsageError: invalid inputs, or inputs without a video; or the encoder is at work for
             extract in another thread.
         StoreError: the output is no feature file, was made otherwise, or another run writes it.
         NothingDoneError: every video failed. (A shard writes its errors all the same: the others
@@ -258,6 +258,9 @@ def _identity(
     if segments is not None:
         laid = hashlib.sha256(Path(segments).read_bytes()).hexdigest()
         described["segments_sha256"] = laid
+    elif listing.laid_by:
+        laid = hashlib.sha256(listing.laid_by.encode()).hexdigest()
+        described["clips_by"] = listing.laid_by
     shard = options.shard
     return RunIdentity(
         shards="" if shard is None else f"{shard[0]}/{shard[1]}",
@@ -277,7 +280,7 @@ def _existing(
     options: ExtractOptions,
     listing: Listing,
 ) -> FeatureStore | None:
-    """The feature file that is there and will be gone on with.
+    """The feature file that is there and will be continued.
 
     Raises:
         StoreError: what is there is no feature file; it is never replaced.

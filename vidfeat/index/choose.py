@@ -114,7 +114,7 @@ def _plan(kind: str, num_clips: int, dimension: int) -> IndexPlan:
     if kind == "flat":
         return IndexPlan("flat", "Flat", num_clips * dimension * 4)
     if kind == "hnsw":
-        # 32 neighbours a clip, twice as many on the ground level, 4 bytes each
+        # 32 neighbours per clip, twice as many on the ground level, 4 bytes each
         return IndexPlan("hnsw", "HNSW32,Flat", num_clips * (dimension * 4 + 2 * 32 * 4 + 16))
     lists = count_lists(num_clips)
     coarse = f"IVF{lists}" if lists < 16_384 else f"IVF{lists}_HNSW32"

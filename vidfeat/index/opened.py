@@ -39,7 +39,7 @@ class OpenIndex:
             except FileNotFoundError as error:
                 # A writer replaced the state between our two looks.
                 if attempt == 19 or read_head(self.path).generation == head.generation:
-                    raise StoreError(f"{error.filename} is missing: build the index anew") from None
+                    raise StoreError(f"{error.filename} is missing: rebuild the index") from None
 
     def _open(self, head: IndexHeader) -> None:
         self.head = head
@@ -53,7 +53,7 @@ class OpenIndex:
             clips = np.concatenate([clips, late])
         self.videos: Videos = load_videos(self.path / head.files["videos"].name, total)
         if total and not 0 <= clips["video"].min() <= clips["video"].max() < len(self.videos):
-            raise StoreError(f"{self.path}: clips of videos that it does not have; build it anew")
+            raise StoreError(f"{self.path}: clips of videos that it does not have; rebuild it")
         mean = self._array("mean", (head.dimension,)) if head.centred else None
         square = (head.dimension, head.dimension)
         whitening = self._array("whitening", square) if head.whitened else None
@@ -72,12 +72,12 @@ class OpenIndex:
         except FileNotFoundError:
             raise
         except (OSError, ValueError, EOFError) as error:
-            raise StoreError(f"{path} is damaged: {error}; build the index anew") from None
+            raise StoreError(f"{path} is damaged: {error}; rebuild the index") from None
         known = (np.float32, np.float16) if dtype is None else (dtype,)
         if array.shape != shape or array.dtype not in known or not array.flags.c_contiguous:
             raise StoreError(
                 f"{path} has shape {array.shape} of {array.dtype}, its index.json says {shape}: "
-                "build the index anew"
+                "rebuild the index"
             )
         # A plain array over the same mapping: the subclass costs time at every access.
         return np.asarray(array)

@@ -2,7 +2,7 @@
 
 Added videos go to a *tail*, a second pair of files that is compared exactly, so that adding costs
 what is added and not what is there; removed videos are marked and passed over. When the tail or
-the marked ones have grown to a share of the whole, the first part is built anew from the stored
+the marked ones have grown to a share of the whole, the first part is rebuilt from the stored
 vectors, which needs neither the feature files nor the encoder.
 """
 
@@ -44,7 +44,7 @@ from vidfeat.system.callbacks import Report, no_report
 from vidfeat.system.files import named_errors, temporary_name
 from vidfeat.system.identities import identity_to_path
 
-# The first part is built anew when a tail costs more than it saves, or when a share of its rows
+# The first part is rebuilt when a tail costs more than it saves, or when a share of its rows
 # is passed over at every search.
 TAIL_ROWS = 20_000
 TAIL_SHARE = 0.10
@@ -60,7 +60,7 @@ class Change:
         updated: videos whose clips were replaced.
         unchanged: videos that were there already, with the same vectors.
         removed: videos removed.
-        rebuilt: the first part was built anew.
+        rebuilt: the first part was rebuilt.
         skipped: clips left out because their vector cannot be compared.
     """
 
@@ -88,7 +88,7 @@ def change_index(
         add: feature files; a video whose path is there is replaced.
         remove: paths, folders (a slash at the end) or patterns (``*``).
         skip_bad_rows: leave out vectors that cannot be compared.
-        rebuild: build the first part anew in any case.
+        rebuild: rebuild the first part in any case.
         report: called with a line on each step.
 
     Raises:
@@ -325,7 +325,7 @@ class _Writer:
         alive = np.flatnonzero(videos["alive"])
         counts = videos["count"][alive]
         total = int(counts.sum())
-        self.report(f"building the index anew: {len(alive)} videos, {total} clips")
+        self.report(f"rebuilding the index: {len(alive)} videos, {total} clips")
         vectors_path = folder / file_name("vectors", head.generation)
         clips_path = folder / file_name("clips", head.generation)
         clips = np.empty(total, dtype=CLIP)

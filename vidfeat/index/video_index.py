@@ -63,8 +63,8 @@ class VideoIndex(OpenIndex):
             center: subtract the mean of the features from every vector and query.
             whiten: even out their spread too; see `vidfeat.index.vectors`.
             skip_bad_rows: leave out vectors that cannot be compared, where they are an error else.
-            overwrite: build anew what is there.
-            report: is told what goes on, a line at a time.
+            overwrite: replace an existing index.
+            report: called with a line on each step.
 
         Raises:
             UsageError: a kind that cannot be, or something at ``path``.

@@ -60,7 +60,7 @@ NAMES = tuple(DESIGNS)
 
 
 def slow_frames(frames: int, ratio: int) -> Tensor:
-    """Which frames the slow pathway sees: so many of them, from the first to the last."""
+    """Which frames the slow pathway sees: this many of them, from the first to the last."""
     return torch.linspace(0, frames - 1, frames // ratio).long()
 
 

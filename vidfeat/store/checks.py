@@ -55,7 +55,7 @@ def open_checked(path: Path) -> tuple[h5py.File, dict[str, Any]]:
         raise StoreError(f"{path} {error}") from None
     except Exception as error:
         handle.close()
-        raise StoreError(f"{path} is a damaged feature file: {error}; make it anew") from error
+        raise StoreError(f"{path} is a damaged feature file: {error}; make it again") from error
 
 
 def _check(handle: h5py.File) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Features for tools that want other files: one npy a video, or parquet tables."""
+"""Features for tools that want other files: one npy per video, or parquet tables."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def export_npy(
 ) -> int:
     """Write ``<folder>/<path of the video without its extension>.npy`` (n, D) for every video.
 
-    ``index.csv`` in the folder has a line a clip (path, file, row, start_seconds, end_seconds) and
-    ``index.json`` what made the vectors. The folder is there when all of it is.
+    ``index.csv`` in the folder has one line per clip (path, file, row, start_seconds, end_seconds)
+    and ``index.json`` what made the vectors. The folder is there when all of it is.
 
     Args:
         features: the feature file.

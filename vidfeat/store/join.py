@@ -1,7 +1,7 @@
 """Join the vectors of several networks: rows of the same video and seconds, one beside the other.
 
-Each input keeps its order and its own columns: with inputs of D1 and D2 numbers a row, columns 0 to
-D1 - 1 of the output are the first input's. By default each part is divided by its own length
+Each input keeps its order and its own columns: with inputs of D1 and D2 numbers per row, columns 0
+to D1 - 1 of the output are the first input's. By default each part is divided by its own length
 (L2), so that the cosine of two joined rows is the mean of the cosines of their parts, and no
 network outweighs another because its numbers are larger. ``scale="none"`` keeps the numbers as they
 are, which is what published RGB and flow pairs of one network expect.
@@ -93,7 +93,7 @@ def join_stores(
         stack.enter_context(OutputLock(output))
         if output.exists() and not overwrite:
             raise StoreError(
-                f"{output} is there already: give --overwrite to replace it, or another output "
+                f"{output} is there already: give overwrite=True to replace it, or another output "
                 "with -o"
             )
         plan = _Plan(stores, cast(Match, match), tolerance_seconds)
@@ -280,7 +280,7 @@ class _Plan:
         raise StoreError(
             f"the clips do not fit: of {sparsest:,} rows only {self.counts.sum():,} cover the same "
             f"seconds; {grids}. Extract with the same hop, or match rows by their start or centre "
-            "(--match start, --match centre)"
+            "(match=start, match=centre)"
         )
 
     def failures(self) -> list[VideoFailure]:

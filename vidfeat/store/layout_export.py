@@ -337,8 +337,8 @@ def _write_file(
     if layout.key is None:
         np.save(file, array, allow_pickle=False)
     else:
-        arrays: dict[str, Any] = {layout.key: array}
-        np.savez(file, **arrays)
+        # numpy's stubs take every keyword for its own allow_pickle
+        np.savez(file, **{layout.key: array})  # type: ignore[arg-type]
     # Not write_json: the folder is renamed as a whole, and a flush for each video takes long.
     text = json.dumps(about, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     file.with_name(f"{file.name}.json").write_text(text + "\n", encoding="utf-8")

@@ -34,7 +34,7 @@ class Layout:
         short: whether a video shorter than a window is left out, or keeps its one row.
         every_frame: a column for each frame of the video, zeros where no window lies around it.
         keep_folders: whether the consumer looks files up below folders.
-        one_file: name of the one HDF5 file with a dataset a video; None for a file a video.
+        one_file: name of the one HDF5 file with one dataset per video; None for one file per video.
         views: rows of one clip that the consumer wants, such as ten crops.
         stride_seconds: from row to row, where the consumer takes no other.
         about: settings of the consumer that follow from the rows, by their own names.
@@ -97,7 +97,7 @@ LAYOUTS: dict[str, Layout] = {
     # jayleicn/moment_detr, moment_detr/start_end_dataset.py: clip_len = 2 seconds
     "qvhighlights": Layout(
         "Moment-DETR and others on QVHighlights",
-        # 24 frames a second: 2 s are a whole number of them, so that rows do not drift
+        # 24 frames per second: 2 s are a whole number of them, so that rows do not drift
         {"fps": 24, "hop_seconds": 2.0, "tail": "drop"},
         suffix=".npz",
         key="features",
@@ -121,7 +121,7 @@ LAYOUTS: dict[str, Layout] = {
         short="keep",
         every_frame=True,
     ),
-    # SoccerNet: <game>/1_<NAME>.npy and 2_<NAME>.npy, two rows a second
+    # SoccerNet: <game>/1_<NAME>.npy and 2_<NAME>.npy, two rows per second
     "soccernet": Layout(
         "SoccerNet's baselines",
         {"fps": 24, "hop_seconds": 0.5, "tail": "drop"},
@@ -160,7 +160,7 @@ class Grid:
     """Where the rows of one video lie: row i has its centre at ``first_centre + i * stride``.
 
     Attributes:
-        fps: frames a second that frames are counted in.
+        fps: frames per second that frames are counted in.
         stride: frames from one row to the next.
         window: frames that a row looks over.
         first_centre: of row 0, in frames.
@@ -216,7 +216,7 @@ def grid_of(
     window = (int(plan["frames"]) - 1) * int(plan.get("stride", 1)) + 1
     if plan.get("clips") is not None:
         raise DataError(
-            f"{plan['clips']} clips a video are not evenly spaced from video to video: extract "
+            f"{plan['clips']} clips per video are not evenly spaced from video to video: extract "
             "with a hop"
         )
     if plan.get("hop_frames") is not None:

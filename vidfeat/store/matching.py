@@ -96,4 +96,4 @@ def spacing(store: FeatureStore, videos: NDArray[np.int64]) -> str:
             start, end = store.read_seconds(slice(first, first + count))
             hop, length = np.median(np.diff(start)), np.median(end - start)
             return f"a row every {hop:.3f} s, over {length:.3f} s"
-    return "one row a video"
+    return "one row per video"

@@ -132,7 +132,7 @@ def merge_parts(
 def _newest(
     existing: FeatureStore | None, summary: PartsSummary
 ) -> tuple[dict[str, _Video], dict[str, VideoFailure]]:
-    """What is known of each path, by the newest that tells of it."""
+    """What is known of each path, by the newest that has it."""
     videos: dict[str, _Video] = {}
     failures: dict[str, VideoFailure] = {}
     if existing is not None:

@@ -29,10 +29,10 @@ def export_parquet(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> int:
-    """Write a table with a row a clip: clip_id, path, start_seconds, end_seconds, vector.
+    """Write a table with one row per clip: clip_id, path, start_seconds, end_seconds, vector.
 
     ``vector`` is a list of fixed size, D float32. ``clip_id`` is the clip's own wherever it is
-    exported, see `vidfeat.store.clip_ids`. What made the vectors stands in the schema's metadata,
+    exported, see `vidfeat.store.clip_ids`. The schema's metadata says what made the vectors,
     as JSON texts under ``vidfeat.encoder`` and the names of the fingerprints.
 
     Args:
@@ -95,7 +95,7 @@ def _check_target(target: Path, *, folder: bool, overwrite: bool) -> None:
         if not names:
             return
     if not overwrite:
-        raise StoreError(f"{target} is there already: give --overwrite to replace it")
+        raise StoreError(f"{target} is there already: give overwrite=True to replace it")
 
 
 def arrow_schema(store: FeatureStore, dimension: int) -> Any:

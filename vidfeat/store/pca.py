@@ -1,4 +1,4 @@
-"""Fewer numbers a row: principal components, fitted once and applied to features that come later.
+"""Fewer numbers per row: principal components, fitted once and applied to features that come later.
 
 As SoccerNet's features are made: the mean is subtracted, and rows are projected on the directions
 of largest variance, without whitening. The file holds ``mean`` (D,), ``components`` (K, D) and
@@ -85,7 +85,7 @@ def fit_pca(store: FeatureStore, dimensions: int) -> PCA:
 
     Args:
         store: the features.
-        dimensions: K; fewer where the file has fewer rows or numbers a row.
+        dimensions: K; fewer where the file has fewer rows or numbers per row.
 
     Raises:
         UsageError: ``dimensions`` is not positive, or above the numbers of a row.

@@ -169,7 +169,7 @@ def require_same_run(
     )
     if same:
         return
-    remedy = remedy or "give overwrite=True to begin anew, or another output"
+    remedy = remedy or "give overwrite=True to start again, or another output"
     raise FingerprintError(f"{where} was made otherwise: {_difference(found, wanted)}; {remedy}")
 
 

@@ -287,7 +287,7 @@ def plan_clips(
 
     Raises:
         VideoError: kind ``too_short``: the policy is "error" and a clip does not fit, or all
-            stretches lie behind the end of the video (see :func:`stretches_behind_end`).
+            segments lie past the end of the video (see :func:`stretches_behind_end`).
     """
     total = timeline.slots(plan.fps)
     if not stretches:
@@ -320,7 +320,7 @@ def describe_behind_end(behind: Sequence[Stretch], duration_seconds: float) -> s
     starts = ", ".join(f"{stretch.start_seconds:g} s" for stretch in behind[:3])
     more = f" and {len(behind) - 3} more" if len(behind) > 3 else ""
     lies = "the segment from {} begins" if len(behind) == 1 else "the segments from {} begin"
-    return f"{lies.format(starts + more)} behind the end of the video at {duration_seconds:.3f} s"
+    return f"{lies.format(starts + more)} past the end of the video at {duration_seconds:.3f} s"
 
 
 def _plan_shots(timeline: Timeline, plan: ClipPlan, first: int, end: int) -> list[PlannedClip]:

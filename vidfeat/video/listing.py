@@ -57,6 +57,8 @@ class Listing:
     videos: tuple[ListedVideo, ...]
     notes: tuple[str, ...] = ()
     """What a user should know about the input, a sentence each."""
+    laid_by: str = ""
+    """How the stretches of the videos were found, where they were: part of a run's identity."""
 
     @property
     def digest(self) -> str:
@@ -247,10 +249,10 @@ def read_segments(
     Args:
         source: the table; its paths are written as in a table of labels.
         root: of the videos, as an identity: absolute paths below it are taken too.
-        notes: gets a line for each row that cannot be meant; such a row is left out.
+        notes: gets a line for each invalid row; such a row is left out.
 
     Raises:
-        UsageError: no such file, not UTF-8, a column is missing, or not one row can be meant.
+        UsageError: no such file, not UTF-8, a column is missing, or no row is valid.
     """
     table = read_table(source, UsageError)
     if not set(SEGMENT_COLUMNS) <= set(table.columns):

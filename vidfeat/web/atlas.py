@@ -125,7 +125,7 @@ class MapMaker:
     def _work(self) -> None:
         try:
             self._path = self.cache.get(self._key, ".map", lambda path: write_map(self.index, path))
-        except Exception as error:  # told to who asks: nobody waits for this thread
+        except Exception as error:  # reported to whoever asks: nobody waits for this thread
             self._error = error
 
 

@@ -152,7 +152,7 @@ class Catalog:
         return len(rows), rows[first : first + count]
 
     def describe(self, video: int) -> dict[str, Any]:
-        """What the page is told of a video."""
+        """What the page learns about a video."""
         path = self.videos.paths[video]
         return {
             "id": video,

@@ -112,7 +112,7 @@ def _own_names(host: str) -> frozenset[str]:
 def page_addresses(host: str, port: int) -> list[str]:
     """Addresses that open the page, those for other machines first.
 
-    A browser cannot open ``0.0.0.0``: all addresses of this machine stand in its place.
+    A browser cannot open ``0.0.0.0``: all addresses of this machine are shown in its place.
     """
     names = [host]
     if host in _ALL_ADDRESSES:

@@ -1,6 +1,6 @@
 """Videos that were dropped on the page: written to a folder of their own, embedded, forgotten.
 
-They are strangers' files. They are decoded in a process of their own, which may die of them, and
+They are untrusted. They are decoded in a process of their own, which may die of them, and
 reached under a random name, which only the page that sent them knows.
 """
 

@@ -124,7 +124,7 @@ def load_weights(
         num_classes: of random weights.
         in_channels: of random weights.
         clip_frames: of random weights, else 16; only R2D depends on it.
-        progress: told how far a download is; None shows it on stderr.
+        progress: called with the bytes so far, of how many; None shows it on stderr.
 
     Raises:
         UsageError: no such network, entry or file.
@@ -203,7 +203,7 @@ def _load_entry(entry: WeightsEntry, model: str, progress: Progress | None) -> L
 
 def source_of(entry: WeightsEntry) -> Source:
     """What to download for an entry."""
-    limit = 2 * entry.megabytes * 1_000_000 + 16_000_000  # the sizes of some are reckoned
+    limit = 2 * entry.megabytes * 1_000_000 + 16_000_000  # some sizes are estimates
     return Source(entry.url, entry.filename, entry.sha256, max_bytes=limit, by_hand=entry.by_hand)
 
 
@@ -240,7 +240,7 @@ def _plain(model: str) -> str:
 
 
 def fit_tensors(tensors: Mapping[str, Tensor], model: str, origin: str) -> LoadedWeights:
-    """Check the tensors against the network, and read off them what they tell."""
+    """Check the tensors against the network, and read off what they show."""
     odd = [name for name, value in tensors.items() if _is_odd(value)]
     if odd:
         raise WeightsError(f"{origin}: {odd[0]} is a sparse or quantised tensor, which is not read")
@@ -281,7 +281,7 @@ def _preset_of(model: str, in_channels: int) -> Preprocess | None:
 
 
 def _plan_of(clip_frames: int | None) -> ClipPlan | None:
-    """R2D's tensors tell the length of its clips; others tell nothing."""
+    """R2D's tensors show the length of its clips; others do not."""
     return None if clip_frames is None else ClipPlan(frames=clip_frames)
 
 

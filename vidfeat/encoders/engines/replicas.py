@@ -1,6 +1,6 @@
-"""One process a GPU: replicas of a network, each on a device of its own.
+"""One process per GPU: replicas of a network, each on a device of its own.
 
-A replica is ``python -m vidfeat.encoders.engines.replica``, which makes the encoder anew on its
+A replica is ``python -m vidfeat.encoders.engines.replica``, which builds the encoder again on its
 device and answers batch by batch; clips travel through shared memory. A process has one Python
 lock: two GPUs fed from one process would wait for each other.
 """

@@ -78,8 +78,8 @@ def _joined(names: Sequence[str] | None) -> str | None:
 
 
 def _notes(net: QuantisedNet) -> tuple[str, ...]:
-    """What a user should be told before hours of work."""
+    """What a user should know before hours of work."""
     agreement = f"{net.folder} is quantised to int8: {net.agreement_in_words()}"
     if str(net.facts["weights"]).startswith("random"):
-        return "the network is UNTRAINED: its vectors tell videos apart poorly", agreement
+        return "the network is UNTRAINED: its vectors separate videos poorly", agreement
     return (agreement,)

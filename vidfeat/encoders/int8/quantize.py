@@ -116,7 +116,7 @@ def quantise(
         report: called with a line on each step.
 
     Raises:
-        UsageError: the target is there, or a setting cannot be meant.
+        UsageError: the target is there, or a setting is invalid.
         MissingExtraError: OpenVINO or NNCF is not installed.
         NothingDoneError: not one video can be read.
         ExportError: OpenVINO or NNCF cannot take this network.
@@ -178,7 +178,7 @@ def quantised_beside(
         network: which, and with which settings.
         videos: of the run; a sample of them is used.
         sharded: whether the run is one of several that will be merged.
-        overwrite: make it anew where it was made with other settings.
+        overwrite: make it again where it was made with other settings.
         report: called with a line on each step.
 
     Raises:
@@ -199,7 +199,7 @@ def quantised_beside(
                 raise UsageError(
                     f"{folder} was quantised otherwise "
                     f"({'; '.join(settings_that_differ(before, now)) or 'in its architecture'}): "
-                    "give overwrite=True to begin anew, or another output"
+                    "give overwrite=True to start again, or another output"
                 )
         if sharded:
             raise UsageError(

@@ -301,7 +301,7 @@ def _loaded(
     weights = f"random (seed {choice.seed})" if untrained else repo.revision or repo.folder.name
     if untrained:
         notes = (
-            "the network is UNTRAINED (weights=random): its vectors tell videos apart poorly",
+            "the network is UNTRAINED (weights=random): its vectors separate videos poorly",
             *notes,
         )
     return LoadedNetwork(

@@ -92,7 +92,7 @@ class Done:
     decoding: PoolStats
     engine: Mapping[str, Any]
     stopped: bool = False
-    """The run was told to end before the lease was finished: what was finished is on the disk."""
+    """The run was asked to end before the lease was finished: what was finished is on the disk."""
 
 
 class LeaseWorker:

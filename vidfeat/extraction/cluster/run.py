@@ -71,7 +71,7 @@ def extract_on_cluster(
     """Do what :func:`vidfeat.extraction.run.extract` does, on the machines of a Ray cluster.
 
     The output and the videos must lie on a file system that all machines see under one path. A
-    feature file that was begun on one machine can be gone on with on many, and the other way.
+    feature file that was begun on one machine can be continued on many, and the other way round.
 
     Args:
         inputs: folders and files, or a listing.
@@ -148,7 +148,7 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
 
 @contextmanager
 def _token(folder: Path) -> Iterator[str]:
-    """The name of a file in the folder by which actors know it, while the run goes on."""
+    """The name of a file in the folder by which actors know it, during the run."""
     file = folder / f"run-{uuid.uuid4().hex}.token"
     file.touch()
     try:

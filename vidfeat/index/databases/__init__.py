@@ -4,8 +4,8 @@
 read by many processes, no server. ``milvus://HOST:PORT/COLLECTION`` is Milvus, a cluster;
 ``milvus://FILE.db`` is milvus-lite, the same client over a local file, for one process.
 
-A database holds what an index holds: the head, the videos, and a row a clip with its vector. What
-is above it, from queries to answers, is the code that searches a FAISS index.
+A database holds what an index holds: the head, the videos, and one row per clip with its vector.
+What is above it, from queries to answers, is the code that searches a FAISS index.
 """
 
 from __future__ import annotations

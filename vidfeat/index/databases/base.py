@@ -69,7 +69,7 @@ class Database(Protocol):
         ...
 
     def create(self, dimension: int, num_rows: int) -> None:
-        """Empty tables for about so many rows, in place of what is there."""
+        """Empty tables for about this many rows, in place of what is there."""
         ...
 
     def add_clips(self, block: ClipBlock) -> None:

@@ -1,7 +1,7 @@
 """A database in the place of FAISS and its mapped files: nearest clips, vectors and seconds by row.
 
 Rows number the clips and stay as they are: those of a video stand together, deleted ones leave a
-gap. What is kept here is small, 4 bytes a clip and the table of videos; vectors stay there.
+gap. What is kept here is small, 4 bytes per clip and the table of videos; vectors stay there.
 """
 
 from __future__ import annotations
@@ -280,11 +280,11 @@ class DatabaseSearcher(Searcher):
         if allowed is None:
             return self.alive_rows
         engine: Any = self.engine
-        if not len(engine.video_of):
+        video_of: NDArray[np.int32] = engine.video_of
+        if not len(video_of):
             return None
-        rows: NDArray[np.bool_] = (allowed & self.videos["alive"])[engine.video_of]
-        found: NDArray[np.bool_] = rows & (engine.video_of >= 0)
-        return found
+        rows: NDArray[np.bool_] = (allowed & self.videos["alive"])[video_of]
+        return rows & (video_of >= 0)
 
     @cached_property
     def background(self) -> NDArray[np.float32]:

@@ -268,5 +268,5 @@ class LanceDatabase:
 
 
 def _lists(num_rows: int) -> int:
-    """Lists for so many rows: one for about 500, so that a search reads little."""
+    """Lists for this many rows: one for about 500, so that a search reads little."""
     return max(16, num_rows // 500)

@@ -113,7 +113,7 @@ class MilvusDatabase:
             self._flush(self._videos)
 
     def create(self, dimension: int, num_rows: int) -> None:
-        """Empty collections for about so many rows, in place of what is there."""
+        """Empty collections for about this many rows, in place of what is there."""
         from pymilvus import DataType
 
         with self._errors():
@@ -227,7 +227,7 @@ class MilvusDatabase:
             self._client.delete(self._videos, filter=f"video >= {video}")
 
     def index_clips(self, num_rows: int) -> str:
-        """IVF-Flat; Milvus extends it itself, and it is made anew where its lists are too long."""
+        """IVF-Flat; Milvus extends it itself, and it is made again where its lists are too long."""
         lists = self._num_lists()
         with self._errors():
             self._flush(self.name)
@@ -308,5 +308,5 @@ class MilvusDatabase:
 
 
 def _lists(num_rows: int) -> int:
-    """Lists for so many rows: 4 sqrt(N), and 40 rows or more in each."""
+    """Lists for this many rows: 4 sqrt(N), and 40 rows or more in each."""
     return max(1, min(int(4 * num_rows**0.5), num_rows // 40, 65_536))

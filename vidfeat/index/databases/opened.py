@@ -174,7 +174,7 @@ def read_state(database: Database) -> State | None:
         head = IndexHeader(**{name: value for name, value in values.items() if name in known})
         return State(head, int(values["next_video"]), bool(values["finished"]))
     except (TypeError, KeyError, ValueError) as error:
-        raise StoreError(f"{database.address} is damaged: {error}; push it anew") from error
+        raise StoreError(f"{database.address} is damaged: {error}; push it again") from error
 
 
 def read_videos(database: Database, size: int) -> tuple[Videos, NDArray[np.object_]]:

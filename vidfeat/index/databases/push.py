@@ -54,9 +54,9 @@ def push(
         address: see `vidfeat.index.databases`.
         remove: paths, folders (a slash at the end) or patterns (``*``).
         labels: path to label, stored beside the clips for filters.
-        overwrite: begin anew, whatever is there.
+        overwrite: start again, whatever is there.
         skip_bad_rows: leave out vectors that cannot be compared, where they are an error else.
-        report: is told what goes on.
+        report: called with a line on each step.
 
     Raises:
         FingerprintError: the database's vectors are another encoder's.
@@ -196,7 +196,7 @@ class _Push:
             raise FingerprintError(
                 f"{self.store.path} has vectors of another encoder than {self.database.address} "
                 f"({head.encoder.get('model', 'unknown model')}): push to another place, or give "
-                "overwrite to begin anew",
+                "overwrite to start again",
                 field="overwrite",
             )
 

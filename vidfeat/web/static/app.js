@@ -1,4 +1,4 @@
-// The page: what is shown stands in the address after #, so that back and forward work.
+// The page: the address after # says what is shown, so that back and forward work.
 //   #            all videos            #v=a/b.mp4       search with the video of that path
 //   #v=a/b.mp4&s=3.2&e=5               with a segment   #u=TOKEN  with an upload   #map   #teach
 
@@ -191,7 +191,7 @@ async function openQuery(id, upload, start, end, mine) {
       duration: kept?.duration ?? 0, playable: kept?.playable ?? false, url: kept?.url,
     };
   } else {
-    // The path, not the row: a rebuilt index numbers its videos anew.
+    // The path, not the row: a rebuilt index renumbers its videos.
     const found = await ask(`api/find?${new URLSearchParams({ path: id })}`);
     next = await info(found.id);
   }
