@@ -7,7 +7,7 @@ step with it, as far as it stays nearer to it than just anything does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -73,9 +73,10 @@ class Searcher:
         keep = self.rows_of(allowed)
         if keep is not None and not keep.any():
             return []
-        if options.clips:
-            return self._clips(query, options, keep)
-        return self._videos(query, options, keep)
+        found = (self._clips if options.clips else self._videos)(query, options, keep)
+        if query.scale == 1.0:
+            return found
+        return [replace(match, score=match.score * query.scale) for match in found]
 
     # ------------------------------------------------------------------ clips
 

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, StoreError, UsageError
+from vidfeat.index.examples import NEGATIVE_WEIGHT, combine
 from vidfeat.index.match import Match, Query, SearchOptions
 from vidfeat.index.opened import OpenIndex
 from vidfeat.store.reader import Embeddings
 from vidfeat.system.identities import identity_to_path
+
+if TYPE_CHECKING:
+    from vidfeat.encoders.text import TextEncoder
+
+OneQuery: TypeAlias = str | Embeddings | Query | NDArray[Any]
+"""A path of the index, clips, or what `VideoIndex.query` and `VideoIndex.text_query` give."""
 
 
 class VideoIndex(OpenIndex):
@@ -34,6 +42,8 @@ class VideoIndex(OpenIndex):
     Raises:
         StoreError: no index, a newer version, damaged, or not whole.
     """
+
+    _texts: TextEncoder | None = None
 
     @classmethod
     def build(
@@ -166,11 +176,38 @@ class VideoIndex(OpenIndex):
             video_id=row,
         )
 
+    def text_query(self, phrase: str, texts: TextEncoder | None = None) -> Query:
+        """A phrase as a query, by the text tower of the network that the index was made with.
+
+        ::
+
+            index.search(index.text_query("a man jumps over a fence"), k=5)
+
+        Args:
+            phrase: what to look for, in words.
+            texts: the text tower; None loads it where the phrase is new, once for this index.
+
+        Raises:
+            UsageError: the network has no text tower, the index is centred, or the phrase is empty.
+            WeightsError: the network's weights are not where they were.
+            FingerprintError: they are other weights.
+        """
+        from vidfeat.index.text_query import phrase_query, text_encoder
+
+        if texts is None:
+            if self._texts is None:
+                self._texts = text_encoder(self)
+            texts = self._texts
+        return phrase_query(self, phrase, texts)
+
     def search(
         self,
-        query: str | Embeddings | NDArray[Any] | Query | Sequence[str | Embeddings | Query],
+        query: OneQuery | Sequence[OneQuery],
         k: int = 10,
         *,
+        negative: OneQuery | Sequence[OneQuery] = (),
+        together: bool = False,
+        negative_weight: float = NEGATIVE_WEIGHT,
         start_seconds: float | None = None,
         end_seconds: float | None = None,
         clips: bool = False,
@@ -187,9 +224,14 @@ class VideoIndex(OpenIndex):
 
         Args:
             query: the path of a video in the index; embeddings of the same encoder; an array
-                (D,) or (Q, D) of them; what `query` gave; or several of these, which are searched
-                together, each video answering the query it is nearest to.
-            k: number of results, k different videos.
+                (D,) or (Q, D) of them; what `query` or `text_query` gave; or several of these.
+                Several are searched one after the other, ``k`` results each, and
+                ``Match.query`` is the number of the query that a result answers.
+            k: number of results for each query, k different videos.
+            negative: examples, of the same kinds, of what the results should not be like.
+            together: take several queries as examples of one thing: a single query, whose score
+                is the mean over the examples; see `vidfeat.index.examples`.
+            negative_weight: how much negative examples count beside positive ones.
             start_seconds: with a path, where the segment to search with starts.
             end_seconds: with a path, where it ends.
             clips: return every near clip, not videos.
@@ -197,7 +239,7 @@ class VideoIndex(OpenIndex):
             exact: compare with every vector, whatever the index.
             normalize_scores: subtract the mean cosine with a background sample.
             rank_by: ``mean`` over the query's clips, or ``best`` pair of clips.
-            exclude_self: leave out the videos that the query was taken from.
+            exclude_self: leave out the videos that a query was taken from.
             allowed: (videos,) rows of the table that may be found.
             space_fingerprint: that of the query; refused if it is another encoder's.
             former: ``normalise_scores``, the former name of ``normalize_scores``.
@@ -221,25 +263,55 @@ class VideoIndex(OpenIndex):
         )
         if space_fingerprint is not None:
             self.require_space(space_fingerprint, "the query")
-        queries: list[Query]
-        if isinstance(query, str):
-            queries = [self.query(query, start_seconds, end_seconds)]
-        elif start_seconds is not None or end_seconds is not None:
-            raise UsageError("start_seconds and end_seconds choose from a video given by its path")
-        elif isinstance(query, (Embeddings, Query, np.ndarray)):
-            queries = [self._prepared(_as_query(query))]
-        else:
-            queries = [
-                self.query(one) if isinstance(one, str) else self._prepared(_as_query(one))
-                for one in query
-            ]
+        if start_seconds is not None or end_seconds is not None:
+            if not isinstance(query, str):
+                raise UsageError(
+                    "start_seconds and end_seconds choose from a video given by its path"
+                )
+            query = self.query(query, start_seconds, end_seconds)
+        queries = self.combined(query, negative, together=together, weight=negative_weight)
+        found: list[Match] = []
+        for number, one in enumerate(queries):
+            may_be = allowed
+            if exclude_self and one.video_ids:
+                may_be = (
+                    np.ones(len(self.videos), dtype=bool) if allowed is None else allowed.copy()
+                )
+                may_be[one.video_ids] = False
+            matches = self.searcher.search(one, options, may_be)
+            found += matches if number == 0 else [replace(match, query=number) for match in matches]
+        return found
+
+    def combined(
+        self,
+        query: OneQuery | Sequence[OneQuery],
+        negative: OneQuery | Sequence[OneQuery] = (),
+        *,
+        together: bool = False,
+        weight: float = NEGATIVE_WEIGHT,
+    ) -> list[Query]:
+        """The queries that a search goes through: one for each, or one of all ``together``.
+
+        Raises:
+            UsageError: there is none, or a weight below 0.
+            DataError: positive and negative examples cancel each other.
+        """
+        queries, against = self._queries(query), self._queries(negative)
         if not queries:
             raise UsageError("there is nothing to search with: give at least one query")
-        if exclude_self:
-            allowed = np.ones(len(self.videos), dtype=bool) if allowed is None else allowed.copy()
-            allowed[[one.video_id for one in queries if one.video_id >= 0]] = False
-        found = [self.searcher.search(one, options, allowed) for one in queries]
-        return found[0] if len(found) == 1 else _together(found, options)
+        if not against and (not together or len(queries) == 1):
+            return queries
+        background = self.searcher.background
+        groups = [queries] if together else [[one] for one in queries]
+        return [combine(group, against, background, weight) for group in groups]
+
+    def _queries(self, given: OneQuery | Sequence[OneQuery]) -> list[Query]:
+        if isinstance(given, (str, Embeddings, Query, np.ndarray)):
+            given = [given]
+        return [
+            self.query(one) if isinstance(one, str) else self._prepared(_as_query(one))
+            for one in given
+        ]
 
     def _prepared(self, query: Query) -> Query:
         if query.normalised:
@@ -256,13 +328,12 @@ class VideoIndex(OpenIndex):
             query.vectors, lambda row: f"{query.name}, clip at {times[row]:.2f} s"
         )
         order = np.argsort(times, kind="stable")
-        return Query(
+        return replace(
+            query,
             vectors=vectors[order],
             start_seconds=times[order],
             end_seconds=query.end_seconds[order],
-            name=query.name,
             normalised=True,
-            video_id=query.video_id,
         )
 
     # ------------------------------------------------------------------ changes
@@ -325,21 +396,3 @@ def _as_query(value: Embeddings | NDArray[Any] | Query) -> Query:
     vectors = np.atleast_2d(np.asarray(value, dtype=np.float32))
     zeros = np.zeros(len(vectors))
     return Query(vectors, zeros, zeros)
-
-
-def _together(found: list[list[Match]], options: SearchOptions) -> list[Match]:
-    """Answers to several queries: each video, or clip, under the query it is nearest to."""
-    from dataclasses import replace
-
-    every = [
-        replace(match, query=number) for number, matches in enumerate(found) for match in matches
-    ]
-    every.sort(key=lambda match: -match.score)
-    taken: dict[object, int] = {}
-    chosen: list[Match] = []
-    for match in every:
-        key = (match.video, match.start_seconds) if options.clips else match.video
-        owner = taken.setdefault(key, match.query)
-        if owner == match.query:
-            chosen.append(match)
-    return chosen[: options.k]
