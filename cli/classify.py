@@ -22,8 +22,9 @@ from vidfeat.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from vidfeat.encoders.reading import VideoRead
     from vidfeat.extraction.run import ExtractOptions
-    from vidfeat.heads.classify import HeadJudge, Judge, NetworkJudge, VideoPrediction, VideoRead
+    from vidfeat.heads.classify import HeadJudge, Judge, NetworkJudge, VideoPrediction
 
 MOST_PICTURES = 12
 # What a head says itself, so that saying otherwise can only be a mistake.
@@ -174,7 +175,8 @@ def _read(
 
 
 def _read_stored(judge: HeadJudge, name: str) -> Iterator[VideoRead]:
-    from vidfeat.heads.classify import VideoRead, finite_clips
+    from vidfeat.encoders.reading import VideoRead
+    from vidfeat.heads.classify import finite_clips
     from vidfeat.store.reader import FeatureStore
 
     with FeatureStore(name) as store:

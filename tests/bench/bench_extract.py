@@ -401,8 +401,9 @@ def render_minute(path: Path, rate: int = 30) -> Path:
 
 def decode_seconds(path: Path, plan: object, workers: int) -> float:
     """Wall seconds of decoding and preprocessing all clips of a plan."""
+    from vidfeat.video.clips import Clip
     from vidfeat.video.decode.pool import DecodePool
-    from vidfeat.video.decode.tasks import ClipReady, ClipSource, VideoTask
+    from vidfeat.video.decode.tasks import ClipSource, VideoTask
     from vidfeat.video.preprocess import Preprocess
 
     with DecodePool(ClipSource(plan, Preprocess()), workers) as pool:  # type: ignore[arg-type]
@@ -410,7 +411,7 @@ def decode_seconds(path: Path, plan: object, workers: int) -> float:
             pass  # the processes are up
         began = time.monotonic()
         for _, event in pool.run([VideoTask(str(path))]):
-            if isinstance(event, ClipReady):
+            if isinstance(event, Clip):
                 event.release()
         return time.monotonic() - began
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from tests.support.clips import decoded
 from tests.support.index_fixtures import embeddings, identity, record, video_vectors
 from tests.support.rendered_videos import KINDS, render
 from vidfeat.index import VideoIndex
@@ -43,9 +44,7 @@ class FakeEncoder:
         return (small - 110) @ self.matrix
 
     def embed(self, path: Path) -> Embeddings:
-        from vidfeat.video.clips import ClipStream
-
-        clips = list(ClipStream(path, self.plan, self.preprocess, ()))
+        clips = decoded(path, self.plan, self.preprocess).clips
         vectors = self.encode_clips(np.stack([clip.frames_THWC for clip in clips]))
         return Embeddings(
             vectors,

@@ -11,11 +11,14 @@ import av
 import numpy as np
 import pytest
 
+from tests.support.clips import decoded
 from tests.support.video_assets import GOOD, Reference, render, repeat_video, x264
 from tests.support.video_fixtures import asset, reference  # noqa: F401
 from vidfeat.errors import VideoError
 from vidfeat.video.clip_plan import ClipPlan, Stretch, plan_clips
-from vidfeat.video.clips import Clip, ClipStream
+from vidfeat.video.clips import Clip
+from vidfeat.video.decode.inline import decode_inline
+from vidfeat.video.decode.tasks import ClipSource, VideoTask
 from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import open_video
@@ -36,26 +39,15 @@ PLANS = {
 }
 
 
-def last_pass(stream: ClipStream) -> list[Clip]:
-    """The clips that hold: where the video was planned anew, those since."""
-    clips: list[Clip] = []
-    for clip in stream:
-        if clip.index == 0:
-            clips = []
-        assert clip.index == len(clips)
-        clips.append(clip)
-    assert stream.restarts <= 1
-    return clips
-
-
 def check(path: Path, plan: ClipPlan, frames: list[np.ndarray], stretches: tuple = ()) -> None:
     preprocess = Preprocess(resize=(32, 40), crop=(28, 30))
-    stream = ClipStream(path, plan, preprocess, stretches)
-    clips = last_pass(stream)
+    found = decoded(path, plan, preprocess, stretches)
+    clips = found.clips
     with open_video(path) as video:
+        # what is found to be damaged only when it is read through
+        count = video.timeline.num_frames != len(frames)
+    with open_video(path, count=count) as video:
         planned = plan_clips(video.timeline, plan, stretches)
-        if video.timeline.num_frames != len(frames):  # found damaged only when it is read through
-            planned = list(stream.planned)
     resized = FramePreprocessor(preprocess).frames(np.stack(frames))
     assert len(clips) == len(planned) > 0
     for clip, plan_of in zip(clips, planned, strict=True):
@@ -106,8 +98,8 @@ def test_broken_midway_keeps_the_clips_before(
     """The clips are those of a video that ends where the sequential decode breaks."""
     frames = reference(name).upright
     preprocess = Preprocess(resize=(32, 40), crop=(28, 30))
-    stream = ClipStream(asset(name), PLANS[plan], preprocess)
-    clips = last_pass(stream)
+    found = decoded(asset(name), PLANS[plan], preprocess)
+    clips = found.clips
     whole = render(
         asset(name).parent / f"whole_{len(frames)}.mp4", range(len(frames)), options=x264()
     )
@@ -119,20 +111,19 @@ def test_broken_midway_keeps_the_clips_before(
         assert np.array_equal(clip.frames_THWC, resized[list(plan_of.positions)])
         assert clip.end_seconds == pytest.approx(plan_of.end_seconds, abs=0.002)
     if reference(name).broken:
-        assert stream.known is not None
-        assert stream.known.damage is not None
-        assert stream.known.damage.at_seconds == pytest.approx(len(frames) / 30, abs=0.01)
+        assert found.finished.damage is not None
+        assert found.finished.damage.at_seconds == pytest.approx(len(frames) / 30, abs=0.01)
 
 
 def test_too_short_names_the_file(asset: Make) -> None:  # noqa: F811
     with pytest.raises(VideoError) as caught:
-        list(ClipStream(asset("three_frames"), ClipPlan(short="error"), Preprocess()))
+        decoded(asset("three_frames"), ClipPlan(short="error"), Preprocess())
     assert caught.value.kind == "too_short"
     assert caught.value.path == str(asset("three_frames"))
 
 
 def test_a_clip_shows_its_shape_not_its_pixels(asset: Make) -> None:  # noqa: F811
-    clip = next(iter(ClipStream(asset("h264"), ClipPlan(frames=4), Preprocess())))
+    clip = decoded(asset("h264"), ClipPlan(frames=4), Preprocess()).clips[0]
     assert "4x112x112x3" in repr(clip)
     assert len(repr(clip)) < 100
 
@@ -152,10 +143,10 @@ def test_frames_are_dropped_when_no_later_clip_needs_them(
         return pixels
 
     monkeypatch.setattr(FramePreprocessor, "frame", watched)
-    stream = ClipStream(path, ClipPlan(frames=8, hop_frames=2), Preprocess((32, 40), (28, 30)))
+    source = ClipSource(ClipPlan(frames=8, hop_frames=2), Preprocess((32, 40), (28, 30)))
     count = 0
-    for _ in stream:
-        count += 1
+    for _, event in decode_inline(source, [VideoTask(str(path))]):
+        count += isinstance(event, Clip)
         assert sum(ref() is not None for ref in made[-40:]) <= 12
     assert count == 197
     assert len(made) == 400  # each resized once

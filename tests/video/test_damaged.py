@@ -15,9 +15,10 @@ import pytest
 
 from vidfeat.errors import VideoError
 from vidfeat.video.clip_plan import ClipPlan, Timeline, plan_clips
+from vidfeat.video.clips import Clip
 from vidfeat.video.containers import open_container
 from vidfeat.video.decode.pool import DecodePool
-from vidfeat.video.decode.tasks import ClipReady, ClipSource, Finished, Started, VideoTask
+from vidfeat.video.decode.tasks import ClipSource, Finished, Started, VideoTask
 from vidfeat.video.preprocess import Preprocess
 
 SMALL = Preprocess(resize=(32, 43), crop=(28, 28))
@@ -82,7 +83,7 @@ def recovered(videos: Path, folder: Path, count: int) -> tuple[int, int, Counter
             if isinstance(event, Started):
                 came[task.path] = 0
                 rates[task.path] = event.info.fps
-            elif isinstance(event, ClipReady):
+            elif isinstance(event, Clip):
                 came[task.path] += 1
                 event.release()
             elif isinstance(event, Finished):

@@ -15,18 +15,10 @@ import pytest
 
 from tests.support.video_assets import render, x264
 from vidfeat.video.clip_plan import ClipPlan, Stretch
-from vidfeat.video.clips import plan_video
+from vidfeat.video.clips import Clip, plan_video
 from vidfeat.video.decode.inline import decode_inline
 from vidfeat.video.decode.pool import DecodePool
-from vidfeat.video.decode.tasks import (
-    ClipReady,
-    ClipSource,
-    Event,
-    Finished,
-    Started,
-    VideoTask,
-    cut_at_keys,
-)
+from vidfeat.video.decode.tasks import ClipSource, Event, Finished, Started, VideoTask, cut_at_keys
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import open_video
 
@@ -50,7 +42,7 @@ def consume(events) -> list[tuple[object, ...]]:
     """All events in order, the frames as hashes."""
     lines: list[tuple[object, ...]] = []
     for task, event in events:
-        if isinstance(event, ClipReady):
+        if isinstance(event, Clip):
             digest = hashlib.sha1(event.frames_THWC.tobytes()).hexdigest()
             seconds = round(event.start_seconds, 6), round(event.end_seconds, 6)
             lines.append((Path(task.path).name, event.index, *seconds, digest))
@@ -157,7 +149,7 @@ def test_a_killed_process_costs_one_video(videos: list[Path]) -> None:
         lines: list[tuple[object, ...]] = []
         killed = False
         for task, event in pool.run(tasks):
-            if isinstance(event, ClipReady) and not killed:
+            if isinstance(event, Clip) and not killed:
                 killed = True
                 child = next(c for c in pool._children if c.unit and c.unit.task is task)
                 os.kill(child.process.pid, signal.SIGKILL)

@@ -15,8 +15,9 @@ import pytest
 from tests.gpu.made import KINDS, make_file
 from tests.support.card_fixtures import FakeCard, interleaved
 from vidfeat.video import ClipPlan, open_video
+from vidfeat.video.clips import Clip
 from vidfeat.video.decode.pool import DecodePool
-from vidfeat.video.decode.tasks import ClipReady, ClipSource, Finished, Started, VideoTask
+from vidfeat.video.decode.tasks import ClipSource, Finished, Started, VideoTask
 from vidfeat.video.nvdec import Likeness, Refused, fill_planes, open_video_on_card, same_samples
 from vidfeat.video.planes import PlaneClip
 from vidfeat.video.planes_numpy import clip_to_rgb
@@ -188,7 +189,7 @@ PLAN = ClipPlan(frames=8, hop_frames=4)
 SOURCE = ClipSource(PLAN, Preprocess(resize=(36, 48), crop=(32, 32)), Limits())
 
 
-def pixels_of(clip: ClipReady) -> np.ndarray:
+def pixels_of(clip: Clip) -> np.ndarray:
     return clip_to_rgb(clip.frames) if isinstance(clip.frames, PlaneClip) else clip.frames_THWC
 
 
@@ -199,7 +200,7 @@ def clips_of(tasks: list[VideoTask], pool: DecodePool) -> dict[str, list[tuple[i
         clips = found.setdefault(task.path, [])
         if isinstance(event, Started):
             del clips[event.first_clip :]
-        elif isinstance(event, ClipReady):
+        elif isinstance(event, Clip):
             assert event.index == len(clips)
             clips.append((event.index, pixels_of(event).tobytes()))
             event.release()

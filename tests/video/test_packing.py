@@ -10,8 +10,9 @@ import pytest
 from tests.support.video_assets import render, x264
 from tests.support.video_fixtures import REAL_VIDEOS
 from vidfeat.video import ClipPlan
+from vidfeat.video.clips import Clip
 from vidfeat.video.decode.pool import DecodePool
-from vidfeat.video.decode.tasks import ClipReady, ClipSource, VideoTask
+from vidfeat.video.decode.tasks import ClipSource, VideoTask
 from vidfeat.video.packing import PlanePacker
 from vidfeat.video.planes import PlaneClip
 from vidfeat.video.planes_numpy import clip_to_rgb
@@ -26,7 +27,7 @@ def clips(paths: list[Path], *, planes: bool) -> list[tuple[str, int, bool, np.n
     found = []
     with DecodePool(ClipSource(PLAN, PREPROCESS, planes=planes), 2) as pool:
         for task, event in pool.run([VideoTask(str(path)) for path in paths]):
-            if isinstance(event, ClipReady):
+            if isinstance(event, Clip):
                 sent = isinstance(event.frames, PlaneClip)
                 pixels = clip_to_rgb(event.frames) if sent else event.frames_THWC.copy()
                 found.append((task.path, event.index, sent, pixels))

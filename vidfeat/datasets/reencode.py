@@ -19,7 +19,7 @@ from vidfeat.errors import VideoError
 from vidfeat.system.files import atomic_write
 from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.preprocess import Preprocess
-from vidfeat.video.reader import Recounted, VideoReader, open_video
+from vidfeat.video.reader import VideoReader, open_video
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,7 @@ def reencode(source: Path, target: Path, encoding: Encoding) -> int:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with open_video(source) as video, atomic_write(target) as temporary:
-        try:
-            _write(video, temporary, encoding)
-        except Recounted:
-            _write(video, temporary, encoding)
+        video.settled(lambda: _write(video, temporary, encoding))
         return video.timeline.num_frames
 
 

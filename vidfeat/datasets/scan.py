@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,8 +19,7 @@ from vidfeat.system.download import cache_folder
 from vidfeat.system.files import append_lines
 from vidfeat.system.identities import identity_to_path
 from vidfeat.video.clip_plan import ClipPlan
-from vidfeat.video.decode.inline import decode_inline
-from vidfeat.video.decode.pool import DecodePool
+from vidfeat.video.decode.decoder import make_decoder
 from vidfeat.video.decode.tasks import ClipSource, Finished, Started, VideoTask
 from vidfeat.video.preprocess import Preprocess
 
@@ -139,15 +137,10 @@ def _scan(
 ) -> Iterator[ScannedVideo]:
     source = ClipSource(ClipPlan(1, frames_fps=frames_fps), Preprocess((8, 8), (8, 8)))
     tasks = [VideoTask(str(root / identity_to_path(path)), probe_only=True) for path in todo]
-    with ExitStack() as stack:
-        if workers:
-            pool = DecodePool(source, min(workers, len(todo)), timeout_seconds=timeout_seconds)
-            events = stack.enter_context(pool).run(tasks)
-        else:
-            events = decode_inline(source, tasks)
+    with make_decoder(source, min(workers, len(todo)), timeout_seconds=timeout_seconds) as decoder:
         names = iter(todo)
         info = None
-        for _, event in events:
+        for _, event in decoder.run(tasks):
             if isinstance(event, Started):
                 info = event.info
             elif isinstance(event, Finished):

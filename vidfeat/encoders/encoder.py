@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.engines.base import Engine
+from vidfeat.encoders.reading import read_videos
 from vidfeat.encoders.spec import EncoderSpec, LoadedNetwork, Modality, TextTower
 from vidfeat.errors import DataError, UsageError, VideoError
 from vidfeat.store.reader import Embeddings
 from vidfeat.video.clip_plan import ClipPlan, Stretch, Timeline, plan_clips
-from vidfeat.video.clips import Clip, ClipStream
+from vidfeat.video.decode.tasks import ClipSource, VideoTask
 from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.preprocess import Preprocess
 
@@ -298,25 +299,18 @@ class Encoder:
         """
         stretches = () if stretch is None else (_stretch(stretch),)
         if isinstance(video, np.ndarray):
-            return self._encode_clips(list(self._clips_of_frames(video, fps, stretches)))
-        stream = ClipStream(video, self.plan, self.preprocess, stretches)
-        restarts = 0
-        done: list[Embeddings] = []
-        batch: list[Clip] = []
-        for clip in stream:
-            if stream.restarts != restarts:
-                restarts, done, batch = stream.restarts, [], []
-            batch.append(clip)
-            if len(batch) == self.batch_size:
-                done.append(self._encode_clips(batch))
-                batch = []
-        if batch:
-            done.append(self._encode_clips(batch))
-        return Embeddings(
-            np.concatenate([part.vectors for part in done]),
-            np.concatenate([part.start_seconds for part in done]),
-            np.concatenate([part.end_seconds for part in done]),
+            return self._finite(self._encode_frames(video, fps, stretches))
+        (read,) = read_videos(
+            self.encode_clips,
+            self.batch_size,
+            ClipSource(self.plan, self.preprocess),
+            [VideoTask(os.fspath(video), stretches)],
+            workers=0,
         )
+        if read.clips is None:
+            assert read.error is not None
+            raise read.error
+        return self._finite(read.clips)
 
     def encode_clips(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Vectors (N, D) of clips that are resized and cropped already: uint8 (N, T, H, W, 3)."""
@@ -365,28 +359,24 @@ class Encoder:
             return np.empty((0, self.dimension), np.float32)
         return np.concatenate(parts)
 
-    def _encode_clips(self, clips: Sequence[Clip]) -> Embeddings:
-        vectors = self.encode_clips(np.stack([clip.frames_THWC for clip in clips]))
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    def _finite(self, clips: Embeddings) -> Embeddings:
+        bad = np.flatnonzero(~np.isfinite(clips.vectors).all(axis=1))
         if len(bad):
-            first = clips[int(bad[0])]
+            first = int(bad[0])
             raise DataError(
-                f"the vector of the clip from {first.start_seconds:.3f} to "
-                f"{first.end_seconds:.3f} s is NaN or infinite: the network's weights are damaged, "
-                f"or {self.spec.precision} is too low a precision for them; try precision='fp32'"
+                f"the vector of the clip from {clips.start_seconds[first]:.3f} to "
+                f"{clips.end_seconds[first]:.3f} s is NaN or infinite: the network's weights are "
+                f"damaged, or {self.spec.precision} is too low a precision for them; try "
+                "precision='fp32'"
             )
-        return Embeddings(
-            vectors,
-            np.array([clip.start_seconds for clip in clips], np.float64),
-            np.array([clip.end_seconds for clip in clips], np.float64),
-        )
+        return clips
 
-    def _clips_of_frames(
+    def _encode_frames(
         self,
         frames_THWC: NDArray[np.uint8],
         fps: float | Fraction | None,
         stretches: Sequence[Stretch],
-    ) -> list[Clip]:
+    ) -> Embeddings:
         if frames_THWC.ndim != 4 or frames_THWC.shape[-1] != 3 or frames_THWC.dtype != np.uint8:
             raise UsageError(
                 f"frames of {frames_THWC.dtype} {frames_THWC.shape}: expected uint8 (T, H, W, 3)"
@@ -396,13 +386,13 @@ class Encoder:
         if len(frames_THWC) == 0:
             raise VideoError("no frames were given", kind="no_frames")
         rate = Fraction(25) if fps is None else Fraction(fps).limit_denominator(1_000_000)
-        preprocessor = FramePreprocessor(self.preprocess)
-        small = preprocessor.frames(frames_THWC)
-        planned = plan_clips(Timeline(len(frames_THWC), rate), self.plan, stretches)
-        return [
-            Clip(index, small[list(clip.positions)], clip.start_seconds, clip.end_seconds)
-            for index, clip in enumerate(planned)
-        ]
+        small = FramePreprocessor(self.preprocess).frames(frames_THWC)
+        clips = plan_clips(Timeline(len(frames_THWC), rate), self.plan, stretches)
+        return Embeddings(
+            self.encode_clips(np.stack([small[list(clip.positions)] for clip in clips])),
+            np.array([clip.start_seconds for clip in clips], np.float64),
+            np.array([clip.end_seconds for clip in clips], np.float64),
+        )
 
 
 def _licence_note(licence: str) -> tuple[str, ...]:

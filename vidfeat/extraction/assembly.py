@@ -32,7 +32,8 @@ from vidfeat.errors import VidfeatError
 from vidfeat.store.embeddings import Embeddings
 from vidfeat.store.parts import Part, Segment, write_part
 from vidfeat.store.records import VectorType, VideoFailure, VideoRecord
-from vidfeat.video.decode.tasks import ClipReady, attempt_of
+from vidfeat.video.clips import Clip
+from vidfeat.video.decode.tasks import attempt_of
 from vidfeat.video.reader import VideoInfo
 
 _JOURNAL = "encoded.log"
@@ -152,7 +153,7 @@ class Assembly:
         )
         self._owner = _Owner(record, attempt_of(info), first)
 
-    def clip(self, clip: ClipReady) -> None:
+    def clip(self, clip: Clip) -> None:
         """The next clip; it is released once its frames are copied."""
         assert self._owner is not None
         if len(self._part.start) == self._part_clips:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.extraction.run import DECODED_FRAMES_PER_WORKER, ExtractOptions
-from vidfeat.video.decode.inline import decode_inline
-from vidfeat.video.decode.pool import DecodePool
+from vidfeat.video.decode.decoder import make_decoder
 from vidfeat.video.decode.tasks import ClipSource, Finished, Started, VideoTask
 from vidfeat.video.listing import Listing, total_bytes
 
@@ -54,13 +52,9 @@ def dry_run(
     clips = 0
     seconds = 0.0
     failures: list[tuple[str, str]] = []
-    with ExitStack() as stack:
-        if options.num_workers == 0:
-            events = decode_inline(source, tasks)
-        else:
-            pool = DecodePool(source, options.num_workers, timeout_seconds=options.video_timeout)
-            events = stack.enter_context(pool).run(tasks)
-        for task, event in events:
+    decoder = make_decoder(source, options.num_workers, timeout_seconds=options.video_timeout)
+    with decoder:
+        for task, event in decoder.run(tasks):
             if isinstance(event, Started):
                 clips += event.num_clips
                 seconds += event.info.duration_seconds

@@ -43,9 +43,10 @@ from vidfeat.store.shards import joined
 from vidfeat.system.identities import path_to_identity
 from vidfeat.system.lock import OutputLock
 from vidfeat.video.clip_plan import describe_behind_end, stretches_behind_end
-from vidfeat.video.decode.inline import decode_inline
-from vidfeat.video.decode.pool import DEFAULT_TIMEOUT_SECONDS, DecodePool
-from vidfeat.video.decode.tasks import ClipReady, ClipSource, Event, Finished, Started, VideoTask
+from vidfeat.video.clips import Clip
+from vidfeat.video.decode.decoder import Decoder, make_decoder
+from vidfeat.video.decode.pool import DEFAULT_TIMEOUT_SECONDS
+from vidfeat.video.decode.tasks import ClipSource, Event, Finished, Started
 from vidfeat.video.listing import ListedVideo, Listing, list_videos, total_bytes
 from vidfeat.video.reader import Limits, VideoInfo
 
@@ -382,7 +383,7 @@ class Run:
         first_number: int,
         *,
         name: str | None = None,
-        pool: DecodePool | None = None,
+        decoder: Decoder | None = None,
     ) -> Iterator[AssemblyStats]:
         """The same step by step: yields after each event of the decoding.
 
@@ -390,7 +391,7 @@ class Run:
             folder: of the parts.
             first_number: of the first part.
             name: of the parts' files, in place of their numbers.
-            pool: decode processes that outlive this run; None starts and ends its own.
+            decoder: decode processes that outlive this run; None starts and ends its own.
         """
         encoder = self.encoder
         feed = feed_of(encoder.engines, (encoder.batch_size, *self.source.clip_shape))
@@ -407,7 +408,7 @@ class Run:
         began = time.monotonic()
         try:
             with ExitStack() as stack:
-                for item, event in self._events(stack, pool, feed.pin):
+                for item, event in self._events(stack, decoder, feed.pin):
                     self._take(assembly, item, event)
                     self.meter.tick(assembly.stats)
                     if self._stop is not None and self._stop.asked and assembly.at_batch_boundary:
@@ -427,12 +428,12 @@ class Run:
             )
         self.report.engine = engine_facts(encoder.engines)
 
-    def decode_pool(self, tasks: int, pin: Pin | None = None) -> DecodePool:
-        """Decode processes as the options say, for a number of videos."""
+    def decoder(self, tasks: int, pin: Pin | None = None) -> Decoder:
+        """What decodes a number of videos, as the options say."""
         cards: tuple[int, ...] = ()
         if sum(max(0, item.video.size_bytes) for item in self.todo) >= _CARD_BYTES:
             cards = self.options.cards * self.options.processes_per_card
-        return DecodePool(
+        return make_decoder(
             self.source,
             min(self.options.num_workers, max(2, tasks)),
             cards=cards,
@@ -442,18 +443,16 @@ class Run:
         )
 
     def _events(
-        self, stack: ExitStack, pool: DecodePool | None, pin: Pin | None
+        self, stack: ExitStack, decoder: Decoder | None, pin: Pin | None
     ) -> Iterator[tuple[Todo, Event]]:
         """The events of all tasks, in order, each with what it belongs to."""
         tasks = [item.task for item in self.todo]
-        if self.options.num_workers == 0:
-            events: Iterator[tuple[VideoTask, Event]] = decode_inline(self.source, tasks)
-        else:
-            pool = pool or stack.enter_context(self.decode_pool(len(tasks), pin))
-            self.report.decoding = pool.stats
-            events = pool.run(tasks)
+        if decoder is None:
+            decoder = self.decoder(len(tasks), pin)
+            stack.enter_context(decoder)
+        self.report.decoding = decoder.stats
         place = 0
-        for task, event in events:
+        for task, event in decoder.run(tasks):
             while self.todo[place].task is not task:
                 place += 1
             yield self.todo[place], event
@@ -464,7 +463,7 @@ class Run:
             assembly.start(item.video.identity, event.info, event.first_clip)
             self.meter.start(item.video.identity, event.info.num_frames, event.num_clips)
             self.report.remark(item.video.identity, event.info.remarks)
-        elif isinstance(event, ClipReady):
+        elif isinstance(event, Clip):
             assembly.clip(event)
             self.meter.clip(self.source.plan.frames)
         else:

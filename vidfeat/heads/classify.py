@@ -12,20 +12,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vidfeat.encoders.reading import VideoRead
+from vidfeat.encoders.reading import read_videos as read_rows
 from vidfeat.errors import UsageError, VideoError
 from vidfeat.heads.head import Head
 from vidfeat.heads.scorers import softmax
 from vidfeat.store.embeddings import Embeddings
-from vidfeat.video.decode.inline import decode_inline
-from vidfeat.video.decode.pool import DEFAULT_TIMEOUT_SECONDS, DecodePool
-from vidfeat.video.decode.tasks import ClipReady, ClipSource, Started, VideoTask
+from vidfeat.video.decode.pool import DEFAULT_TIMEOUT_SECONDS
+from vidfeat.video.decode.tasks import ClipSource, VideoTask
 
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
@@ -210,21 +210,6 @@ def _check_every(seconds: float | None) -> None:
         raise UsageError(f"every_seconds must be above 0, not {seconds:g}", field="every_seconds")
 
 
-@dataclass(frozen=True)
-class VideoRead:
-    """The rows of a video's clips, or why there are none.
-
-    Attributes:
-        path: as it was given.
-        clips: one row a clip, with its seconds; None where the video failed.
-        error: why it failed; beside ``clips``, where it broke off behind them.
-    """
-
-    path: str
-    clips: Embeddings | None
-    error: VideoError | None = None
-
-
 def read_videos(
     judge: Judge,
     paths: Iterable[str | os.PathLike[str]],
@@ -232,10 +217,9 @@ def read_videos(
     workers: int = 1,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
 ) -> Iterator[VideoRead]:
-    """Decode videos and give the rows of their clips, video after video, in the order given.
+    """Decode videos and compute the rows of their clips, video after video, in the order given.
 
-    Decoding is done by processes of their own: a file that crashes its decoder, or hangs it, costs
-    that one video.
+    Separate processes decode: a file that crashes its decoder, or hangs it, costs only itself.
 
     Args:
         judge: a head with an encoder, or a network.
@@ -249,33 +233,17 @@ def read_videos(
     encoder = judge.encoder
     if encoder is None:
         raise UsageError("video files need an encoder: give one to HeadJudge")
-    source = ClipSource(encoder.plan, encoder.preprocess)
-    tasks = [VideoTask(os.fspath(path)) for path in paths]
-    with ExitStack() as stack:
-        if workers > 0:
-            pool = DecodePool(source, workers, timeout_seconds=timeout_seconds)
-            events = stack.enter_context(pool).run(tasks)
-        else:
-            events = decode_inline(source, tasks)
-        reading = _Reading(judge, source.clip_shape, encoder.batch_size)
-        for task, event in events:
-            if isinstance(event, Started):
-                reading.start()  # a second one: the video was planned anew, all before is void
-            elif isinstance(event, ClipReady):
-                reading.add(event)
-            elif event.error is not None:
-                reading.start()
-                error = event.error
-                if error.kind == "gone":  # nobody listed it a while ago: it may never have been
-                    error = VideoError("there is no such file", kind="gone", path=task.path)
-                yield VideoRead(task.path, None, error)
-            else:
-                clips, error = reading.finish(), None
-                if event.damage is not None:
-                    error = VideoError(event.damage.message, kind="damaged", path=task.path)
-                elif clips is None:
-                    error = VideoError("no clip could be read", kind="no_frames", path=task.path)
-                yield finite_clips(VideoRead(task.path, clips, error))
+    yield from map(
+        finite_clips,
+        read_rows(
+            judge.rows,
+            encoder.batch_size,
+            ClipSource(encoder.plan, encoder.preprocess),
+            [VideoTask(os.fspath(path)) for path in paths],
+            workers=workers,
+            timeout_seconds=timeout_seconds,
+        ),
+    )
 
 
 def finite_clips(read: VideoRead) -> VideoRead:
@@ -295,43 +263,6 @@ def finite_clips(read: VideoRead) -> VideoRead:
     clips = read.clips
     kept = Embeddings(clips.vectors[good], clips.start_seconds[good], clips.end_seconds[good])
     return VideoRead(read.path, kept if len(kept) else None, error)
-
-
-class _Reading:
-    """The clips of one video on their way through the network, a batch at a time."""
-
-    def __init__(self, judge: Judge, clip_shape: tuple[int, ...], batch_size: int) -> None:
-        self._judge = judge
-        self._batch = np.empty((batch_size, *clip_shape), np.uint8)
-        self.start()
-
-    def start(self) -> None:
-        """Begin with a video."""
-        self._filled = 0
-        self._rows: list[NDArray[np.float32]] = []
-        self._seconds: list[tuple[float, float]] = []
-
-    def add(self, clip: ClipReady) -> None:
-        """Copy a clip, and run the network when the batch is full."""
-        self._batch[self._filled] = clip.frames_THWC
-        clip.release()
-        self._seconds.append((clip.start_seconds, clip.end_seconds))
-        self._filled += 1
-        if self._filled == len(self._batch):
-            self._run()
-
-    def finish(self) -> Embeddings | None:
-        """All rows of the video; None where there are none."""
-        if self._filled:
-            self._run()
-        if not self._rows:
-            return None
-        start, end = np.array(self._seconds, dtype=np.float64).T
-        return Embeddings(np.concatenate(self._rows), start, end)
-
-    def _run(self) -> None:
-        self._rows.append(self._judge.rows(self._batch[: self._filled]))
-        self._filled = 0
 
 
 def classify_video(

@@ -22,9 +22,9 @@ from vidfeat.errors import VideoError
 from vidfeat.training.config import Recipe
 from vidfeat.training.distributed import cores_per_process
 from vidfeat.video.clip_plan import ClipPlan
-from vidfeat.video.decode.inline import decode_inline
-from vidfeat.video.decode.pool import DecodePool
-from vidfeat.video.decode.tasks import ClipReady, ClipSource, Finished, Reading, Started, VideoTask
+from vidfeat.video.clips import Clip
+from vidfeat.video.decode.decoder import Decoder, make_decoder
+from vidfeat.video.decode.tasks import ClipSource, Finished, Reading, Started, VideoTask
 from vidfeat.video.preprocess import Preprocess
 
 T = TypeVar("T")
@@ -70,29 +70,28 @@ class Feed:
         self._recipe = recipe
         self._workers = workers
         self._timeout = timeout_seconds
-        self._pool: DecodePool | None = None
+        self._decoder: Decoder | None = None
         self._spare: Feed | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Feed:
-        if self._workers > 0:
-            pool = DecodePool(self.source, self._workers, timeout_seconds=self._timeout)
-            self._pool = self._stack.enter_context(pool)
+        self._decoder = make_decoder(self.source, self._workers, timeout_seconds=self._timeout)
+        self._stack.enter_context(self._decoder)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
-        self._pool = self._spare = None
+        self._decoder = self._spare = None
 
     def read(self, requests: Iterable[tuple[str, Reading | SceneRequest]]) -> Iterator[Read]:
         """Answer requests (file, what to read of it), in their order."""
         tasks = (_task(path, wanted) for path, wanted in requests)
-        events = self._pool.run(tasks) if self._pool else decode_inline(self.source, tasks)
+        assert self._decoder is not None, "use it as a context manager"
         clips: list[NDArray[np.uint8]] = []
-        for _, event in events:
+        for _, event in self._decoder.run(tasks):
             if isinstance(event, Started):
                 clips = []
-            elif isinstance(event, ClipReady):
+            elif isinstance(event, Clip):
                 clips.append(event.frames_THWC.copy())
                 event.release()
             elif isinstance(event, Finished):

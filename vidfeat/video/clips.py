@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +11,13 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import VideoError
 from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, plan_clips
-from vidfeat.video.frame_folder import open_frames_or_video
-from vidfeat.video.packing import Packer, PixelPacker
+from vidfeat.video.packing import Packer
 from vidfeat.video.planes import ClipFrames
-from vidfeat.video.preprocess import Preprocess
-from vidfeat.video.reader import Known, Limits, Recounted, VideoReader
+from vidfeat.video.reader import VideoReader
+
+
+def _nothing_to_release() -> None:
+    """The frames are the caller's own."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Clip:
     """Pixels, resized and cropped; or planes that become those on a device."""
     start_seconds: float
     end_seconds: float
+    release: Callable[[], None] = _nothing_to_release
+    """To be called when the frames are no longer read: their memory is used again."""
 
     @property
     def frames_THWC(self) -> NDArray[np.uint8]:
@@ -102,41 +105,3 @@ def stream_clips(
         yield Clip(first + place, frames, clip.start_seconds, clip.end_seconds)
         for position in [p for p in ready if p < needed_later[place]]:
             packer.drop(ready.pop(position))
-
-
-@dataclass
-class ClipStream:
-    """Clips of one video, planned anew by itself where the video turns out otherwise.
-
-    Iterating may begin again from clip 0 once: ``restarts`` then goes up by one, and what came
-    before is void.
-    """
-
-    path: str | os.PathLike[str]
-    plan: ClipPlan
-    preprocess: Preprocess
-    stretches: Sequence[Stretch] = ()
-    limits: Limits | None = None
-    restarts: int = 0
-    known: Known | None = None
-    planned: Sequence[PlannedClip] = ()
-
-    def __iter__(self) -> Iterator[Clip]:
-        packer = PixelPacker(self.preprocess)
-        with open_frames_or_video(
-            self.path,
-            self.limits,
-            self.known,
-            stream=self.plan.stream,
-            frames_fps=self.plan.frames_fps,
-        ) as video:
-            while True:
-                self.planned = plan_video(video, self.plan, self.stretches)
-                self.known = video.known
-                try:
-                    yield from stream_clips(video, self.planned, packer)
-                except Recounted:
-                    self.restarts += 1
-                    continue
-                self.known = video.known
-                return

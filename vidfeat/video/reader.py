@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 _KEEP_BYTES = 64 << 20
 # Seeking costs a flush and a few packets: closer frames are reached by decoding on.
 _SEEK_GAIN_FRAMES = 4
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,8 @@ class Known:
     damage: Damage | None
 
 
-class Recounted(Exception):  # noqa: N818 (no error: a turn of the way)
-    """The packets promised other frames than came: the reader has counted anew, plan anew."""
+class Recounted(Exception):  # noqa: N818 (control flow, not an error)
+    """The packets promised other frames than came: the reader has counted them, plan again."""
 
 
 class VideoReader:
@@ -442,6 +445,16 @@ class VideoReader:
             self._count()
             raise
 
+    def settled(self, read: Callable[[], T]) -> T:
+        """The result of ``read()``, called once more if the video was recounted meanwhile.
+
+        ``read`` plans its positions from ``info`` and ``timeline`` each time it is called.
+        """
+        try:
+            return read()
+        except Recounted:  # happens once at most
+            return read()
+
     def _frames_by_index(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         assert self.index is not None
         keys = self.index.keys
@@ -569,8 +582,7 @@ def read_frames(
     """
     asked = list(positions)
     with open_video(path, limits) as video:
-        try:
-            found = {position: to_rgb(frame) for position, frame in video.frames(asked)}
-        except Recounted:
-            found = {position: to_rgb(frame) for position, frame in video.frames(asked)}
+        found = video.settled(
+            lambda: {position: to_rgb(frame) for position, frame in video.frames(asked)}
+        )
     return np.stack([found[position] for position in asked])

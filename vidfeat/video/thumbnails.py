@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import VideoError
-from vidfeat.video.reader import Recounted, VideoReader, open_video, to_rgb
+from vidfeat.video.reader import VideoReader, open_video, to_rgb
 
 JPEG_QUALITY = 72
 
@@ -25,10 +25,8 @@ def clip_frames(
     if count < 1:
         raise ValueError(f"count must be 1 or more, not {count}")
     with open_video(path) as video:
-        try:
-            return _read(video, start_seconds, end_seconds, count)
-        except Recounted:  # the video was counted anew: its seconds lead to other frames now
-            return _read(video, start_seconds, end_seconds, count)
+        # a video that is recounted has other frames at the same seconds
+        return video.settled(lambda: _read(video, start_seconds, end_seconds, count))
 
 
 def _read(

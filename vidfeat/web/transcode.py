@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.video.reformatter import VideoReformatter
 
+    from vidfeat.video.reader import VideoReader
+
 MOST_SECONDS = 60.0
 MOST_HEIGHT = 480
 _MOST_RATE = 30
@@ -68,47 +70,42 @@ def transcode(source: Path, target: Path, start_seconds: float, end_seconds: flo
     Raises:
         VideoError: the video cannot be read there.
     """
-    import av
-    from av.video.reformatter import VideoReformatter
-
-    from vidfeat.video.reader import Recounted, open_video
+    from vidfeat.video.reader import open_video
 
     end_seconds = min(end_seconds, start_seconds + MOST_SECONDS)
     with open_video(source) as video:
-        for attempt in range(2):
-            positions, rate = _positions(video.timeline, start_seconds, end_seconds)
-            width, height = _size(video.info.width, video.info.height)
-            turned = bool(video.info.rotation or video.info.mirrored)
-            with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as out:
-                stream = out.add_stream(
-                    "libx264",
-                    rate=rate,
-                    options={"preset": "veryfast", "crf": "23", "profile": "main", "g": "30"},
-                )
-                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-                stream.codec_context.thread_count = 1
-                scaler = VideoReformatter()
-                number = 0
-                try:
-                    for _, frame in video.frames(positions):
-                        shown = _upright(frame, turned, scaler, width, height)
-                        shown.pts, shown.time_base = number, 1 / rate
-                        number += 1
-                        for packet in stream.encode(shown):
-                            out.mux(packet)
-                except Recounted:
-                    if attempt:
-                        raise VideoError(
-                            "its frames are not what it announces", kind="damaged"
-                        ) from None
-                    continue
-                for packet in stream.encode(None):
-                    out.mux(packet)
-            if not number:
-                raise VideoError(
-                    f"no frame from {start_seconds:g} s on can be read", kind="damaged"
-                )
-            return
+        count = video.settled(lambda: _write(video, target, start_seconds, end_seconds))
+    if not count:
+        raise VideoError(f"no frame from {start_seconds:g} s on can be read", kind="damaged")
+
+
+def _write(video: VideoReader, target: Path, start_seconds: float, end_seconds: float) -> int:
+    """Write the segment's frames and return how many there were."""
+    import av
+    from av.video.reformatter import VideoReformatter
+
+    positions, rate = _positions(video.timeline, start_seconds, end_seconds)
+    width, height = _size(video.info.width, video.info.height)
+    turned = bool(video.info.rotation or video.info.mirrored)
+    scaler = VideoReformatter()
+    number = 0
+    with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as out:
+        stream = out.add_stream(
+            "libx264",
+            rate=rate,
+            options={"preset": "veryfast", "crf": "23", "profile": "main", "g": "30"},
+        )
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.thread_count = 1
+        for _, frame in video.frames(positions):
+            shown = _upright(frame, turned, scaler, width, height)
+            shown.pts, shown.time_base = number, 1 / rate
+            number += 1
+            for packet in stream.encode(shown):
+                out.mux(packet)
+        for packet in stream.encode(None):
+            out.mux(packet)
+    return number
 
 
 def transcode_apart(source: Path, target: Path, start_seconds: float, end_seconds: float) -> None:

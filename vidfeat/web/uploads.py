@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vidfeat.errors import UsageError, VideoError
 from vidfeat.index.match import Query
@@ -26,7 +25,7 @@ from vidfeat.store.embeddings import Embeddings
 from vidfeat.video.clip_plan import Stretch
 
 if TYPE_CHECKING:
-    from vidfeat.encoders.encoder import Encoder
+    pass
 
 MOST_KEPT = 16
 _DECODE_TIMEOUT_SECONDS = 60.0
@@ -135,62 +134,31 @@ class Uploads:
         return self._encode(upload.path, upload.name, Stretch(start_seconds or 0.0, end_seconds))
 
     def _encode(self, path: Path, name: str, stretch: Stretch | None) -> Query:
-
         with self._encoding:  # one at a time: each takes all that the machine has
             held = self._decode_and_embed(path, name, stretch)
-        if not len(held):
-            raise VideoError(f"{name} has no clip", kind="no_frames", path=name)
         vectors = np.asarray(held.vectors, dtype=np.float32)
         return Query(vectors, held.start_seconds, held.end_seconds, name=name)
 
     def _decode_and_embed(self, path: Path, name: str, stretch: Stretch | None) -> Embeddings:
-        from vidfeat.video.decode.pool import DecodePool
-        from vidfeat.video.decode.tasks import ClipReady, ClipSource, Finished, Started, VideoTask
+        from vidfeat.encoders.reading import read_videos
+        from vidfeat.video.decode.tasks import ClipSource, Started, VideoTask
+
+        def check_length(event: Started) -> None:
+            if event.num_clips > _MOST_CLIPS:
+                raise UsageError(
+                    f"{name} has {event.num_clips} clips, more than {_MOST_CLIPS}: search with a "
+                    "shorter video"
+                )
 
         encoder = self.source.encoder
-        task = VideoTask(str(path), () if stretch is None else (stretch,))
-        batch = _Batch(encoder)
-        source = ClipSource(encoder.plan, encoder.preprocess)
-        with DecodePool(source, 1, timeout_seconds=_DECODE_TIMEOUT_SECONDS) as pool:
-            for _, event in pool.run([task]):
-                if isinstance(event, Started):
-                    batch = _Batch(encoder)  # a second start makes the first void
-                    if event.num_clips > _MOST_CLIPS:
-                        raise UsageError(
-                            f"{name} has {event.num_clips} clips, more than {_MOST_CLIPS}: search "
-                            "with a shorter video"
-                        )
-                elif isinstance(event, ClipReady):
-                    frames = event.frames_THWC.copy()
-                    event.release()
-                    batch.add(frames, event.start_seconds, event.end_seconds)
-                elif isinstance(event, Finished) and event.error is not None:
-                    raise event.error
-        return batch.finish()
-
-
-class _Batch:
-    """Clips as they come, embedded some at a time."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
-        self.frames: list[NDArray[np.uint8]] = []
-        self.vectors: list[NDArray[np.float32]] = []
-        self.seconds: list[tuple[float, float]] = []
-
-    def add(self, frames_THWC: NDArray[np.uint8], start: float, end: float) -> None:
-        self.frames.append(frames_THWC)
-        self.seconds.append((start, end))
-        if len(self.frames) == self.encoder.batch_size:
-            self._embed()
-
-    def _embed(self) -> None:
-        self.vectors.append(self.encoder.encode_clips(np.stack(self.frames)))
-        self.frames = []
-
-    def finish(self) -> Embeddings:
-        if self.frames:
-            self._embed()
-        empty = np.empty((0, self.encoder.dimension), dtype=np.float32)
-        times = np.array(self.seconds, dtype=np.float64).reshape(-1, 2)
-        return Embeddings(np.concatenate([empty, *self.vectors]), times[:, 0], times[:, 1])
+        (read,) = read_videos(
+            encoder.encode_clips,
+            encoder.batch_size,
+            ClipSource(encoder.plan, encoder.preprocess),
+            [VideoTask(str(path), () if stretch is None else (stretch,))],
+            timeout_seconds=_DECODE_TIMEOUT_SECONDS,
+            started=check_length,
+        )
+        if read.clips is None:
+            raise read.error or VideoError(f"{name} has no clip", kind="no_frames", path=name)
+        return read.clips

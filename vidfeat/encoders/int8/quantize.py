@@ -43,7 +43,9 @@ from vidfeat.system.files import atomic_folder, write_json
 from vidfeat.system.files import beside as beside_file
 from vidfeat.system.lock import OutputLock
 from vidfeat.video.clip_plan import ClipPlan
-from vidfeat.video.clips import ClipStream
+from vidfeat.video.clips import Clip
+from vidfeat.video.decode.inline import decode_inline
+from vidfeat.video.decode.tasks import ClipSource, Started, VideoTask
 from vidfeat.video.listing import ListedVideo
 from vidfeat.video.preprocess import Preprocess
 
@@ -264,13 +266,15 @@ def sample_clips(
 
 
 def _clips_of(video: ListedVideo, plan: ClipPlan, preprocess: Preprocess) -> list[Clips]:
-    stream = ClipStream(video.path, plan, preprocess, video.stretches)
+    source = ClipSource(plan, preprocess)
     found: list[Clips] = []
-    restarts = 0
-    for clip in stream:
-        if stream.restarts != restarts:
-            restarts, found = stream.restarts, []
-        found.append(clip.frames_THWC.copy())
+    for _, event in decode_inline(source, [VideoTask(video.path, video.stretches)]):
+        if isinstance(event, Started):
+            found = []
+        elif isinstance(event, Clip):
+            found.append(event.frames_THWC.copy())
+        elif event.error is not None:
+            raise event.error
     return found
 
 

@@ -27,7 +27,8 @@ from vidfeat.extraction.cluster.lease import Lease
 from vidfeat.extraction.resume import WorkPlan
 from vidfeat.extraction.run import ExtractOptions, Run
 from vidfeat.store.records import VideoFailure
-from vidfeat.video.decode.pool import DecodePool, PoolStats
+from vidfeat.video.decode.decoder import Decoder
+from vidfeat.video.decode.pool import PoolStats
 from vidfeat.video.listing import ListedVideo
 
 _UPDATE_SECONDS = 1.0
@@ -97,7 +98,7 @@ class LeaseWorker:
     def __init__(self) -> None:
         self._errand: Errand | None = None
         self._encoder: Encoder | None = None
-        self._pool: DecodePool | None = None
+        self._pool: Decoder | None = None
         self._decoded = PoolStats()
 
     def prepare(self, errand: Errand, weights: NDArray[np.uint8] | None) -> Ready | Problem:
@@ -121,7 +122,7 @@ class LeaseWorker:
         self._errand = errand
         if errand.options.num_workers:
             run = Run(self._encoder, errand.options, WorkPlan(()))
-            self._pool = run.decode_pool(errand.options.num_workers).__enter__()
+            self._pool = run.decoder(errand.options.num_workers).__enter__()
         import ray
 
         return Ready(ray.get_runtime_context().get_node_id())
@@ -137,7 +138,7 @@ class LeaseWorker:
                 Path(errand.folder),
                 lease.first_number(errand.first_number),
                 name=lease.name,
-                pool=self._pool,
+                decoder=self._pool,
             )
             for stats in steps:
                 if time.monotonic() - told > _UPDATE_SECONDS:

@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import VideoError
+from vidfeat.video.clips import Clip
 from vidfeat.video.decode.processes import take_started
 from vidfeat.video.decode.tasks import (
-    ClipReady,
     ClipSource,
     Event,
     Finished,
@@ -113,7 +113,7 @@ class _Unit:
         return "video", replace(self.task, first_clip=self.next_clip, first_attempt=self.attempt)
 
 
-class _Held:
+class _WaitingClip:
     """A decoded clip that waits for its turn: in a slot, or moved out of it."""
 
     def __init__(
@@ -324,10 +324,10 @@ class DecodePool:
         if kind == "started":
             yield unit.task, Started(*answer[1:])
         elif kind == "clip":
-            held: _Held = answer[1]
+            held: _WaitingClip = answer[1]
             yield (
                 unit.task,
-                ClipReady(held.index, held.frames, *held.seconds, held.release),
+                Clip(held.index, held.frames, *held.seconds, held.release),
             )
         elif kind == "split":
             pass  # its pieces have taken its place
@@ -467,7 +467,7 @@ class DecodePool:
         if message[0] == "clip":
             unit.next_clip = message[1] + 1
             child.held.add(message[2])
-            unit.answers.append(("clip", _Held(child, *message[1:])))
+            unit.answers.append(("clip", _WaitingClip(child, *message[1:])))
             return
         if message[0] == "split":
             known, clips, first = message[1:]

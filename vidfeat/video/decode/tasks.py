@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
@@ -112,13 +112,6 @@ class Started:
 
 
 @dataclass(frozen=True)
-class ClipReady(Clip):
-    """A decoded clip. ``frames`` is valid until ``release`` is called, which must happen."""
-
-    release: Callable[[], None]
-
-
-@dataclass(frozen=True)
 class Finished:
     """A video is done: all clips came, or ``error`` says why none, or no more, count."""
 
@@ -126,7 +119,7 @@ class Finished:
     damage: Damage | None = None
 
 
-Event = Started | ClipReady | Finished
+Event = Started | Clip | Finished
 
 
 def attempt_of(info: VideoInfo) -> str:

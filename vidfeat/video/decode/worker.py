@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +26,9 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import VideoError
 from vidfeat.system.processes import die_with_parent
-from vidfeat.video.clip_plan import PlannedClip
-from vidfeat.video.clips import plan_video, stream_clips
-from vidfeat.video.decode.tasks import (
-    ClipSource,
-    Making,
-    Piece,
-    Reading,
-    VideoTask,
-    attempt_of,
-    check_there,
-)
+from vidfeat.video.clips import Clip, stream_clips
+from vidfeat.video.decode.events import video_events
+from vidfeat.video.decode.tasks import ClipSource, Making, Piece, Started, VideoTask, check_there
 from vidfeat.video.frame_folder import open_frames_or_video
 from vidfeat.video.nvdec import DecodingCard, Refused, open_video_on_card
 from vidfeat.video.packing import Packer, PlanePacker
@@ -174,63 +167,63 @@ class Worker:
             return
         check_there(task.path)
         with self._open(task.path, None, count=count) as video:
-            if task.reading is not None:
-                self._read(video, task.reading)
-                return
-            while True:
-                clips = plan_video(video, self._source.plan, task.stretches)
-                first = task.first_clip
-                if task.first_attempt != attempt_of(video.info):
-                    first = 0
-                if task.probe_only:
-                    self._send("started", video.info, len(clips), first)
-                    break
-                if video.index is not None and len(clips) - first > self._split_clips:
-                    self._send("started", video.info, len(clips), first)
-                    self._send("split", video.known, clips[first:], first)
-                    return
-                self._send("started", video.info, len(clips), first)
-                try:
-                    self._clips(video, clips[first:], first)
-                except Recounted:
-                    continue
-                break
-            self._send("done", None, video.damage)
-
-    def _read(self, video: VideoReader, reading: Reading) -> None:
-        """Clips as the task itself makes them."""
-        while True:
-            self._send("started", video.info, 0, 0)
-            try:
-                for index, frames in enumerate(reading.read(video)):
-                    self._pixels(index, frames)
-            except Recounted:
-                continue
-            break
-        self._send("done", None, video.damage)
+            assert self._packer is not None
+            slot_of: dict[int, int] = {}
+            events = video_events(
+                video,
+                self._source,
+                task,
+                self._packer,
+                out=partial(self._memory_for, slot_of),
+                split_above=self._split_clips,
+            )
+            for event in events:
+                if isinstance(event, Clip):
+                    self._send_clip(event, slot_of.pop(event.index, None))
+                elif isinstance(event, Started):
+                    self._send("started", event.info, event.num_clips, event.first_clip)
+                elif isinstance(event, Piece):
+                    self._send("split", event.known, event.clips, event.first)
+                else:
+                    self._send("done", event.error, event.damage)
 
     def _make(self, making: Making) -> None:
         """Clips that come of no file."""
         for index, frames in enumerate(making.make()):
-            self._pixels(index, frames)
+            self._send_clip(Clip(index, frames, 0.0, 0.0), None)
         self._send("done", None, None)
 
     def _piece(self, path: str, piece: Piece) -> None:
         """A part of a long video; a piece that disappoints is for the parent to start over."""
         with self._open(path, piece.known) as video:
+            assert self._packer is not None
+            slot_of: dict[int, int] = {}
+            out = partial(self._memory_for, slot_of)
             try:
-                self._clips(video, piece.clips, piece.first)
+                for clip in stream_clips(video, piece.clips, self._packer, out, piece.first):
+                    self._send_clip(clip, slot_of.pop(clip.index))
             except Recounted:
                 self._send("recounted")
                 return
             self._send("done", None, video.damage)
 
-    def _pixels(self, index: int, frames_THWC: NDArray[np.uint8]) -> None:
-        """Send a clip that did not come of the plan."""
+    def _memory_for(self, slot_of: dict[int, int], index: int) -> NDArray[np.uint8]:
+        """The slot that a clip is to be packed into."""
         assert self._slots is not None
-        slot = self._slot()
-        self._slots[slot, : frames_THWC.size] = frames_THWC.reshape(-1)
-        self._send("clip", index, slot, 0.0, 0.0, None)
+        slot_of[index] = self._slot()
+        memory: NDArray[np.uint8] = self._slots[slot_of[index]]
+        return memory
+
+    def _send_clip(self, clip: Clip, slot: int | None) -> None:
+        """Send a clip; one that was not packed into a slot is copied into one."""
+        if slot is None:
+            assert self._slots is not None
+            slot = self._slot()
+            pixels = clip.frames_THWC
+            self._slots[slot, : pixels.size] = pixels.reshape(-1)
+        planes = clip.frames if isinstance(clip.frames, PlaneClip) else None
+        cut = None if planes is None else self._number_of(planes.cut)
+        self._send("clip", clip.index, slot, clip.start_seconds, clip.end_seconds, cut)
 
     def _number_of(self, cut: PlaneCut) -> int:
         """The number under which the parent knows a cut; it is told of a new one first."""
@@ -239,22 +232,6 @@ class Worker:
             number = self._cuts[cut] = len(self._cuts)
             self._send("cut", number, cut)
         return number
-
-    def _clips(self, video: VideoReader, clips: Sequence[PlannedClip], first: int) -> None:
-        assert self._packer is not None
-        slot_of: dict[int, int] = {}
-
-        def out(index: int) -> NDArray[np.uint8]:
-            assert self._slots is not None
-            slot_of[index] = self._slot()
-            memory: NDArray[np.uint8] = self._slots[slot_of[index]]
-            return memory
-
-        for clip in stream_clips(video, clips, self._packer, out, first):
-            slot = slot_of.pop(clip.index)
-            planes = clip.frames if isinstance(clip.frames, PlaneClip) else None
-            cut = None if planes is None else self._number_of(planes.cut)
-            self._send("clip", clip.index, slot, clip.start_seconds, clip.end_seconds, cut)
 
 
 def _limit_memory(limit: int) -> None:

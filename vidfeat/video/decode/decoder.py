@@ -1,0 +1,65 @@
+"""The one choice between decode processes and decoding in the calling process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.video.decode.inline import decode_inline
+from vidfeat.video.decode.pool import DEFAULT_TIMEOUT_SECONDS, DecodePool, PoolStats
+from vidfeat.video.decode.tasks import ClipSource, Event, VideoTask
+
+
+class InlineDecoder:
+    """Decodes in the calling process, with the interface of :class:`DecodePool`."""
+
+    def __init__(self, source: ClipSource) -> None:
+        self.stats = PoolStats()
+        self._source = source
+
+    def __enter__(self) -> InlineDecoder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Nothing was started."""
+
+    def run(self, tasks: Iterable[VideoTask]) -> Iterator[tuple[VideoTask, Event]]:
+        """The events of all tasks, in order: see :meth:`DecodePool.run`."""
+        return decode_inline(self._source, tasks)
+
+
+Decoder = DecodePool | InlineDecoder
+
+
+def make_decoder(
+    source: ClipSource,
+    workers: int,
+    *,
+    cards: Sequence[int] = (),
+    buffer_bytes: int | None = None,
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    pin: Callable[[NDArray[np.uint8]], Callable[[], None]] | None = None,
+) -> Decoder:
+    """What decodes the videos of a run; use it as a context manager.
+
+    Args:
+        source: plan, preprocessing and limits of the run.
+        workers: decode processes; 0 decodes in this process, where nothing protects the caller
+            from a decoder that crashes or hangs, and the other arguments mean nothing.
+        cards: as :class:`DecodePool` takes them, and so are those that follow.
+        buffer_bytes: memory for clips decoded ahead.
+        timeout_seconds: after which a silent process is given up.
+        pin: prepares the memory of a process for copies to a device.
+    """
+    if workers == 0:
+        return InlineDecoder(source)
+    return DecodePool(
+        source,
+        workers,
+        cards=cards,
+        buffer_bytes=buffer_bytes,
+        timeout_seconds=timeout_seconds,
+        pin=pin,
+    )
