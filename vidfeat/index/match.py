@@ -112,6 +112,7 @@ class Query:
 
     @property
     def video_ids(self) -> list[int]:
-        """Rows of the stored videos that it, or its positive examples, are of."""
-        rows = {self.video_id, *(row for example in self.positive for row in example.video_ids)}
+        """Rows of the stored videos that it, or its examples, are of."""
+        examples = (*self.positive, *self.negative)
+        rows = {self.video_id, *(row for example in examples for row in example.video_ids)}
         return sorted(rows - {-1})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -59,6 +60,7 @@ class QuerySource:
         self.device = device
         self._encoder = encoder
         self._texts: TextEncoder | None = None
+        self._lock = threading.Lock()
 
     @property
     def texts(self) -> TextEncoder:
@@ -67,12 +69,13 @@ class QuerySource:
         Raises:
             UsageError: the network has none, or the index is centred.
         """
-        if self._texts is None:
-            from vidfeat.index.text_query import text_encoder
+        with self._lock:
+            if self._texts is None:
+                from vidfeat.index.text_query import text_encoder
 
-            tower = None if self._encoder is None else self._encoder.text
-            self._texts = text_encoder(self.index, weights=self.weights, tower=tower)
-        return self._texts
+                tower = None if self._encoder is None else self._encoder.text
+                self._texts = text_encoder(self.index, weights=self.weights, tower=tower)
+            return self._texts
 
     def of_text(self, phrase: str) -> Query:
         """A phrase as a query.

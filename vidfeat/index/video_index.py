@@ -239,7 +239,7 @@ class VideoIndex(OpenIndex):
             exact: compare with every vector, whatever the index.
             normalize_scores: subtract the mean cosine with a background sample.
             rank_by: ``mean`` over the query's clips, or ``best`` pair of clips.
-            exclude_self: leave out the videos that a query was taken from.
+            exclude_self: leave out the videos that a query, or an example of it, was taken from.
             allowed: (videos,) rows of the table that may be found.
             space_fingerprint: that of the query; refused if it is another encoder's.
             former: ``normalise_scores``, the former name of ``normalize_scores``.

@@ -10,6 +10,7 @@
 ``GET /api/videos/ID``         one video, and whether the browser can play its file
 ``GET /api/find``              the number of the video at a ``path``, for addresses that last
 ``GET /api/search``            answers to a video or upload, or a stretch of it
+``GET /api/examples``          answers to several examples together: see ``examples.py``
 ``POST /api/upload``           embed the video in the body, and answer to it
 ``GET /api/map``               points of the map (202 while it is made)
 ``GET /thumb/ID``              a picture at second ``t``
@@ -23,7 +24,7 @@ from __future__ import annotations
 import errno
 import math
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,9 +50,11 @@ from vidfeat.errors import (
     WeightsError,
 )
 from vidfeat.index import Match, Query, VideoIndex
+from vidfeat.index.text_query import takes_text
 from vidfeat.web.atlas import MapMaker
 from vidfeat.web.cache import Cache
 from vidfeat.web.catalog import Catalog, MediaFile
+from vidfeat.web.examples import ExampleQueries, parse_terms
 from vidfeat.web.guard import Guard, HostNames
 from vidfeat.web.transcode import MOST_SECONDS, browser_type, transcode, transcode_apart
 from vidfeat.web.uploads import TooLargeError, Upload, Uploads
@@ -64,6 +67,8 @@ STATIC = {
     "player.js": "text/javascript; charset=utf-8",
     "map.js": "text/javascript; charset=utf-8",
     "folders.js": "text/javascript; charset=utf-8",
+    "terms.js": "text/javascript; charset=utf-8",
+    "terms.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 MOST_RESULTS = 200
@@ -144,6 +149,7 @@ def create_app(
             route("/api/groups", _groups),
             route("/api/videos/{video}", _video),
             route("/api/search", _search),
+            route("/api/examples", _examples),
             Route("/api/upload", upload, methods=["POST"]),
             route("/api/map", _map),
             route("/thumb/{video}", _thumb),
@@ -286,6 +292,7 @@ def _index(site: Site, _request: Request) -> Response:
             "version": f"{head.space_fingerprint[:8]}-{head.generation}-{head.created}",
             "folders": len(site.catalog.folders),
             "labels": site.catalog.label_counts(),
+            "text": takes_text(site.index),
             "most_upload_bytes": site.uploads.most_bytes,
             "most_clip_seconds": MOST_SECONDS,
         },
@@ -365,6 +372,18 @@ def _search(site: Site, request: Request) -> Response:
     return _answers(site, request, query, token)
 
 
+def _examples(site: Site, request: Request) -> Response:
+    queries = ExampleQueries(
+        site.index,
+        site.catalog,
+        site.uploads.source,
+        site.uploads.get,
+        partial(_embedded, site.uploads),
+    )
+    query, terms = queries.make(parse_terms(request.query_params.multi_items()))
+    return _answers(site, request, query, "", {"terms": terms})
+
+
 def _embedded(uploads: Uploads, upload: Upload, start: float | None, end: float | None) -> Query:
     try:
         return uploads.stretch(upload, start, end)
@@ -380,7 +399,13 @@ def _without_path(error: VideoError, path: Path, name: str) -> VideoError:
     return VideoError(text, kind=error.kind, path=name, at_seconds=error.at_seconds)
 
 
-def _answers(site: Site, request: Request, query: Query, token: str) -> Response:
+def _answers(
+    site: Site,
+    request: Request,
+    query: Query,
+    token: str,
+    more: Mapping[str, Any] | None = None,
+) -> Response:
     allowed = site.catalog.allowed(**_filters(request), text=_text(request))
     matches = site.index.search(
         query,
@@ -400,6 +425,7 @@ def _answers(site: Site, request: Request, query: Query, token: str) -> Response
                 "clips": len(query.vectors),
             },
             "results": [_described(site, match) for match in matches],
+            **(more or {}),
         },
         headers=_FRESH,
     )
