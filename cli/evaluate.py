@@ -83,7 +83,7 @@ def _evaluate(values: dict[str, Any]) -> int:
         part=values["part"],
         settings=tuple(settings),
         device=values["device"],
-        told=_told,
+        progress=_progress,
         before=lambda dataset: click.echo(dataset.summary(), err=True),
     )
     if not world.is_main:
@@ -94,8 +94,8 @@ def _evaluate(values: dict[str, Any]) -> int:
     return 1 if result.failures else 0
 
 
-def _told(done: int, total: int) -> None:
-    step = max(1, total // 20)
+def _progress(done: int, total: int | None) -> None:
+    step = max(1, (total or 0) // 20)
     if done % step == 0 or done == total:
         click.echo(f"evaluate: {done}/{total} videos", err=True)
 
@@ -115,14 +115,14 @@ def _fuse(values: dict[str, Any]) -> int:
 
 def _write(values: dict[str, Any], scores: Scores, summary: dict[str, Any]) -> None:
     from vidfeat.evaluation.scores import write_scores
-    from vidfeat.training.evaluation_report import write_report
+    from vidfeat.training.evaluation_report import write_evaluation_report
 
     click.echo(json.dumps(summary) if values["as_json"] else _line(summary))
     if values["scores"] is not None:
         write_scores(values["scores"], scores)
         click.echo(f"scores in {values['scores']}", err=True)
     if values["output"] is not None:
-        for path in write_report(values["output"], scores, summary):
+        for path in write_evaluation_report(values["output"], scores, summary):
             click.echo(f"wrote {path}", err=True)
 
 

@@ -112,7 +112,7 @@ def _quantise(
     fps: str | None,
 ) -> None:
     from vidfeat.encoders.choice import EncoderChoice
-    from vidfeat.encoders.int8.quantize import Calibration, quantise
+    from vidfeat.encoders.int8.quantize import CalibrationOptions, quantise
     from vidfeat.video.listing import list_videos
     from vidfeat.video.plan_choice import PlanChoice
 
@@ -121,9 +121,11 @@ def _quantise(
         EncoderChoice(model, weights, seed, plan, layers or None, pools),
         list_videos(calibrate).videos,
         output,
-        calibration=Calibration() if calibration_clips is None else Calibration(calibration_clips),
+        calibration=CalibrationOptions()
+        if calibration_clips is None
+        else CalibrationOptions(calibration_clips),
         overwrite=overwrite,
-        say=lambda line: click.echo(line, err=True),
+        report=lambda line: click.echo(line, err=True),
     )
     click.echo(f"{output}: embedding of {net.facts['dimension']}; {net.agreement_in_words()}")
     click.echo(f"use it with: vidfeat extract VIDEOS --weights {output} -o features.h5")

@@ -309,5 +309,5 @@ def _quantise_first(
         listing.videos,
         sharded=options.shard is not None,
         overwrite=options.overwrite,
-        say=lambda line: click.echo(line, err=True),
+        report=lambda line: click.echo(line, err=True),
     )

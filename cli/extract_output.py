@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -142,30 +142,31 @@ def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
     """Print what was done."""
     from vidfeat.pretrained import bundled
 
-    say: Callable[[str], None] = click.echo
     size = megabytes(output.stat().st_size)
-    say(
+    click.echo(
         f"{output}: {report.videos} videos, {report.clips} clips x {encoder.dimension} "
         f"({encoder.spec.model}, weights {encoder.spec.weights}), {size}"
     )
     if report.clips_encoded:
         seconds = max(report.seconds, 1e-9)
         waited = report.assembly["network_waited_seconds"] / seconds
-        say(
+        click.echo(
             f"  encoded {report.clips_encoded} clips in {duration(seconds)} "
             f"({report.clips_encoded / seconds:.1f} clips/s; the network waited for decoding "
             f"{waited:.0%} of the time)"
         )
     if report.videos_reused:
-        say(f"  {report.videos_reused} videos were there already, unchanged")
+        click.echo(f"  {report.videos_reused} videos were there already, unchanged")
     if report.videos_dropped:
-        say(f"  {report.videos_dropped} videos or failures were dropped: their files are gone")
+        click.echo(
+            f"  {report.videos_dropped} videos or failures were dropped: their files are gone"
+        )
     if encoder.spec.weights == bundled.NAME:
-        say(f"  {bundled.HINT}")
+        click.echo(f"  {bundled.HINT}")
     for note in report.notes:
-        say(f"  note: {note}")
+        click.echo(f"  note: {note}")
     if report.failures:
-        say(
+        click.echo(
             f"  {counted(len(report.failures), 'video')} failed, or broke midway: one line each "
             "above, and in /errors of the file"
         )
@@ -173,16 +174,15 @@ def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
 
 def say_dry_run(estimate: DryRun) -> None:
     """Print what there would be to do."""
-    say: Callable[[str], None] = click.echo
-    say(
+    click.echo(
         f"{estimate.videos} videos ({megabytes(estimate.bytes)}, "
         f"{duration(estimate.video_seconds)} of video), {estimate.clips} clips, "
         f"a file of about {megabytes(estimate.output_bytes)}"
     )
     work = f" of {estimate.gflops_per_clip:,.3g} GFLOPs" if estimate.gflops_per_clip else ""
-    say(
+    click.echo(
         f"  about {duration(estimate.seconds)} here: {estimate.clips_per_second:.3g} clips/s"
         f"{work} through the network, measured on one batch"
     )
     for path, message in estimate.failures:
-        say(f"  cannot be read: {one_line(path)}: {message}")
+        click.echo(f"  cannot be read: {one_line(path)}: {message}")

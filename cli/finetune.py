@@ -117,7 +117,7 @@ def command(**values: Any) -> int:
         labels,
         options,
         out=output,
-        progress=lambda line: click.echo(line, err=True),
+        report=lambda line: click.echo(line, err=True),
     )
     for part in result.parts:
         for note in part.notes:

@@ -76,14 +76,14 @@ def command(
 ) -> None:
     """Build the search index of a feature file, or change one that is there."""
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         if not quiet:
             click.echo(line, err=True)
 
     if features is None:
         if not add and not remove and not rebuild:
             raise click.UsageError("give a feature file to index, or --add or --remove")
-        _change(output, add, remove, rebuild, skip_bad_rows, tell)
+        _change(output, add, remove, rebuild, skip_bad_rows, report)
         return
     if add or remove or rebuild:
         raise click.UsageError(
@@ -100,9 +100,9 @@ def command(
         whiten=whiten,
         skip_bad_rows=skip_bad_rows,
         overwrite=overwrite,
-        report=tell,
+        report=report,
     )
-    tell(f"{output}: {index.head.num_videos} videos, {len(index)} clips, {index.head.kind}")
+    report(f"{output}: {index.head.num_videos} videos, {len(index)} clips, {index.head.kind}")
 
 
 def _change(
@@ -111,13 +111,13 @@ def _change(
     remove: tuple[str, ...],
     rebuild: bool,
     skip_bad_rows: bool,
-    tell: object,
+    report: object,
 ) -> None:
     import warnings
 
     from vidfeat.index import change_index
 
-    assert callable(tell)
+    assert callable(report)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         change = change_index(
@@ -126,13 +126,13 @@ def _change(
             remove=remove,
             rebuild=rebuild,
             skip_bad_rows=skip_bad_rows,
-            report=tell,
+            report=report,
         )
     for warning in caught:
-        tell(f"warning: {warning.message}")
+        report(f"warning: {warning.message}")
     for line in change.skipped:
-        tell(f"left out: {line}")
-    tell(
+        report(f"left out: {line}")
+    report(
         f"{output}: {len(change.added)} added, {len(change.updated)} updated, "
         f"{len(change.unchanged)} unchanged, {len(change.removed)} removed"
         f"{', built anew' if change.rebuilt else ''}"

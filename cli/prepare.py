@@ -53,10 +53,8 @@ def command(
             raise UsageError(f"--size is a height and a width, such as 128x171, not {size!r}")
         numbers = (int(texts[0]), int(texts[1]))
 
-    def told(done: int, total: int, failure: str) -> None:
-        if failure:
-            click.echo(f"vidfeat: {failure}", err=True)
-        if done == total or done % max(1, total // 20) == 0:
+    def progress(done: int, total: int | None) -> None:
+        if total and (done == total or done % max(1, total // 20) == 0):
             click.echo(f"prepare: {done}/{total} videos", err=True)
 
     report = prepare(
@@ -64,7 +62,8 @@ def command(
         output,
         Encoding(numbers, key_every, quality),
         workers=workers or cores_per_process(1),
-        told=told,
+        progress=progress,
+        report=lambda line: click.echo(f"vidfeat: {line}", err=True),
     )
     click.echo(
         f"{report.written:,} videos written, {report.already_there:,} were there, "

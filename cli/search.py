@@ -134,9 +134,9 @@ def command(
         exclude_self=exclude_self,
     )
     if page is not None:
-        from vidfeat.index.report import write_report
+        from vidfeat.index.report import write_search_report
 
-        missing = write_report(page, opened, queries, matches, root)
+        missing = write_search_report(page, opened, queries, matches, root)
         if missing:
             click.echo(
                 f"warning: {missing} of {len(matches)} pictures could not be made; say where the "

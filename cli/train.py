@@ -90,11 +90,11 @@ def command(
         from vidfeat.datasets.scan import find_broken
         from vidfeat.training.feed import workers_of
 
-        def told(done: int, total: int) -> None:
+        def progress(done: int, total: int | None) -> None:
             if done == total or done % 1000 == 0:
                 console.say(f"looked through {done:,} of {total:,} videos")
 
-        return find_broken(dataset, workers=workers_of(chosen), told=told)
+        return find_broken(dataset, workers=workers_of(chosen), progress=progress)
 
     result = train(
         chosen,
@@ -103,7 +103,7 @@ def command(
         lists=splits,
         resume=resume,
         device=device,
-        listener=console,
+        report=console,
         find_broken=find_broken if chosen.run.scan else None,
     )
     if not result.complete:

@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
                 ],
             )
             run = folder / name
-            done = train(recipe, data, run, resume=True, listener=Console())
+            done = train(recipe, data, run, resume=True, report=Console())
             if not done.complete:
                 raise SystemExit(f"stopped at step {done.step}: the same command goes on")
             result, _ = evaluate_subject(open_subject(str(run)), data)

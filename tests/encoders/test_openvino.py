@@ -18,7 +18,7 @@ from vidfeat.cli import cli
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.int8 import quantize
 from vidfeat.encoders.int8.folder import read_net
-from vidfeat.encoders.int8.quantize import Calibration, agreement, sample_clips
+from vidfeat.encoders.int8.quantize import CalibrationOptions, agreement, sample_clips
 from vidfeat.encoders.load import encoder_from_description, load_encoder
 from vidfeat.encoders.openvino_package import import_openvino
 from vidfeat.errors import (
@@ -81,7 +81,7 @@ def net(tmp_path_factory: pytest.TempPathFactory, videos: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def clips(torch_encoder: Encoder, videos: Path) -> np.ndarray:
-    wanted = Calibration(5, 0)
+    wanted = CalibrationOptions(5, 0)
     listed = list_videos([videos]).videos
     return sample_clips(listed, torch_encoder.plan, torch_encoder.preprocess, wanted).calibration
 
@@ -261,7 +261,7 @@ def test_extract_quantises_once_and_goes_on_with_that(
     videos: Path, tmp_path: Path, monkeypatch
 ) -> None:
     need("openvino", "nncf")
-    monkeypatch.setattr(quantize, "Calibration", partial(Calibration, 6, 6))
+    monkeypatch.setattr(quantize, "CalibrationOptions", partial(CalibrationOptions, 6, 6))
     mine = Path(shutil.copytree(videos, tmp_path / "videos"))
     moved = (mine / "waves.mp4").rename(tmp_path / "waves.mp4")
     output = tmp_path / "f.h5"
@@ -325,19 +325,21 @@ def test_calibration_and_measurement_share_no_video(
     mine = Path(shutil.copytree(videos, tmp_path / "videos"))
     (mine / "broken.mp4").write_bytes(b"no video")
     listed = list_videos([mine]).videos
-    sample = sample_clips(listed, plan, preprocess, Calibration(4, 6))
+    sample = sample_clips(listed, plan, preprocess, CalibrationOptions(4, 6))
     assert (len(sample.calibration), len(sample.held_out)) == (4, 4)
     assert (sample.calibration_videos, sample.held_out_videos, sample.unreadable) == (2, 2, 1)
-    again = sample_clips(listed, plan, preprocess, Calibration(4, 6))
+    again = sample_clips(listed, plan, preprocess, CalibrationOptions(4, 6))
     assert np.array_equal(sample.calibration, again.calibration)
     one = sample_clips(
-        list_videos([mine / "waves.mp4"]).videos, plan, preprocess, Calibration(3, 3)
+        list_videos([mine / "waves.mp4"]).videos, plan, preprocess, CalibrationOptions(3, 3)
     )
     assert (len(one.calibration), len(one.held_out), one.held_out_videos) == (3, 3, 0)
     with pytest.raises(NothingDoneError, match=r"none of the 1 videos .* broken\.mp4"):
-        sample_clips(list_videos([mine / "broken.mp4"]).videos, plan, preprocess, Calibration())
+        sample_clips(
+            list_videos([mine / "broken.mp4"]).videos, plan, preprocess, CalibrationOptions()
+        )
     with pytest.raises(UsageError, match="--calibration-clips must be at least 1"):
-        Calibration(0)
+        CalibrationOptions(0)
 
 
 def test_agreement_by_hand() -> None:

@@ -377,5 +377,5 @@ def test_a_part_that_disappears_while_it_is_merged(tmp_path: Path) -> None:
     progress = scan_parts(folder)
     file.write_bytes(file.read_bytes()[:-40])
     with pytest.raises(StoreError, match="cut short"):
-        merge_parts(output, folder, progress=progress)
+        merge_parts(output, folder, summary=progress)
     assert not output.exists()

@@ -83,7 +83,7 @@ def test_a_run_says_that_its_last_layer_starts_anew(run: Path, data: Path, tmp_p
             shutil.copytree(data / part / name, other / part / f"other {place}")
     lines: list[dict[str, object]] = []
     recipe = micro("train.epochs=1", f"model.init={run}")
-    train(recipe, other, tmp_path / "run", listener=lines.append)
+    train(recipe, other, tmp_path / "run", report=lines.append)
     start = next(line for line in lines if line["event"] == "start")
     assert start["left_at_random"] == ["fc.weight", "fc.bias"]
     stream = io.StringIO()

@@ -42,7 +42,7 @@ def test_a_training_part_alone_is_held_out_from_and_evaluated_alike(
     root = moved(data, tmp_path / "data", layout)
     lines: list[dict[str, object]] = []
     run = tmp_path / "run"
-    train(micro(*QUICK), root, run, listener=lines.append)
+    train(micro(*QUICK), root, run, report=lines.append)
     start = next(line for line in lines if line["event"] == "start")
     assert (start["train"], start["evaluate"]) == (16, 4)
     evaluation = next(line for line in lines if line["event"] == "evaluation")

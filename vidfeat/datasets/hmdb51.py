@@ -9,18 +9,18 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from vidfeat.datasets.base import Listed, Listing, lists_folder
-from vidfeat.datasets.part_names import Part
+from vidfeat.datasets.base import Listed, PublishedLists, lists_folder
+from vidfeat.datasets.part_names import DatasetPart
 from vidfeat.errors import DataError
 from vidfeat.system.text_tables import read_lines
 
 EXPECTED = "<class>_test_split1.txt to _split3.txt for each class"
 USUAL_FOLDERS = ("testTrainMulti_7030_splits", "test_train_splits", "hmdb51_splits", "splits")
 _LINE = re.compile(r"(.*?)[\s;]+(\S)")
-USES: dict[str, Part] = {"0": "unused", "1": "train", "2": "test"}
+USES: dict[str, DatasetPart] = {"0": "unused", "1": "train", "2": "test"}
 
 
-def read_listing(root: Path, lists: Path | None = None, split: int = 1) -> Listing:
+def read_listing(root: Path, lists: Path | None = None, split: int = 1) -> PublishedLists:
     """Read one official split.
 
     Args:
@@ -55,7 +55,7 @@ def read_listing(root: Path, lists: Path | None = None, split: int = 1) -> Listi
                     group=_movie(stem, name),
                 )
             )
-    return Listing("hmdb51", classes, tuple(entries))
+    return PublishedLists("hmdb51", classes, tuple(entries))
 
 
 def _movie(stem: str, class_name: str) -> str:

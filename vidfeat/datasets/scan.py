@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from vidfeat.datasets.base import VideoDataset
+from vidfeat.system.callbacks import Progress
 from vidfeat.system.download import cache_folder
 from vidfeat.system.files import append_lines
 from vidfeat.system.identities import identity_to_path
@@ -22,9 +23,6 @@ from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.decode.decoder import make_decoder
 from vidfeat.video.decode.tasks import ClipSource, Finished, Started, VideoTask
 from vidfeat.video.preprocess import Preprocess
-
-Told = Callable[[int, int], None]
-"""Called with how many videos are done, of how many."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def scan_videos(
     *,
     workers: int = 0,
     cache: Path | None = None,
-    told: Told | None = None,
+    progress: Progress | None = None,
     timeout_seconds: float = 120.0,
     frames_fps: Fraction | None = None,
 ) -> dict[str, ScannedVideo]:
@@ -67,7 +65,7 @@ def scan_videos(
         paths: identities of the videos.
         workers: decode processes; 0 works in this one.
         cache: the file of the cache; None: :func:`scan_file`.
-        told: called now and then.
+        progress: called now and then with the videos done and all there are.
         timeout_seconds: after which a process that says nothing is given up.
         frames_fps: rate of folders of frames among them.
 
@@ -85,8 +83,8 @@ def scan_videos(
         found[path] = entry if fresh else None
     todo = [path for path, entry in found.items() if entry is None]
     total = len(found)
-    if told is not None:
-        told(total - len(todo), total)
+    if progress is not None:
+        progress(total - len(todo), total)
     if todo:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with append_lines(cache) as lines:
@@ -94,13 +92,17 @@ def scan_videos(
             for number, entry in enumerate(scanned, total - len(todo) + 1):
                 found[entry.path] = entry
                 lines.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
-                if told is not None:
-                    told(number, total)
+                if progress is not None:
+                    progress(number, total)
     return {path: entry for path, entry in found.items() if entry is not None}
 
 
 def find_broken(
-    dataset: VideoDataset, *, workers: int = 0, cache: Path | None = None, told: Told | None = None
+    dataset: VideoDataset,
+    *,
+    workers: int = 0,
+    cache: Path | None = None,
+    progress: Progress | None = None,
 ) -> list[str]:
     """What a dataset cannot train on, by identity.
 
@@ -113,7 +115,7 @@ def find_broken(
         paths,
         workers=workers,
         cache=cache,
-        told=told,
+        progress=progress,
         frames_fps=dataset.frames_fps,
     )
     broken = [path for path, entry in scanned.items() if entry.error]

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from vidfeat.encoders.engines.batches import ClipBatch, Feed
 from vidfeat.errors import VidfeatError
 from vidfeat.store.embeddings import Embeddings
-from vidfeat.store.parts import Part, Segment, write_part
+from vidfeat.store.parts import Part, VideoSlice, write_part
 from vidfeat.store.records import VectorType, VideoFailure, VideoRecord
 from vidfeat.video.clips import Clip
 from vidfeat.video.decode.tasks import attempt_of
@@ -68,7 +68,7 @@ class _Owner:
 
 @dataclass
 class _OpenPart:
-    segments: list[Segment] = field(default_factory=list)
+    segments: list[VideoSlice] = field(default_factory=list)
     failures: list[VideoFailure] = field(default_factory=list)
     start: list[float] = field(default_factory=list)
     end: list[float] = field(default_factory=list)
@@ -214,7 +214,7 @@ class Assembly:
         owner = self._owner
         if owner is None or (owner.count == 0 and not complete):
             return
-        segment = Segment(
+        segment = VideoSlice(
             owner.record.path, owner.attempt, owner.first, owner.count, complete, owner.record
         )
         self._part.segments.append(segment)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vidfeat.errors import StoreError
 from vidfeat.store.parts import RUN_FILE, read_run
-from vidfeat.store.parts_summary import Progress, scan_parts
+from vidfeat.store.parts_summary import PartsSummary, scan_parts
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import VideoFailure, VideoRecord
 from vidfeat.system.identities import identity_to_path, path_to_identity
@@ -45,7 +45,7 @@ class WorkPlan:
 
 def plan_work(
     videos: Iterable[ListedVideo],
-    progress: Progress,
+    summary: PartsSummary,
     existing: FeatureStore | None,
     *,
     retry_errors: bool = False,
@@ -58,10 +58,10 @@ def plan_work(
         records = existing.records()
         done = {record.path: (record, n) for record, n in zip(records, counts, strict=True)}
         failed = {failure.path: failure for failure in existing.errors}
-    for path, finished in progress.finished.items():
+    for path, finished in summary.finished.items():
         done[path] = (finished.record, finished.count)
         failed.pop(path, None)
-    failed |= progress.failures
+    failed |= summary.failures
     todo: list[Todo] = []
     remembered: list[VideoFailure] = []
     reused_videos = reused_clips = 0
@@ -75,7 +75,7 @@ def plan_work(
             reused_videos += 1
             reused_clips += had[1]
         elif failure is None or again:
-            todo.append(_todo(video, progress, failure))
+            todo.append(_todo(video, summary, failure))
             continue
         if failure is not None:
             remembered.append(failure)
@@ -86,9 +86,9 @@ def _worth_a_try(failure: VideoFailure) -> bool:
     return failure.kind in _TRIED_ALWAYS or (failure.kind in _TRIED_TWICE and failure.tries < 2)
 
 
-def _todo(video: ListedVideo, progress: Progress, failure: VideoFailure | None) -> Todo:
+def _todo(video: ListedVideo, summary: PartsSummary, failure: VideoFailure | None) -> Todo:
     task = VideoTask(video.path, video.stretches)
-    partial = progress.partial.get(video.identity)
+    partial = summary.partial.get(video.identity)
     if partial is not None and partial.record.same_file(video.size_bytes, video.mtime_ns):
         task = VideoTask(video.path, video.stretches, partial.next_clip, partial.attempt)
     return Todo(video, task, 0 if failure is None else failure.tries)
@@ -124,12 +124,12 @@ def check_parts_root(folder: Path, root: str) -> None:
     made_from = read_run(folder).source_root
     if made_from in ("", path_to_identity(root)):
         return
-    progress = scan_parts(folder, sweep=False)
+    summary = scan_parts(folder, sweep=False)
     videos = {
         path: (video.record.size_bytes, video.record.mtime_ns)
-        for path, video in progress.finished.items()
+        for path, video in summary.finished.items()
     }
-    failures = {path: (f.size_bytes, f.mtime_ns) for path, f in progress.failures.items()}
+    failures = {path: (f.size_bytes, f.mtime_ns) for path, f in summary.failures.items()}
     _refuse_others(str(folder), made_from, root, videos, failures)
 
 

@@ -218,7 +218,7 @@ def extract(
                 folder,
                 existing,
                 keep=lambda name: name in listed or is_there(listing.root, name),
-                progress=done,
+                summary=done,
             )
         except OSError as error:
             needed = sum(part.size_bytes for part in done.parts)

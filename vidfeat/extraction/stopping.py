@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+
+from vidfeat.system.callbacks import Report
 
 
 class Stop:
@@ -26,13 +28,13 @@ class Stop:
 
 
 @contextmanager
-def stop_on_signals(say: Callable[[str], None]) -> Iterator[Stop]:
+def stop_on_signals(report: Report) -> Iterator[Stop]:
     """Let Ctrl-C (SIGINT) and SIGTERM ask for the end; a second signal ends the process at once.
 
     Outside of the main thread, where no handler can be set, signals do what they did.
 
     Args:
-        say: is told what a signal has begun.
+        report: called with the line to show when a signal arrives.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -46,7 +48,7 @@ def stop_on_signals(say: Callable[[str], None]) -> Iterator[Stop]:
             signal.signal(other, signal.SIG_DFL)
         stop.ask(number)
         with suppress(RuntimeError):  # the signal came while something was being printed
-            say("stopping: what is finished is written first; Ctrl-C again ends at once")
+            report("stopping: what is finished is written first; Ctrl-C again ends at once")
 
     for number in numbers:
         signal.signal(number, handle)

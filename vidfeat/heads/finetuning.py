@@ -28,10 +28,11 @@ from vidfeat.heads.protocols import (
     split_parts,
     train_and_test,
 )
-from vidfeat.heads.results import FinetuneOptions, FinetuneResult, Part, Progress
+from vidfeat.heads.results import FinetuneOptions, FinetuneResult, TrainedSplit
 from vidfeat.heads.results_folder import RESULT_FILES, write_folder
 from vidfeat.heads.selection import require_two_classes
 from vidfeat.store.reader import FeatureStore
+from vidfeat.system.callbacks import Report, no_report
 
 
 def finetune(
@@ -40,7 +41,7 @@ def finetune(
     options: FinetuneOptions | None = None,
     *,
     out: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
+    report: Report | None = None,
 ) -> FinetuneResult:
     """Train a head on a feature file and judge it.
 
@@ -50,7 +51,7 @@ def finetune(
             None with ``options.dataset``.
         options: what is trained, and how it is judged.
         out: folder to write the head and its results to; None writes nothing.
-        progress: told what is being done, a line at a time.
+        report: called with a line on each step.
 
     Raises:
         DataError: labels and features do not fit each other, or do not suffice.
@@ -58,7 +59,7 @@ def finetune(
         UsageError: options that contradict each other.
     """
     options = options or FinetuneOptions()
-    tell = progress or (lambda _: None)
+    report = report or no_report
     if (labels is None) == (options.dataset is None):
         raise UsageError(
             "give labels (a CSV, or the word folders), or dataset with lists"
@@ -73,12 +74,12 @@ def finetune(
         require_videos(store)
         parts = []
         for name, given in _label_sets(store, labels, options):
-            tell(f"{name or 'labels'}: reading")
+            report(f"{name or 'labels'}: reading")
             samples = collect(store, given, skip_bad_rows=options.skip_bad_rows)
-            parts.append(_train_part(name, samples, given.notes, store, options, tell))
-        result = FinetuneResult(tuple(parts), _cross_validation(parts, options, tell))
+            parts.append(_train_part(name, samples, given.notes, store, options, report))
+        result = FinetuneResult(tuple(parts), _cross_validation(parts, options, report))
         if target is not None:
-            tell("writing")
+            report("writing")
             write_folder(result, target, store, options)
     return result
 
@@ -108,26 +109,26 @@ def _train_part(
     notes: Sequence[str],
     store: FeatureStore,
     options: FinetuneOptions,
-    tell: Progress,
-) -> Part:
+    report: Report,
+) -> TrainedSplit:
     lines = [*summary(samples), *notes]
     samples, small = leave_out_small_classes(samples, options.min_per_class)
     require_two_classes(samples, "labelled videos")
     train, test, more = split_parts(samples, test_share=options.test_share, seed=options.head.seed)
-    tell(f"{name or 'training'}: {len(train)} to train on, {len(test)} to test on")
+    report(f"{name or 'training'}: {len(train)} to train on, {len(test)} to test on")
     outcome = train_and_test(samples, train, test, options.head, store.identity)
     shots: list[FewShot] = []
     if options.shots and len(test):
         for row in few_shot(samples, train, test, options.shots, options.head, draws=options.draws):
-            tell(f"{row.shots} a class: {row.interval}")
+            report(f"{row.shots} a class: {row.interval}")
             shots.append(row)
     if not outcome.converged:
         more.append("the solver stopped before its tolerance: try stronger regularisation")
-    return Part(name, samples, outcome, tuple(shots), (*lines, *small, *more))
+    return TrainedSplit(name, samples, outcome, tuple(shots), (*lines, *small, *more))
 
 
 def _cross_validation(
-    parts: list[Part], options: FinetuneOptions, tell: Progress
+    parts: list[TrainedSplit], options: FinetuneOptions, report: Report
 ) -> CrossValidation | None:
     if not options.cross_validation:
         return None
@@ -136,5 +137,5 @@ def _cross_validation(
         options.head,
         folds=options.cross_validation,
         repeats=options.repeats,
-        progress=tell,
+        report=report,
     )

@@ -7,7 +7,7 @@ Test labels are used once, at the end, to count what is right. All choices are m
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,8 +29,7 @@ from vidfeat.heads.head import Head
 from vidfeat.heads.scorers import Scorer
 from vidfeat.heads.selection import Choice, HeadOptions, fit, make_folds
 from vidfeat.store.records import RunIdentity
-
-Progress = Callable[[str], None]
+from vidfeat.system.callbacks import Report
 
 
 @dataclass(frozen=True)
@@ -321,7 +320,7 @@ def cross_validate(
     *,
     folds: int = 5,
     repeats: int = 1,
-    progress: Progress | None = None,
+    report: Report | None = None,
 ) -> CrossValidation:
     """Judge on each fold in turn a head trained on the others; choices are made inside those.
 
@@ -349,8 +348,8 @@ def cross_validate(
             correct[test] += right
             judged[test] += 1
             chosen.append(outcome.choice.params)
-            if progress:
-                progress(f"repeat {repeat + 1}/{repeats}, fold {fold + 1}/{len(parts)}")
+            if report:
+                report(f"repeat {repeat + 1}/{repeats}, fold {fold + 1}/{len(parts)}")
     seen = judged > 0
     share = np.divide(correct, judged, out=np.zeros_like(correct), where=seen)
     return CrossValidation(

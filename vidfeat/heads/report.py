@@ -66,7 +66,7 @@ class ReportOptions:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
-def write_report(
+def write_head_report(
     path: str | Path, samples: Samples, outcome: Outcome, options: ReportOptions
 ) -> None:
     """Write the report, whole or not at all.
@@ -86,7 +86,7 @@ def write_report(
 
 
 def render_report(samples: Samples, outcome: Outcome, options: ReportOptions) -> str:
-    """The report as HTML text; see `write_report`."""
+    """The report as HTML text; see `write_head_report`."""
     if outcome.evaluation is None:
         raise ValueError("a report needs a test part: nothing was judged")
     result = outcome.evaluation

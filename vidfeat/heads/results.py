@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,9 +13,6 @@ from vidfeat.heads.protocols import CrossValidation, FewShot, Outcome
 from vidfeat.heads.selection import HeadOptions
 
 Split = Literal["1", "2", "3", "all"]
-
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class FinetuneOptions:
 
 
 @dataclass(frozen=True)
-class Part:
+class TrainedSplit:
     """One head with the samples it was trained and judged on.
 
     Attributes:
@@ -115,7 +111,7 @@ class FinetuneResult:
         cross_validation: over all samples, where asked for.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[TrainedSplit, ...]
     cross_validation: CrossValidation | None = None
 
     def mean_and_spread(self, what: Literal["video", "clip"]) -> tuple[float, float]:
@@ -144,7 +140,7 @@ class FinetuneResult:
         return {name: _without_nan(value) for name, value in values.items()}
 
 
-def _part_dict(part: Part) -> dict[str, Any]:
+def _part_dict(part: TrainedSplit) -> dict[str, Any]:
     outcome = part.outcome
     return {
         "name": part.name,

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidfeat.heads.report import ReportOptions, Table, describe_params, percent, write_report
-from vidfeat.heads.results import FinetuneOptions, FinetuneResult, Part
+from vidfeat.heads.report import ReportOptions, Table, describe_params, percent, write_head_report
+from vidfeat.heads.results import FinetuneOptions, FinetuneResult, TrainedSplit
 from vidfeat.system.files import atomic_folder
 from vidfeat.version import __version__
 
@@ -34,7 +34,7 @@ def write_folder(
 
 
 def _write_part(
-    part: Part,
+    part: TrainedSplit,
     place: Path,
     result: FinetuneResult,
     store: FeatureStore,
@@ -55,7 +55,7 @@ def _write_part(
     _write_predictions(part, place / "predictions.csv")
     if options.report:
         title = f"{Path(store.path).stem}: {head.scorer.kind} head"
-        write_report(
+        write_head_report(
             place / "report.html",
             part.samples,
             part.outcome,
@@ -126,7 +126,7 @@ def splits_table(
     return columns, tuple(rows)
 
 
-def _write_predictions(part: Part, path: Path) -> None:
+def _write_predictions(part: TrainedSplit, path: Path) -> None:
     evaluation = part.outcome.evaluation
     assert evaluation is not None
     with open(path, "w", newline="", encoding="utf-8") as file:

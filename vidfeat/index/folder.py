@@ -71,7 +71,7 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
-class Head:
+class IndexHeader:
     """``index.json``: all that is said of an index, and which files are its own.
 
     Attributes:
@@ -134,7 +134,7 @@ def file_name(role: str, generation: int) -> str:
     return f"{stem}.{suffix}" if generation <= 1 else f"{stem}-{generation}.{suffix}"
 
 
-def read_head(folder: Path) -> Head:
+def read_head(folder: Path) -> IndexHeader:
     """Read and check ``index.json`` and the presence and size of the files it names.
 
     Raises:
@@ -151,7 +151,7 @@ def read_head(folder: Path) -> Head:
     raise StoreError(f"{folder} is being rewritten all the time: try again")
 
 
-def _parse_head(folder: Path) -> Head:
+def _parse_head(folder: Path) -> IndexHeader:
     path = folder / HEAD
     try:
         if path.stat().st_size > _MOST_HEAD_BYTES:
@@ -173,16 +173,16 @@ def _parse_head(folder: Path) -> Head:
             "update vidfeat"
         )
     try:
-        known = {name: value[name] for name in Head.__dataclass_fields__ if name in value}
+        known = {name: value[name] for name in IndexHeader.__dataclass_fields__ if name in value}
         files = {role: FileEntry(**entry) for role, entry in value["files"].items()}
-        head = Head(**{**known, "files": files})
+        head = IndexHeader(**{**known, "files": files})
         _check_head(head)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise StoreError(f"{path} is damaged ({error}): build the index anew") from None
     return head
 
 
-def _check_head(head: Head) -> None:
+def _check_head(head: IndexHeader) -> None:
     for name in ("generation", "dimension", "num_base", "num_tail", "num_clips", "num_videos"):
         number = getattr(head, name)
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 1 << 40:
@@ -210,7 +210,7 @@ def _check_head(head: Head) -> None:
             raise ValueError(f"{key} is {number!r}")
 
 
-def _missing(folder: Path, head: Head) -> str:
+def _missing(folder: Path, head: IndexHeader) -> str:
     for entry in head.files.values():
         path = folder / entry.name
         if path.is_symlink() or not path.is_file():
@@ -236,13 +236,13 @@ def entry_of(path: Path) -> FileEntry:
     return FileEntry(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
-def write_head(folder: Path, head: Head) -> None:
+def write_head(folder: Path, head: IndexHeader) -> None:
     """Make a state the current one: the files first, then the rename that counts."""
     sync_file(folder)
     write_json(folder / HEAD, head.to_dict())
 
 
-def remove_leftovers(folder: Path, head: Head) -> None:
+def remove_leftovers(folder: Path, head: IndexHeader) -> None:
     """Remove files of older states and of killed writers; call it with the lock held."""
     named = {entry.name for entry in head.files.values()}
     for path in folder.iterdir():
@@ -347,7 +347,7 @@ def describe_index(path: str | os.PathLike[str]) -> dict[str, Any]:
     }
 
 
-def _metric(head: Head) -> str:
+def _metric(head: IndexHeader) -> str:
     if head.whitened:
         return "cosine, whitened"
     return "cosine, minus the mean" if head.centred else "cosine"

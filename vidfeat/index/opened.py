@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import FingerprintError, StoreError
-from vidfeat.index.engine import Engine, read_faiss
-from vidfeat.index.folder import Head, read_head
+from vidfeat.index.engine import SearchEngine, read_faiss
+from vidfeat.index.folder import IndexHeader, read_head
 from vidfeat.index.search import Searcher
 from vidfeat.index.vectors import Normalisation
 from vidfeat.index.videos import CLIP, Videos, load_videos
@@ -39,7 +39,7 @@ class OpenIndex:
                 if attempt == 19 or read_head(self.path).generation == head.generation:
                     raise StoreError(f"{error.filename} is missing: build the index anew") from None
 
-    def _open(self, head: Head) -> None:
+    def _open(self, head: IndexHeader) -> None:
         self.head = head
         total = head.num_base + head.num_tail
         vectors = self._array("vectors", (head.num_base, head.dimension))
@@ -57,7 +57,7 @@ class OpenIndex:
         whitening = self._array("whitening", square) if head.whitened else None
         self.normalisation = Normalisation(mean, whitening)
         faiss_index = read_faiss(self.path / head.files["index"].name, head)
-        engine = Engine(head, faiss_index, vectors, tail)
+        engine = SearchEngine(head, faiss_index, vectors, tail)
         self.searcher = Searcher(engine, clips, self.videos)
 
     def _array(

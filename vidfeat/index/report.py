@@ -38,7 +38,7 @@ figure q{display:block;padding:12px 11px;font-size:17px}h2{font-size:16px;margin
 """
 
 
-def write_report(
+def write_search_report(
     path: Path,
     index: VideoIndex,
     queries: Sequence[Query],

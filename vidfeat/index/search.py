@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.index.align import Aligned, align
-from vidfeat.index.engine import Engine
+from vidfeat.index.engine import SearchEngine
 from vidfeat.index.match import Match, Query, SearchOptions
 from vidfeat.index.recall import sample_rows
 from vidfeat.index.videos import Videos
@@ -38,7 +38,7 @@ class Searcher:
         videos: the table of videos.
     """
 
-    engine: Engine
+    engine: SearchEngine
     clips: NDArray[np.void]
     videos: Videos
 

@@ -21,14 +21,12 @@ from numpy.typing import NDArray
 from vidfeat.errors import DataError, StoreError, UsageError
 from vidfeat.index.arrays import RowWriter, save_npy
 from vidfeat.index.build import (
-    Report,
     finish_base,
-    quiet,
     write_part,
 )
 from vidfeat.index.folder import (
     FileEntry,
-    Head,
+    IndexHeader,
     file_name,
     now,
     read_head,
@@ -42,6 +40,7 @@ from vidfeat.index.folder import (
 from vidfeat.index.opened import OpenIndex
 from vidfeat.index.videos import CLIP, Videos
 from vidfeat.store.reader import FeatureStore
+from vidfeat.system.callbacks import Report, no_report
 from vidfeat.system.files import named_errors, temporary_name
 from vidfeat.system.identities import identity_to_path, normal_form
 
@@ -90,7 +89,7 @@ def change_index(
         remove: paths, folders (a slash at the end) or patterns (``*``).
         skip_bad_rows: leave out vectors that cannot be compared.
         rebuild: build the first part anew in any case.
-        report: is told what goes on.
+        report: called with a line on each step.
 
     Raises:
         FingerprintError: a feature file of another encoder.
@@ -98,12 +97,12 @@ def change_index(
         LockedError: another run is changing the index.
         DataError: vectors that cannot be compared, or nothing would be left.
     """
-    tell = report or quiet
+    report = report or no_report
     read_head(path)
     with named_errors(path), writing(path), undone(path):
         index = OpenIndex(path)
         remove_leftovers(path, index.head)
-        writer = _Writer(index, tell)
+        writer = _Writer(index, report)
         if remove:
             writer.remove(remove)
         for features in add:
@@ -117,9 +116,9 @@ def change_index(
 class _Writer:
     """Collects a change and writes it as the next state."""
 
-    def __init__(self, index: OpenIndex, tell: Report) -> None:
+    def __init__(self, index: OpenIndex, report: Report) -> None:
         self.index = index
-        self.tell = tell
+        self.report = report
         self.change = Change()
         self.videos = index.videos
         self.removed: set[int] = set()
@@ -331,15 +330,15 @@ class _Writer:
         )
 
     def _rebuild(
-        self, head: Head, videos: Videos, tail: NDArray[Any], tail_clips: NDArray[Any]
-    ) -> Head:
+        self, head: IndexHeader, videos: Videos, tail: NDArray[Any], tail_clips: NDArray[Any]
+    ) -> IndexHeader:
         """Write a first part of all that is there, and index it."""
         folder, base = self.index.path, head.num_base
         engine, all_clips = self.index.searcher.engine, self.index.searcher.clips
         alive = np.flatnonzero(videos["alive"])
         counts = videos["count"][alive]
         total = int(counts.sum())
-        self.tell(f"building the index anew: {len(alive)} videos, {total} clips")
+        self.report(f"building the index anew: {len(alive)} videos, {total} clips")
         vectors_path = folder / file_name("vectors", head.generation)
         clips_path = folder / file_name("clips", head.generation)
         clips = np.empty(total, dtype=CLIP)
@@ -362,7 +361,7 @@ class _Writer:
         kept: dict[str, FileEntry] = {
             role: head.files[role] for role in ("mean", "whitening") if role in head.files
         }
-        return finish_base(folder, head, vectors_path, clips_path, table, kept, self.tell)
+        return finish_base(folder, head, vectors_path, clips_path, table, kept, self.report)
 
 
 def _shifted(span: slice, by: int) -> slice:

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from vidfeat.errors import MissingExtraError, StoreError
 from vidfeat.store.reader import FeatureStore
+from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import atomic_folder, atomic_write, write_json
 
 INDEX_CSV = "index.csv"
@@ -22,7 +23,6 @@ _EXPORT_FORMAT = "vidfeat-npy-per-video"
 _LONGEST_NAME = 255  # bytes of a file's name in the file systems of today
 _ROW_GROUP_BYTES = 32 << 20
 
-Progress = Callable[[int, int], None]
 """Called with what is done and what there is to do: videos or clips."""
 
 

@@ -22,8 +22,8 @@ from vidfeat.store.parts import (
     sweep_leftovers,
 )
 from vidfeat.store.parts_summary import (
-    Piece,
-    Progress,
+    PartsSummary,
+    RowRange,
     collector_paused,
     scan_parts,
     without_bad_rows,
@@ -54,7 +54,7 @@ class _Video(NamedTuple):
 
     about: tuple[Any, ...]
     """Its record but the path, in the order of `ABOUT`."""
-    pieces: tuple[Piece, ...]
+    pieces: tuple[RowRange, ...]
 
 
 class Rows:
@@ -91,7 +91,7 @@ def merge_parts(
     folder: Path,
     existing: FeatureStore | None = None,
     keep: Callable[[str], bool] | None = None,
-    progress: Progress | None = None,
+    summary: PartsSummary | None = None,
 ) -> MergeReport:
     """Write the feature file from its parts, and remove them. Hold `OutputLock` first.
 
@@ -104,7 +104,7 @@ def merge_parts(
         folder: of the parts, with ``run.json``.
         existing: the file of an earlier run, whose videos are kept.
         keep: which paths go into the file; all by default.
-        progress: of the folder, where it has just been scanned.
+        summary: of the folder, where it has just been scanned.
 
     Raises:
         FingerprintError: ``existing`` was made otherwise than the parts.
@@ -116,13 +116,13 @@ def merge_parts(
     if existing is not None:
         require_same_run(existing.identity, identity, str(existing.path))
     with collector_paused():
-        progress = progress or scan_parts(folder)
-        videos, failures = _newest(existing, progress)
+        summary = summary or scan_parts(folder)
+        videos, failures = _newest(existing, summary)
         known = {*videos, *failures}
         wanted = known if keep is None else {path for path in known if keep(path)}
         chosen = {path: videos[path] for path in sorted(wanted & videos.keys())}
         failed = [failures[path] for path in sorted(wanted & failures.keys())]
-        rows = Rows(progress.parts, [] if existing is None else [existing])
+        rows = Rows(summary.parts, [] if existing is None else [existing])
         with closing(rows):
             clips = _write(output, identity, chosen, failed, rows)
     remove_parts(folder)
@@ -130,23 +130,23 @@ def merge_parts(
 
 
 def _newest(
-    existing: FeatureStore | None, progress: Progress
+    existing: FeatureStore | None, summary: PartsSummary
 ) -> tuple[dict[str, _Video], dict[str, VideoFailure]]:
     """What is known of each path, by the newest that tells of it."""
     videos: dict[str, _Video] = {}
     failures: dict[str, VideoFailure] = {}
     if existing is not None:
-        videos = _videos_of(existing, len(progress.parts))
+        videos = _videos_of(existing, len(summary.parts))
         failures = {failure.path: failure for failure in existing.errors}
-    for path, failure in progress.failures.items():
+    for path, failure in summary.failures.items():
         failures[path] = failure
         old = videos.get(path)
         if old is not None and not VideoRecord(path, *old.about).same_file(
             failure.size_bytes, failure.mtime_ns
         ):
             del videos[path]  # the file changed since, and what it is now cannot be read
-    thinned = without_bad_rows(progress)
-    for path, video in progress.finished.items():
+    thinned = without_bad_rows(summary)
+    for path, video in summary.finished.items():
         if path in thinned:
             failures[path] = thinned[path].failure
             if thinned[path].pieces:
@@ -155,7 +155,7 @@ def _newest(
                 videos.pop(path, None)
             continue
         videos[path] = _Video(video.header.about(video.index), video.pieces)
-        if path not in progress.failures:
+        if path not in summary.failures:
             failures.pop(path, None)
     return videos, failures
 
@@ -164,7 +164,7 @@ def _videos_of(store: FeatureStore, source: int) -> dict[str, _Video]:
     columns = [store.videos[name].tolist() for name in ABOUT]
     offsets, counts = (store.videos[name].tolist() for name in ("offset", "count"))
     return {
-        path: _Video(tuple(about), (Piece(source, offset, count),) if count else ())
+        path: _Video(tuple(about), (RowRange(source, offset, count),) if count else ())
         for path, offset, count, *about in zip(store.paths, offsets, counts, *columns, strict=True)
     }
 

@@ -51,7 +51,7 @@ _FAILURE_FIELDS = tuple(field.name for field in fields(VideoFailure))
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class VideoSlice:
     """Consecutive clips of one video, as they stand in one part.
 
     Raises:
@@ -87,7 +87,7 @@ class Part:
     """
 
     embeddings: Embeddings
-    segments: Sequence[Segment]
+    segments: Sequence[VideoSlice]
     failures: Sequence[VideoFailure] = ()
 
     def __post_init__(self) -> None:
@@ -124,14 +124,14 @@ class PartHeader:
         return self.seconds_at + self.rows * 16
 
     @property
-    def segments(self) -> tuple[Segment, ...]:
+    def segments(self) -> tuple[VideoSlice, ...]:
         """The segments, in the order of their rows."""
         return tuple(self.segment(index) for index in range(len(self.columns["path"])))
 
-    def segment(self, index: int) -> Segment:
+    def segment(self, index: int) -> VideoSlice:
         """One of the segments."""
         own = {name: self.columns[name][index] for name in _SEGMENT_FIELDS}
-        return Segment(**own, record=self.record(index))
+        return VideoSlice(**own, record=self.record(index))
 
     def record(self, index: int) -> VideoRecord:
         """The video of one of the segments."""
@@ -351,7 +351,7 @@ def _rows_of(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def segments_to_columns(segments: Sequence[Segment]) -> dict[str, list[Any]]:
+def segments_to_columns(segments: Sequence[VideoSlice]) -> dict[str, list[Any]]:
     """Segments as `PartHeader` holds them."""
     records = [segment.record for segment in segments]
     return _to_columns(segments, _SEGMENT_FIELDS) | _to_columns(records, ABOUT)

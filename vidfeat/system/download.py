@@ -15,13 +15,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from typing import IO, Any
 
 from vidfeat.errors import DownloadError, LockedError
+from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import sync_file
 from vidfeat.system.lock import OutputLock
 
@@ -29,8 +29,6 @@ CACHE_VARIABLE = "VIDFEAT_CACHE"
 CHUNK = 1 << 16
 ATTEMPTS = 8
 WAIT_UNSAID_SECONDS = 3.0
-
-Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all where the server says
 
 
 @dataclass(frozen=True)

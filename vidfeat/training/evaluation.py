@@ -21,6 +21,7 @@ from vidfeat.datasets.base import Sample, VideoDataset
 from vidfeat.datasets.synthetic_motion import SceneRequest
 from vidfeat.errors import DataError, WeightsError
 from vidfeat.evaluation.scores import Scores
+from vidfeat.system.callbacks import Progress
 from vidfeat.training.batches import to_tensor
 from vidfeat.training.clips import VideoRequest, Window
 from vidfeat.training.config import Recipe
@@ -30,8 +31,6 @@ from vidfeat.training.network import normalize
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Told = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def evaluate_network(
     world: World | None = None,
     *,
     autocast: Callable[[], Any] = nullcontext,
-    told: Told | None = None,
+    progress: Progress | None = None,
     source: dict[str, Any] | None = None,
 ) -> NetworkEvaluation:
     """Score all videos of a dataset.
@@ -161,7 +160,7 @@ def evaluate_network(
         feed: gives the clips.
         world: this process among its fellows; None: alone.
         autocast: context in which the network runs.
-        told: called with (videos done, of how many) in this process.
+        progress: called with the videos done in this process, of how many.
         source: what to note beside the scores.
 
     Raises:
@@ -185,8 +184,8 @@ def evaluate_network(
                 probabilities = _predict(network, read.clips, recipe, world.device, autocast)
                 best = probabilities.argmax(axis=1).tolist()
                 answers.append((row, probabilities.mean(axis=0), best, ""))
-            if told is not None:
-                told(len(answers), len(own))
+            if progress is not None:
+                progress(len(answers), len(own))
     network.train(was_training)
     everything = sorted(item for part in world.gather(answers) for item in part)
     return _summary(dataset, recipe, everything, source or {})

@@ -11,16 +11,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vidfeat.datasets import Part, VideoDataset, open_dataset
+from vidfeat.datasets import DatasetPart, VideoDataset, open_dataset
 from vidfeat.datasets.holdout import with_evaluation_part
 from vidfeat.errors import UsageError, WeightsError
 from vidfeat.evaluation.scores import Scores, write_scores
+from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import atomic_write, write_json
 from vidfeat.system.float32_rules import float32_rules
 from vidfeat.training.class_names import plain_name
 from vidfeat.training.config import DataConfig, ModelConfig, Recipe
 from vidfeat.training.distributed import World, cores_per_process, join
-from vidfeat.training.evaluation import NetworkEvaluation, Told, evaluate_network
+from vidfeat.training.evaluation import NetworkEvaluation, evaluate_network
 from vidfeat.training.feed import Feed, workers_of
 from vidfeat.training.settings import change
 from vidfeat.training.setup import RECIPE_FILE, on_main
@@ -133,10 +134,10 @@ def evaluate_subject(
     *,
     lists: Path | None = None,
     dataset: str | None = None,
-    part: Part | Literal["all"] | None = None,
+    part: DatasetPart | Literal["all"] | None = None,
     settings: tuple[str, ...] = (),
     device: str = "auto",
-    told: Told | None = None,
+    progress: Progress | None = None,
     before: Callable[[VideoDataset], None] | None = None,
 ) -> tuple[NetworkEvaluation, World]:
     """Evaluate on a dataset, alone or among the processes that torchrun started.
@@ -149,7 +150,7 @@ def evaluate_subject(
         part: ``val``, ``test``, ``train`` or ``all``; None: the one that accuracy is reported on.
         settings: changes of the recipe, as ``evaluate.clips=10``.
         device: ``auto``, ``cpu`` or ``cuda``.
-        told: called with (videos done, of how many).
+        progress: called with the videos done, of how many.
         before: told of the dataset before the first video.
 
     Raises:
@@ -193,7 +194,7 @@ def evaluate_subject(
         with exact, Feed(recipe, workers_of(recipe, world.local_size)) as feed:
             source = {"weights": subject.name, "recipe": recipe.name}
             result = evaluate_network(
-                network, videos, recipe, feed, world, told=told, source=source
+                network, videos, recipe, feed, world, progress=progress, source=source
             )
         return result, world
 
@@ -210,7 +211,7 @@ def summary_of(scores: Scores) -> dict[str, Any]:
     }
 
 
-def write_report(folder: Path, scores: Scores, summary: dict[str, Any]) -> list[Path]:
+def write_evaluation_report(folder: Path, scores: Scores, summary: dict[str, Any]) -> list[Path]:
     """Write ``summary.json``, ``classes.csv``, ``confusion.csv``, ``confusion.png``, ``scores.h5``.
 
     Videos without a known label count in none of the tables.

@@ -16,7 +16,7 @@ from typing import Any
 from vidfeat.errors import DataError
 from vidfeat.system.files import atomic_write, named_errors
 
-Listener = Callable[[dict[str, Any]], None]
+LogReport = Callable[[dict[str, Any]], None]
 
 
 class RunLog:
@@ -24,16 +24,16 @@ class RunLog:
 
     Args:
         folder: of the run; None writes nothing.
-        listener: called with each line.
+        report: called with each line.
         tensorboard: write for TensorBoard too, where it is installed.
     """
 
     def __init__(
-        self, folder: Path | None, listener: Listener | None = None, *, tensorboard: bool = True
+        self, folder: Path | None, report: LogReport | None = None, *, tensorboard: bool = True
     ) -> None:
         self._file = None
         self._board: Any = None
-        self._listener = listener if folder is not None else None
+        self._report = report if folder is not None else None
         if folder is not None:
             self._file = (folder / "log.jsonl").open("a", encoding="utf-8", buffering=1)
         if folder is not None and tensorboard:
@@ -53,8 +53,8 @@ class RunLog:
             for key, value in line.items():
                 if isinstance(value, float):
                     self._board.add_scalar(f"{event}/{key}", value, line["step"])
-        if self._listener is not None:
-            self._listener(line)
+        if self._report is not None:
+            self._report(line)
 
     def close(self) -> None:
         """Close the files."""

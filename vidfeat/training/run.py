@@ -18,7 +18,7 @@ from vidfeat.training.checkpoint import read_checkpoint
 from vidfeat.training.class_names import mirrored_pairs
 from vidfeat.training.config import Recipe
 from vidfeat.training.distributed import World, join
-from vidfeat.training.log import Listener, RunLog, trim_log
+from vidfeat.training.log import LogReport, RunLog, trim_log
 from vidfeat.training.loop import Trainer
 from vidfeat.training.network import build_network, load_init, save_network, started_from
 from vidfeat.training.setup import RunData
@@ -49,7 +49,7 @@ def train(
     lists: str | Path | None = None,
     resume: bool = False,
     device: str = "auto",
-    listener: Listener | None = None,
+    report: LogReport | None = None,
     find_broken: Callable[[VideoDataset], list[str]] | None = None,
     until: int | None = None,
 ) -> RunResult:
@@ -64,7 +64,7 @@ def train(
         lists: the folder of the dataset's lists, where it is another one.
         resume: go on from the newest checkpoint of ``out``, if there is one.
         device: ``auto``, ``cpu`` or ``cuda``.
-        listener: called in the main process with each line of the log.
+        report: called in the main process with each line of the log.
         find_broken: looks through the videos for those that cannot be read; None looks at none.
         until: stop after so many steps (with a checkpoint), as if the run had been interrupted.
 
@@ -83,7 +83,7 @@ def train(
             return setup.open_data(recipe, root, where, folder, find_broken)
 
         opened = setup.on_main(world, open_data)
-        return _train(recipe, opened, folder, world, listener, resume=resume, until=until)
+        return _train(recipe, opened, folder, world, report, resume=resume, until=until)
 
 
 def _check(recipe: Recipe, data: str | Path | None, folder: Path) -> None:
@@ -108,7 +108,7 @@ def _train(
     data: RunData,
     folder: Path,
     world: World,
-    listener: Listener | None,
+    report: LogReport | None,
     *,
     resume: bool,
     until: int | None,
@@ -138,7 +138,7 @@ def _train(
     if world.is_main:
         saved_step = 0 if point is None else int(point.name.rpartition("-")[2])
         repeated = trim_log(folder, saved_step)
-    log = RunLog(folder if world.is_main else None, listener, tensorboard=settled.run.tensorboard)
+    log = RunLog(folder if world.is_main else None, report, tensorboard=settled.run.tensorboard)
     try:
         trainer = Trainer(settled, network, data, folder, world, log)
         if point is not None:

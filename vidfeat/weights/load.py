@@ -24,7 +24,8 @@ from vidfeat.pretrained import (
     find_entry,
     read_class_list,
 )
-from vidfeat.system.download import Progress, Source, fetch, file_sha256
+from vidfeat.system.callbacks import Progress
+from vidfeat.system.download import Source, fetch, file_sha256
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.flow import FlowMethod
 from vidfeat.video.preprocess import Preprocess

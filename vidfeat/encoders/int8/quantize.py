@@ -13,7 +13,7 @@ import math
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +39,7 @@ from vidfeat.encoders.load import load_choice
 from vidfeat.encoders.openvino_package import import_openvino
 from vidfeat.errors import ExportError, NothingDoneError, UsageError, VideoError
 from vidfeat.store.differences import settings_that_differ
+from vidfeat.system.callbacks import Report, no_report
 from vidfeat.system.files import atomic_folder, write_json
 from vidfeat.system.files import beside as beside_file
 from vidfeat.system.lock import OutputLock
@@ -50,11 +51,10 @@ from vidfeat.video.listing import ListedVideo
 from vidfeat.video.preprocess import Preprocess
 
 Clips = NDArray[np.uint8]  # (N, T, H, W, 3)
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationOptions:
     """How many clips are looked at."""
 
     clips: int = 32
@@ -84,7 +84,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Sample:
+class CalibrationClips:
     """Clips of some videos."""
 
     calibration: Clips
@@ -100,9 +100,9 @@ def quantise(
     videos: Sequence[ListedVideo],
     target: Path,
     *,
-    calibration: Calibration | None = None,
+    calibration: CalibrationOptions | None = None,
     overwrite: bool = False,
-    say: Say | None = None,
+    report: Report | None = None,
 ) -> QuantisedNet:
     """Quantise a network and write the folder that ``--weights`` takes.
 
@@ -112,7 +112,7 @@ def quantise(
         target: the folder.
         calibration: how many clips.
         overwrite: replace a folder that is there.
-        say: told what is being done, a line each.
+        report: called with a line on each step.
 
     Raises:
         UsageError: the target is there, or a setting cannot be meant.
@@ -120,24 +120,24 @@ def quantise(
         NothingDoneError: not one video can be read.
         ExportError: OpenVINO or NNCF cannot take this network.
     """
-    calibration = calibration or Calibration()
-    say = say or (lambda _: None)
+    calibration = calibration or CalibrationOptions()
+    report = report or no_report
     openvino = import_openvino("--precision int8", "nncf")
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists: give --overwrite, or another name")
     if target.exists() and not (target / FACTS_FILE).is_file():
         raise UsageError(f"{target} is no quantised network, and is not replaced: name another")
     encoder = _in_fp32(network, "openvino")
-    say(f"quantising {encoder.spec.model} to int8: reading clips of {len(videos)} videos")
+    report(f"quantising {encoder.spec.model} to int8: reading clips of {len(videos)} videos")
     sample = sample_clips(videos, encoder.plan, encoder.preprocess, calibration)
-    say(f"  calibrating on {len(sample.calibration)} clips")
+    report(f"  calibrating on {len(sample.calibration)} clips")
     exact_engine = encoder.engine
     assert isinstance(exact_engine, OpenVinoEngine)
     quantised = _quantised(exact_engine.model, sample.calibration)
     quantised = _without_shift(quantised, exact_engine, sample.calibration)
     with atomic_folder(target) as folder:
         openvino.save_model(quantised, folder / MODEL_FILE, compress_to_fp16=False)
-        say(f"  measuring the error on {len(sample.held_out)} other clips")
+        report(f"  measuring the error on {len(sample.held_out)} other clips")
         engine = read_network(folder / MODEL_FILE, "int8")
         error = None
         if len(sample.held_out) > 2:  # of two, each is the other's nearest
@@ -168,7 +168,7 @@ def quantised_beside(
     *,
     sharded: bool = False,
     overwrite: bool = False,
-    say: Say | None = None,
+    report: Report | None = None,
 ) -> Path:
     """The quantised network of a feature file; made if it is not there.
 
@@ -178,7 +178,7 @@ def quantised_beside(
         videos: of the run; a sample of them is used.
         sharded: whether the run is one of several that will be merged.
         overwrite: make it anew where it was made with other settings.
-        say: told what is being done.
+        report: called with a line on each step.
 
     Raises:
         UsageError: it was made with other settings, or would be another one in every shard.
@@ -206,7 +206,7 @@ def quantised_beside(
                 "it with vidfeat export MODEL --precision int8 --calibrate VIDEOS -o net/, and "
                 "give --weights net/"
             )
-        quantise(network, videos, folder, overwrite=overwrite, say=say)
+        quantise(network, videos, folder, overwrite=overwrite, report=report)
     return folder
 
 
@@ -217,8 +217,8 @@ def sample_clips(
     videos: Sequence[ListedVideo],
     plan: ClipPlan,
     preprocess: Preprocess,
-    calibration: Calibration,
-) -> Sample:
+    calibration: CalibrationOptions,
+) -> CalibrationClips:
     """Clips of videos in a seeded order, evenly spread over each, parted by video.
 
     Raises:
@@ -262,7 +262,7 @@ def sample_clips(
         np.stack(group[:want]) if group[:want] else np.empty((0, *shape), np.uint8)
         for group, want in zip(groups, wanted, strict=True)
     )
-    return Sample(calibration_clips, held_out, taken[0], taken[1], len(unreadable))
+    return CalibrationClips(calibration_clips, held_out, taken[0], taken[1], len(unreadable))
 
 
 def _clips_of(video: ListedVideo, plan: ClipPlan, preprocess: Preprocess) -> list[Clips]:
@@ -352,8 +352,8 @@ def _bars_on_stderr() -> Iterator[None]:
 def _facts(
     encoder: Encoder,
     folder: Path,
-    sample: Sample,
-    calibration: Calibration,
+    sample: CalibrationClips,
+    calibration: CalibrationOptions,
     error: Agreement | None,
 ) -> dict[str, Any]:
     from importlib.metadata import version
