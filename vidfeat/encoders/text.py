@@ -75,8 +75,12 @@ class TextEncoder:
             {"space": space_fingerprint, "files": _files_of(description, weights)}, cache
         )
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str], *, keep: bool = True) -> NDArray[np.float32]:
         """Vectors (N, D) of N phrases, as the text tower gives them: not normalised.
+
+        Args:
+            texts: the phrases.
+            keep: put new vectors into the cache; False for thousands that no one asks for again.
 
         Raises:
             UsageError: a phrase is empty, or too long to mean something.
@@ -91,7 +95,8 @@ class TextEncoder:
             batch = missing[low : low + _BATCH]
             with self._lock:
                 vectors = encoded(self._loaded(), batch, self.dimension)
-            self._cache.put(batch, vectors)
+            if keep:
+                self._cache.put(batch, vectors)
             found.update(zip(batch, vectors, strict=True))
         if not phrases:
             return np.empty((0, self.dimension), np.float32)
