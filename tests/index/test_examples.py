@@ -152,6 +152,40 @@ def test_every_query_has_k_results(index: VideoIndex) -> None:
         assert [(m.video, m.score) for m in own] == [(m.video, m.score) for m in alone]
 
 
+def test_phrases_find_their_nearest_in_compressed_indexes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Phrases lie apart from all clips; settings are tuned for queries among them."""
+    rng = np.random.default_rng(0)
+    dimension, videos, clips = 16, 150, 20
+    means = unit(rng.standard_normal((2, dimension)))
+    concepts = rng.standard_normal((40, dimension)) / np.sqrt(dimension)
+
+    def made(mean: np.ndarray, count: int, length: float) -> np.ndarray:
+        noise = 0.3 * rng.standard_normal((count, dimension)) / np.sqrt(dimension)
+        return unit(length * mean + 0.7 * concepts[rng.integers(0, 40, count)] + noise)
+
+    rows = {f"v{n}.mp4": made(means[0], clips, 1.0).astype(np.float32) for n in range(videos)}
+    write_features(tmp_path / "f.h5", list(rows), dimension=dimension, replace=rows)
+    index = VideoIndex.build(tmp_path / "f.h5", tmp_path / "INDEX", kind="ivfsq")
+    index.head.search.update(nprobe=2, candidates=10)
+    phrases = made(means[1], 20, 1.5).astype(np.float32)
+
+    def recall(text: str) -> float:
+        hits = 0
+        for phrase in phrases:
+            query = Query(phrase[None], np.zeros(1), np.zeros(1), normalised=True, text=text)
+            wanted = {m.video_id: m.start_seconds for m in index.search(query, 10, exact=True)}
+            found = index.search(query, 10)
+            hits += sum(wanted.get(m.video_id) == m.start_seconds for m in found)
+        return hits / 200
+
+    assert recall("") < 0.9  # as a clip would be searched
+    assert recall("a phrase") == 1.0
+    monkeypatch.setattr("vidfeat.index.search._APART_EXACT_ROWS", 0)
+    assert recall("a phrase") > 0.97
+
+
 # --- the command line ----------------------------------------------------------------------------
 
 

@@ -71,8 +71,8 @@ def require_text(description: Mapping[str, Any], what: str) -> None:
     reason = _why_not(description)
     if reason:
         raise UsageError(
-            f"{what} cannot be compared with texts: {reason}; extract with one of the networks that "
-            f"have a text tower ({NETWORKS_WITH_TEXT})"
+            f"{what} cannot be compared with texts: {reason}; extract with a network that has a "
+            f"text tower ({NETWORKS_WITH_TEXT})"
         )
 
 

@@ -111,6 +111,11 @@ class Query:
     negative: tuple[Query, ...] = ()
 
     @property
+    def lies_apart(self) -> bool:
+        """Whether it may lie apart from all clips: it has a phrase, or a negative example."""
+        return bool(self.text or self.negative) or any(one.lies_apart for one in self.positive)
+
+    @property
     def video_ids(self) -> list[int]:
         """Rows of the stored videos that it, or its examples, are of."""
         examples = (*self.positive, *self.negative)
