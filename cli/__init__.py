@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("info", "Say what is in a file: a video, features, weights, an index."),
     "index": ("index", "Build a search index of features, add to it, remove from it."),
     "search": ("search", "Find the videos that are like a query, and where in them."),
+    "push": ("push", "Write features to LanceDB or Milvus, for search beyond one machine."),
     "duplicates": ("duplicates", "List near copies among the videos of an index."),
     "evaluate-retrieval": ("evaluate_retrieval", "Measure retrieval by the literature's protocol."),
     "serve": ("serve", "Open an index as a page to search and play in the browser."),
@@ -35,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prepare": ("prepare", "Re-encode a dataset's videos once for training."),
     "plot": ("plot", "Draw the curves of a training run."),
     "merge": ("merge", "Put the feature files of shards into one."),
+    "join": ("join", "Put the features of several networks side by side."),
     "export-features": ("export_features", "Write features as npy files or as a parquet table."),
 }
 
@@ -101,7 +103,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors that a user can mend become one line and exit status 2."""
+    """Run the command line; errors that a user can fix become one line and exit status 2."""
     from vidfeat.errors import StoppedError, VidfeatError
 
     _escape_what_cannot_be_shown()

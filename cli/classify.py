@@ -52,7 +52,9 @@ OF_THE_HEAD = ("model", "seed", "engine", "compiled")
     help="A phrase around each name, with {} in its place; repeatable.  [default: six of them]",
 )
 @click.option("-k", "--top", default=5, show_default=True, help="Classes to name.")
-@click.option("--every-seconds", type=float, help="Name them for each stretch of so many seconds.")
+@click.option(
+    "--every-seconds", type=float, help="Also name them for each segment of this many seconds."
+)
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
 @click.option("--plot", type=OutputPath(), metavar="FILE", help="Draw them: .png, .svg or .pdf.")
 @click.option("--scores", type=OutputPath(), metavar="FILE", help="Write all scores as HDF5.")
@@ -236,7 +238,7 @@ def _read_videos(
     from vidfeat.heads.classify import read_videos
     from vidfeat.system.identities import path_to_identity
 
-    # A long video is decoded by two processes; for a few short ones more would start in vain.
+    # A long video is decoded by two processes; for a few short ones, more are not worth starting.
     workers = min(decoding.num_workers, max(2, len(files)))
     for read in read_videos(judge, files, workers=workers, timeout_seconds=decoding.video_timeout):
         yield replace(read, path=path_to_identity(read.path))

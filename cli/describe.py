@@ -30,6 +30,10 @@ def describe(
         UsageError: there is nothing, or nothing that is known.
         VidfeatError: what is there cannot be read.
     """
+    from vidfeat.index.databases import is_address
+
+    if is_address(path):
+        return _database(os.fspath(path))
     path = Path(path)
     if path == Path(bundled.NAME) and not os.path.lexists(path):
         return {**_weights(bundled.WEIGHTS_FILE), "path": bundled.NAME, "card": bundled.card()}
@@ -79,6 +83,12 @@ def _folder(path: Path, verify: bool) -> dict[str, Any]:
         f"{path} is a folder without index.json, head.json, net.json or recipe.toml: neither an "
         "index, a head, a quantised network nor a training run"
     )
+
+
+def _database(address: str) -> dict[str, Any]:
+    from vidfeat.index.databases.opened import describe_database
+
+    return {"kind": "index", "path": address, **describe_database(address)}
 
 
 def _json_of(file: Path) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def command(
 ) -> None:
     """Measure how well test videos find training videos of their class, or captions their video.
 
-    FEATURES holds both parts, ten clips a video: vidfeat extract --clips 10. With --captions it
+    FEATURES holds both parts, ten clips per video: vidfeat extract --clips 10. With --captions it
     holds the videos that these are of, by a network with a text tower.
     """
     if captions is not None:

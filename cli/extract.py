@@ -14,9 +14,11 @@ import click
 from vidfeat.cli.options import (
     HELP_NAMES,
     OutputPath,
+    apply_layout_plan,
     decode_options,
     encoder_choice,
     feature_options,
+    layout_names,
     limit_options,
     limits_of,
     make_encoder,
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from vidfeat.extraction.report import ExtractReport
     from vidfeat.extraction.run import ExtractOptions
     from vidfeat.video.listing import Listing
+
+
+# Clips of small videos, as of a security camera, to those that their bytes suggest at least.
+_MOST_TO_LEAST = 200
 
 
 @click.command(
@@ -48,6 +54,11 @@ if TYPE_CHECKING:
 @network_options()
 @feature_options()
 @plan_options()
+@click.option(
+    "--layout-plan",
+    type=click.Choice(layout_names()),
+    help="Lay clips as export-features --layout NAME needs them; other options stand over it.",
+)
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
@@ -88,7 +99,7 @@ if TYPE_CHECKING:
 )
 @click.option("--shard", metavar="K/N", help="Only the K-th of N shares of the videos.")
 @click.option("--retry-errors", is_flag=True, help="Try unchanged files again that failed before.")
-@click.option("--overwrite", is_flag=True, help="Begin anew, whatever the output holds.")
+@click.option("--overwrite", is_flag=True, help="Start again, whatever the output holds.")
 @click.option("--dry-run", is_flag=True, help="Say what there is to do and how long it may take.")
 @click.option("--stats", "stats_file", type=OutputPath(), help="Write figures of the run as JSON.")
 @click.pass_context
@@ -98,7 +109,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     PATH is a folder, searched through with all below it, or a file. The same command again goes
     on with what is there: finished videos are not read twice.
     """
-    from vidfeat.cli.extract_output import FailureLines, live, megabytes, say_summary
+    from vidfeat.cli.extract_output import FailureLines, live, say_summary
     from vidfeat.encoders.encoder import Encoder
     from vidfeat.extraction.engine_choice import (
         clips_at_least,
@@ -111,6 +122,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     from vidfeat.store.parts import parts_folder
     from vidfeat.video.listing import list_videos, parse_shard, read_list
 
+    apply_layout_plan(values, values.pop("layout_plan"))
     paths = list(values.pop("paths"))
     listed: list[str] = []
     for name, separator in (("list_file", b"\n"), ("list0_file", b"\0")):
@@ -174,27 +186,27 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             encoder = with_quickest_engine(encoder, clips, begun)
     for note in encoder.spec.notes:
         click.echo(f"note: {note}", err=True)
-    clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
-    lacking = lacking_bytes(output, listing, clips, encoder.dimension, options.dtype)
-    if lacking > 0:
-        click.echo(
-            f"note: the disk of {output} has {megabytes(lacking)} less than this run needs, at "
-            "least: make room, or it will stop before its end",
-            err=True,
-        )
+    own = listing if options.shard is None else listing.shard(*options.shard)
     if dry_run:
         from vidfeat.cli.extract_output import say_dry_run
         from vidfeat.extraction.dry_run import dry_run as estimate
 
-        say_dry_run(estimate(listing, encoder, options=options))
+        found = estimate(listing, encoder, options=options)
+        say_dry_run(found)
+        _warn_of_disk(lacking_bytes(output, own, found.clips, encoder.dimension, options.dtype))
         return 0
+    # Most disks have room for many times the least: then no video is looked at beforehand.
+    clips = _MOST_TO_LEAST * clips_at_least(own, encoder)
+    if lacking_bytes(output, own, clips, encoder.dimension, options.dtype) > 0:
+        from vidfeat.extraction.dry_run import clips_estimated
+
+        clips = clips_estimated(own, encoder, options)
+        _warn_of_disk(lacking_bytes(output, own, clips, encoder.dimension, options.dtype))
     with ExitStack() as stack:
         if devices is not None:
             encoder.spread(devices)
             stack.callback(encoder.close)
         show = stack.enter_context(live())
-        if extract_here is extract:
-            extract_here = partial(extract, stop=stack.enter_context(stop_on_signals(show.line)))
         report = extract_here(
             listing,
             output,
@@ -203,6 +215,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             options=options,
             progress=show,
             on_failure=FailureLines(show),
+            stop=stack.enter_context(stop_on_signals(show.line)),
         )
     if stats_file is not None:
         from vidfeat.system.files import write_json
@@ -212,11 +225,23 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     return 1 if report.failures else 0
 
 
+def _warn_of_disk(lacking: int) -> None:
+    """Say before a run that its disk will not suffice."""
+    if lacking > 0:
+        from vidfeat.cli.extract_output import megabytes
+
+        click.echo(
+            f"note: the disk of the output has {megabytes(lacking)} less than this run needs: make "
+            "room, or it will stop before its end",
+            err=True,
+        )
+
+
 def _cards(values: dict[str, Any]) -> tuple[int, ...]:
     """Take the decoder out of the values: the numbers of the cards that decode, too.
 
     Raises:
-        UsageError: there is none, or it cannot be told which.
+        UsageError: there is none, or it is unclear which.
     """
     if values.pop("decoder") == "cpu":
         return ()

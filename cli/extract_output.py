@@ -1,4 +1,4 @@
-"""What ``vidfeat extract`` prints: a live line, a line a failure, the summary."""
+"""What ``vidfeat extract`` prints: a live line, one line per failure, the summary."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
     show_default=True,
     help="Held out where the labels have no split column; 0 for no test.",
 )
-@click.option("--shots", metavar="1,2,5,10", help="Also train on so few videos a class.")
+@click.option("--shots", metavar="1,2,5,10", help="Also train on so few videos per class.")
 @click.option("--draws", default=10, show_default=True, help="How often to draw them.")
 @click.option(
     "--cross-validate", "cross_validation", default=0, metavar="K", help="Also judge in K folds."

@@ -44,7 +44,7 @@ from vidfeat.cli.options import OutputPath
     help="Even out their spread too: finds scenes again by features of little training.",
 )
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors that cannot be compared.")
-@click.option("--overwrite", is_flag=True, help="Build anew what is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing index.")
 @click.option(
     "--add",
     multiple=True,
@@ -58,7 +58,7 @@ from vidfeat.cli.options import OutputPath
     metavar="VIDEO",
     help="Remove a video, a folder (with / at its end) or a pattern (with *); may be repeated.",
 )
-@click.option("--rebuild", is_flag=True, help="With --add or --remove: build anew in any case.")
+@click.option("--rebuild", is_flag=True, help="With --add or --remove: rebuild in any case.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
 def command(
     features: Path | None,
@@ -135,5 +135,5 @@ def _change(
     report(
         f"{output}: {len(change.added)} added, {len(change.updated)} updated, "
         f"{len(change.unchanged)} unchanged, {len(change.removed)} removed"
-        f"{', built anew' if change.rebuilt else ''}"
+        f"{', rebuilt' if change.rebuilt else ''}"
     )

@@ -114,7 +114,7 @@ def plan_options() -> Callable[[F], F]:
         ),
         click.option("--hop-frames", type=int, help="From the start of a clip to the next one's."),
         click.option("--hop-seconds", type=float, help="The same in seconds."),
-        click.option("--clips", type=int, help="So many clips a video, evenly spread."),
+        click.option("--clips", type=int, help="So many clips per video, evenly spread."),
         click.option(
             "--short",
             type=click.Choice(["repeat_last", "loop", "error"]),
@@ -186,6 +186,41 @@ PLAN_NAMES = (
     "stream",
     "frames_fps",
 )
+
+
+def layout_names() -> list[str]:
+    """Layouts of other tools, for `--layout` and `--layout-plan`, without importing numpy."""
+    return [
+        "actionformer",
+        "actionformer-anet",
+        "opentad",
+        "tsp",
+        "qvhighlights",
+        "rtfm",
+        "mstcn",
+        "soccernet",
+        "epic",
+    ]
+
+
+def apply_layout_plan(values: dict[str, Any], name: str | None) -> None:
+    """Fill in what a layout says of the plan, where the command says nothing.
+
+    A hop or number of clips that is given replaces the layout's hop.
+    """
+    if name is None:
+        return
+    from vidfeat.store.layouts import LAYOUTS
+
+    plan = dict(LAYOUTS[name].plan)
+    hops = ("hop_frames", "hop_seconds", "clips")
+    if any(values[hop] is not None for hop in hops):
+        plan = {key: value for key, value in plan.items() if key not in hops}
+    flags = {"frames": "clip_frames", "stride": "frame_stride"}
+    for key, value in plan.items():
+        flag = flags.get(key, key)
+        if values[flag] is None:
+            values[flag] = str(value) if key == "fps" else value
 
 
 def plan_choice(values: dict[str, Any]) -> PlanChoice:

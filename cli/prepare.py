@@ -37,7 +37,7 @@ def command(
     """Re-encode all videos of a folder for training: small, without sound, quick to seek in.
 
     Names and lists stay, so that the result is laid out as the dataset is. The same command again
-    goes on where it was interrupted.
+    resumes where it was interrupted.
     """
     from vidfeat.cli.extract_output import megabytes
     from vidfeat.datasets.prepare import prepare

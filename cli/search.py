@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog='Example: vidfeat search INDEX --text "a man jumps over a fence" -k 5',
 )
-@click.argument("index", type=click.Path(path_type=Path))
+@click.argument("index", metavar="INDEX|ADDRESS")
 @click.argument("query", nargs=-1)
 @click.option(
     "--text", multiple=True, metavar="PHRASE", help="Search for what a phrase says; repeatable."
@@ -60,6 +60,31 @@ if TYPE_CHECKING:
     show_default=True,
     help="Rank videos by the mean over the query's clips, or by the best clip alone.",
 )
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="VIDEO|FOLDER/|PATTERN",
+    help="Find only these videos; may be repeated.",
+)
+@click.option(
+    "--only-label",
+    "only_labels",
+    multiple=True,
+    metavar="LABEL",
+    help="Find only videos of this label; may be repeated.",
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="CSV",
+    help="Labels for --only-label.  [default: those stored with the index]",
+)
+@click.option(
+    "--between-seconds",
+    type=(float, float),
+    metavar="FROM UNTIL",
+    help="Find only what lies between these seconds of its video.",
+)
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
 @click.option(
     "--html",
@@ -74,7 +99,7 @@ if TYPE_CHECKING:
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
 def command(
-    index: Path,
+    index: str,
     query: tuple[str, ...],
     text: tuple[str, ...],
     together: bool,
@@ -90,6 +115,10 @@ def command(
     exact: bool,
     normalize_scores: bool,
     rank_by: str,
+    only: tuple[str, ...],
+    only_labels: tuple[str, ...],
+    labels: Path | None,
+    between_seconds: tuple[float, float] | None,
     as_json: bool,
     page: Path | None,
     root: Path | None,
@@ -101,16 +130,23 @@ def command(
 
     QUERY is the path of a video in the index, a video file, or a feature file; video.mp4#t=12,15
     takes these seconds of it. Each QUERY and each phrase is a query of its own, unless they are
-    taken --together.
+    taken --together. In place of an index stands the address of a database that vidfeat push
+    filled: lance://PATH, milvus://HOST:PORT/COLLECTION or milvus://FILE.db.
     """
     import warnings
 
-    from vidfeat.index import VideoIndex
+    from vidfeat.index.databases import open_index
     from vidfeat.index.query import QuerySource, make_queries
 
     if not query and not text:
         raise click.UsageError("give a QUERY, or say in words what to look for with --text")
-    opened = VideoIndex(index)
+    opened = open_index(index)
+    known = None
+    if labels is not None:
+        from vidfeat.datasets.labels import read_labels
+
+        known = {row.path: row.label for row in read_labels(labels).rows}
+    allowed = opened.allowed(only, only_labels, known)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         source = QuerySource(opened, root=root, weights=weights, device=device, model=model)
@@ -132,6 +168,8 @@ def command(
         normalize_scores=normalize_scores,
         rank_by=rank_by,
         exclude_self=exclude_self,
+        allowed=allowed,
+        between_seconds=between_seconds,
     )
     if page is not None:
         from vidfeat.index.report import write_search_report

@@ -151,4 +151,4 @@ def convert_command(file: Path, output: Path, model: str | None, overwrite: bool
     if made.entry is not None:
         click.echo(f"clip plan, preprocessing and classes as published for {made.entry.full_name}")
     elif loaded.plan is None:
-        click.echo("the tensors do not tell the clips' length and rate: give --clip-frames, --fps")
+        click.echo("the tensors do not show the clips' length and rate: give --clip-frames, --fps")

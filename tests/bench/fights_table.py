@@ -57,7 +57,7 @@ def frame_differences(path: Path) -> NDArray[np.float32]:
 
 
 def difference_samples(folder: Path, labels: Labels) -> Samples:
-    """One vector a video: its frame differences."""
+    """One vector per video: its frame differences."""
     vectors = np.stack([frame_differences(folder / row.path) for row in labels.rows])
     count = len(labels)
     index = {label: i for i, label in enumerate(labels.classes)}

@@ -405,7 +405,7 @@ def test_full_official_lists_through_all_splits(
 
 
 def stand_ins_ucf101(lists):
-    """Four videos a class: groups 1 and 22, say, are tested on in one split and trained on else."""
+    """Four videos per class: groups 1 and 22, say, are test in one split and train elsewhere."""
     folders = ("Archery", "Biking", "HandstandPushups")
     # Files and folders of this class differ in case.
     return {
@@ -417,7 +417,7 @@ def stand_ins_ucf101(lists):
 
 
 def stand_ins_hmdb51(lists):
-    """Three videos a class, each tested on in another split and trained on in the other two."""
+    """Three videos per class, each tested on in another split and trained on in the other two."""
     wanted = {}
     for folder in ("cartwheel", "sword", "wave"):
         flags = {}

@@ -95,7 +95,7 @@ def test_nothing_is_kept_when_the_server(case):
     assert reason in message
     assert server.url in message
     assert f"put net.pth into {cache_folder()}" in message
-    assert "--weights FILE" in message and "--model bundled" in message
+    assert "weights=FILE" in message and "model=bundled" in message
     assert "\n" not in message
     assert "net.pth" not in kept()
 

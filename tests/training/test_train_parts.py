@@ -104,3 +104,5 @@ def test_a_class_without_a_training_video_is_named(tmp_path: Path) -> None:
     shutil.rmtree(root / "train/rise")
     notes = open_data(micro(), root, None, tmp_path / "run").train.notes
     assert "no training video of rise (1 to evaluate): they cannot be found" in notes
+    (parts,) = [note for note in notes if note.startswith("parts: train ")]
+    assert "accuracy is measured on" in parts

@@ -19,7 +19,7 @@ from vidfeat.datasets.part_names import understand_folders
 from vidfeat.datasets.published import read_listing
 from vidfeat.datasets.samples import collect
 from vidfeat.errors import DataError
-from vidfeat.system.identities import written_identity
+from vidfeat.system.identities import below, one_spelling, written_identity
 from vidfeat.system.text_tables import Row, read_table
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Labels:
         source: a name for messages (``labels.csv``, ``ucf101 split 1``).
         ignore_case: paths that differ from a feature file's only in case are the same.
         classes: all classes in index order; empty for those that occur, sorted.
-        missing: videos that the source names and that were looked for in vain.
+        missing: videos that the source names and that were not found.
         notes: how the source was understood, for a person.
     """
 
@@ -52,6 +52,10 @@ class Labels:
     def __post_init__(self) -> None:
         if not self.rows:
             raise DataError(f"{self.source}: not one label in it")
+        alike = one_spelling({row.label for row in self.rows})
+        if any(name != spelling for name, spelling in alike.items()):
+            rows = tuple(replace(row, label=alike[row.label]) for row in self.rows)
+            object.__setattr__(self, "rows", rows)
         if not self.classes:
             object.__setattr__(self, "classes", tuple(sorted({row.label for row in self.rows})))
 
@@ -80,7 +84,7 @@ def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = Fals
             caller has no such choice to offer.
 
     Raises:
-        DataError: there is no such file, a column is missing, a value cannot be meant, a video has
+        DataError: there is no such file, a column is missing, a value is invalid, a video has
             two labels, or classes differ only in case; the message names the line.
     """
     name = os.fspath(path)
@@ -138,13 +142,9 @@ def normal_path(path: str) -> str:
 
 def relative_to(labels: Labels, *roots: str) -> Labels:
     """The same labels, absolute paths below one of the roots made relative to it."""
-    prefixes = [root.rstrip("/") + "/" for root in roots if root]
 
     def shortened(path: str) -> str:
-        for prefix in prefixes:
-            if path.startswith(prefix):
-                return path[len(prefix) :]
-        return path
+        return next((own for root in roots if (own := below(path, root)) != path), path)
 
     rows = tuple(replace(row, path=shortened(row.path)) for row in labels.rows)
     return replace(labels, rows=rows)

@@ -45,7 +45,7 @@ class Samples:
     Sample ``i`` has the clips ``first[i]`` to ``first[i + 1]``. S samples, N clips, D dimensions.
 
     Attributes:
-        vectors: float32 (N, D), one row a clip.
+        vectors: float32 (N, D), one row per clip.
         first: int64 (S + 1,), where each sample's clips begin.
         store_rows: int64 (N,), the clip's row in the feature file.
         start_seconds: float64 (N,), what each clip covers.

@@ -1,7 +1,7 @@
 """Looking through the videos of a dataset once: what each holds, and which cannot be read.
 
 The result of each video is appended to a cache as soon as it is known, so that an interrupted scan
-goes on where it stopped and a later one looks at new and changed files alone.
+resumes and a later one looks only at new and changed files.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def find_broken(
 ) -> list[str]:
     """What a dataset cannot train on, by identity.
 
-    Paths of videos that cannot be read, sorted, and labelled stretches that start behind the end of
+    Paths of videos that cannot be read, sorted, and labelled segments that start past the end of
     their video.
     """
     paths = sorted({sample.path for sample in dataset.samples})
@@ -148,7 +148,7 @@ def _scan(
             elif isinstance(event, Finished):
                 path = next(names)
                 if event.error is not None or info is None:
-                    reason = f"{event.error}" if event.error else "nothing came of it"
+                    reason = f"{event.error}" if event.error else "it gave no result"
                     yield ScannedVideo(path, *stamps[path], error=reason)
                 else:
                     yield ScannedVideo(

@@ -228,7 +228,7 @@ class Encoder:
 
     @property
     def run_fingerprint(self) -> str:
-        """Equal for runs whose rows may stand in one file."""
+        """Equal for runs whose rows may share a file."""
         return self.spec.run_fingerprint
 
     # -- work ----------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ class Encoder:
         if isinstance(video, np.ndarray):
             return self._finite(self._encode_frames(video, fps, stretches))
         (read,) = read_videos(
-            self.encode_clips,
+            self._rows,
             self.batch_size,
             ClipSource(self.plan, self.preprocess),
             [VideoTask(os.fspath(video), stretches)],
@@ -312,9 +312,21 @@ class Encoder:
             raise read.error
         return self._finite(read.clips)
 
-    def encode_clips(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Vectors (N, D) of clips that are resized and cropped already: uint8 (N, T, H, W, 3)."""
-        return self._batched(clips_NTHWC, self.engine.embed)
+    def encode_clips(
+        self, clips_NTHWC: NDArray[np.uint8], *, require_finite: bool = True
+    ) -> NDArray[np.float32]:
+        """Vectors (N, D) of clips that are resized and cropped already: uint8 (N, T, H, W, 3).
+
+        Args:
+            clips_NTHWC: the clips.
+            require_finite: False gives rows that are NaN or infinite as they are.
+
+        Raises:
+            DataError: a vector is NaN or infinite.
+            UsageError: clips of another shape or type.
+        """
+        vectors = self._batched(clips_NTHWC, self.engine.embed)
+        return self._finite_rows(vectors, "vector") if require_finite else vectors
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors (N, D) of N phrases, comparable with those of clips by their cosine.
@@ -338,9 +350,31 @@ class Encoder:
         with self._one_at_a_time:
             return encoded(self.text, phrases, self.dimension)
 
-    def predict_clips(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Class scores (N, classes), before the softmax, of clips as in :meth:`encode_clips`."""
-        return self._batched(clips_NTHWC, self.engine.predict)
+    def predict_clips(
+        self, clips_NTHWC: NDArray[np.uint8], *, require_finite: bool = True
+    ) -> NDArray[np.float32]:
+        """Class scores (N, classes), before the softmax, of clips; see :meth:`encode_clips`."""
+        scores = self._batched(clips_NTHWC, self.engine.predict)
+        return self._finite_rows(scores, "scores") if require_finite else scores
+
+    def _finite_rows(self, rows: NDArray[np.float32], what: str) -> NDArray[np.float32]:
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(bad):
+            raise DataError(
+                f"the {what} of {len(bad)} of {len(rows)} clips (the first: number {bad[0]}) "
+                f"{self._not_finite}"
+            )
+        return rows
+
+    @property
+    def _not_finite(self) -> str:
+        return (
+            "are NaN or infinite: the network's weights are damaged, or "
+            f"{self.spec.precision} is too low a precision for them; try precision='fp32'"
+        )
+
+    def _rows(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.encode_clips(clips_NTHWC, require_finite=False)
 
     def _batched(self, clips_NTHWC: NDArray[np.uint8], run: Any) -> NDArray[np.float32]:
         expected = self.spec.clip_shape
@@ -364,10 +398,8 @@ class Encoder:
         if len(bad):
             first = int(bad[0])
             raise DataError(
-                f"the vector of the clip from {clips.start_seconds[first]:.3f} to "
-                f"{clips.end_seconds[first]:.3f} s is NaN or infinite: the network's weights are "
-                f"damaged, or {self.spec.precision} is too low a precision for them; try "
-                "precision='fp32'"
+                f"numbers in the vector of the clip from {clips.start_seconds[first]:.3f} to "
+                f"{clips.end_seconds[first]:.3f} s {self._not_finite}"
             )
         return clips
 
@@ -389,7 +421,7 @@ class Encoder:
         small = FramePreprocessor(self.preprocess).frames(frames_THWC)
         clips = plan_clips(Timeline(len(frames_THWC), rate), self.plan, stretches)
         return Embeddings(
-            self.encode_clips(np.stack([small[list(clip.positions)] for clip in clips])),
+            self._rows(np.stack([small[list(clip.positions)] for clip in clips])),
             np.array([clip.start_seconds for clip in clips], np.float64),
             np.array([clip.end_seconds for clip in clips], np.float64),
         )

@@ -59,7 +59,7 @@ def load_encoder(
             one frame a clip.
 
     Raises:
-        UsageError: a name or value that cannot be meant.
+        UsageError: an invalid name or value.
         WeightsError: weights that are not there, or of another network.
     """
     return load_choice(
@@ -123,10 +123,17 @@ def encoder_from_description(
     Raises:
         WeightsError: the weights are not where they were: ``weights`` says where they are.
         FingerprintError: what was found there are other tensors.
+        UsageError: the features were joined from those of several networks.
     """
     from vidfeat.encoders.int8.folder import is_net
     from vidfeat.encoders.sources.code_trust import only_known_files
 
+    if "joined" in description:
+        raise UsageError(
+            f"these features were joined from those of {description['model']}: extract the videos "
+            "with each network, join the files with vidfeat join, and give the joined file in "
+            "place of videos"
+        )
     spec, seed = _weights_of(description, weights)
     published = ClipPlan.from_dict(dict(description["plan"]))
     try:
@@ -144,7 +151,7 @@ def encoder_from_description(
                 aggregate=description.get("aggregate"),
             )
     except UsageError as error:
-        raise WeightsError(f"{error} (or say where they are now with --weights FILE)") from None
+        raise WeightsError(f"{error} (or say where they are now with weights=FILE)") from None
     _check_weights(description, encoder.spec.weights, encoder.spec.weights_sha256)
     return encoder
 
@@ -169,7 +176,7 @@ def described_network(
         with only_known_files():
             loaded = load_network(EncoderChoice(str(description["model"]), spec, seed=seed))
     except UsageError as error:
-        raise WeightsError(f"{error} (or say where they are now with --weights FILE)") from None
+        raise WeightsError(f"{error} (or say where they are now with weights=FILE)") from None
     _check_weights(description, loaded.weights, loaded.weights_sha256)
     return loaded
 
@@ -191,5 +198,5 @@ def _check_weights(description: Mapping[str, Any], name: str, weights_sha256: st
         raise FingerprintError(
             f"the weights {name} are not those of {description['model']} "
             f"{description['weights']}: their tensors differ; say where the right ones are with "
-            "--weights FILE"
+            "weights=FILE"
         )

@@ -137,7 +137,7 @@ def load_text_tower(
     if dict(loaded.architecture) != dict(description["architecture"]):
         raise FingerprintError(
             f"the configuration of {loaded.model} is not the one that the vectors were made with: "
-            "say where the right one is with --weights FOLDER"
+            "say where the right one is with weights=FOLDER"
         )
     if loaded.text is None:
         raise UsageError(

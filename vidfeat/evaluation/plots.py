@@ -295,7 +295,7 @@ def few_shots(
     low: Sequence[float],
     high: Sequence[float],
 ) -> None:
-    """Accuracy against the number of training videos a class, with intervals."""
+    """Accuracy against the number of training videos per class, with intervals."""
     place = np.arange(len(shots))
     middle = np.asarray(mean)
     axes.errorbar(
@@ -312,7 +312,7 @@ def few_shots(
     axes.set_ylim(0, 1)
     _percent(axes, "y")
     axes.grid(visible=True, axis="y")
-    axes.set_xlabel("training videos a class")
+    axes.set_xlabel("training videos per class")
     axes.set_ylabel("accuracy")
 
 
@@ -340,7 +340,7 @@ def time_line(
 ) -> None:
     """One video along its time: a lane for each class that is said, stronger where it is surer.
 
-    ``colours`` by class keep one colour a class over several videos.
+    ``colours`` by class keep one colour per class over several videos.
     """
     lanes = list(dict.fromkeys(names))
     # Eight lanes can be told apart: the classes that hold longest, the others in one lane.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -157,7 +158,7 @@ class HeadJudge:
         """
         if self.encoder is None:
             raise UsageError("video files need an encoder: give one to HeadJudge")
-        return self.encoder.encode_clips(clips_NTHWC)
+        return self.encoder.encode_clips(clips_NTHWC, require_finite=False)
 
     def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """Class scores (C,) of clip vectors (N, D)."""
@@ -178,7 +179,7 @@ class NetworkJudge:
 
     def rows(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The logits (N, C) of clips."""
-        logits = self.encoder.predict_clips(clips_NTHWC)
+        logits = self.encoder.predict_clips(clips_NTHWC, require_finite=False)
         if not self._classes:
             self._classes = tuple(f"class {i}" for i in range(logits.shape[1]))
         return logits
@@ -189,7 +190,7 @@ class NetworkJudge:
 
 
 def time_line_plan(plan: PlanChoice, every_seconds: float | None) -> PlanChoice:
-    """Lay about a clip a second, where a time line is asked for and no layout of clips is.
+    """Lay about one clip per second, where a time line is asked for and no layout of clips is.
 
     Raises:
         UsageError: ``every_seconds`` is not above 0.
@@ -272,13 +273,16 @@ def classify_video(
     top: int = 5,
     every_seconds: float | None = None,
 ) -> VideoPrediction:
-    """Judge one video file; one that breaks midway is judged by the clips before.
+    """Judge one video file.
+
+    One that breaks midway is judged by the clips before, and one with clips whose rows are NaN or
+    infinite by the others: either with a warning.
 
     Args:
         judge: a head or a network.
         path: the file.
         top: how many classes to name.
-        every_seconds: also name them for each stretch of so many seconds.
+        every_seconds: also name them for each segment of this many seconds.
 
     Raises:
         VideoError: the file cannot be read.
@@ -287,6 +291,8 @@ def classify_video(
     if read.clips is None:
         assert read.error is not None
         raise read.error
+    if read.error is not None:
+        warnings.warn(f"{os.fspath(path)}: {read.error}", stacklevel=2)
     return classify_clips(judge, os.fspath(path), read.clips, top=top, every_seconds=every_seconds)
 
 

@@ -28,7 +28,8 @@ from vidfeat.system.files import atomic_folder
 from vidfeat.version import __version__
 
 FORMAT = "vidfeat-head"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 until 0.2.0, and of every head that an earlier vidfeat scores right: without ``whitening``."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Head:
         """Write the head as a folder, whole or not at all; an older head there is replaced.
 
         Raises:
-            StoreError: something else than a head stands there.
+            StoreError: something other than a head is there.
         """
         target = Path(folder)
         check_target(target)
@@ -139,7 +140,7 @@ class Head:
         scorer = self.scorer
         description = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": FORMAT_VERSION if "whitening" in scorer.arrays else 1,
             "vidfeat_version": __version__,
             "kind": scorer.kind,
             "classes": list(self.classes),
@@ -231,7 +232,7 @@ def check_target(folder: Path, *, also: Sequence[str] = ()) -> None:
 
     Args:
         folder: where a head is to be written.
-        also: names of files and folders that may stand there beside a head's own.
+        also: names of files and folders that may be there beside a head's own.
 
     Raises:
         StoreError: a file, or a folder that holds something else.

@@ -369,10 +369,10 @@ def _interval_of_shares(
 
 @dataclass(frozen=True)
 class FewShot:
-    """Heads trained on a few samples a class.
+    """Heads trained on a few samples per class.
 
     Attributes:
-        shots: samples a class.
+        shots: samples per class.
         accuracies: one a draw.
         interval: their mean with Student's t interval over the draws.
     """
@@ -391,7 +391,7 @@ def few_shot(
     *,
     draws: int = 10,
 ) -> Iterator[FewShot]:
-    """Draw a few training samples a class, again and again, and judge on the whole test part.
+    """Draw a few training samples per class, again and again, and judge on the whole test part.
 
     Hyper-parameters are the head's defaults: a few samples cannot choose them.
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MapMethod = Literal["tsne", "pca", "none"]
 FRAMES_OF_A_CLIP = 3
-MOST_BESIDE = 20  # classes of a confusion matrix that stands beside another card
+MOST_BESIDE = 20  # classes of a confusion matrix placed beside another card
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class FinetuneOptions:
         dataset: ``ucf101`` or ``hmdb51``, in place of labels.
         lists: the folder of its official split files.
         split: which of them, or all three.
-        shots: numbers of training samples a class to try as well.
+        shots: numbers of training samples per class to try as well.
         draws: how often each is drawn.
         cross_validation: folds of a cross-validation over all samples; 0 for none.
         repeats: how often it is repeated with other folds.

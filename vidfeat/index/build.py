@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, StoreError, UsageError
-from vidfeat.index.arrays import RowWriter, faiss_errors, save_npy
+from vidfeat.index.arrays import RowWriter, save_npy, write_faiss
 from vidfeat.index.choose import POINTS_PER_LIST, IndexPlan, choose, parse_size
 from vidfeat.index.engine import SearchEngine, read_faiss
 from vidfeat.index.folder import (
+    TAUGHT,
     FileEntry,
     IndexHeader,
     entry_of,
@@ -190,8 +191,7 @@ def train_and_add(
             index.add(block)
             if low and low % (32 * _BLOCK_ROWS) == 0:
                 report(f"added {low + len(block)} of {num} clips")
-    with faiss_errors(path):
-        faiss.write_index(index, str(path))
+    write_faiss(index, path)
     entries["index"] = entry_of(path)
     return entries
 
@@ -224,14 +224,14 @@ def build_index(
 ) -> IndexHeader:
     """Build an index; see `VideoIndex.build`.
 
-    An index that is there is replaced by one rename of its head; a search that goes on meanwhile
+    An index that is there is replaced by one rename of its head; a search in progress
     keeps what it has opened.
     """
     report = report or no_report
     memory = parse_size(max_memory) if isinstance(max_memory, str) else max_memory
     there = target.exists() or target.is_symlink()
     if there and not overwrite:
-        raise UsageError(f"{target} exists: give --overwrite to build it anew, or another -o")
+        raise UsageError(f"{target} exists: give overwrite=True to rebuild it, or another folder")
     generation = 1
     if there:
         try:
@@ -254,7 +254,19 @@ def build_index(
             with atomic_folder(target, replace=overwrite) as folder:
                 head = _build_into(store, folder, generation, kind, memory, asked, report)
                 write_head(folder, head)
+                _keep_taught(target, folder)
     return head
+
+
+def _keep_taught(old: Path, new: Path) -> None:
+    """What people said on the page of an index outlives its vectors."""
+    import shutil
+
+    for name in TAUGHT:
+        if (old / name).is_dir():
+            shutil.copytree(old / name, new / name)
+        elif (old / name).is_file():
+            shutil.copyfile(old / name, new / name)
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,11 @@ def text_encoder(
         index.head.space_fingerprint,
         weights=weights,
         tower=tower,
-        what=str(index.path),
+        what=index.where,
     )
     if index.head.centred:
         raise UsageError(
-            f"{index.path} is centred or whitened, and so its clips are out of the space of texts: "
+            f"{index.where} is centred or whitened: its clips are no longer in the space of texts; "
             "build one without center and whiten to search by text",
             field=("center", "whiten"),
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from vidfeat.errors import DataError, StoreError, UsageError
 from vidfeat.index.examples import NEGATIVE_WEIGHT, combine
 from vidfeat.index.match import Match, Query, SearchOptions
 from vidfeat.index.opened import OpenIndex
+from vidfeat.index.query_clips import as_query, clips_in_stretch
 from vidfeat.store.reader import Embeddings
 from vidfeat.system.identities import identity_to_path
 
@@ -43,6 +45,8 @@ class VideoIndex(OpenIndex):
         StoreError: no index, a newer version, damaged, or not whole.
     """
 
+    labels: Mapping[str, str] = MappingProxyType({})
+    """Path to label, where labels are stored with the index."""
     _texts: TextEncoder | None = None
 
     @classmethod
@@ -69,8 +73,8 @@ class VideoIndex(OpenIndex):
             center: subtract the mean of the features from every vector and query.
             whiten: even out their spread too; see `vidfeat.index.vectors`.
             skip_bad_rows: leave out vectors that cannot be compared, where they are an error else.
-            overwrite: build anew what is there.
-            report: is told what goes on, a line at a time.
+            overwrite: replace an existing index.
+            report: called with a line on each step.
 
         Raises:
             UsageError: a kind that cannot be, or something at ``path``.
@@ -114,6 +118,17 @@ class VideoIndex(OpenIndex):
         )
 
     @property
+    def name(self) -> str:
+        """What the page is titled with."""
+        return self.path.resolve().name
+
+    @property
+    def state_key(self) -> str:
+        """Another state of the index has another one."""
+        hashes = [self.head.files[role].sha256 for role in ("vectors", "videos")]
+        return "\0".join([str(self.head.generation), *hashes])
+
+    @property
     def space_fingerprint(self) -> str:
         """What a query's vectors must come from."""
         return self.head.space_fingerprint
@@ -138,6 +153,30 @@ class VideoIndex(OpenIndex):
         """Start and end seconds of a video's clips."""
         clips = self.searcher.clips[self.videos.rows(self._row(path))]
         return clips["start_seconds"].copy(), clips["end_seconds"].copy()
+
+    def allowed(
+        self,
+        only: Sequence[str] = (),
+        only_labels: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+    ) -> NDArray[np.bool_] | None:
+        """Which videos pass a filter, for `search`; None for all.
+
+        Args:
+            only: paths, folders (a slash at the end) or patterns (``*``); any of them.
+            only_labels: any of these labels.
+            labels: path to label; None for those that are stored with the index.
+
+        Raises:
+            StoreError: a path or pattern that no video fits.
+            UsageError: no video has one of the labels.
+        """
+        if not only and not only_labels:
+            return None
+        from vidfeat.index.patterns import videos_that_pass
+
+        known = self.labels if labels is None else labels
+        return videos_that_pass(self.videos, only, only_labels, known, self.where)
 
     # ------------------------------------------------------------------ queries
 
@@ -217,6 +256,7 @@ class VideoIndex(OpenIndex):
         rank_by: str = "mean",
         exclude_self: bool = False,
         allowed: NDArray[np.bool_] | None = None,
+        between_seconds: tuple[float, float] | None = None,
         space_fingerprint: str | None = None,
         **former: bool,
     ) -> list[Match]:
@@ -240,7 +280,8 @@ class VideoIndex(OpenIndex):
             normalize_scores: subtract the mean cosine with a background sample.
             rank_by: ``mean`` over the query's clips, or ``best`` pair of clips.
             exclude_self: leave out the videos that a query, or an example of it, was taken from.
-            allowed: (videos,) rows of the table that may be found.
+            allowed: (videos,) rows of the table that may be found; see `allowed`.
+            between_seconds: find only clips between these seconds of their videos.
             space_fingerprint: that of the query; refused if it is another encoder's.
             former: ``normalise_scores``, the former name of ``normalize_scores``.
 
@@ -260,6 +301,7 @@ class VideoIndex(OpenIndex):
             exact=exact,
             normalize_scores=normalize_scores,
             rank_by=rank_by,  # type: ignore[arg-type]
+            between_seconds=between_seconds,
         )
         if space_fingerprint is not None:
             self.require_space(space_fingerprint, "the query")
@@ -309,7 +351,7 @@ class VideoIndex(OpenIndex):
         if isinstance(given, (str, Embeddings, Query, np.ndarray)):
             given = [given]
         return [
-            self.query(one) if isinstance(one, str) else self._prepared(_as_query(one))
+            self.query(one) if isinstance(one, str) else self._prepared(as_query(one))
             for one in given
         ]
 
@@ -353,46 +395,3 @@ class VideoIndex(OpenIndex):
         change = change_index(self.path, remove=list(paths))
         self.__init__(self.path)  # type: ignore[misc]
         return change
-
-
-def clips_in_stretch(
-    start: NDArray[np.float64],
-    end: NDArray[np.float64],
-    start_seconds: float | None,
-    end_seconds: float | None,
-    video: str,
-) -> NDArray[np.int64]:
-    """The clips of a video that a stretch of it stands for.
-
-    Raises:
-        UsageError: an empty stretch, or one outside of the video.
-    """
-    if start_seconds is None and end_seconds is None:
-        return np.arange(len(start))
-    low = 0.0 if start_seconds is None else start_seconds
-    high = np.inf if end_seconds is None else end_seconds
-    if not low < high or high <= 0:
-        raise UsageError(f"the stretch {low:g} to {high:g} s is empty: --start before --end")
-    if not len(start) or low >= end.max() or high <= start.min():
-        raise UsageError(
-            f"the stretch from {low:g} s lies outside of {video}, which has clips from "
-            f"{start.min(initial=0):g} to {end.max(initial=0):g} s"
-        )
-    slack = 0.51 * float(np.median(np.diff(start))) if len(start) > 1 else 0.0
-    inside = np.flatnonzero((start >= low - slack) & (end <= high + slack))
-    if len(inside):
-        return inside
-    middle = (low + min(high, float(end.max()))) / 2
-    return np.array([int(np.abs((start + end) / 2 - middle).argmin())])
-
-
-def _as_query(value: Embeddings | NDArray[Any] | Query) -> Query:
-    if isinstance(value, Query):
-        return value
-    if isinstance(value, Embeddings):
-        return Query(
-            np.asarray(value.vectors, dtype=np.float32), value.start_seconds, value.end_seconds
-        )
-    vectors = np.atleast_2d(np.asarray(value, dtype=np.float32))
-    zeros = np.zeros(len(vectors))
-    return Query(vectors, zeros, zeros)

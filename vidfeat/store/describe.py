@@ -58,6 +58,19 @@ def describe_store(path: str | os.PathLike[str]) -> dict[str, Any]:
         }
 
 
+def _joined_parts(parts: list[dict[str, Any]]) -> dict[str, str]:
+    """The networks of a joined file, each with its columns."""
+    facts, first = {}, 0
+    for number, part in enumerate(parts, 1):
+        stop = first + int(part["dimension"])
+        facts[f"part {number}"] = (
+            f"{part.get('model', '?')}, weights {part.get('weights', '?')}: numbers {first} to "
+            f"{stop - 1}"
+        )
+        first = stop
+    return facts
+
+
 def _spread(counts: np.ndarray[Any, Any]) -> dict[str, float] | None:
     if not len(counts):
         return None
@@ -88,7 +101,7 @@ def store_in_words(described: dict[str, Any]) -> list[str]:
     facts = {"footage": _duration(described["duration_seconds"])}
     spread = described["clips_per_video"]
     if spread is not None:
-        facts["clips a video"] = (
+        facts["clips per video"] = (
             f"{spread['least']} to {spread['most']}, median {spread['median']:g}"
         )
     if described["videos_without_clips"]:
@@ -96,7 +109,9 @@ def store_in_words(described: dict[str, Any]) -> list[str]:
     facts["root"] = described["source_root"] or "not recorded"
     if described["shards"]:
         facts["shards"] = f"{described['shards']}: the other videos are in other files"
-    for name, value in list(flat_settings(described["encoder"]).items())[:_SETTINGS_SHOWN]:
+    encoder = dict(described["encoder"])
+    facts |= _joined_parts(encoder.pop("joined", []))
+    for name, value in list(flat_settings(encoder).items())[:_SETTINGS_SHOWN]:
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         facts[name] = "none" if shown is None or shown == "" else str(shown)
     licence = described["encoder"].get("licence")

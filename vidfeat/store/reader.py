@@ -165,7 +165,7 @@ class FeatureStore:
 
     @property
     def run_fingerprint(self) -> str:
-        """Equal for vectors that can stand in one file."""
+        """Equal for vectors that may share a file."""
         return str(self._head["run_fingerprint"])
 
     @property
@@ -177,6 +177,11 @@ class FeatureStore:
     def shards(self) -> str:
         """Which shards of the videos the file holds, as ``2/4``; nothing for all videos."""
         return str(self._head["shards"])
+
+    @property
+    def division(self) -> str:
+        """Digest of the list that the shards divide; nothing where it is not known."""
+        return str(self._head["division"])
 
     @property
     def vidfeat_version(self) -> str:
@@ -199,6 +204,7 @@ class FeatureStore:
             dtype=self.dtype,
             source_root=self.source_root,
             shards=self.shards,
+            division=self.division,
         )
 
     @property
@@ -308,6 +314,11 @@ class FeatureStore:
             lambda: Embeddings(self._vectors[rows], self._start[rows], self._end[rows])
         )
 
+    def read_seconds(self, rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Start and end seconds of some consecutive rows; no vector is read."""
+        self._here()
+        return self._read(lambda: (self._start[rows], self._end[rows]))
+
     def read_videos(self, rows: slice) -> NDArray[np.int64]:
         """The row of ``/videos`` of some consecutive rows of ``/vectors``."""
         self._here()
@@ -378,7 +389,7 @@ class FeatureStore:
             labels: None for all rows and no ``y``; a mapping from path to label; or an object with
                 ``resolve(store)``, see `vidfeat.store_arrays.LabelSource`. Rows without a label
                 are left out.
-            pooled: ``"mean"`` for one row a video, the mean over its rows.
+            pooled: ``"mean"`` for one row per video, the mean over its rows.
 
         Returns:
             ``groups`` is the row of ``/videos`` (so that clips of one video are never on both
@@ -405,4 +416,4 @@ class FeatureStore:
         try:
             return read()
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise StoreError(f"{self.path} is damaged: {error}; make it anew") from error
+            raise StoreError(f"{self.path} is damaged: {error}; make it again") from error

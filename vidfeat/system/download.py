@@ -155,14 +155,14 @@ def _is_right(path: Path, source: Source) -> bool:
 def _failure(source: Source, reason: str) -> DownloadError:
     return DownloadError(
         f"cannot download {source.url}: {reason}; put {source.filename} into {cache_folder()} "
-        "yourself, or use --weights FILE; --model bundled is a small network that needs no download"
+        "yourself, or give weights=FILE; model=bundled is a small network that needs no download"
     )
 
 
 def _download(source: Source, target: Path, progress: Progress) -> None:
     """Fill the part file, attempt by attempt, check it and give it its name."""
     part = _part(target)
-    reason, mismatches = "nothing came", 0
+    reason, mismatches = "no data arrived", 0
     for attempt in range(source.attempts):
         if attempt:
             time.sleep(source.pause_seconds * 2 ** (attempt - 1))

@@ -1,4 +1,4 @@
-"""What a run tells the user while it goes on: a live line on a terminal, plain lines elsewhere."""
+"""What a run shows the user: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Console:
             for reason in line.get("passed_over", ()):
                 self.say(f"passed over: {reason}")
         elif event == "stop":
-            self.say(f"stopped at step {line['step']:,} by {line['reason']}: --resume goes on")
+            self.say(f"stopped at step {line['step']:,} by {line['reason']}: --resume continues")
         elif event == "precision" and line["fp32_layers"]:
             names = ", ".join(line["fp32_layers"][:3])
             more = len(line["fp32_layers"]) - 3

@@ -158,7 +158,7 @@ def evaluate_network(
         dataset: the part to evaluate; a sample a row of the result.
         recipe: says what a clip is, and the protocol.
         feed: gives the clips.
-        world: this process among its fellows; None: alone.
+        world: this process's rank and group; None: a single process.
         autocast: context in which the network runs.
         progress: called with the videos done in this process, of how many.
         source: what to note beside the scores.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,20 +113,42 @@ def with_classes(dataset: VideoDataset, names: tuple[str, ...] | None, count: in
                 f"{len(dataset.classes)}: they cannot be matched"
             )
         return dataset
-    index = {plain_name(name): number for number, name in enumerate(names)}
-    lacking = [name for name in dataset.classes if plain_name(name) not in index]
+    places = _places(names, dataset.classes)
+    lacking = [name for name, own in zip(dataset.classes, places, strict=True) if not own]
     if lacking:
         raise UsageError(
             f"the network knows no {lacking[0]!r} ({len(lacking)} of the "
             f"{len(dataset.classes)} classes of {dataset.name} are unknown to it): evaluate on "
             f"the data that it was trained for"
         )
-    number = [index[plain_name(name)] for name in dataset.classes]
+    for name, own in zip(dataset.classes, places, strict=True):
+        if len(own) > 1:
+            found = ", ".join(repr(names[number]) for number in own)
+            raise UsageError(
+                f"the class {name!r} of {dataset.name} may be any of the network's {found}: name "
+                "it as one of them"
+            )
+    number = [own[0] for own in places]
+    if len(set(number)) < len(number):
+        twins = [name for name, own in zip(dataset.classes, number, strict=True)
+                 if number.count(own) > 1]  # fmt: skip
+        raise UsageError(
+            f"the classes {', '.join(map(repr, twins))} of {dataset.name} are the same one to the "
+            f"network, {names[number[dataset.classes.index(twins[0])]]!r}: rename or join them"
+        )
     samples = tuple(
         replace(sample, labels=tuple(number[label] for label in sample.labels))
         for sample in dataset.samples
     )
     return replace(dataset, classes=tuple(names), samples=samples)
+
+
+def _places(names: Sequence[str], wanted: Sequence[str]) -> list[list[int]]:
+    """The network's classes that each wanted one may be: the very name, or those like it."""
+    exact, plain = {name: number for number, name in enumerate(names)}, defaultdict(list)
+    for number, name in enumerate(names):
+        plain[plain_name(name)].append(number)
+    return [[exact[name]] if name in exact else plain[plain_name(name)] for name in wanted]
 
 
 def evaluate_subject(
@@ -151,7 +174,7 @@ def evaluate_subject(
         settings: changes of the recipe, as ``evaluate.clips=10``.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: called with the videos done, of how many.
-        before: told of the dataset before the first video.
+        before: called with the dataset before the first video.
 
     Raises:
         UsageError: settings that do not exist, or classes that do not match.

@@ -75,7 +75,7 @@ def advice(recipe: Recipe) -> str:
     """What to do about weights that have diverged."""
     half = recipe.train.precision in HALF
     return (
-        "resuming from the last checkpoint cannot mend it; start again with a lower train.lr, a "
+        "resuming from the last checkpoint cannot repair it; start again with a lower train.lr, a "
         "longer train.warmup_epochs or train.clip_gradient=5"
         + (f", or with train.precision=fp32 in place of {recipe.train.precision}" if half else "")
     )

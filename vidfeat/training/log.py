@@ -1,4 +1,4 @@
-"""The log of a run: ``log.jsonl``, a line a step and a line an evaluation, and who listens to it.
+"""The log of a run: ``log.jsonl``, one line per step and per evaluation, and its listener.
 
 A line is a JSON object with an ``event``: ``start``, ``step``, ``evaluation``, ``checkpoint``,
 ``resume``, ``stop``, ``end``. Steps count from 1: the line of step n is written when n are done.

@@ -53,7 +53,7 @@ def train(
     find_broken: Callable[[VideoDataset], list[str]] | None = None,
     until: int | None = None,
 ) -> RunResult:
-    """Train a network, or go on with a run.
+    """Train a network, or resume a run.
 
     Started by torchrun, all its processes call this alike.
 
@@ -62,14 +62,14 @@ def train(
         data: the dataset's folder; None for a dataset that is rendered.
         out: the folder of the run.
         lists: the folder of the dataset's lists, where it is another one.
-        resume: go on from the newest checkpoint of ``out``, if there is one.
+        resume: continue from the newest checkpoint of ``out``, if there is one.
         device: ``auto``, ``cpu`` or ``cuda``.
         report: called in the main process with each line of the log.
         find_broken: looks through the videos for those that cannot be read; None looks at none.
-        until: stop after so many steps (with a checkpoint), as if the run had been interrupted.
+        until: stop at this step (with a checkpoint), as if the run had been interrupted.
 
     Raises:
-        UsageError: settings that do not go together, or a run in ``out`` that cannot go on.
+        UsageError: settings that do not go together, or a run in ``out`` that cannot be resumed.
         DataError: the data is not laid out as the recipe's dataset is.
         TrainingError: the loss is no longer a number.
     """
@@ -214,7 +214,7 @@ def _finish(trainer: Trainer, classes: tuple[str, ...]) -> None:
 
 
 def save_snapshot(run: str | Path, target: str | Path) -> int:
-    """Write the weights of a run that still goes on, as it will write its own in the end.
+    """Write the weights of a run in progress, as it will write its own in the end.
 
     Args:
         run: its folder; the newest checkpoint counts.

@@ -8,8 +8,8 @@ on from there:
 * it is not of a kind that the card takes, or its packets leave a doubt about its frames;
 * the first frame, which FFmpeg decodes too, differs from the card's in a single sample;
 * a frame comes that the packets did not announce, or one is missing;
-* the card decoded a picture with an error (told for H.264 and HEVC; damage *within* a picture of
-  VP9 or AV1 is noticed neither here nor, mostly, by FFmpeg).
+* the card decoded a picture with an error (reported for H.264 and HEVC; damage *within* a picture
+  of VP9 or AV1 is noticed neither here nor, mostly, by FFmpeg).
 """
 
 from __future__ import annotations
