@@ -154,7 +154,7 @@ def test_a_centred_index_is_refused(option: str, indexes: dict[str, Path], tmp_p
     features = indexes["clip"].with_suffix(".h5")
     index = VideoIndex.build(features, tmp_path / "INDEX", **{option: True})
     assert not takes_text(index)
-    with pytest.raises(UsageError, match="out of the space of texts"):
+    with pytest.raises(UsageError, match="no longer in the space of texts"):
         index.text_query("rain")
 
 
