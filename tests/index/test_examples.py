@@ -182,7 +182,7 @@ def test_phrases_find_their_nearest_in_compressed_indexes(
 
     assert recall("") < 0.9  # as a clip would be searched
     assert recall("a phrase") == 1.0
-    monkeypatch.setattr("vidfeat.index.search._APART_EXACT_ROWS", 0)
+    monkeypatch.setattr("vidfeat.index.search._APART_EXACT_PAIRS", 0)
     assert recall("a phrase") > 0.97
 
 

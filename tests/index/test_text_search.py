@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -225,6 +227,23 @@ def test_phrases_are_encoded_once(indexes: dict[str, Path], tmp_path: Path) -> N
     np.testing.assert_array_equal(texts[2].encode(["a", "b"]), first[[1, 0]])
     assert sorted(towers[2].asked) == ["a", "b"]
     assert not [file for file in (tmp_path / "texts").iterdir() if ".writing-" in file.name]
+
+
+def test_a_known_phrase_loads_no_network(indexes: dict[str, Path]) -> None:
+    index = VideoIndex(indexes["clip"])
+    wanted = index.search(index.text_query("rain"), 1)[0]
+    code = """
+import sys
+from vidfeat.index import VideoIndex
+index = VideoIndex(sys.argv[1])
+match = index.search(index.text_query("rain"), 1)[0]
+assert "torch" not in sys.modules and "transformers" not in sys.modules
+print(match.video, round(match.score, 5))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, indexes["clip"]], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == [wanted.video, str(round(wanted.score, 5))], done.stderr
 
 
 def test_a_folder_that_changed_is_another_text_tower(

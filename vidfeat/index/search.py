@@ -30,9 +30,9 @@ _FEW_VIDEOS = 64
 _MOST_SCORES = 1 << 24
 _MOST_HITS = 1 << 20
 # The settings of an index are tuned for queries that lie among its clips. Phrases lie apart from
-# all of them, where the nearest lists say less: up to so many rows they are compared with each
-# (about a second), and above with so many times more lists and candidates.
-_APART_EXACT_ROWS = 1_000_000
+# all of them, where the nearest lists say less. Up to so many pairs of query and clip they are
+# compared exactly (about a second), and above with so many times more lists and candidates.
+_APART_EXACT_PAIRS = 1_000_000
 _APART_BREADTH = 16
 
 
@@ -97,7 +97,7 @@ class Searcher:
             keep = inside if keep is None else keep & inside
         if keep is not None and not keep.any():
             return []
-        if query.lies_apart and self.engine.num_rows <= _APART_EXACT_ROWS:
+        if query.lies_apart and len(query.vectors) * self.engine.num_rows <= _APART_EXACT_PAIRS:
             options = replace(options, exact=True)
         found = (self._clips if options.clips else self._videos)(query, options, keep)
         if query.scale == 1.0:
