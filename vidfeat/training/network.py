@@ -141,10 +141,16 @@ class Group:
 
     factor: float
     names: tuple[str, ...]
+    decays: bool = True
+    """Whether weight decay is on them."""
 
 
-def parameter_groups(network: nn.Module, layer_lr: Mapping[str, float]) -> list[Group]:
+def parameter_groups(
+    network: nn.Module, layer_lr: Mapping[str, float], *, decay_biases: bool = True
+) -> list[Group]:
     """Trained parameters by their factor of the learning rate, in a fixed order.
+
+    Without ``decay_biases``, biases are in groups of their own, without weight decay.
 
     The longest prefix that ``layer_lr`` names counts: ``layer4`` and ``layer4.1`` may both be
     there. A factor of 0 leaves weights as they are.
@@ -153,30 +159,40 @@ def parameter_groups(network: nn.Module, layer_lr: Mapping[str, float]) -> list[
         UsageError: a name that is no part of the network, or nothing is left to train.
     """
     _check_parts(network, layer_lr)
-    groups: dict[float, list[str]] = {}
+    groups: dict[tuple[float, bool], list[str]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
         prefixes = [part for part in layer_lr if name.startswith(f"{part}.")]
         factor = layer_lr[max(prefixes, key=len)] if prefixes else 1.0
-        groups.setdefault(factor, []).append(name)
-    groups.pop(0.0, None)
+        decays = decay_biases or not name.endswith("bias")
+        if factor:
+            groups.setdefault((factor, decays), []).append(name)
     if not groups:
         raise UsageError("nothing is left to train: model.freeze and train.layer_lr stop all parts")
-    return [Group(factor, tuple(names)) for factor, names in groups.items()]
+    return [Group(factor, tuple(names), decays) for (factor, decays), names in groups.items()]
 
 
 def make_optimizer(
-    train: TrainConfig, groups: Sequence[Sequence[nn.Parameter]], *, fused: bool = False
+    train: TrainConfig,
+    groups: Sequence[Sequence[nn.Parameter]],
+    *,
+    decays: Sequence[bool] | None = None,
+    fused: bool = False,
 ) -> Optimizer:
     """The recipe's optimiser over groups of parameters, whose learning rates the loop sets.
 
     Args:
         train: the optimisation.
         groups: parameters on their device.
+        decays: which of the groups have weight decay; None: all.
         fused: one kernel for all of them, on CUDA.
     """
-    options = [{"params": list(group)} for group in groups]
+    decays = [True] * len(groups) if decays is None else decays
+    options = [
+        {"params": list(group), **({} if decayed else {"weight_decay": 0.0})}
+        for group, decayed in zip(groups, decays, strict=True)
+    ]
     one_kernel = True if fused else None
     if train.optimizer == "adamw":
         return torch.optim.AdamW(
