@@ -37,43 +37,52 @@ OF_THE_HEAD = ("model", "seed", "engine", "compiled")
     epilog="Example: vidfeat classify match.mp4 --head head/ --every-seconds 5",
 )
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
-@click.option("--head", "head_folder", metavar="DIR", help="By a head of vidfeat finetune.")
+@click.option("--head", "head_folder", metavar="DIR", help="Use a head from vidfeat finetune.")
 @click.option(
     "--prompts",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="By names of classes, one a line, for networks with a text tower.",
+    help="Classify by class names alone, one name per line; needs a network with a text tower.",
 )
 @click.option(
     "--template",
     "templates",
     multiple=True,
     metavar="TEXT",
-    help="A phrase around each name, with {} in its place; repeatable.  [default: six of them]",
+    help="Phrase around each name, with {} in its place; may be repeated.  [default: six phrases]",
 )
-@click.option("-k", "--top", default=5, show_default=True, help="Classes to name.")
+@click.option("-k", "--top", default=5, show_default=True, help="Classes to list.")
 @click.option(
-    "--every-seconds", type=float, help="Also name them for each segment of this many seconds."
+    "--every-seconds", type=float, help="Also list them for each segment of this many seconds."
 )
-@click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
-@click.option("--plot", type=OutputPath(), metavar="FILE", help="Draw them: .png, .svg or .pdf.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects.")
+@click.option(
+    "--plot", type=OutputPath(), metavar="FILE", help="Plot the result: .png, .svg or .pdf."
+)
+@click.option(
+    "--csv",
+    "table",
+    type=OutputPath(),
+    metavar="FILE",
+    help="Write the scores of all classes as CSV, a line per stretch.",
+)
 @click.option("--scores", type=OutputPath(), metavar="FILE", help="Write all scores as HDF5.")
 @network_options()
 @plan_options()
 @decode_options()
 @click.pass_context
 def command(ctx: click.Context, /, **values: Any) -> int:
-    """Say what is in videos: by the network's own classes, by a head, or by names of classes.
+    """Show what is in videos: with the network's own classes, a head, or class names.
 
-    VIDEO is a file, a folder that is searched through, or (with --head or --prompts) a feature
-    file. With --prompts, the network is pe_core_s unless --model says another.
+    VIDEO is a file, a folder that is searched, or (with --head or --prompts) a feature file. With
+    --prompts the network is pe_core_s unless --model says otherwise.
     """
     from vidfeat.errors import VideoError
     from vidfeat.extraction.run import ExtractOptions
     from vidfeat.heads.classify import classify_clips
 
     videos: tuple[str, ...] = values.pop("videos")
-    plot, scores_file = values.pop("plot"), values.pop("scores")
+    plot, scores_file, table = values.pop("plot"), values.pop("scores"), values.pop("table")
     as_json, top, every = values.pop("as_json"), values.pop("top"), values.pop("every_seconds")
     if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise click.UsageError(f"--plot writes .png, .svg or .pdf, not {plot.name!r}")
@@ -123,6 +132,10 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         click.echo(json.dumps([video.to_dict() for video in found], indent=2, ensure_ascii=False))
     if found and scores_file is not None:
         _write_scores(scores_file, judge, found)
+    if found and table is not None:
+        from vidfeat.heads.prediction_plot import write_csv
+
+        write_csv(table, found)
     if found and plot is not None:
         _draw(plot, found)
     if not found:

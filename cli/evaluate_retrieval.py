@@ -21,9 +21,9 @@ from vidfeat.cli.options import RenamedOption
     "--labels",
     type=click.Path(path_type=Path),
     metavar="CSV",
-    help="Columns path, label and split (train, test).",
+    help="CSV with the columns path, label and split (train, test).",
 )
-@click.option("--dataset", type=click.Choice(["ucf101", "hmdb51"]), help="Official splits.")
+@click.option("--dataset", type=click.Choice(["ucf101", "hmdb51"]), help="Use the official splits.")
 @click.option(
     "--splits",
     cls=RenamedOption,
@@ -37,18 +37,18 @@ from vidfeat.cli.options import RenamedOption
     type=click.Choice(["1", "2", "3", "all"]),
     default="1",
     show_default=True,
-    help="Which official split; the literature reports the first.",
+    help="Official split; papers report the first.",
 )
 @click.option(
     "--captions",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="By text, as on MSR-VTT: a CSV with path,caption, or MSR-VTT's own CSV or JSON.",
+    help="Text-video retrieval as on MSR-VTT: CSV with path,caption, or MSR-VTT's own files.",
 )
-@click.option("--weights", metavar="NAME|FILE", help="Where the weights of the text tower are now.")
+@click.option("--weights", metavar="NAME|FILE", help="Where the text tower's weights are now.")
 @click.option("--center", is_flag=True, help="Subtract the mean of the gallery from all vectors.")
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors that cannot be compared.")
-@click.option("--json", "as_json", is_flag=True, help="One object, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     features: Path,
     labels: Path | None,
@@ -61,7 +61,7 @@ def command(
     skip_bad_rows: bool,
     as_json: bool,
 ) -> None:
-    """Measure how well test videos find training videos of their class, or captions their video.
+    """Measure how well test videos retrieve their class, or captions their video.
 
     FEATURES holds both parts, ten clips per video: vidfeat extract --clips 10. With --captions it
     holds the videos that these are of, by a network with a text tower.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "folder",
     type=OutputPath(),
     metavar="DIR",
-    help="A file (clips, dimensions) a video, and index.csv with the seconds.",
+    help="One file (clips, dimensions) per video, and index.csv with the seconds.",
 )
 @click.option(
     "--parquet",
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     "--rows-per-file",
     type=int,
     metavar="N",
-    help="With --parquet: a folder of files of N rows each.",
+    help="With --parquet: write a folder of files with N rows each.",
 )
 @click.option(
     "--layout",
     type=click.Choice(layout_names()),
-    help="Arrays as a published tool reads them; --output says where.",
+    help="Write arrays as a published tool reads them, to --output.",
 )
 @click.option("-o", "--output", type=OutputPath(), metavar="DIR", help="Folder for --layout.")
 @click.option("--keep-extensions", is_flag=True, help="Name files a.mp4.npy, not a.npy.")

@@ -30,14 +30,14 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath
     type=click.Choice(["span", "start", "centre"]),
     default="span",
     show_default=True,
-    help="Rows belong together that cover the same seconds, start together, or have one centre.",
+    help="Match rows that cover the same seconds, start together, or share a centre.",
 )
 @click.option(
     "--tolerance-seconds",
     type=float,
-    help="By how much these seconds may differ.  [default: one frame]",
+    help="Largest difference of these seconds.  [default: one frame]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 def command(
     features: tuple[Path, ...],
     output: Path,

@@ -20,7 +20,7 @@ from vidfeat.cli.options import HELP_NAMES
     "--labels",
     type=click.Path(path_type=Path),
     metavar="CSV",
-    help="Labels to store beside the clips, for filters.",
+    help="Labels to store with the clips, for filters.",
 )
 @click.option(
     "--remove",
@@ -29,8 +29,8 @@ from vidfeat.cli.options import HELP_NAMES
     help="Remove a video, a folder (with / at its end) or a pattern (with *); may be repeated.",
 )
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors that cannot be compared.")
-@click.option("--overwrite", is_flag=True, help="Start again, whatever is there.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+@click.option("--overwrite", is_flag=True, help="Start again, even if there is data.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
 def command(
     given: tuple[str, ...],
     labels: Path | None,

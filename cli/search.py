@@ -20,58 +20,58 @@ if TYPE_CHECKING:
 )
 @click.argument("index", metavar="INDEX|ADDRESS")
 @click.argument("query", nargs=-1)
+@click.option("--text", multiple=True, metavar="PHRASE", help="Search by text; may be repeated.")
 @click.option(
-    "--text", multiple=True, metavar="PHRASE", help="Search for what a phrase says; repeatable."
-)
-@click.option(
-    "--together",
-    is_flag=True,
-    help="Take all queries and phrases as examples of one thing: one query.",
+    "--together", is_flag=True, help="Combine all queries and phrases into a single query."
 )
 @click.option(
     "--not",
     "unlike",
     multiple=True,
     metavar="QUERY",
-    help="An example of what the answers should not be like; repeatable.",
+    help="Negative example: results should differ from it; may be repeated.",
 )
-@click.option("--not-text", multiple=True, metavar="PHRASE", help="The same, in words; repeatable.")
+@click.option(
+    "--not-text", multiple=True, metavar="PHRASE", help="Negative phrase; may be repeated."
+)
 @click.option(
     "--negative-weight",
     type=float,
     default=0.5,
     show_default=True,
-    help="How much these count beside what is looked for.",
+    help="Weight of negative examples relative to positive ones.",
 )
-@click.option("-k", "k", default=10, show_default=True, help="Answers wanted, for each query.")
-@click.option("--start", type=float, help="Second at which the part to search with starts.")
-@click.option("--end", type=float, help="Second at which it ends.")
-@click.option("--clips", is_flag=True, help="Answer with every near clip, not with videos.")
-@click.option("--per-video", default=1, show_default=True, help="Stretches of one video at most.")
-@click.option("--exclude-self", is_flag=True, help="Leave out the videos that the query is of.")
-@click.option("--exact", is_flag=True, help="Compare with every vector, whatever the index.")
+@click.option("-k", "k", default=10, show_default=True, help="Number of results per query.")
+@click.option("--start", type=float, help="Start of the query segment, in seconds.")
+@click.option("--end", type=float, help="End of the query segment, in seconds.")
+@click.option("--clips", is_flag=True, help="List clips instead of videos.")
 @click.option(
-    "--normalize-scores", is_flag=True, help="Subtract each query clip's mean with a sample."
+    "--per-video", default=1, show_default=True, help="Maximum number of segments per video."
+)
+@click.option("--exclude-self", is_flag=True, help="Leave out the query's own videos.")
+@click.option("--exact", is_flag=True, help="Compare with every vector, without the index.")
+@click.option(
+    "--normalize-scores", is_flag=True, help="Subtract each query clip's mean score on a sample."
 )
 @click.option(
     "--rank-by",
     type=click.Choice(["mean", "best"]),
     default="mean",
     show_default=True,
-    help="Rank videos by the mean over the query's clips, or by the best clip alone.",
+    help="Rank videos by the mean over the query's clips, or by the best clip.",
 )
 @click.option(
     "--only",
     multiple=True,
     metavar="VIDEO|FOLDER/|PATTERN",
-    help="Find only these videos; may be repeated.",
+    help="Search only these videos; may be repeated.",
 )
 @click.option(
     "--only-label",
     "only_labels",
     multiple=True,
     metavar="LABEL",
-    help="Find only videos of this label; may be repeated.",
+    help="Search only videos with this label; may be repeated.",
 )
 @click.option(
     "--labels",
@@ -83,20 +83,18 @@ if TYPE_CHECKING:
     "--between-seconds",
     type=(float, float),
     metavar="FROM UNTIL",
-    help="Find only what lies between these seconds of its video.",
+    help="Find only segments between these seconds of a video.",
 )
-@click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects.")
 @click.option(
     "--html",
     "page",
     type=OutputPath(dir_okay=False),
-    help="Write a page with pictures.",
+    help="Write an HTML page with pictures.",
 )
-@click.option("--root", type=click.Path(path_type=Path), help="Where the videos are now.")
-@click.option("--weights", metavar="NAME|FILE", help="Where the encoder's weights are now.")
-@click.option(
-    "--model", metavar="FILE.py:FUNCTION", help="Your own network that the index was made with."
-)
+@click.option("--root", type=click.Path(path_type=Path), help="Where the videos are.")
+@click.option("--weights", metavar="NAME|FILE", help="Where the encoder's weights are.")
+@click.option("--model", metavar="FILE.py:FUNCTION", help="Your own network, if it made the index.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
 def command(
     index: str,
@@ -126,11 +124,11 @@ def command(
     model: str | None,
     device: str,
 ) -> None:
-    """Find the videos that are like QUERY, and where in them.
+    """Find videos like QUERY, and the matching segments.
 
     QUERY is the path of a video in the index, a video file, or a feature file; video.mp4#t=12,15
-    takes these seconds of it. Each QUERY and each phrase is a query of its own, unless they are
-    taken --together. In place of an index stands the address of a database that vidfeat push
+    takes these seconds of it. Each QUERY and each phrase is a separate query, unless --together
+    combines them. In place of an index stands the address of a database that vidfeat push
     filled: lance://PATH, milvus://HOST:PORT/COLLECTION or milvus://FILE.db.
     """
     import warnings

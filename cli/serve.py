@@ -14,12 +14,12 @@ import click
 )
 @click.argument("index", metavar="INDEX|ADDRESS")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8765, show_default=True, help="Port; 0 takes a free one.")
-@click.option("--root", type=click.Path(path_type=Path), help="Where the videos are now.")
+@click.option("--port", default=8765, show_default=True, help="Port; 0 chooses a free one.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where the videos are.")
 @click.option(
     "--labels", type=click.Path(path_type=Path), metavar="CSV", help="Labels to filter by."
 )
-@click.option("--weights", metavar="NAME|FILE", help="Where the encoder's weights are now.")
+@click.option("--weights", metavar="NAME|FILE", help="Where the encoder's weights are.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
 @click.option(
     "--cache",

@@ -106,6 +106,8 @@ def run(words: list[str], place: Path) -> subprocess.CompletedProcess[str]:
         words = [*words, *([] if own else [*NETWORK, "--clip-frames", "8"])]
         if words[0] == "extract" and "--dry-run" not in words:
             words += ["--overwrite"]
+    if words[0] == "finetune" and "-o" in words:
+        words = [*words, "--overwrite"]
     return subprocess.run(
         ["bash", "-c", f'exec "$0" -m vidfeat {" ".join(words)}', sys.executable],
         cwd=place,

@@ -95,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
                 get_recipe("tiny"),
                 [
                     f"model.name={name}_10_w16",
+                    "model.init=random",  # as all others: only R(2+1)D has trained weights
                     "evaluate.every_epochs=0",
                     "run.tensorboard=false",
                     *options.settings,

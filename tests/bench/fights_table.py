@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from vidfeat.datasets.labels import Labels, read_labels
 from vidfeat.datasets.samples import Samples, collect
-from vidfeat.heads.protocols import CrossValidation, cross_validate
+from vidfeat.heads.cross_validation import CrossValidation, cross_validate
 from vidfeat.heads.scorers import HEAD_KINDS, HeadKind
 from vidfeat.heads.selection import HeadOptions
 from vidfeat.store.reader import FeatureStore

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from vidfeat.datasets.base import match_listing
 from vidfeat.datasets.label_rows import LabelRow, refuse_twin_names, without_doubles
@@ -75,11 +75,37 @@ class Labels:
         return RowLabels(found.store_rows, found.labels()[owner], found.group_names()[owner])
 
 
-def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = False) -> Labels:
+@dataclass(frozen=True)
+class FolderLabels:
+    """The folder of each video as its class, of whatever feature file they are used with.
+
+    Attributes:
+        ignore_case: folders that differ only in case are one class.
+    """
+
+    ignore_case: bool = False
+
+    def of(self, paths: Iterable[str]) -> Labels:
+        """The labels of some videos; see `labels_from_folders`."""
+        return labels_from_folders(paths, ignore_case=self.ignore_case)
+
+    def resolve(self, store: FeatureStore) -> RowLabels:
+        """The labelled rows of a feature file, for ``FeatureStore.to_arrays(labels)``."""
+        return self.of(store.paths).resolve(store)
+
+
+@overload
+def read_labels(path: Literal["folders"], *, ignore_case: bool | None = False) -> FolderLabels: ...
+@overload
+def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = False) -> Labels: ...
+def read_labels(
+    path: str | os.PathLike[str], *, ignore_case: bool | None = False
+) -> Labels | FolderLabels:
     """Read ``labels.csv``: path, label, and if wanted start_seconds, end_seconds, split, group.
 
     Args:
-        path: the CSV, UTF-8, with a header line; other columns are ignored.
+        path: the CSV, UTF-8, with a header line; other columns are ignored. The word ``folders``
+            takes each video's folder as its class, of the feature file that they are used with.
         ignore_case: paths and classes that differ only in case are the same; None where the
             caller has no such choice to offer.
 
@@ -87,6 +113,8 @@ def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = Fals
         DataError: there is no such file, a column is missing, a value is invalid, a video has
             two labels, or classes differ only in case; the message names the line.
     """
+    if path == "folders":
+        return FolderLabels(bool(ignore_case))
     name = os.fspath(path)
     table = read_table(
         path,
@@ -242,7 +270,7 @@ def labels_from_split(
 
 
 def as_labels(
-    labels: Labels | Mapping[str, str] | str | os.PathLike[str],
+    labels: Labels | FolderLabels | Mapping[str, str] | str | os.PathLike[str],
     paths: Sequence[str] = (),
     *,
     ignore_case: bool = False,
@@ -250,9 +278,13 @@ def as_labels(
     """Labels from whatever says them: a CSV's path, ``"folders"``, a mapping path -> class."""
     if isinstance(labels, Labels):
         return labels
+    if isinstance(labels, FolderLabels):
+        return labels.of(paths)
     if isinstance(labels, Mapping):
         rows = tuple(LabelRow(normal_path(path), label) for path, label in labels.items())
         return Labels(rows=rows, source="the mapping of labels")
     if labels == "folders":
         return labels_from_folders(paths, ignore_case=ignore_case)
-    return read_labels(labels, ignore_case=ignore_case)
+    read = read_labels(labels, ignore_case=ignore_case)
+    assert isinstance(read, Labels)
+    return read

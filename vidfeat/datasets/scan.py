@@ -15,8 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from vidfeat.datasets.base import VideoDataset
+from vidfeat.system.cache import writable_cache
 from vidfeat.system.callbacks import Progress
-from vidfeat.system.download import cache_folder
 from vidfeat.system.files import append_lines
 from vidfeat.system.identities import identity_to_path
 from vidfeat.video.clip_plan import ClipPlan
@@ -45,7 +45,7 @@ class ScannedVideo:
 def scan_file(root: Path) -> Path:
     """Where the cache of a folder's scan stands: in the user's cache, named by the folder."""
     name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-    return cache_folder().parent / "scans" / f"{name}.jsonl"
+    return writable_cache() / "scans" / f"{name}.jsonl"
 
 
 def scan_videos(

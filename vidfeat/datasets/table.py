@@ -77,7 +77,8 @@ def read_table(
         if not (there.is_file() or (frames and frames_in(there))):
             missing.append(sample.path)
             continue
-        sample = replace(sample, path=path_to_identity(str(there.relative_to(root))))
+        inside = there.relative_to(root) if there.is_relative_to(root) else there
+        sample = replace(sample, path=path_to_identity(str(inside)))
         if has_parts and part is None:
             unassigned.append(sample.path)
         else:

@@ -26,7 +26,7 @@ class EncoderChoice:
     r2plus1d_18, or the model of ``weights``."""
     weights: str | os.PathLike[str] | None = None
     seed: int = 0
-    """Of random weights."""
+    """Seed for random weights."""
     plan: ClipPlan | PlanChoice | None = None
     layers: Sequence[str] | None = None
     pool: Sequence[str] | None = None

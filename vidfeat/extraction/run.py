@@ -69,7 +69,7 @@ class ExtractOptions:
     buffer_bytes: int | None = None
     """Memory for clips decoded ahead, over all processes; None takes 32 MB a process."""
     video_timeout: float = DEFAULT_TIMEOUT_SECONDS
-    """Seconds without a sign of life after which a video is given up."""
+    """Seconds without progress after which a video is given up."""
     limits: Limits = field(default_factory=Limits)
     dtype: VectorType = "float32"
     """Of the vectors in the file."""
@@ -80,9 +80,9 @@ class ExtractOptions:
     processes_per_card: int = 6
     """That feed a card's decoders; each takes part of a processor."""
     retry_errors: bool = False
-    """Try unchanged files again that failed before."""
+    """Retry unchanged files that failed before."""
     overwrite: bool = False
-    """Start again, whatever the output holds."""
+    """Start again, even if the output exists."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
@@ -258,6 +258,9 @@ def _identity(
     if segments is not None:
         laid = hashlib.sha256(Path(segments).read_bytes()).hexdigest()
         described["segments_sha256"] = laid
+    elif listing.laid_by:
+        laid = hashlib.sha256(listing.laid_by.encode()).hexdigest()
+        described["clips_by"] = listing.laid_by
     shard = options.shard
     return RunIdentity(
         shards="" if shard is None else f"{shard[0]}/{shard[1]}",

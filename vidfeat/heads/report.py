@@ -176,7 +176,7 @@ def _confusion(result: Evaluation) -> str:
         svg = plots.to_svg(made, name="confusion", description=f"Confusion matrix. {worst}")
     caption = f"Rows: the true class; shaded by the share of its videos. {worst}"
     return _section(
-        "What is taken for what",
+        "Confusion matrix",
         _figure(svg, caption, least_rem=0 if count <= MOST_BESIDE else 40),
         wide=count > MOST_BESIDE,
     )
@@ -224,7 +224,7 @@ def _reliability(result: Evaluation) -> str:
         "On the dashed line a score of 80 % is right in 80 of 100 cases; below it the head is too "
         "sure. Larger points: more videos."
     )
-    return _section("How far scores can be trusted", _figure(svg, caption))
+    return _section("Calibration", _figure(svg, caption))
 
 
 def _map(samples: Samples, outcome: Outcome, options: ReportOptions) -> str:

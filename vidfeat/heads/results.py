@@ -9,7 +9,8 @@ import numpy as np
 
 from vidfeat.datasets.samples import Samples
 from vidfeat.errors import UsageError
-from vidfeat.heads.protocols import CrossValidation, FewShot, Outcome
+from vidfeat.heads.cross_validation import Comparison, CrossValidation
+from vidfeat.heads.protocols import FewShot, Outcome
 from vidfeat.heads.selection import HeadOptions
 
 Split = Literal["1", "2", "3", "all"]
@@ -21,13 +22,16 @@ class FinetuneOptions:
 
     Attributes:
         head: kind, hyper-parameters and seed.
+        compare: heads to compare on the same folds of the training part; the best of them is
+            trained. Empty trains ``head``.
         test_share: of each class held out where the labels have no split column; 0 for no test.
         dataset: ``ucf101`` or ``hmdb51``, in place of labels.
         lists: the folder of its official split files.
         split: which of them, or all three.
         shots: numbers of training samples per class to try as well.
         draws: how often each is drawn.
-        cross_validation: folds of a cross-validation over all samples; 0 for none.
+        cross_validation: folds of a cross-validation over all samples; 0 for none. Of a comparison:
+            its folds, in place of five.
         repeats: how often it is repeated with other folds.
         min_per_class: classes with fewer samples are left out.
         ignore_case: paths and classes of the CSV that differ only in case are the same.
@@ -38,6 +42,7 @@ class FinetuneOptions:
     """
 
     head: HeadOptions = field(default_factory=HeadOptions)
+    compare: tuple[HeadOptions, ...] = ()
     test_share: float = 0.2
     dataset: str | None = None
     lists: str | None = None
@@ -92,6 +97,7 @@ class TrainedSplit:
         samples: all labelled samples.
         outcome: the head and its evaluation.
         few_shots: accuracies with few training samples.
+        comparison: of several heads, where that was asked for.
         notes: sentences for a person.
     """
 
@@ -99,6 +105,7 @@ class TrainedSplit:
     samples: Samples = field(repr=False)
     outcome: Outcome
     few_shots: tuple[FewShot, ...] = ()
+    comparison: Comparison | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -141,7 +148,7 @@ class FinetuneResult:
 
 
 def _part_dict(part: TrainedSplit) -> dict[str, Any]:
-    outcome = part.outcome
+    outcome, compared = part.outcome, part.comparison
     return {
         "name": part.name,
         "head": outcome.head.scorer.kind,
@@ -149,6 +156,20 @@ def _part_dict(part: TrainedSplit) -> dict[str, Any]:
         "test": len(outcome.test),
         "video": outcome.evaluation.to_dict() if outcome.evaluation else None,
         "clip_accuracy": outcome.clip_accuracy,
+        "majority": None
+        if outcome.majority is None
+        else {"label": outcome.majority.label, "accuracy": outcome.majority.accuracy},
+        "compared": None
+        if compared is None
+        else {
+            kind: {
+                "accuracy": found.interval.to_dict(),
+                "spread_over_folds": found.spread,
+                "majority_accuracy": found.majority_accuracy,
+                "video": found.evaluation.to_dict(),
+            }
+            for kind, found in compared.found.items()
+        },
         "params": dict(outcome.choice.params),
         "temperature": outcome.choice.temperature,
         "trials": [trial.to_dict() for trial in outcome.choice.trials],

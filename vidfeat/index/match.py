@@ -36,6 +36,13 @@ class Match:
     query: int = 0
     video_id: int = -1
 
+    def __repr__(self) -> str:
+        of = f", query {self.query}" if self.query else ""
+        return (
+            f"Match({self.video!r}, {self.start_seconds:.2f} to {self.end_seconds:.2f} s, "
+            f"score {self.score:.3f}{of})"
+        )
+
     def to_dict(self) -> dict[str, str | float]:
         """The four values of ``search --json``."""
         return {

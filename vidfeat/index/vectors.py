@@ -2,7 +2,7 @@
 
 Features of one network share a direction (their mean) and vary most along a few others (how bright
 a scene is, how much it moves). Centring takes the first away. Whitening also evens out the others,
-so that what is rare counts: retrieval by features of little training gains most from it.
+so that what is rare counts: retrieval with lightly trained networks gains most from it.
 """
 
 from __future__ import annotations

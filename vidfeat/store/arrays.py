@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.errors import DataError, UsageError
+from vidfeat.errors import DataError, MissingExtraError, UsageError
 
 
 class StoreColumns(Protocol):
@@ -101,6 +101,27 @@ def to_arrays(
     if pooled is None:
         return gather_rows(store, rows), y, groups
     return _pooled(store, rows, videos, y, groups)
+
+
+def to_pandas(store: StoreColumns, *, vectors: bool) -> Any:
+    """See `FeatureStore.to_pandas`."""
+    try:
+        import pandas as pd
+    except ImportError:
+        raise MissingExtraError("pandas", "pandas", "to_pandas") from None
+    rows = _ranges(store.videos["offset"], store.videos["count"])
+    paths = np.repeat(np.array(store.paths, dtype=object), store.videos["count"])
+    table = pd.DataFrame(
+        {
+            "path": paths,
+            "start_seconds": store.read_column("start_seconds")[rows],
+            "end_seconds": store.read_column("end_seconds")[rows],
+        }
+    )
+    if not vectors:
+        return table
+    names = [f"v{number}" for number in range(store.dimension)]
+    return pd.concat([table, pd.DataFrame(gather_rows(store, rows), columns=names)], axis=1)
 
 
 def _pooled(

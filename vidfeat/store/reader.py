@@ -141,9 +141,10 @@ class FeatureStore:
         self.__init__(state["path"])  # type: ignore[misc]
 
     def __repr__(self) -> str:
+        made = "closed" if self._closed else f"by {self.encoder.get('model', 'an unknown network')}"
         return (
             f"FeatureStore({str(self.path)!r}: {self.num_videos} videos, {self.num_clips} clips "
-            f"of {self.dimension} dimensions)"
+            f"of {self.dimension} dimensions, {made})"
         )
 
     # ------------------------------------------------------------------ what is in it
@@ -284,6 +285,18 @@ class FeatureStore:
             row = None if stored is None else self._by_path()[stored.encode("utf-8")]
         return row
 
+    def __len__(self) -> int:
+        """How many videos there are, as an iteration gives them."""
+        return self.num_videos
+
+    def __getitem__(self, path: str) -> Embeddings:
+        """The embeddings of a video: ``store["run/a.mp4"]``.
+
+        Raises:
+            StoreError: there is no such video in the file, or the file is damaged there.
+        """
+        return self.read(path)
+
     def __contains__(self, path: object) -> bool:
         return isinstance(path, str) and self._find(path) is not None
 
@@ -401,6 +414,19 @@ class FeatureStore:
         from vidfeat.store.arrays import to_arrays
 
         return to_arrays(self, labels, pooled)
+
+    def to_pandas(self, *, vectors: bool = True) -> Any:
+        """A pandas DataFrame, a row per clip: ``path, start_seconds, end_seconds``, and the vector.
+
+        Args:
+            vectors: with the numbers of the vectors, in columns ``v0`` to ``v(D-1)``.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        from vidfeat.store.arrays import to_pandas
+
+        return to_pandas(self, vectors=vectors)
 
     # ------------------------------------------------------------------ reading with care
 

@@ -61,7 +61,7 @@ def evaluate_step(
         **{
             "clip@1": result.clip_accuracy,
             "video@1": result.video_accuracy,
-            "video@5": result.video_top5,
+            **({"video@5": result.video_top5} if result.video_top5 is not None else {}),
         },
         **{f"{name}@1": value for name, value in result.group_accuracy().items()},
         videos=len(result.scores),

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from vidfeat.errors import UsageError
 from vidfeat.training.config import (
+    RANDOM,
     AugmentConfig,
     DataConfig,
     EvaluateConfig,
@@ -198,7 +199,7 @@ def bundled() -> Recipe:
             crop=64,
         ),
         augment=AugmentConfig(flip=0.0),
-        model=ModelConfig(name="r2plus1d_10_w16", motion_stem=True),
+        model=ModelConfig(name="r2plus1d_10_w16", init=RANDOM, motion_stem=True),
         train=TrainConfig(
             epochs=20,
             epoch_clips=7_168,

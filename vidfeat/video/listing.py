@@ -57,6 +57,8 @@ class Listing:
     videos: tuple[ListedVideo, ...]
     notes: tuple[str, ...] = ()
     """What a user should know about the input, a sentence each."""
+    laid_by: str = ""
+    """How the stretches of the videos were found, where they were: part of a run's identity."""
 
     @property
     def digest(self) -> str:

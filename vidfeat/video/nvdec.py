@@ -40,7 +40,7 @@ _ANNEX_B = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 _AV1_CONFIG_BYTES = 4  # before the sequence header in the container's configuration record
 
 
-class Refused(Exception):  # noqa: N818 (no error: a turn of the way)
+class Refused(Exception):  # noqa: N818 (control flow, not an error)
     """Read this video on a processor; the frames given so far are right."""
 
 
