@@ -113,13 +113,15 @@ class Item:
         number: of the item in the issue.
         what: the situation.
         answer: puts it before a checkout.
-        right: a regular expression of the right answers.
+            right: a regular expression of the right answers.
+        as_before: an answer is right only if it is the one from before.
     """
 
     number: int
     what: str
     answer: Callable[[Checkout], str]
     right: str
+    as_before: bool = False
 
 
 def main(items: Sequence[Item], about: str | None, arguments: Sequence[str]) -> int:
@@ -142,6 +144,7 @@ def main(items: Sequence[Item], about: str | None, arguments: Sequence[str]) -> 
             continue
         answers = [_answer(item, root) for root in checkouts]
         is_right = re.search(item.right, answers[-1]) is not None
+        is_right &= not item.as_before or answers[0] == answers[-1]
         wrong += not is_right
         cells = [str(item.number), item.what, *answers, "yes" if is_right else "NO"]
         print(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |", flush=True)

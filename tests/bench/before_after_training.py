@@ -298,11 +298,22 @@ def killed_run(at: Checkout) -> str:
     return f"exit {done.code}, weights {weights_hash(at, 'run')}"
 
 
+def two_processes(at: Checkout) -> str:
+    render_motion(at.folder / "data", train=2, val=1)
+    module = "vidfeat.training" if (at.root / "vidfeat/training").is_dir() else "vidfeat.train"
+    script = "import sys; from torch.distributed.run import main; main(sys.argv[1:])"  # torchrun
+    done = at.python(
+        script, "--standalone", "--nproc-per-node", 2, "-m", module, "tiny", "--data", "data",
+        "--out", "run", *settings_as_options((*MICRO, *RIGHT)),
+    )  # fmt: skip
+    return f"exit {done.code}, weights {weights_hash(at, 'run')}"
+
+
 def started_from_run(at: Checkout) -> str:
     render_motion(at.folder / "data", train=2, val=1)
     train(at, "data", "first", *QUICK)
-    train(at, "data", "run", *RIGHT, options=("--init", "first"))
-    return f"weights {weights_hash(at, 'run')}"
+    done = train(at, "data", "run", *RIGHT, options=("--init", "first"))
+    return f"exit {done.code}, weights {weights_hash(at, 'run')}"
 
 
 ITEMS = (
@@ -329,10 +340,16 @@ ITEMS = (
     Item(10, "left and right, and augment.flip", mirrored, "exit 0, a note"),
     Item(11, "a full disk at a checkpoint", full_checkpoint, "exit [12], names the checkpoint"),
     Item(11, "a glyph that the font lacks", missing_glyph, "exit 0, 0 warnings"),
-    Item(0, "weights of a plain run", plain_run, "exit 0, weights"),
-    Item(0, "weights with mixup, averaging, accumulation", rich_run, "exit 0, weights"),
-    Item(0, "weights of a run that was killed and resumed", killed_run, "exit 0, weights"),
-    Item(0, "weights of a run started from another", started_from_run, "weights"),
+    *(
+        Item(0, f"weights of {what}", answer, r"exit 0, weights [0-9a-f]{16}$", as_before=True)
+        for what, answer in (
+            ("a plain run", plain_run),
+            ("a run with mixup, averaged weights, accumulation", rich_run),
+            ("a run that was killed and resumed", killed_run),
+            ("a run of two processes", two_processes),
+            ("a run started from another", started_from_run),
+        )
+    ),
 )
 
 if __name__ == "__main__":

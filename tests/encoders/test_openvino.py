@@ -123,11 +123,11 @@ def test_what_openvino_does_not_do_is_said() -> None:
     need("openvino")
     with pytest.raises(UsageError, match="openvino engine runs fp32 and int8, not fp16"):
         load_encoder(MODEL, "random", engine="openvino", precision="fp16")
-    with pytest.raises(UsageError, match="--compile is torch's"):
+    with pytest.raises(UsageError, match="compiled=True is for torch"):
         load_encoder(MODEL, "random", engine="openvino", compiled=True)
     with pytest.raises(UsageError, match=r"vidfeat export .* --calibrate VIDEOS -o net/"):
         load_encoder(MODEL, "random", precision="int8")
-    with pytest.raises(UsageError, match="--engine takes torch, openvino, not 'onnx'"):
+    with pytest.raises(UsageError, match="engine must be one of torch, openvino, not 'onnx'"):
         load_encoder(MODEL, "random", engine="onnx")
 
 
@@ -194,13 +194,13 @@ def test_int8_vectors_are_comparable_and_not_mixed(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": ["layer3"]}, "quantised for --layer layer4, not layer3"),
-        ({"pool": ["max"]}, "quantised for --pool mean, not max"),
-        ({"model": "r3d_18"}, f"quantised for --model {MODEL}, not r3d_18"),
-        ({"precision": "fp32"}, "quantised for --precision int8, not fp32"),
-        ({"engine": "torch"}, "quantised for --engine openvino, not torch"),
-        ({"plan": PlanChoice(frames=8)}, "clips of 4 frames, not 8: leave --clip-frames out"),
-        ({"compiled": True}, "--compile is torch's"),
+        ({"layers": ["layer3"]}, "quantised for layers=layer4, not layer3"),
+        ({"pool": ["max"]}, "quantised for pool=mean, not max"),
+        ({"model": "r3d_18"}, f"quantised for model={MODEL}, not r3d_18"),
+        ({"precision": "fp32"}, "quantised for precision=int8, not fp32"),
+        ({"engine": "torch"}, "quantised for engine=openvino, not torch"),
+        ({"plan": PlanChoice(frames=8)}, "clips of 4 frames, not 8: leave frames out"),
+        ({"compiled": True}, "compiled=True is for torch"),
     ],
 )
 def test_what_is_fixed_in_the_folder_stays(net: Path, options, message) -> None:
@@ -290,12 +290,12 @@ def test_extract_quantises_once_and_goes_on_with_that(
         assert store.encoder["network_sha256"] == made
         assert store.num_clips == 12
     # What was not made so is not taken, and nothing is destroyed.
-    with pytest.raises(UsageError, match=r"was quantised otherwise \(layers was .*--overwrite"):
+    with pytest.raises(UsageError, match=r"was quantised otherwise \(layers was .*overwrite=True"):
         run(*command, "--layer", "layer3")
     with pytest.raises(UsageError, match="--precision int8 runs on --engine openvino, not torch"):
         run(*command, "--engine", "torch")
     assert read_net(tmp_path / "f.h5.int8").sha256 == made
-    with pytest.raises(UsageError, match=r"f\.h5\.int8 exists: give --overwrite"):
+    with pytest.raises(UsageError, match=r"f\.h5\.int8 exists: give overwrite=True"):
         again = ["--precision", "int8", "--calibrate", mine, "-o", tmp_path / "f.h5.int8"]
         run("export", *NETWORK, *again)
 
@@ -338,7 +338,7 @@ def test_calibration_and_measurement_share_no_video(
         sample_clips(
             list_videos([mine / "broken.mp4"]).videos, plan, preprocess, CalibrationOptions()
         )
-    with pytest.raises(UsageError, match="--calibration-clips must be at least 1"):
+    with pytest.raises(UsageError, match="calibration_clips must be at least 1"):
         CalibrationOptions(0)
 
 

@@ -122,9 +122,9 @@ def test_an_actor_takes_a_gpu_or_some_processors() -> None:
     assert actor_size(racks, ClusterOptions(actor_cpus=16)).places(racks) == 4 + 2
     laptop = [{"CPU": 4.0}]
     assert actor_size(laptop, ClusterOptions()) == ActorSize(4, 0)
-    with pytest.raises(ClusterError, match="--device cpu"):
+    with pytest.raises(ClusterError, match="device=cpu"):
         actor_size(laptop, ClusterOptions(device="cuda"))
-    with pytest.raises(ClusterError, match="--actor-cpus"):
+    with pytest.raises(ClusterError, match="actor_cpus"):
         actor_size(laptop, ClusterOptions(actor_cpus=5))
 
 

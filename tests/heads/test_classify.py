@@ -213,7 +213,7 @@ def test_a_head_whose_features_came_from_elsewhere_takes_no_videos(head_and_feat
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """Bright and dark videos of three seconds, eight frames a second."""
+    """Bright and dark videos of three seconds, eight frames per second."""
     root = tmp_path_factory.mktemp("videos")
     for name, light in (("bright", 1.0), ("dark", 0.2)):
         for number in range(6):

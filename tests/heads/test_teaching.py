@@ -22,7 +22,7 @@ CENTRES = rng.standard_normal((3, 12))
 
 
 def clips(count: int, classes: int = 3, noise: float = 0.7, seed: int = 0):
-    """Vectors of length one around a centre a class, ten clips a video."""
+    """Vectors of length one around a centre a class, ten clips per video."""
     own = np.random.default_rng(seed)
     y = (np.arange(count) // 10) % classes
     vectors = CENTRES[y] + noise * own.standard_normal((count, 12)) + 2

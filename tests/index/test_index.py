@@ -132,13 +132,6 @@ def test_stretches_of_one_video_do_not_overlap(flat):
     assert [m.score for m in found] == sorted((m.score for m in found), reverse=True)
 
 
-def test_several_queries_answer_each_video_once(flat):
-    found = VideoIndex(flat).search(["a/v000.mp4", "b/v001.mp4"], k=10)
-    assert {match.video for match in found[:2]} == {"a/v000.mp4", "b/v001.mp4"}
-    assert len({match.video for match in found}) == 10
-    assert {match.query for match in found} == {0, 1}
-
-
 def test_normalised_scores_subtract_the_level_of_anything(flat):
     index = VideoIndex(flat)
     plain = index.search("a/v000.mp4", k=5)
@@ -361,7 +354,7 @@ def test_memory(text, value):
 
 @pytest.mark.parametrize("text", ["", "many", "-1GB", "4XB", "nan", "inf"])
 def test_memory_that_is_none(text):
-    with pytest.raises(UsageError, match="--max-memory"):
+    with pytest.raises(UsageError, match="max_memory"):
         parse_size(text)
 
 
@@ -413,7 +406,7 @@ def test_stretches_that_cannot_be(flat, start, end, message):
 
 
 def test_what_is_there_is_not_overwritten(features, index, tmp_path):
-    with pytest.raises(UsageError, match="--overwrite"):
+    with pytest.raises(UsageError, match="overwrite=True"):
         VideoIndex.build(features, index)
     (tmp_path / "mine").mkdir()
     with pytest.raises(UsageError, match="is no index"):
@@ -492,7 +485,7 @@ def test_the_same_file_with_bad_rows_is_unchanged(tmp_path, centred):
     assert not change.updated
     assert not change.rebuilt
     assert VideoIndex(tmp_path / "I").head.generation == generation
-    with pytest.raises(DataError, match="--skip-bad-rows"):
+    with pytest.raises(DataError, match="skip_bad_rows=True"):
         change_index(tmp_path / "I", add=[features])
     some[4] = 0
     again = write_features(tmp_path / "again.h5", names, replace=bad)

@@ -76,7 +76,7 @@ def run_on_small_disk(module: str, folder: Path, step: int) -> str:
         AssertionError: it failed, or a signal ended it.
     """
     command = [*_NAMESPACE, sys.executable, "-m", __name__, str(folder), module, str(step)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, f"ended with {done.returncode}:\n{done.stdout}{done.stderr}"
     return done.stdout
 

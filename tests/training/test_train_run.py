@@ -220,7 +220,7 @@ def test_sigterm_writes_a_check_point_and_ends(reference: Path, data: Path, tmp_
     if process.returncode == 0:  # it was quicker than the signal
         pytest.skip("the run ended before the signal came")
     assert process.returncode == 143, output
-    assert "--resume goes on" in output
+    assert "--resume continues" in output
     stop = [line for line in read_log(folder) if line["event"] == "stop"]
     assert len(stop) == 1
     assert (folder / "checkpoints" / f"step-{stop[0]['step']:08d}").is_dir()

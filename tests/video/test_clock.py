@@ -101,7 +101,7 @@ def test_times_that_ascend_are_left_alone() -> None:
 @pytest.mark.parametrize("suffix", [".mkv", ".flv", ".ts", ".mp4"])
 @pytest.mark.parametrize("places", [(300,), (1,), (599,), (100, 200, 201, 430)])
 def test_repeated_times_in_a_file(tmp_path: Path, suffix: str, places: tuple[int, ...]) -> None:
-    """The header claims 1000 frames a second, as recorders of variable rate write it."""
+    """The header claims 1000 frames per second, as recorders of variable rate write it."""
     stamps = [round(number * 1000 / 30) for number in range(600)]
     change = {place: place - 1 for place in places}
     if suffix in (".mp4", ".ts"):

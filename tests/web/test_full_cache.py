@@ -54,7 +54,7 @@ def test_a_full_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: st
 
 
 def test_two_servers_may_share_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each writes to a file of its own; what a killed one left goes, what is being written stays."""
+    """Each writes its own file; what a killed one left goes, what is being written stays."""
     one, two = (Cache(tmp_path / "cache", 1000) for _ in range(2))
     written: list[Path] = []
 

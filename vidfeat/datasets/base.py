@@ -1,8 +1,8 @@
 """What every dataset is read into, and how published lists meet the files that are there.
 
-A dataset is published as a *listing*: class names, and an entry a video under the name that its
+A dataset is published as a *listing*: class names, and an entry per video under the name that its
 authors gave it. The files on a disk are another thing: some are missing, some were converted, some
-stand in another folder. :func:`match_listing` brings the two together and counts what is left over
+are in another folder. :func:`match_listing` brings the two together and counts what is left over
 on either side; it takes the paths of a folder as well as those of a feature file.
 """
 
@@ -128,7 +128,7 @@ class VideoDataset:
         return replace(self, samples=kept)
 
     def summary(self) -> str:
-        """One line: videos a part, classes, missing and unlisted files."""
+        """One line: videos per part, classes, missing and unlisted files."""
         there = Counter(sample.part for sample in self.samples)
         parts = ", ".join(f"{name} {count:,}" for name, count in sorted(there.items()))
         text = f"{self.name}: {len(self.classes)} classes, {len(self.samples):,} videos ({parts})"
@@ -142,7 +142,7 @@ class VideoDataset:
 def find_videos(root: Path, *, frames: bool = False) -> list[str]:
     """The identities (relative paths) of all video files under a folder, sorted.
 
-    Files are told by their suffix; hidden files and folders are passed over. With ``frames``,
+    Files are recognised by their suffix; hidden files and folders are passed over. With ``frames``,
     folders of frames are videos, too.
 
     Raises:

@@ -1,6 +1,6 @@
 """HMDB51: 6,766 videos of 51 classes, three official splits.
 
-A file a class and split, ``<class>_test_split<N>.txt``, whose lines are ``<file.avi> <use>`` with
+A file per class and split, ``<class>_test_split<N>.txt``, whose lines are ``<file.avi> <use>`` with
 use 1 for training, 2 for testing and 0 for a video that the split leaves out.
 """
 
@@ -59,5 +59,5 @@ def read_listing(root: Path, lists: Path | None = None, split: int = 1) -> Publi
 
 
 def _movie(stem: str, class_name: str) -> str:
-    """The recording a clip comes from: its name up to the class in it."""
+    """The recording per clip comes from: its name up to the class in it."""
     return re.split(f"_{re.escape(class_name)}_", stem, maxsplit=1)[0]

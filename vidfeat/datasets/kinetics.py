@@ -61,7 +61,7 @@ def read_listing(
         keys = [identity]
         if start and end:
             keys.insert(0, f"{identity}_{int(float(start)):06d}_{int(float(end)):06d}")
-        # one row a stretch: some releases list it in two files (train.csv and an all.csv)
+        # one row per stretch: some releases list it in two files (train.csv and an all.csv)
         entries.setdefault((keys[0], part), Listed(keys[0], tuple(keys), (index[label],), part))
     return PublishedLists(name, classes, tuple(entries.values()))
 

@@ -3,7 +3,7 @@
 ``some/video.mp4 3``, or ``some/folder 120 3`` with the number of frames in between. Labels are
 numbers, or names without spaces; names of numbers are read from ``labels.txt``, ``classes.txt`` or
 ``label_map*.txt`` beside the list. VMZ's lists are CSV with ``org_video,label,start_frm,video_id``.
-The part of a list stands in its name (``train.txt``, ``kinetics400_val_list_videos.txt``).
+The name of a list says its part (``train.txt``, ``kinetics400_val_list_videos.txt``).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _rows_of(file: Path) -> list[tuple[str, str]]:
         table = read_table(file)
         if not set(table.columns) >= VMZ_COLUMNS:
             raise DataError(f"{file}: expected org_video,label,start_frm,video_id")
-        # a row a clip: one for each video
+        # one row per clip: one for each video
         return list(dict.fromkeys((row["org_video"], row["label"]) for row in table.rows))
     rows = []
     by_comma = all(_BY_COMMA.search(line) for _, line in lines)

@@ -68,7 +68,7 @@ def prepare(
     """Re-encode all videos below a folder into another one, with the same names as .mp4.
 
     Lists (CSV, text and JSON files) are copied along, with the new names in a ``labels.csv``. What
-    is finished is not done again: an interrupted call is gone on with, and new videos are added.
+    is finished is not done again: an interrupted call is resumed, and new videos are added.
 
     Args:
         root: the dataset's folder.

@@ -1,7 +1,7 @@
 """Looking through the videos of a dataset once: what each holds, and which cannot be read.
 
 The result of each video is appended to a cache as soon as it is known, so that an interrupted scan
-goes on where it stopped and a later one looks at new and changed files alone.
+resumes and a later one looks only at new and changed files.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from vidfeat.datasets.base import VideoDataset
+from vidfeat.system.cache import writable_cache
 from vidfeat.system.callbacks import Progress
-from vidfeat.system.download import cache_folder
 from vidfeat.system.files import append_lines
 from vidfeat.system.identities import identity_to_path
 from vidfeat.video.clip_plan import ClipPlan
@@ -45,7 +45,7 @@ class ScannedVideo:
 def scan_file(root: Path) -> Path:
     """Where the cache of a folder's scan stands: in the user's cache, named by the folder."""
     name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-    return cache_folder().parent / "scans" / f"{name}.jsonl"
+    return writable_cache() / "scans" / f"{name}.jsonl"
 
 
 def scan_videos(
@@ -106,7 +106,7 @@ def find_broken(
 ) -> list[str]:
     """What a dataset cannot train on, by identity.
 
-    Paths of videos that cannot be read, sorted, and labelled stretches that start behind the end of
+    Paths of videos that cannot be read, sorted, and labelled segments that start past the end of
     their video.
     """
     paths = sorted({sample.path for sample in dataset.samples})
@@ -148,7 +148,7 @@ def _scan(
             elif isinstance(event, Finished):
                 path = next(names)
                 if event.error is not None or info is None:
-                    reason = f"{event.error}" if event.error else "nothing came of it"
+                    reason = f"{event.error}" if event.error else "it gave no result"
                     yield ScannedVideo(path, *stamps[path], error=reason)
                 else:
                     yield ScannedVideo(

@@ -6,7 +6,7 @@
   verbs, 300 nouns).
 - ActivityNet 1.3, and THUMOS14 in the same form: JSON of videos with ``annotations`` (10,024 and
   4,926 videos, 200 classes).
-- THUMOS14 as published: a text a class of ``video start end`` lines (200 and 213 videos, 20
+- THUMOS14 as published: a text per class of ``video start end`` lines (200 and 213 videos, 20
   classes). Its validation part is what localisation trains on, and so is ``train`` here.
 
 Every segment is a sample of its own; a video's segments stay together where parts are drawn.
@@ -184,7 +184,7 @@ _LINE = re.compile(r"(\S+)\s+([\d.]+)\s+([\d.]+)")
 
 
 def read_thumos14(root: Path, lists: Path | None = None) -> PublishedLists:
-    """THUMOS14: a text a class and part; segments called ambiguous are left out.
+    """THUMOS14: a text per class and part; segments called ambiguous are left out.
 
     Raises:
         DataError: no annotations, or lines that are not as published.

@@ -36,7 +36,7 @@ def read_listing(root: Path, lists: Path | None = None) -> PublishedLists:
             f"{folder} has partition files, but neither it nor the folder above has labels.txt: "
             f"expected {EXPECTED}"
         )
-    # a line a class: an empty one between them is a class without a name, and counts
+    # one line per class: an empty one between them is a class without a name, and counts
     names = [name.strip().rstrip(";").rstrip() for name in read_text(label_file).splitlines()]
     while names and not names[-1]:
         names.pop()

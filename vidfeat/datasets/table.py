@@ -61,6 +61,8 @@ def read_table(
     labels = relative_to(read_labels(file, ignore_case=None), str(root.resolve()), str(root))
     rows = without_doubles(labels.rows, labels.source)
     classes = labels.classes
+    if labels.several:
+        classes = tuple(sorted({name for row in rows for name in row.labels}))
     index = {label: number for number, label in enumerate(classes)}
     has_parts = any(row.split for row in rows)
     notes: list[str] = []
@@ -69,15 +71,16 @@ def read_table(
     unassigned: list[str] = []
     for row in rows:
         part = _part_of(row, labels.source)
+        own = tuple(index[name] for name in row.labels or (row.label,))
         sample = Sample(
-            row.path, (index[row.label],), part or "train", row.group, row.start_seconds,
-            row.end_seconds,
-        )  # fmt: skip
+            row.path, own, part or "train", row.group, row.start_seconds, row.end_seconds
+        )
         there = Path(existing_spelling(str(root / identity_to_path(sample.path))))
         if not (there.is_file() or (frames and frames_in(there))):
             missing.append(sample.path)
             continue
-        sample = replace(sample, path=path_to_identity(str(there.relative_to(root))))
+        inside = there.relative_to(root) if there.is_relative_to(root) else there
+        sample = replace(sample, path=path_to_identity(str(inside)))
         if has_parts and part is None:
             unassigned.append(sample.path)
         else:

@@ -6,7 +6,7 @@ let decoding, network and writing overlap, and hold back whoever is ahead.
 
 Which clips make a batch, and which batches make a part, follows from the order of the clips alone:
 a part is ``part_clips`` consecutive clips, wherever one video ends and the next begins, and only
-the last of a run is smaller. A run that goes on after a kill therefore makes the same batches as
+the last of a run is smaller. A run that resumes after a kill therefore makes the same batches as
 one that was never disturbed.
 """
 
@@ -138,7 +138,7 @@ class Assembly:
     # -- events, in the caller's thread --------------------------------------------------------
 
     def start(self, identity: str, info: VideoInfo, first: int) -> None:
-        """A video begins, or begins anew, with its clip ``first``."""
+        """A video begins, or starts again, with its clip ``first``."""
         self._end_segment(complete=False)
         record = VideoRecord(
             path=identity,
@@ -284,7 +284,7 @@ class Assembly:
                 return
             number, batch, filled = item
             began = time.monotonic()
-            with np.errstate(over="ignore"):  # infinity is told of by name: see write_part
+            with np.errstate(over="ignore"):  # infinity is reported by name: see write_part
                 vectors = self._feed.embed(batch, runner)[:filled].astype(self._dtype)
             seconds = time.monotonic() - began
             with self._lock:

@@ -157,8 +157,8 @@ def _refuse_others(
         reason = f"{len(others)} of its {len(stamps)} videos are others below {new}"
         reason += f", as {others[0]}"
     raise StoreError(
-        f"{where} was made from {made_from}, and {reason}: give --root {made_from} to add to it, "
-        "another output with -o, or --overwrite"
+        f"{where} was made from {made_from}, and {reason}: give root={made_from} to add to it, "
+        "another output, or overwrite=True"
     )
 
 

@@ -2,7 +2,7 @@
 
 list -> compare with what is there -> decode (processes) -> batches -> network -> parts -> merge
 
-Whatever ends a run, finished parts stay, and the same command goes on from them.
+Whatever ends a run, finished parts stay, and the same command continues from them.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ExtractOptions:
     buffer_bytes: int | None = None
     """Memory for clips decoded ahead, over all processes; None takes 32 MB a process."""
     video_timeout: float = DEFAULT_TIMEOUT_SECONDS
-    """Seconds without a sign of life after which a video is given up."""
+    """Seconds without progress after which a video is given up."""
     limits: Limits = field(default_factory=Limits)
     dtype: VectorType = "float32"
     """Of the vectors in the file."""
@@ -80,21 +80,29 @@ class ExtractOptions:
     processes_per_card: int = 6
     """That feed a card's decoders; each takes part of a processor."""
     retry_errors: bool = False
-    """Try unchanged files again that failed before."""
+    """Retry unchanged files that failed before."""
     overwrite: bool = False
-    """Begin anew, whatever the output holds."""
+    """Start again, even if the output exists."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
-            raise UsageError(f"--workers must be 0 or more, not {self.workers}")
+            raise UsageError(f"workers must be 0 or more, not {self.workers}", field="workers")
         if self.buffer_bytes is not None and self.buffer_bytes < 1:
-            raise UsageError("--buffer-mb must be above 0")
+            raise UsageError("buffer_bytes must be above 0", field="buffer_bytes")
         if not self.video_timeout > 0:
-            raise UsageError(f"--video-timeout must be above 0, not {self.video_timeout}")
+            raise UsageError(
+                f"video_timeout must be above 0, not {self.video_timeout}", field="video_timeout"
+            )
         if self.processes_per_card < 1:
-            raise UsageError(f"--nvdec-processes must be 1 or more, not {self.processes_per_card}")
+            raise UsageError(
+                f"processes_per_card must be 1 or more, not {self.processes_per_card}",
+                field="processes_per_card",
+            )
         if self.cards and self.num_workers == 0:
-            raise UsageError("--decoder nvdec works beside decode processes: --workers 1 or more")
+            raise UsageError(
+                "a card's decoders work beside decode processes: workers must be 1 or more",
+                field="workers",
+            )
 
     @property
     def num_workers(self) -> int:
@@ -124,7 +132,7 @@ def extract(
 ) -> ExtractReport:
     """Write the embeddings of all clips of all videos to a feature file.
 
-    A run on an output that is there goes on with it: videos that it has, unchanged, are not read
+    A run on an output that is there continues it: videos that it has, unchanged, are not read
     again. Videos that have disappeared from below the root are dropped from it.
 
     Args:
@@ -144,7 +152,7 @@ def extract(
         What was done, with the failures of this run and those remembered.
 
     Raises:
-        UsageError: inputs that cannot be meant, or hold no video; or the encoder is at work for
+        UsageError: invalid inputs, or inputs without a video; or the encoder is at work for
             extract in another thread.
         StoreError: the output is no feature file, was made otherwise, or another run writes it.
         NothingDoneError: every video failed. (A shard writes its errors all the same: the others
@@ -161,18 +169,20 @@ def extract(
         if isinstance(inputs, Listing)
         else list_videos(inputs, root, segments, frames=frames)
     )
+    division = ""
     if options.shard is not None:
+        division = listing.digest
         listing = listing.shard(*options.shard)
     target = Path(output)
     check_output(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    identity = _identity(encoder, options, listing, segments)
+    identity = replace(_identity(encoder, options, listing, segments), division=division)
     with ExitStack() as stack:
         stack.enter_context(encoder.claimed())
         stack.enter_context(OutputLock(target))
         existing = _existing(stack, target, identity, options, listing)
         if existing is not None:
-            identity = replace(identity, shards=joined(existing.shards, identity.shards))
+            identity = replace(identity, shards=joined(existing.identity, identity))
         if not options.overwrite:
             check_parts_root(parts_folder(target), listing.root)
         folder = open_parts(target, identity, overwrite=options.overwrite)
@@ -232,7 +242,7 @@ def check_output(target: Path) -> None:
     """Refuse an output that would have to be destroyed; quick, and before any work.
 
     Raises:
-        StoreError: a folder, or a file that is no feature file: not touched, --overwrite or not.
+        StoreError: a folder, or a file that is no feature file: neither is ever replaced.
     """
     if target.is_dir():
         raise StoreError(f"{target} is a folder: name a file, as {target / 'features.h5'}")
@@ -248,6 +258,9 @@ def _identity(
     if segments is not None:
         laid = hashlib.sha256(Path(segments).read_bytes()).hexdigest()
         described["segments_sha256"] = laid
+    elif listing.laid_by:
+        laid = hashlib.sha256(listing.laid_by.encode()).hexdigest()
+        described["clips_by"] = listing.laid_by
     shard = options.shard
     return RunIdentity(
         shards="" if shard is None else f"{shard[0]}/{shard[1]}",
@@ -267,10 +280,10 @@ def _existing(
     options: ExtractOptions,
     listing: Listing,
 ) -> FeatureStore | None:
-    """The feature file that is there and will be gone on with.
+    """The feature file that is there and will be continued.
 
     Raises:
-        StoreError: what is there is no feature file; it is not touched, --overwrite or not.
+        StoreError: what is there is no feature file; it is never replaced.
     """
     if not target.exists():
         return None

@@ -1,4 +1,4 @@
-"""Ending a run in good order when it is told to: what is finished is written first."""
+"""Ending a run in good order on request: what is finished is written first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOOK_SECONDS = 1.0
 
 
 class Stop:
-    """Whether a run has been told to end; it looks at batch boundaries."""
+    """Whether a run was asked to end; it looks at batch boundaries."""
 
     def __init__(self) -> None:
         self.signal_number = 0

@@ -97,7 +97,7 @@ class _Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         A search over hyper-parameters prepares the vectors of a fold once.
 
         Raises:
-            ValueError: fewer than two classes, or a hyper-parameter that cannot be meant.
+            ValueError: fewer than two classes, or an invalid hyper-parameter.
         """
         self.classes_, encoded = np.unique(targets, return_inverse=True)
         if len(self.classes_) < 2:

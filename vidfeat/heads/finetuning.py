@@ -13,16 +13,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from vidfeat.datasets.labels import Labels, as_labels, labels_from_split
+from vidfeat.datasets.labels import FolderLabels, Labels, as_labels, labels_from_split
 from vidfeat.datasets.samples import Samples, collect, require_videos, summary
 from vidfeat.errors import UsageError
-from vidfeat.heads.head import check_target
-from vidfeat.heads.protocols import (
+from vidfeat.heads.copies import Copies, copies_across, find_copies
+from vidfeat.heads.cross_validation import (
     CrossValidation,
-    FewShot,
+    compare_heads,
     cross_validate,
+    options_by_kind,
+)
+from vidfeat.heads.head import check_target
+from vidfeat.heads.multi_label import train_multi_label
+from vidfeat.heads.multi_label_folder import write_multi_label
+from vidfeat.heads.protocols import (
+    FewShot,
     few_shot,
     leave_out_small_classes,
     split_parts,
@@ -37,20 +45,25 @@ from vidfeat.system.callbacks import Report, no_report
 
 def finetune(
     features: str | os.PathLike[str],
-    labels: Labels | Mapping[str, str] | str | os.PathLike[str] | None = None,
+    labels: Labels | FolderLabels | Mapping[str, str] | str | os.PathLike[str] | None = None,
     options: FinetuneOptions | None = None,
     *,
+    head: str | Sequence[str] | None = None,
     out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
     report: Report | None = None,
 ) -> FinetuneResult:
     """Train a head on a feature file and judge it.
 
     Args:
         features: the feature file.
-        labels: a CSV, ``"folders"`` for folder names, a mapping of paths to classes, or Labels;
-            None with ``options.dataset``.
+        labels: a CSV, ``"folders"`` for folder names, a mapping of paths to classes, or what
+            `read_labels` gave; None with ``options.dataset``.
         options: what is trained, and how it is judged.
+        head: ``"linear"``, ``"svm"``, ``"knn"`` or ``"mlp"``, in place of ``options.head.kind``;
+            several (``"linear,svm"`` or a list) are compared, and the best is trained.
         out: folder to write the head and its results to; None writes nothing.
+        overwrite: replace a head that is at ``out``.
         report: called with a line on each step.
 
     Raises:
@@ -58,7 +71,7 @@ def finetune(
         StoreError: the feature file or the output cannot be used.
         UsageError: options that contradict each other.
     """
-    options = options or FinetuneOptions()
+    options = _with_head(options or FinetuneOptions(), head)
     report = report or no_report
     if (labels is None) == (options.dataset is None):
         raise UsageError(
@@ -69,14 +82,17 @@ def finetune(
         )
     target = Path(out) if out is not None else None
     if target is not None:
-        check_target(target, also=RESULT_FILES)
+        check_target(target, also=RESULT_FILES, overwrite=overwrite)
     with FeatureStore(features) as store:
         require_videos(store)
         parts = []
+        copies = find_copies(store)
         for name, given in _label_sets(store, labels, options):
             report(f"{name or 'labels'}: reading")
             samples = collect(store, given, skip_bad_rows=options.skip_bad_rows)
-            parts.append(_train_part(name, samples, given.notes, store, options, report))
+            if given.several:
+                return _multi_label(samples, given.notes, store, copies, options, target)
+            parts.append(_train_part(name, samples, given.notes, store, copies, options, report))
         result = FinetuneResult(tuple(parts), _cross_validation(parts, options, report))
         if target is not None:
             report("writing")
@@ -84,9 +100,18 @@ def finetune(
     return result
 
 
+def _with_head(options: FinetuneOptions, head: str | Sequence[str] | None) -> FinetuneOptions:
+    """The options with the heads of the argument, where it is given."""
+    if head is None:
+        return options
+    kinds = [name.strip() for name in head.split(",")] if isinstance(head, str) else list(head)
+    made = options_by_kind(kinds, options.head)
+    return replace(options, head=made[0], compare=tuple(made) if len(made) > 1 else ())
+
+
 def _label_sets(
     store: FeatureStore,
-    labels: Labels | Mapping[str, str] | str | os.PathLike[str] | None,
+    labels: Labels | FolderLabels | Mapping[str, str] | str | os.PathLike[str] | None,
     options: FinetuneOptions,
 ) -> list[tuple[str, Labels]]:
     if options.dataset is not None:
@@ -108,6 +133,7 @@ def _train_part(
     samples: Samples,
     notes: Sequence[str],
     store: FeatureStore,
+    copies: Copies,
     options: FinetuneOptions,
     report: Report,
 ) -> TrainedSplit:
@@ -116,21 +142,63 @@ def _train_part(
     require_two_classes(samples, "labelled videos")
     train, test, more = split_parts(samples, test_share=options.test_share, seed=options.head.seed)
     report(f"{name or 'training'}: {len(train)} to train on, {len(test)} to test on")
-    outcome = train_and_test(samples, train, test, options.head, store.identity)
+    more += copies_across(copies, samples, train, test)
+    chosen, comparison = options.head, None
+    if options.compare:
+        comparison = compare_heads(
+            samples.take(train),
+            options.compare,
+            folds=options.cross_validation or 5,
+            repeats=options.repeats,
+            report=report,
+        )
+        chosen = comparison.chosen
+    outcome = train_and_test(samples, train, test, chosen, store.identity)
     shots: list[FewShot] = []
     if options.shots and len(test):
-        for row in few_shot(samples, train, test, options.shots, options.head, draws=options.draws):
+        for row in few_shot(samples, train, test, options.shots, chosen, draws=options.draws):
             report(f"{row.shots} a class: {row.interval}")
             shots.append(row)
     if not outcome.converged:
         more.append("the solver stopped before its tolerance: try stronger regularisation")
-    return TrainedSplit(name, samples, outcome, tuple(shots), (*lines, *small, *more))
+    return TrainedSplit(name, samples, outcome, tuple(shots), comparison, (*lines, *small, *more))
+
+
+def _multi_label(
+    samples: Samples,
+    notes: Sequence[str],
+    store: FeatureStore,
+    copies: Copies,
+    options: FinetuneOptions,
+    target: Path | None,
+) -> FinetuneResult:
+    """Train and judge a head for several labels a sample, and write its folder."""
+    if options.compare or options.cross_validation or options.shots:
+        raise UsageError(
+            "several labels a sample are judged on one test part, by one head: leave head with "
+            "several kinds, cross_validation and shots out",
+            field=("head", "cross_validation", "shots"),
+        )
+    names = sorted({name for row in samples.rows for name in row.labels})
+    found = train_multi_label(
+        samples,
+        names,
+        options.head,
+        test_share=options.test_share,
+        identity=store.identity,
+    )
+    lines = [*summary(samples), *notes, *found.notes]
+    lines += copies_across(copies, samples, found.train, found.test)
+    found = replace(found, notes=tuple(lines))
+    if target is not None:
+        write_multi_label(found, target, store, report=options.report)
+    return FinetuneResult((), multi_label=found)
 
 
 def _cross_validation(
     parts: list[TrainedSplit], options: FinetuneOptions, report: Report
 ) -> CrossValidation | None:
-    if not options.cross_validation:
+    if not options.cross_validation or options.compare:
         return None
     return cross_validate(
         parts[0].samples,

@@ -29,7 +29,8 @@ from vidfeat.version import __version__
 
 FORMAT = "vidfeat-head"
 FORMAT_VERSION = 2
-"""1 until 0.2.0, and of every head that an earlier vidfeat scores right: without ``whitening``."""
+"""1 until 0.2.0, and of every head that an earlier vidfeat scores right: without ``whitening`` and
+``activation``."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,18 @@ class Head:
             )
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("a class is named twice")
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.classes[:4]) + (", ..." if len(self.classes) > 4 else "")
+        tested = self.training.get("test")
+        accuracy = ""
+        for name, told in (("accuracy", "accuracy"), ("mean_average_precision", "mAP")):
+            if tested and name in tested:
+                accuracy = f", {told} {tested[name]['value']:.1%}"
+        return (
+            f"Head({self.scorer.kind}: {len(self.classes)} classes ({names}), "
+            f"{self.dimension} dimensions{accuracy})"
+        )
 
     @property
     def dimension(self) -> int:
@@ -123,7 +136,7 @@ class Head:
         """Write the head as a folder, whole or not at all; an older head there is replaced.
 
         Raises:
-            StoreError: something else than a head stands there.
+            StoreError: something other than a head is there.
         """
         target = Path(folder)
         check_target(target)
@@ -140,7 +153,7 @@ class Head:
         scorer = self.scorer
         description = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION if "whitening" in scorer.arrays else 1,
+            "format_version": FORMAT_VERSION if _is_new(scorer) else 1,
             "vidfeat_version": __version__,
             "kind": scorer.kind,
             "classes": list(self.classes),
@@ -155,6 +168,7 @@ class Head:
                 if scorer.weighting == "softmax"
                 else {}
             ),
+            **({} if scorer.activation == "softmax" else {"activation": scorer.activation}),
             "encoder": dict(self.encoder),
             "space_fingerprint": self.space_fingerprint,
             "run_fingerprint": self.run_fingerprint,
@@ -215,6 +229,7 @@ class Head:
             neighbors=int(values["neighbors"]),
             weighting=values["weighting"],
             vote_temperature=float(values.get("vote_temperature", DINO_TEMPERATURE)),
+            activation=values.get("activation", "softmax"),
         )
         return cls(
             scorer=scorer,
@@ -227,15 +242,21 @@ class Head:
         )
 
 
-def check_target(folder: Path, *, also: Sequence[str] = ()) -> None:
+def _is_new(scorer: Scorer) -> bool:
+    """Whether an earlier vidfeat would score it wrongly, so that it must refuse it."""
+    return "whitening" in scorer.arrays or scorer.activation != "softmax"
+
+
+def check_target(folder: Path, *, also: Sequence[str] = (), overwrite: bool = True) -> None:
     """Refuse to replace what is no head: an output named by mistake must not be deleted.
 
     Args:
         folder: where a head is to be written.
-        also: names of files and folders that may stand there beside a head's own.
+        also: names of files and folders that may be there beside a head's own.
+        overwrite: a head that stands there may be replaced.
 
     Raises:
-        StoreError: a file, or a folder that holds something else.
+        StoreError: a file, or a folder that holds something else, or a head that is to stay.
     """
     if not folder.parent.is_dir():
         raise StoreError(f"{folder}: its parent folder does not exist: make it first")
@@ -245,6 +266,11 @@ def check_target(folder: Path, *, also: Sequence[str] = ()) -> None:
     if not folder.is_dir() or any(entry.name not in known for entry in folder.iterdir()):
         raise StoreError(
             f"{folder} exists and is no head of vidfeat: choose another output with -o"
+        )
+    if not overwrite and (folder / "head.json").is_file() | (folder / "results.json").is_file():
+        raise StoreError(
+            f"{folder} has a head already: choose another folder, or replace it with overwrite",
+            field="overwrite",
         )
 
 

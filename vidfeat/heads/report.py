@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MapMethod = Literal["tsne", "pca", "none"]
 FRAMES_OF_A_CLIP = 3
-MOST_BESIDE = 20  # classes of a confusion matrix that stands beside another card
+MOST_BESIDE = 20  # classes of a confusion matrix placed beside another card
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def render_report(samples: Samples, outcome: Outcome, options: ReportOptions) ->
         # The wide card parts the columns; many classes make bars as tall as two pictures.
         *((plane, mistakes) if len(result.classes) > MOST_BESIDE else (mistakes, plane)),
         _few_shots(options.few_shots),
-        *[_table(table) for table in options.tables],
+        *[table_section(table) for table in options.tables],
         _choice(outcome),
         _facts(samples, outcome),
     ]
@@ -176,7 +176,7 @@ def _confusion(result: Evaluation) -> str:
         svg = plots.to_svg(made, name="confusion", description=f"Confusion matrix. {worst}")
     caption = f"Rows: the true class; shaded by the share of its videos. {worst}"
     return _section(
-        "What is taken for what",
+        "Confusion matrix",
         _figure(svg, caption, least_rem=0 if count <= MOST_BESIDE else 40),
         wide=count > MOST_BESIDE,
     )
@@ -224,7 +224,7 @@ def _reliability(result: Evaluation) -> str:
         "On the dashed line a score of 80 % is right in 80 of 100 cases; below it the head is too "
         "sure. Larger points: more videos."
     )
-    return _section("How far scores can be trusted", _figure(svg, caption))
+    return _section("Calibration", _figure(svg, caption))
 
 
 def _map(samples: Samples, outcome: Outcome, options: ReportOptions) -> str:
@@ -268,7 +268,8 @@ def _few_shots(rows: Sequence[FewShot]) -> str:
     return _section("With few training videos", _figure(svg, caption))
 
 
-def _table(table: Table, chosen: int | None = None) -> str:
+def table_section(table: Table, chosen: int | None = None) -> str:
+    """A table as a card of the page, with one of its rows marked."""
     head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
     body = "".join(
         f"<tr{' class=chosen' if i == chosen else ''}>"
@@ -298,7 +299,7 @@ def _choice(outcome: Outcome) -> str:
         f"Temperature {choice.temperature:.3g}."
     )
     table = Table("How it was chosen", ("tried", "accuracy", "log loss"), rows, note)
-    return _table(table, chosen)
+    return table_section(table, chosen)
 
 
 def describe_params(params: dict[str, Any]) -> str:

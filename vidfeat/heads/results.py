@@ -9,7 +9,9 @@ import numpy as np
 
 from vidfeat.datasets.samples import Samples
 from vidfeat.errors import UsageError
-from vidfeat.heads.protocols import CrossValidation, FewShot, Outcome
+from vidfeat.heads.cross_validation import Comparison, CrossValidation
+from vidfeat.heads.multi_label import MultiLabelResult
+from vidfeat.heads.protocols import FewShot, Outcome
 from vidfeat.heads.selection import HeadOptions
 
 Split = Literal["1", "2", "3", "all"]
@@ -21,13 +23,16 @@ class FinetuneOptions:
 
     Attributes:
         head: kind, hyper-parameters and seed.
+        compare: heads to compare on the same folds of the training part; the best of them is
+            trained. Empty trains ``head``.
         test_share: of each class held out where the labels have no split column; 0 for no test.
         dataset: ``ucf101`` or ``hmdb51``, in place of labels.
         lists: the folder of its official split files.
         split: which of them, or all three.
-        shots: numbers of training samples a class to try as well.
+        shots: numbers of training samples per class to try as well.
         draws: how often each is drawn.
-        cross_validation: folds of a cross-validation over all samples; 0 for none.
+        cross_validation: folds of a cross-validation over all samples; 0 for none. Of a comparison:
+            its folds, in place of five.
         repeats: how often it is repeated with other folds.
         min_per_class: classes with fewer samples are left out.
         ignore_case: paths and classes of the CSV that differ only in case are the same.
@@ -38,6 +43,7 @@ class FinetuneOptions:
     """
 
     head: HeadOptions = field(default_factory=HeadOptions)
+    compare: tuple[HeadOptions, ...] = ()
     test_share: float = 0.2
     dataset: str | None = None
     lists: str | None = None
@@ -92,6 +98,7 @@ class TrainedSplit:
         samples: all labelled samples.
         outcome: the head and its evaluation.
         few_shots: accuracies with few training samples.
+        comparison: of several heads, where that was asked for.
         notes: sentences for a person.
     """
 
@@ -99,6 +106,7 @@ class TrainedSplit:
     samples: Samples = field(repr=False)
     outcome: Outcome
     few_shots: tuple[FewShot, ...] = ()
+    comparison: Comparison | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -109,10 +117,12 @@ class FinetuneResult:
     Attributes:
         parts: one, or one for each official split.
         cross_validation: over all samples, where asked for.
+        multi_label: in place of the parts, where samples have several labels.
     """
 
     parts: tuple[TrainedSplit, ...]
     cross_validation: CrossValidation | None = None
+    multi_label: MultiLabelResult | None = None
 
     def mean_and_spread(self, what: Literal["video", "clip"]) -> tuple[float, float]:
         """Mean accuracy over the parts and its standard deviation (0 for one part)."""
@@ -126,6 +136,8 @@ class FinetuneResult:
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers as JSON."""
+        if self.multi_label is not None:
+            return dict(without_nan(self.multi_label.to_dict()))
         values: dict[str, Any] = {"parts": [_part_dict(part) for part in self.parts]}
         if len(self.parts) > 1:
             for what in ("video", "clip"):
@@ -137,11 +149,11 @@ class FinetuneResult:
                 "spread_over_folds": self.cross_validation.spread,
                 "folds": self.cross_validation.accuracies.tolist(),
             }
-        return {name: _without_nan(value) for name, value in values.items()}
+        return {name: without_nan(value) for name, value in values.items()}
 
 
 def _part_dict(part: TrainedSplit) -> dict[str, Any]:
-    outcome = part.outcome
+    outcome, compared = part.outcome, part.comparison
     return {
         "name": part.name,
         "head": outcome.head.scorer.kind,
@@ -149,6 +161,20 @@ def _part_dict(part: TrainedSplit) -> dict[str, Any]:
         "test": len(outcome.test),
         "video": outcome.evaluation.to_dict() if outcome.evaluation else None,
         "clip_accuracy": outcome.clip_accuracy,
+        "majority": None
+        if outcome.majority is None
+        else {"label": outcome.majority.label, "accuracy": outcome.majority.accuracy},
+        "compared": None
+        if compared is None
+        else {
+            kind: {
+                "accuracy": found.interval.to_dict(),
+                "spread_over_folds": found.spread,
+                "majority_accuracy": found.majority_accuracy,
+                "video": found.evaluation.to_dict(),
+            }
+            for kind, found in compared.found.items()
+        },
         "params": dict(outcome.choice.params),
         "temperature": outcome.choice.temperature,
         "trials": [trial.to_dict() for trial in outcome.choice.trials],
@@ -164,10 +190,10 @@ def _part_dict(part: TrainedSplit) -> dict[str, Any]:
     }
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """NaN as null: JSON has no NaN."""
     if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
+        return {name: without_nan(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value

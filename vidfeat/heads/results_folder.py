@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidfeat.heads.report import ReportOptions, Table, describe_params, percent, write_head_report
+from vidfeat.heads.report import ReportOptions, write_head_report
 from vidfeat.heads.results import FinetuneOptions, FinetuneResult, TrainedSplit
+from vidfeat.heads.results_tables import report_tables
 from vidfeat.system.files import atomic_folder
 from vidfeat.version import __version__
 
@@ -63,67 +64,11 @@ def _write_part(
                 title=f"{title}, {part.name}" if part.name else title,
                 map=options.map,
                 locate=lambda path: store.local_path(path, options.root),
-                tables=_tables(result),
+                tables=report_tables(result, part),
                 few_shots=part.few_shots,
                 notes=part.notes,
             ),
         )
-
-
-def _tables(result: FinetuneResult) -> list[Table]:
-    tables = []
-    if len(result.parts) > 1:
-        columns, rows = splits_table(result)
-        tables.append(Table("The official splits", columns, rows))
-    found = result.cross_validation
-    if found is not None:
-        low, high = percent(found.interval.low), percent(found.interval.high)
-        accuracy = f"{percent(found.interval.value)} [{low}, {high}]"
-        row = (accuracy, percent(found.spread), found.interval.method)
-        repeats, folds = found.accuracies.shape
-        times = "once" if repeats == 1 else f"{repeats} times"
-        tables.append(
-            Table(
-                f"Cross-validation, {folds} folds, {times}",
-                ("accuracy [95 % interval]", "spread of folds", "interval"),
-                (row,),
-            )
-        )
-    return tables
-
-
-def splits_table(
-    result: FinetuneResult,
-) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Columns and rows of the table of parts, with their mean and spread below."""
-    rows: list[tuple[str, ...]] = []
-    for part in result.parts:
-        evaluation = part.outcome.evaluation
-        rows.append(
-            (
-                part.name or "test part",
-                percent(part.outcome.clip_accuracy),
-                percent(evaluation.accuracy.value) if evaluation else "–",
-                f"{percent(evaluation.accuracy.low)} to {percent(evaluation.accuracy.high)}"
-                if evaluation
-                else "–",
-                percent(evaluation.topk(5)) if evaluation and len(evaluation.classes) > 5 else "–",
-                f"{len(part.outcome.train)} / {len(part.outcome.test)}",
-                describe_params(part.outcome.choice.params),
-            )
-        )
-    if len(result.parts) > 1:
-        told = [
-            f"{percent(mean)} ± {100 * spread:.1f}"
-            for mean, spread in (result.mean_and_spread("clip"), result.mean_and_spread("video"))
-        ]
-        rows.append(("mean ± deviation", *told, "", "", "", ""))
-    columns: tuple[str, ...] = ("", "clip", "video", "95 % interval")
-    columns += ("video, top 5", "train / test", "chosen")
-    if all(row[4] in ("–", "") for row in rows):  # of five classes or fewer: nothing to say
-        columns = columns[:4] + columns[5:]
-        rows = [row[:4] + row[5:] for row in rows]
-    return columns, tuple(rows)
 
 
 def _write_predictions(part: TrainedSplit, path: Path) -> None:

@@ -77,7 +77,7 @@ class LinearScores:
 
 
 class QuickHead:
-    """Logistic regression that goes on from its last fit.
+    """Logistic regression that starts from its last fit.
 
     Args:
         placing: of the collection.
@@ -141,7 +141,7 @@ class QuickHead:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warning where the solver stops early: the next label goes on from there."""
+    """No warning where the solver stops early: the next label continues from there."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():

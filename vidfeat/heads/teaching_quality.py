@@ -54,7 +54,7 @@ class Quality:
     Attributes:
         accuracy: share of labelled clips that a head takes right which has not seen their video.
         classes: the same by class.
-        curve: numbers of labels, and the accuracy with so many of them.
+        curve: numbers of labels, and the accuracy with each.
         own_scores: (N,) out-of-fold score of each clip's own label.
         strength: C that did best.
         folds: how many.
@@ -86,7 +86,7 @@ def judge_labels(
         goes_on: asked between fits; where it says no, the labels have changed meanwhile.
 
     Returns:
-        None where it was told to stop, or where no two classes have labels in two groups each.
+        None where it was asked to stop, or where no two classes have labels in two groups each.
     """
     folds = make_group_folds(y, groups)
     if not folds:

@@ -224,14 +224,14 @@ def build_index(
 ) -> IndexHeader:
     """Build an index; see `VideoIndex.build`.
 
-    An index that is there is replaced by one rename of its head; a search that goes on meanwhile
+    An index that is there is replaced by one rename of its head; a search in progress
     keeps what it has opened.
     """
     report = report or no_report
     memory = parse_size(max_memory) if isinstance(max_memory, str) else max_memory
     there = target.exists() or target.is_symlink()
     if there and not overwrite:
-        raise UsageError(f"{target} exists: give --overwrite to build it anew, or another -o")
+        raise UsageError(f"{target} exists: give overwrite=True to rebuild it, or another folder")
     generation = 1
     if there:
         try:

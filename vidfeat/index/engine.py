@@ -60,7 +60,7 @@ def read_faiss(path: Path, head: IndexHeader) -> Any:
             index = faiss.read_index(str(path), flags)
     except (RuntimeError, MemoryError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise StoreError(f"{path} is damaged: {reason[-200:]}; build the index anew") from None
+        raise StoreError(f"{path} is damaged: {reason[-200:]}; rebuild the index") from None
     if "lists" in head.files:
         _check_faiss(index, path, head, num_rows=0)
         lists, table = (path.with_name(head.files[role].name) for role in ("lists", "list_table"))
@@ -112,7 +112,7 @@ def _check_faiss(index: Any, path: Path, head: IndexHeader, *, num_rows: int) ->
         raise StoreError(
             f"{path} holds {found[1]} vectors of {found[0]} dimensions in an "
             f"{type(index).__name__}, its index.json says {wanted[1]} of {wanted[0]} in one of "
-            f"kind {head.kind!r}: build the index anew"
+            f"kind {head.kind!r}: rebuild the index"
         )
 
 

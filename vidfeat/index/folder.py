@@ -9,7 +9,7 @@ role            holds
 ==============  =====================================================================
 index           the FAISS index of the first part, ``index.faiss``; opened mapped
 lists           its inverted lists, where they are too large for memory; mapped
-list_table      where each of them stands in that file
+list_table      where each of them is in that file
 vectors         the vectors of the first part, ``vectors.npy``; mapped
 clips           video, start and end of each, ``clips.npy``; mapped
 videos          paths and facts of the videos, ``videos.npz``
@@ -166,7 +166,7 @@ def _parse_head(folder: Path) -> IndexHeader:
             f"{folder}: {what}; make one with vidfeat index FEATURES -o INDEX"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path} is damaged: {error}; build the index anew") from None
+        raise StoreError(f"{path} is damaged: {error}; rebuild the index") from None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise StoreError(f"{path} is not the head of a vidfeat index")
     version = value.get("format_version")
@@ -181,7 +181,7 @@ def _parse_head(folder: Path) -> IndexHeader:
         head = IndexHeader(**{**known, "files": files})
         _check_head(head)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise StoreError(f"{path} is damaged ({error}): build the index anew") from None
+        raise StoreError(f"{path} is damaged ({error}): rebuild the index") from None
     return head
 
 
@@ -217,12 +217,12 @@ def _missing(folder: Path, head: IndexHeader) -> str:
     for entry in head.files.values():
         path = folder / entry.name
         if path.is_symlink() or not path.is_file():
-            return f"{path} is missing: copy the whole folder, or build the index anew"
+            return f"{path} is missing: copy the whole folder, or rebuild the index"
         size = path.stat().st_size
         if size != entry.bytes:
             return (
                 f"{path} has {size} bytes, its index.json says {entry.bytes}: the copy is not "
-                "whole, or the file was changed; build the index anew"
+                "whole, or the file was changed; rebuild the index"
             )
     return ""
 
@@ -288,7 +288,7 @@ def verify_index(path: str | os.PathLike[str]) -> list[str]:
     folder = Path(path)
     head = read_head(folder)
     return [
-        f"{folder / entry.name}: its sha256 is not the recorded one; build the index anew"
+        f"{folder / entry.name}: its sha256 is not the recorded one; rebuild the index"
         for entry in head.files.values()
         if sha256_of(folder / entry.name) != entry.sha256
     ]
@@ -314,7 +314,7 @@ def copy_index(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
             shutil.copyfile(origin / entry.name, folder / entry.name)
             if sha256_of(folder / entry.name) != entry.sha256:
                 raise StoreError(
-                    f"{origin / entry.name}: its sha256 is not the recorded one; build it anew"
+                    f"{origin / entry.name}: its sha256 is not the recorded one; rebuild it"
                 )
         write_json(folder / HEAD, head.to_dict())
 

@@ -23,7 +23,7 @@ class Match:
             the video, or the best of all (``rank_by``); less the background's, if asked for.
         query_start_seconds: where in the query the matching part starts.
         query_end_seconds: where it ends.
-        query: number of the query that it answers best, where there are several.
+        query: number of the query that it answers, where there are several.
         video_id: row of the video in the index's table.
     """
 
@@ -35,6 +35,13 @@ class Match:
     query_end_seconds: float = 0.0
     query: int = 0
     video_id: int = -1
+
+    def __repr__(self) -> str:
+        of = f", query {self.query}" if self.query else ""
+        return (
+            f"Match({self.video!r}, {self.start_seconds:.2f} to {self.end_seconds:.2f} s, "
+            f"score {self.score:.3f}{of})"
+        )
 
     def to_dict(self) -> dict[str, str | float]:
         """The four values of ``search --json``."""
@@ -60,6 +67,7 @@ class SearchOptions:
         rank_by: ``mean`` ranks videos by the mean over the query's clips of each one's best cosine
             with a clip of the video, so that all of the query counts; ``best`` by the best pair of
             clips, which finds what shares one scene. The same for a query of one clip.
+        between_seconds: find only clips that lie between these two seconds of their videos.
     """
 
     k: int = 10
@@ -68,6 +76,7 @@ class SearchOptions:
     exact: bool = False
     normalize_scores: bool = False
     rank_by: Literal["mean", "best"] = "mean"
+    between_seconds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -78,6 +87,22 @@ class SearchOptions:
             )
         if self.rank_by not in ("mean", "best"):
             raise UsageError(f"rank_by is {self.rank_by!r}, expected mean or best", field="rank_by")
+        if self.between_seconds is not None and not (
+            0 <= self.between_seconds[0] < self.between_seconds[1]
+        ):
+            raise UsageError(
+                f"between_seconds is {self.between_seconds}, expected two rising seconds",
+                field="between_seconds",
+            )
+
+    def inside(
+        self, start_seconds: NDArray[np.float64], end_seconds: NDArray[np.float64]
+    ) -> NDArray[np.bool_] | None:
+        """Which clips lie between the seconds that were asked for; None for all."""
+        if self.between_seconds is None:
+            return None
+        low, high = self.between_seconds
+        return (start_seconds >= low - 1e-6) & (end_seconds <= high + 1e-6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +116,11 @@ class Query:
         name: what it is called in messages and answers.
         normalised: the vectors are the index's own.
         video_id: row of the stored video that they are of; -1 for others.
+        text: the phrase that it is, empty for clips.
+        file: the file that the clips were read from, where it is not a stored video's.
+        scale: what scores are multiplied by, where ``vectors`` stand for several examples.
+        positive: the examples that it was made of, where there are several.
+        negative: the examples of what is not wanted.
     """
 
     vectors: NDArray[np.float32]
@@ -99,3 +129,20 @@ class Query:
     name: str = "the query"
     normalised: bool = False
     video_id: int = -1
+    text: str = ""
+    file: str = ""
+    scale: float = 1.0
+    positive: tuple[Query, ...] = ()
+    negative: tuple[Query, ...] = ()
+
+    @property
+    def lies_apart(self) -> bool:
+        """Whether it may lie apart from all clips: it has a phrase, or a negative example."""
+        return bool(self.text or self.negative) or any(one.lies_apart for one in self.positive)
+
+    @property
+    def video_ids(self) -> list[int]:
+        """Rows of the stored videos that it, or its examples, are of."""
+        examples = (*self.positive, *self.negative)
+        rows = {self.video_id, *(row for example in examples for row in example.video_ids)}
+        return sorted(rows - {-1})

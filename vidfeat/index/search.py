@@ -7,8 +7,9 @@ step with it, as far as it stays nearer to it than just anything does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from vidfeat.index.match import Match, Query, SearchOptions
 from vidfeat.index.recall import sample_rows
 from vidfeat.index.videos import Videos
 
-_BACKGROUND_ROWS = 512
+BACKGROUND_ROWS = 512
 _QUERY_BLOCK = 128
 _LONG_QUERY = 64
 _EXACT_ROWS = 65_536
@@ -28,6 +29,11 @@ _FEW_VIDEOS = 64
 # Cosines held at a time (64 MB), and hits of a round: what long queries may take.
 _MOST_SCORES = 1 << 24
 _MOST_HITS = 1 << 20
+# The settings of an index are tuned for queries that lie among its clips. Phrases lie apart from
+# all of them, where the nearest lists say less. Up to so many pairs of query and clip they are
+# compared exactly (about a second), and above with so many times more lists and candidates.
+_APART_EXACT_PAIRS = 1_000_000
+_APART_BREADTH = 16
 
 
 @dataclass(eq=False)
@@ -39,6 +45,9 @@ class Searcher:
         clips: (N,) video, start and end of every row.
         videos: the table of videos.
     """
+
+    scans: ClassVar[bool] = True
+    """Whether an exact search may read all vectors, as it may where they are on this machine."""
 
     engine: SearchEngine
     clips: NDArray[np.void]
@@ -53,7 +62,7 @@ class Searcher:
     @cached_property
     def background(self) -> NDArray[np.float32]:
         """Vectors of a seeded sample of the index, (B, D)."""
-        return self.engine.take(sample_rows(self.engine.num_rows, _BACKGROUND_ROWS))
+        return self.engine.take(sample_rows(self.engine.num_rows, BACKGROUND_ROWS))
 
     def rows_of(self, allowed: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
         """Rows that may be found: those of allowed videos that are alive."""
@@ -83,11 +92,23 @@ class Searcher:
             allowed: (V,) videos that may be found; None for all.
         """
         keep = self.rows_of(allowed)
+        inside = self._inside(options)
+        if inside is not None:
+            keep = inside if keep is None else keep & inside
         if keep is not None and not keep.any():
             return []
-        if options.clips:
-            return self._clips(query, options, keep)
-        return self._videos(query, options, keep)
+        if query.lies_apart and len(query.vectors) * self.engine.num_rows <= _APART_EXACT_PAIRS:
+            options = replace(options, exact=True)
+        found = (self._clips if options.clips else self._videos)(query, options, keep)
+        if query.scale == 1.0:
+            return found
+        return [replace(match, score=match.score * query.scale) for match in found]
+
+    def _inside(self, options: SearchOptions) -> NDArray[np.bool_] | None:
+        """Rows between the seconds that were asked for; None for all."""
+        if options.between_seconds is None:
+            return None
+        return options.inside(self.clips["start_seconds"], self.clips["end_seconds"])
 
     # ------------------------------------------------------------------ clips
 
@@ -118,7 +139,12 @@ class Searcher:
         for low in range(0, len(query.vectors), _QUERY_BLOCK):
             block = query.vectors[low : low + _QUERY_BLOCK]
             scores, rows = self.engine.nearest(
-                block, count, keep=keep, exact=options.exact, results=options.k
+                block,
+                count,
+                keep=keep,
+                exact=options.exact,
+                search=self._apart_settings() if query.lies_apart else None,
+                results=options.k,
             )
             if options.normalize_scores:
                 scores = scores - self._levels(block)[:, None]
@@ -130,6 +156,10 @@ class Searcher:
         )
         order = np.argsort(-scores, kind="stable")
         return scores[order], rows[order], who[order]
+
+    def _apart_settings(self) -> dict[str, int]:
+        """The index's settings for queries that lie apart from its clips."""
+        return {name: _APART_BREADTH * value for name, value in self.engine.head.search.items()}
 
     def _levels(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Mean cosine of each query clip with the background, (Q,)."""
@@ -144,7 +174,7 @@ class Searcher:
         alone = len(query.vectors) == 1
         # A flat index would compare everything too: a long query asks it for too many hits.
         long = len(query.vectors) >= _LONG_QUERY and self.engine.head.kind == "flat"
-        if options.exact or long:
+        if (options.exact and self.scans) or long:
             chosen = self._rank(query, options, self._all_videos(keep))
         else:
             scores, rows, chosen = self._near_videos(query, options, keep)
@@ -164,7 +194,11 @@ class Searcher:
 
     def _all_videos(self, keep: NDArray[np.bool_] | None) -> NDArray[np.int64]:
         videos = np.flatnonzero(self.videos["alive"] & (self.videos["count"] > 0))
-        return videos if keep is None else videos[keep[self.videos["offset"][videos]]]
+        if keep is None:
+            return videos
+        found = np.zeros(len(self.videos), dtype=bool)
+        found[self.clips["video"][keep]] = True
+        return videos[found[videos]]
 
     def _near_videos(
         self, query: Query, options: SearchOptions, keep: NDArray[np.bool_] | None
@@ -184,7 +218,12 @@ class Searcher:
             left = np.zeros(len(self.videos), dtype=bool)
             left[every] = True
             left[videos] = False
-            more = self._best_of_videos(query, options, left[self.clips["video"]], count)
+            rows_left = left[self.clips["video"]]
+            if keep is not None:
+                rows_left &= keep
+            more = self._best_of_videos(query, options, rows_left, count)
+            if not len(more[1]):
+                break  # the others have no clip that may be found
             scores = np.concatenate([scores, more[0]])
             rows = np.concatenate([rows, more[1]])
             videos = np.concatenate([videos, more[2]])
@@ -213,9 +252,23 @@ class Searcher:
                 continue
             starts = np.cumsum(count[part]) - count[part]
             scores = query.vectors @ self._take_videos(videos[part], starts).T - levels
+            self._shut_out(scores, videos[part], options)
             nearest = np.maximum.reduceat(scores, starts, axis=1)
             best[part] = nearest.max(axis=0) if options.rank_by == "best" else nearest.mean(axis=0)
         return videos[np.argsort(-best, kind="stable")[: options.k]]
+
+    def _shut_out(
+        self, scores: NDArray[np.float32], videos: NDArray[np.int64], options: SearchOptions
+    ) -> None:
+        """Clips of some videos that lie elsewhere in time are never the nearest."""
+        if options.between_seconds is None:
+            return
+        clips = [self.clips[self.videos.rows(video)] for video in videos.tolist()]
+        start, end = (
+            np.concatenate([part[name] for part in clips])
+            for name in ("start_seconds", "end_seconds")
+        )
+        scores[:, ~_all_of(options.inside(start, end), len(start))] = -np.inf
 
     def _take_videos(
         self, videos: NDArray[np.int64], starts: NDArray[np.int64]
@@ -238,15 +291,17 @@ class Searcher:
         if options.normalize_scores:
             scores -= levels[:, None]
             levels = np.zeros_like(levels)
-        found = align(
-            scores,
-            query.start_seconds,
-            self.clips["start_seconds"][span],
-            self.clips["end_seconds"][span],
-            levels,
-            first_row=span.start,
-            most=options.per_video,
-        )
+        start, end = self.clips["start_seconds"][span], self.clips["end_seconds"][span]
+        rows = np.arange(span.start, span.stop)
+        inside = options.inside(start, end)
+        if inside is not None:
+            scores, start, end, rows = scores[:, inside], start[inside], end[inside], rows[inside]
+        found = [
+            replace(aligned, rows=tuple(rows[list(aligned.rows)].tolist()))
+            for aligned in align(
+                scores, query.start_seconds, start, end, levels, first_row=0, most=options.per_video
+            )
+        ]
         if options.rank_by == "best":
             return [(aligned.best, aligned) for aligned in found]
         whole = float(scores.max(axis=1).mean())
@@ -268,3 +323,7 @@ class Searcher:
             query_end_seconds=float(query.end_seconds[clips].max()),
             video_id=video,
         )
+
+
+def _all_of(which: NDArray[np.bool_] | None, count: int) -> NDArray[np.bool_]:
+    return np.ones(count, dtype=bool) if which is None else which

@@ -2,7 +2,7 @@
 
 Features of one network share a direction (their mean) and vary most along a few others (how bright
 a scene is, how much it moves). Centring takes the first away. Whitening also evens out the others,
-so that what is rare counts: retrieval by features of little training gains most from it.
+so that what is rare counts: retrieval with lightly trained networks gains most from it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Normalisation:
             more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
             raise DataError(
                 f"the vector of {name(row)} {what}{more}: extract it again, or leave such clips "
-                "out with --skip-bad-rows"
+                "out with skip_bad_rows=True"
             )
         return scaled
 

@@ -30,7 +30,7 @@ from vidfeat.store.parts_summary import (
 )
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import RunIdentity, VideoFailure, VideoRecord, require_same_run
-from vidfeat.store.shards import Shards, describe_missing
+from vidfeat.store.shards import Shards, describe_missing, of_other_lists
 from vidfeat.store.writer import writing_store
 from vidfeat.system.lock import OutputLock
 
@@ -132,7 +132,7 @@ def merge_parts(
 def _newest(
     existing: FeatureStore | None, summary: PartsSummary
 ) -> tuple[dict[str, _Video], dict[str, VideoFailure]]:
-    """What is known of each path, by the newest that tells of it."""
+    """What is known of each path, by the newest that has it."""
     videos: dict[str, _Video] = {}
     failures: dict[str, VideoFailure] = {}
     if existing is not None:
@@ -266,7 +266,7 @@ def merge_stores(
         stack.enter_context(OutputLock(output))
         if output.exists() and not overwrite:
             raise StoreError(
-                f"{output} is there already: give --overwrite to replace it, or another output "
+                f"{output} is there already: give overwrite=True to replace it, or another output "
                 "with -o"
             )
         sweep_leftovers(output)
@@ -285,10 +285,15 @@ def merge_stores(
 def _shards_of(stores: Sequence[FeatureStore], *, allow_missing: bool) -> str:
     """The shards that some files hold together; nothing where these are all."""
     together: Shards | None = None
+    first = next((store for store in stores if store.shards), None)
     for store in stores:
         if not store.shards:
             continue
         own = Shards.parse(store.shards)
+        if first is not None and of_other_lists(first.identity, store.identity):
+            if not allow_missing:
+                raise _other_lists(first, store)
+            return ""
         if together is not None and own.count != together.count:
             raise StoreError(
                 f"{store.path} is of {own.count} shards, and others are of {together.count}: "
@@ -307,6 +312,16 @@ def _shards_of(stores: Sequence[FeatureStore], *, allow_missing: bool) -> str:
     return str(together)
 
 
+def _other_lists(one: FeatureStore, other: FeatureStore) -> StoreError:
+    error = StoreError(
+        f"{one.path} (of {one.source_root}) and {other.path} (of {other.source_root}) are shards "
+        "of different lists of videos, so that videos may be missing: run all shards over the "
+        "same videos, or merge what there is with allow_missing"
+    )
+    error.fields = ("allow_missing",)
+    return error
+
+
 def _refuse_duplicates(stores: Sequence[FeatureStore]) -> None:
     """A path in two shards means that they are not of one division of the videos."""
     owner: dict[str, FeatureStore] = {}
@@ -322,5 +337,5 @@ def _refuse_duplicates(stores: Sequence[FeatureStore]) -> None:
         more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
         raise StoreError(
             f"videos are in several files: {', '.join(twice[:3])}{more}; merge shards that were "
-            "divided by one --shard K/N over one list"
+            "divided by one shard=K/N over one list"
         )

@@ -60,7 +60,7 @@ class PartsSummary:
     finished: dict[str, FinishedVideo] = field(default_factory=dict)
     partial: dict[str, PartialVideo] = field(default_factory=dict)
     """The newest attempts that did not come to their end; a path may be finished (by an older
-    attempt) and begun anew."""
+    attempt) and started again."""
     failures: dict[str, VideoFailure] = field(default_factory=dict)
     """The newest failure of each path, unless the video was finished since."""
     parts: tuple[PartHeader, ...] = ()
@@ -262,7 +262,7 @@ class Thinned:
 def without_bad_rows(summary: PartsSummary) -> dict[str, Thinned]:
     """The finished videos with vectors that hold NaN or infinity, as they go into the feature file.
 
-    Which rows these are stands in the parts: they stay there, so that a run which goes on makes the
+    The parts record which rows these are: they stay there, so that a run which resumes makes the
     same batches.
     """
     bad = {order: part.not_finite for order, part in enumerate(summary.parts) if part.not_finite}

@@ -43,7 +43,8 @@ class NetworkEvaluation:
     """clip@1: share of clips whose best class is right."""
     video_accuracy: float
     """video@1: the same for videos, by the mean of their clips' scores."""
-    video_top5: float
+    video_top5: float | None
+    """video@5; None with fewer than six classes, of which it says nothing."""
     failures: tuple[str, ...] = field(default=(), repr=False)
     """Videos that could not be read, with the reason; they count in nothing."""
 
@@ -90,10 +91,15 @@ class NetworkEvaluation:
             "failed": len(self.failures),
             "clip@1": self.clip_accuracy,
             "video@1": self.video_accuracy,
-            "video@5": self.video_top5,
+            **({} if self.video_top5 is None else {"video@5": self.video_top5}),
             **{f"{name}@1": value for name, value in self.group_accuracy().items()},
             **self.scores.source,
         }
+
+
+def top5_accuracy(scores: Scores) -> float | None:
+    """video@5; None with fewer than six classes."""
+    return float(hits(scores, 5).mean()) if len(scores.classes) > 5 else None
 
 
 def hits(scores: Scores, k: int) -> NDArray[np.bool_]:
@@ -158,7 +164,7 @@ def evaluate_network(
         dataset: the part to evaluate; a sample a row of the result.
         recipe: says what a clip is, and the protocol.
         feed: gives the clips.
-        world: this process among its fellows; None: alone.
+        world: this process's rank and group; None: a single process.
         autocast: context in which the network runs.
         progress: called with the videos done in this process, of how many.
         source: what to note beside the scores.
@@ -261,7 +267,7 @@ def _summary(
         scores=scores,
         clip_accuracy=float(np.mean(clip_hits)),
         video_accuracy=float(hits(scores, 1).mean()),
-        video_top5=float(hits(scores, min(5, len(dataset.classes))).mean()),
+        video_top5=top5_accuracy(scores),
         failures=failures,
     )
 

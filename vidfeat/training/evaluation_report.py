@@ -174,7 +174,7 @@ def evaluate_subject(
         settings: changes of the recipe, as ``evaluate.clips=10``.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: called with the videos done, of how many.
-        before: told of the dataset before the first video.
+        before: called with the dataset before the first video.
 
     Raises:
         UsageError: settings that do not exist, or classes that do not match.
@@ -223,14 +223,14 @@ def evaluate_subject(
 
 
 def summary_of(scores: Scores) -> dict[str, Any]:
-    """video@1 and video@5 of scores, such as those of two fused networks."""
-    from vidfeat.training.evaluation import hits
+    """video@1 of scores, such as those of two fused networks; video@5 from six classes on."""
+    from vidfeat.training.evaluation import hits, top5_accuracy
 
-    top = min(5, len(scores.classes))
+    top5 = top5_accuracy(scores)
     return {
         "videos": len(scores),
         "video@1": float(hits(scores, 1).mean()),
-        "video@5": float(hits(scores, top).mean()),
+        **({} if top5 is None else {"video@5": top5}),
     }
 
 

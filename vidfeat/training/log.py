@@ -1,4 +1,4 @@
-"""The log of a run: ``log.jsonl``, a line a step and a line an evaluation, and who listens to it.
+"""The log of a run: ``log.jsonl``, one line per step and per evaluation, and its listener.
 
 A line is a JSON object with an ``event``: ``start``, ``step``, ``evaluation``, ``checkpoint``,
 ``resume``, ``stop``, ``end``. Steps count from 1: the line of step n is written when n are done.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vidfeat.errors import DataError
+from vidfeat.system.cache import keep_matplotlib_quiet
 from vidfeat.system.files import atomic_write, named_errors
 
 LogReport = Callable[[dict[str, Any]], None]
@@ -37,6 +38,7 @@ class RunLog:
         if folder is not None:
             self._file = (folder / "log.jsonl").open("a", encoding="utf-8", buffering=1)
         if folder is not None and tensorboard:
+            keep_matplotlib_quiet()  # which tensorboard imports
             with contextlib.suppress(ImportError):
                 from torch.utils.tensorboard import SummaryWriter
 

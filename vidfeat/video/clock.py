@@ -1,13 +1,13 @@
 """One rule for the frame clock: which rate a video has, or that it has none.
 
-Constant: every timestamp lies within one tick or half a frame of n / rate. Then frames are told by
-their index, in integers, since containers round times (Matroska to a millisecond) and resampling
-by rounded times picks other frames. All else is truly variable, and goes by the time at which a
-frame is shown.
+Constant: every timestamp lies within one tick or half a frame of n / rate. Then the index
+identifies a frame, in integers, since containers round times (Matroska to a millisecond) and
+resampling by rounded times picks other frames. All else is truly variable, and goes by the time at
+which a frame is shown.
 
 Timestamps that are missing, repeated or out of order do not discredit the others: the longest
 ascending run of them is kept, and the rest is repaired from their neighbours. Where most are out
-of order, as in AVI files with B-frames, the decoding times in output order tell the time instead,
+of order, as in AVI files with B-frames, the decoding times in output order give the time instead,
 and where these say nothing either, the index does.
 """
 
@@ -130,7 +130,7 @@ def _ascend(ticks: Sequence[int | None]) -> bool:
 
 
 def _continued(ticks: Sequence[int | None]) -> tuple[list[int | None], int]:
-    """Times that start over, as where two recordings were joined, go on from where they were.
+    """Times that start over, as where two recordings were joined, continue from where they were.
 
     Returns:
         The times, and how many were moved.
@@ -280,9 +280,9 @@ def _allowed(tick: Fraction, rate: Fraction) -> float:
 
 
 def _usual_near(rate: Fraction) -> list[Fraction]:
-    """Whole and NTSC rates that a header may mean which was reckoned from rounded times.
+    """Whole and NTSC rates that a header may mean which was computed from rounded times.
 
-    An MP4 of 30 frames a second whose times are whole milliseconds claims 29.998; by that, every
+    An MP4 of 30 frames per second whose times are whole milliseconds claims 29.998; by that, every
     third frame would be shown a hair too late, and resampling would pick the one before it.
     """
     usual = (Fraction(max(1, round(rate))), *_NTSC)

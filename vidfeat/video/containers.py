@@ -283,7 +283,7 @@ def _no_stream(container: av.container.InputContainer) -> str:
     if container.streams.video:
         return "no video stream: sound with a cover picture"
     if container.streams.audio:
-        return "no video stream: the file holds sound alone"
+        return "no video stream: the file has only an audio stream"
     return "no video stream in the file"
 
 

@@ -6,6 +6,7 @@ order of the identities, whatever order the system lists a folder in.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections import Counter
@@ -56,6 +57,16 @@ class Listing:
     videos: tuple[ListedVideo, ...]
     notes: tuple[str, ...] = ()
     """What a user should know about the input, a sentence each."""
+    laid_by: str = ""
+    """How the stretches of the videos were found, where they were: part of a run's identity."""
+
+    @property
+    def digest(self) -> str:
+        """The same for the same videos, wherever they lie: of their names and sizes."""
+        hashed = hashlib.sha256()
+        for video in self.videos:
+            hashed.update(f"{video.identity}\t{video.size_bytes}\n".encode())
+        return hashed.hexdigest()[:32]
 
     def shard(self, number: int, count: int) -> Listing:
         """The videos of one shard: every ``count``-th, so that shards are alike in size."""
@@ -70,7 +81,9 @@ def parse_shard(text: str) -> tuple[int, int]:
     """
     number, _, count = text.partition("/")
     if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
-        raise UsageError(f"--shard takes K/N with K from 1 to N, as 2/8, not {text!r}")
+        raise UsageError(
+            f"shard must be K/N with K from 1 to N, such as 2/8, not {text!r}", field="shard"
+        )
     return int(number), int(count)
 
 
@@ -236,10 +249,10 @@ def read_segments(
     Args:
         source: the table; its paths are written as in a table of labels.
         root: of the videos, as an identity: absolute paths below it are taken too.
-        notes: gets a line for each row that cannot be meant; such a row is left out.
+        notes: gets a line for each invalid row; such a row is left out.
 
     Raises:
-        UsageError: no such file, not UTF-8, a column is missing, or not one row can be meant.
+        UsageError: no such file, not UTF-8, a column is missing, or no row is valid.
     """
     table = read_table(source, UsageError)
     if not set(SEGMENT_COLUMNS) <= set(table.columns):
@@ -273,7 +286,7 @@ def _root(
     if root is not None:
         base = existing_spelling(os.path.abspath(os.fspath(root)))  # noqa: PTH100
         if not os.path.isdir(base):  # noqa: PTH112
-            raise UsageError(f"--root {_shown(base)}: no such folder")
+            raise UsageError(f"root={_shown(base)}: no such folder")
         return base
     parents = [
         path if os.path.isdir(path) and not (frames and frames_in(path)) else os.path.dirname(path)  # noqa: PTH112, PTH120
@@ -285,7 +298,7 @@ def _root(
 def _identity(path: str, base: str) -> str:
     relative = os.path.relpath(path, base)
     if relative == os.pardir or relative.startswith(os.pardir + os.sep):
-        raise UsageError(f"{_shown(path)} lies outside of --root {_shown(base)}")
+        raise UsageError(f"{_shown(path)} lies outside root={_shown(base)}")
     return path_to_identity(relative)
 
 

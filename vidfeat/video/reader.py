@@ -81,7 +81,7 @@ class VideoInfo:
     rotation: int
     """Degrees by which frames are turned counter-clockwise to stand upright: 0, 90, 180, 270."""
     timing: Timing
-    """Disordered: timestamps out of order, so that frames are told by their index alone."""
+    """Disordered: timestamps out of order, so that only their index identifies frames."""
     size_bytes: int
     mtime_ns: int
     mirrored: bool = False
@@ -96,7 +96,7 @@ class VideoInfo:
     """Places where one frame stays for a minute or more, in which no clip is laid."""
 
     assumed_rate: bool = False
-    """A raw stream that does not say its rate: FFmpeg's 25 frames a second are taken."""
+    """A raw stream that does not say its rate: FFmpeg's 25 frames per second are taken."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -212,7 +212,7 @@ class VideoReader:
             else:
                 self._describe(self._first, clock, "packets")
         if self.damage is None and missing:
-            self._set_damage(f"the file ends early: {missing} of its frames lie behind its end")
+            self._set_damage(f"the file ends early: {missing} of its frames lie past its end")
 
     def _describe(
         self, first: av.VideoFrame, clock: Clock, source: Literal["packets", "decoding"]
@@ -265,7 +265,7 @@ class VideoReader:
         time_base = stream.time_base or Fraction(1, 1000)
         if not has_timestamps(self._container):
             # FFmpeg makes some up, here and there, and an average out of 25 frames/s; the stream's
-            # own headers tell the rate, where anything does.
+            # own headers give the rate, where anything does.
             ticks = [None] * len(ticks)
             rates = [stream.guessed_rate, *rates]
             self._assumed_rate = not stream.codec_context.framerate
@@ -295,7 +295,7 @@ class VideoReader:
         # FFmpeg counts padding too: its own guard gets room, the exact check is ours.
         options = {"max_pixels": str(2 * self.limits.max_pixels + (1 << 20))}
         if strict:
-            # Errors that a lenient decoder papers over depend on where it began: with them told,
+            # Errors that a lenient decoder papers over depend on where it began: with them shown,
             # a frame reached by seeking is the one that sequential decoding gives, or none.
             options["err_detect"] = "explode"
         context.options = options
@@ -432,7 +432,7 @@ class VideoReader:
             self._set_damage(broke.message)
 
     def _noted(self) -> Damage | None:
-        """What the reading noted on its way (a method, so that the type is looked at anew)."""
+        """What the reading noted on its way (a method, so that the type is evaluated again)."""
         return self.damage
 
     # -- frames --------------------------------------------------------------------------------
@@ -446,7 +446,7 @@ class VideoReader:
         Raises:
             IndexError: a position outside of the video.
             Recounted: the video has been counted by decoding: ``info`` and ``timeline`` have
-                changed, and the positions must be planned anew. Happens once at most.
+                changed, and the positions must be planned again. Happens once at most.
             VideoError: kind ``limit``.
         """
         wanted = sorted(set(positions))

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from vidfeat.system.cache import writable_cache
 from vidfeat.system.files import TEMPORARY_MARK, remove_if_dead, temporary_name
 
 # Between two looks at the size of the folder, as many bytes may be written.
@@ -102,6 +103,4 @@ class Cache:
 
 def default_folder() -> Path:
     """The user's cache folder for pictures and stretches."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("vidfeat")) / "web"
+    return writable_cache() / "web"

@@ -1,9 +1,9 @@
 """``labels.csv`` of the page: the labels of one index, whole on the disk after every change.
 
 The server owns them. A change is written (temporary name, fsync, rename) before it is confirmed, so
-that whatever kills the server loses nothing that a page was told of. A change names clips, not
-files of labels: two pages that label different clips both keep theirs, and on one clip the later
-label holds. ``vidfeat finetune FEATURES --labels labels.csv`` reads the file.
+that whatever kills the server loses nothing that a page was shown as saved. A change names clips,
+not files of labels: two pages that label different clips both keep theirs, and on one clip the
+later label holds. ``vidfeat finetune FEATURES --labels labels.csv`` reads the file.
 """
 
 from __future__ import annotations

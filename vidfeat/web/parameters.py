@@ -82,7 +82,7 @@ def one_of(request: Request, name: str, known: Sequence[Name]) -> Name:
 
 
 def text_of(request: Request, name: str, most: int) -> str:
-    """A text, cut to so many letters; empty where there is none."""
+    """A text, cut to a number of letters; empty where there is none."""
     return request.query_params.get(name, "")[:most]
 
 

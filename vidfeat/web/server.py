@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vidfeat.errors import MissingExtraError, UsageError
 from vidfeat.index import VideoIndex
+from vidfeat.index.databases import open_index
 from vidfeat.index.query import QuerySource
 
 
@@ -50,9 +51,12 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65_536:
-            raise UsageError(f"port {self.port}: --port takes 0 to 65535")
+            raise UsageError(f"port must be from 0 to 65535, not {self.port}", field="port")
         if self.most_upload_bytes < 1 or self.most_cache_bytes < 1:
-            raise UsageError("--max-upload and --max-cache take sizes above 0")
+            raise UsageError(
+                "most_upload_bytes and most_cache_bytes must be above 0",
+                field=("most_upload_bytes", "most_cache_bytes"),
+            )
 
 
 def make_app(index: VideoIndex, options: ServeOptions) -> object:
@@ -72,7 +76,7 @@ def make_app(index: VideoIndex, options: ServeOptions) -> object:
     from vidfeat.web.guard import HostNames, host_name
     from vidfeat.web.uploads import Uploads
 
-    labels: dict[str, str] = {}
+    labels = dict(index.labels)
     if options.labels is not None:
         from vidfeat.datasets.labels import read_labels
 
@@ -108,7 +112,7 @@ def _own_names(host: str) -> frozenset[str]:
 def page_addresses(host: str, port: int) -> list[str]:
     """Addresses that open the page, those for other machines first.
 
-    A browser cannot open ``0.0.0.0``: all addresses of this machine stand in its place.
+    A browser cannot open ``0.0.0.0``: all addresses of this machine are shown in its place.
     """
     names = [host]
     if host in _ALL_ADDRESSES:
@@ -188,7 +192,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    path: Path,
+    path: str | os.PathLike[str],
     options: ServeOptions,
     *,
     ready: Callable[[list[str]], None] | None = None,
@@ -196,7 +200,7 @@ def serve(
     """Serve an index until the process is interrupted.
 
     Args:
-        path: the index.
+        path: the index, or the address of a database.
         options: how.
         ready: called with the addresses of the page when it can be opened.
 
@@ -210,7 +214,7 @@ def serve(
     except ModuleNotFoundError:
         raise MissingExtraError("web", "uvicorn", "the search page") from None
     options = replace(options, host=plain_host(options.host))
-    index = VideoIndex(path)
+    index = open_index(path)
     # First the address, which may be taken: an application has a folder of uploads to clean up.
     listener = _listen(options.host, options.port)
     try:

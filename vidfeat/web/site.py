@@ -52,7 +52,7 @@ class Site:
             return self._teach
 
     def close(self) -> None:
-        """End what goes on beside the requests."""
+        """End what runs beside the requests."""
         with self._teach_lock:
             if self._teach is not None:
                 self._teach.close()

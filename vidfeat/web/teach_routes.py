@@ -284,7 +284,7 @@ def _label(site: Site, value: dict[str, Any]) -> Response:
     if not isinstance(seen, int) or isinstance(seen, bool):
         raise UsageError("revision is no whole number")
     spans = _spans(site, value.get("spans"))
-    # What another page said meanwhile is told: here the later label holds.
+    # What another page said meanwhile is reported: here the later label holds.
     replaced = [
         {"path": span.path, "label": held.label}
         for span in spans

@@ -1,6 +1,6 @@
 """Videos that were dropped on the page: written to a folder of their own, embedded, forgotten.
 
-They are strangers' files. They are decoded in a process of their own, which may die of them, and
+They are untrusted. They are decoded in a process of their own, which may die of them, and
 reached under a random name, which only the page that sent them knows.
 """
 
@@ -27,7 +27,7 @@ from vidfeat.system.files import remove_dead_leftovers, temporary_name
 from vidfeat.video.clip_plan import Stretch
 
 if TYPE_CHECKING:
-    pass
+    from vidfeat.encoders.encoder import Encoder
 
 MOST_KEPT = 16
 _DECODE_TIMEOUT_SECONDS = 60.0
@@ -147,6 +147,17 @@ class Uploads:
         return Query(vectors, held.start_seconds, held.end_seconds, name=name)
 
     def _decode_and_embed(self, path: Path, name: str, stretch: Stretch | None) -> Embeddings:
+        from vidfeat.encoders.joined import JoinedEncoder
+
+        def embed(encoder: Encoder) -> Embeddings:
+            return self._decode_for(encoder, path, name, stretch)
+
+        encoder = self.source.encoder
+        return encoder.encode_with(embed) if isinstance(encoder, JoinedEncoder) else embed(encoder)
+
+    def _decode_for(
+        self, encoder: Encoder, path: Path, name: str, stretch: Stretch | None
+    ) -> Embeddings:
         from vidfeat.encoders.reading import read_videos
         from vidfeat.video.decode.tasks import ClipSource, Started, VideoTask
 
@@ -157,7 +168,6 @@ class Uploads:
                     "shorter video"
                 )
 
-        encoder = self.source.encoder
         (read,) = read_videos(
             encoder.encode_clips,
             encoder.batch_size,

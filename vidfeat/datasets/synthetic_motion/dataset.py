@@ -1,7 +1,7 @@
 """Rendered scenes as a dataset: samples without files, and clips of them on request.
 
 A sample is a plan; its clips are rendered where videos would be decoded. Each showing has looks of
-its own, so that a run never sees the same clip twice however long it goes on.
+its own, so that a run never sees the same clip twice however long it lasts.
 """
 
 from __future__ import annotations

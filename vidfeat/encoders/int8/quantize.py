@@ -68,7 +68,8 @@ class CalibrationOptions:
         if self.clips < 1 or self.check_clips < 0:
             raise UsageError(
                 f"cannot quantise on {self.clips} clips and check on {self.check_clips}: "
-                "--calibration-clips must be at least 1"
+                "calibration_clips must be at least 1",
+                field="calibration_clips",
             )
 
 
@@ -115,16 +116,16 @@ def quantise(
         report: called with a line on each step.
 
     Raises:
-        UsageError: the target is there, or a setting cannot be meant.
+        UsageError: the target is there, or a setting is invalid.
         MissingExtraError: OpenVINO or NNCF is not installed.
         NothingDoneError: not one video can be read.
         ExportError: OpenVINO or NNCF cannot take this network.
     """
     calibration = calibration or CalibrationOptions()
     report = report or no_report
-    openvino = import_openvino("--precision int8", "nncf")
+    openvino = import_openvino("precision int8", "nncf")
     if target.exists() and not overwrite:
-        raise UsageError(f"{target} exists: give --overwrite, or another name")
+        raise UsageError(f"{target} exists: give overwrite=True, or another name")
     if target.exists() and not (target / FACTS_FILE).is_file():
         raise UsageError(f"{target} is no quantised network, and is not replaced: name another")
     encoder = _in_fp32(network, "openvino")
@@ -177,7 +178,7 @@ def quantised_beside(
         network: which, and with which settings.
         videos: of the run; a sample of them is used.
         sharded: whether the run is one of several that will be merged.
-        overwrite: make it anew where it was made with other settings.
+        overwrite: make it again where it was made with other settings.
         report: called with a line on each step.
 
     Raises:
@@ -186,7 +187,7 @@ def quantised_beside(
     """
     folder = beside(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    import_openvino("--precision int8")
+    import_openvino("precision int8")
     with OutputLock(output):
         if is_net(folder):
             net, encoder = read_net(folder), _in_fp32(network, "torch")
@@ -198,13 +199,13 @@ def quantised_beside(
                 raise UsageError(
                     f"{folder} was quantised otherwise "
                     f"({'; '.join(settings_that_differ(before, now)) or 'in its architecture'}): "
-                    "give --overwrite to begin anew, or another output"
+                    "give overwrite=True to start again, or another output"
                 )
         if sharded:
             raise UsageError(
-                "--shard with --precision int8 needs one quantised network for all shards: make "
+                "shard=K/N with precision=int8 needs one quantised network for all shards: make "
                 "it with vidfeat export MODEL --precision int8 --calibrate VIDEOS -o net/, and "
-                "give --weights net/"
+                "give weights=net/"
             )
         quantise(network, videos, folder, overwrite=overwrite, report=report)
     return folder
@@ -321,7 +322,7 @@ def _quantised(model: Any, clips: Clips) -> Any:
 
 def _without_shift(model: Any, exact: OpenVinoEngine, clips: Clips) -> Any:
     """The model with the mean difference from fp32 over the clips taken off its outputs."""
-    openvino = import_openvino("--precision int8")
+    openvino = import_openvino("precision int8")
     from openvino import opset13
 
     outputs = range(len(model.outputs))  # embedding, and scores where there are classes

@@ -92,7 +92,7 @@ class Done:
     decoding: PoolStats
     engine: Mapping[str, Any]
     stopped: bool = False
-    """The run was told to end before the lease was finished: what was finished is on the disk."""
+    """The run was asked to end before the lease was finished: what was finished is on the disk."""
 
 
 class LeaseWorker:
@@ -177,7 +177,7 @@ class LeaseWorker:
         while not token.exists():
             if time.monotonic() > deadline:
                 raise VidfeatError(
-                    f"does not see what was written to {errand.folder}: --engine ray needs an "
+                    f"does not see what was written to {errand.folder}: a Ray cluster needs an "
                     "output on a file system that all nodes share under one path"
                 )
             time.sleep(0.2)
@@ -187,7 +187,7 @@ class LeaseWorker:
         path = Path(sample.path)
         if not path.exists() or path.stat().st_size != sample.size_bytes:
             raise VidfeatError(
-                f"does not see the video {sample.identity} at {path.parent}: --engine ray needs "
+                f"does not see the video {sample.identity} at {path.parent}: a Ray cluster needs "
                 "videos on a file system that all nodes share under one path"
             )
 

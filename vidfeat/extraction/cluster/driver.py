@@ -1,4 +1,4 @@
-"""The driver of a run on many machines: hires actors, leases videos to them, hears them out."""
+"""The driver of a run on many machines: starts actors, leases videos to them, collects results."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Driver:
         self._able = time.monotonic()
 
     def work(self) -> None:
-        """Lease until nothing is left, or the run is told to end."""
+        """Lease until nothing is left, or the run is asked to end."""
         began = time.monotonic()
         while self._leases or any(hand.lease for hand in self._hands):
             if self._run.stop.asked:
@@ -160,7 +160,7 @@ class Driver:
         elif now - self._able > self._options.start_seconds:
             raise ClusterError(
                 f"no actor could start for {self._options.start_seconds:.0f} s: are the machines "
-                "of the cluster busy or lost? See 'ray status'; the same command goes on from "
+                "of the cluster busy or lost? See 'ray status'; the same command continues from "
                 "what is finished"
             )
         if now - self._hired < _POLL_SECONDS or self._failed_starts >= _FAILED_STARTS:
@@ -208,7 +208,9 @@ class Driver:
         if isinstance(answer, Problem):
             if answer.errno is not None:
                 raise OSError(answer.errno, answer.message)
-            raise ClusterError(f"{answer.message} (finished parts stay: the same command goes on)")
+            raise ClusterError(
+                f"{answer.message} (finished parts stay: the same command continues)"
+            )
         if isinstance(answer, Ready):
             hand.answer, hand.node = None, answer.node
             self._most_hands = max(self._most_hands, sum(bool(h.node) for h in self._hands))

@@ -51,7 +51,7 @@ def import_ray(address: str = "auto") -> Any:
     try:
         import ray
     except ImportError:
-        raise MissingExtraError("ray", "ray", "--engine ray") from None
+        raise MissingExtraError("ray", "ray", "a Ray cluster") from None
     return ray
 
 
@@ -71,7 +71,7 @@ def extract_on_cluster(
     """Do what :func:`vidfeat.extraction.run.extract` does, on the machines of a Ray cluster.
 
     The output and the videos must lie on a file system that all machines see under one path. A
-    feature file that was begun on one machine can be gone on with on many, and the other way.
+    feature file that was begun on one machine can be continued on many, and the other way round.
 
     Args:
         inputs: folders and files, or a listing.
@@ -92,8 +92,8 @@ def extract_on_cluster(
     """
     if encoder.engine.name != "torch":
         raise UsageError(
-            f"--engine ray runs networks with torch, not {encoder.engine.name}: for that, run "
-            "--shard K/N on every machine and merge the files"
+            f"a Ray cluster runs networks with torch, not {encoder.engine.name}: for that, extract "
+            "shard=K/N on every machine and merge the files"
         )
     cluster = cluster or ClusterOptions()
     ray = import_ray(cluster.address)
@@ -136,9 +136,9 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
             ray.init(address=address, **quiet)
     except (ray.exceptions.RayError, ConnectionError, ValueError, RuntimeError) as error:
         raise ClusterError(
-            f"no Ray cluster at --address {address} ({str(error).partition('. ')[0]}): start one "
+            f"no Ray cluster at address={address} ({str(error).partition('. ')[0]}): start one "
             "with 'ray start --head' here and 'ray start --address HOST:6379' on the other "
-            "machines, or take --address local"
+            "machines, or take address=local"
         ) from None
     try:
         yield
@@ -148,7 +148,7 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
 
 @contextmanager
 def _token(folder: Path) -> Iterator[str]:
-    """The name of a file in the folder by which actors know it, while the run goes on."""
+    """The name of a file in the folder by which actors know it, during the run."""
     file = folder / f"run-{uuid.uuid4().hex}.token"
     file.touch()
     try:

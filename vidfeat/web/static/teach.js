@@ -128,7 +128,7 @@ export class Lesson {
     }
     const found = await this.page.ask(`api/teach/clips?${wanted}`);
     this.hasHead = found.has_head;
-    // A page of another state of the head would repeat clips: begin anew.
+    // A page of another state of the head would repeat clips: start again.
     if (first && found.stamp !== this.stamp) { this.reload(true); return { total: this.grid.total, items: [] }; }
     this.stamp = found.stamp;
     return { total: found.total, items: found.clips };
