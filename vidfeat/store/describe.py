@@ -83,7 +83,7 @@ def _spread(counts: np.ndarray[Any, Any]) -> dict[str, float] | None:
 
 
 def describe_begun(output: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What an extraction that goes on, or was interrupted, has finished; None where there is none.
+    """What a running or interrupted extraction has finished; None where there is none.
 
     Nothing is changed, and a run that is at work does not notice.
 
