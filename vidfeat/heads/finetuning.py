@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vidfeat.datasets.labels import FolderLabels, Labels, as_labels, labels_from_split
+from vidfeat.datasets.labels import Labels, as_labels, labels_from_split
 from vidfeat.datasets.samples import Samples, collect, require_videos, summary
 from vidfeat.errors import UsageError
 from vidfeat.heads.copies import Copies, copies_across, find_copies
@@ -45,7 +45,7 @@ from vidfeat.system.callbacks import Report, no_report
 
 def finetune(
     features: str | os.PathLike[str],
-    labels: Labels | FolderLabels | Mapping[str, str] | str | os.PathLike[str] | None = None,
+    labels: Labels | Mapping[str, str] | str | os.PathLike[str] | None = None,
     options: FinetuneOptions | None = None,
     *,
     head: str | Sequence[str] | None = None,
@@ -111,7 +111,7 @@ def _with_head(options: FinetuneOptions, head: str | Sequence[str] | None) -> Fi
 
 def _label_sets(
     store: FeatureStore,
-    labels: Labels | FolderLabels | Mapping[str, str] | str | os.PathLike[str] | None,
+    labels: Labels | Mapping[str, str] | str | os.PathLike[str] | None,
     options: FinetuneOptions,
 ) -> list[tuple[str, Labels]]:
     if options.dataset is not None:
