@@ -23,7 +23,7 @@ from vidfeat.cli.options import (
 
 if TYPE_CHECKING:
     from vidfeat.encoders.reading import VideoRead
-    from vidfeat.extraction.run import ExtractOptions
+    from vidfeat.extraction.options import ExtractOptions
     from vidfeat.heads.classify import HeadJudge, Judge, NetworkJudge, VideoPrediction
 
 MOST_PICTURES = 12
@@ -53,7 +53,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     VIDEO is a file, a folder that is searched through, or (with --head) a feature file.
     """
     from vidfeat.errors import VideoError
-    from vidfeat.extraction.run import ExtractOptions
+    from vidfeat.extraction.options import ExtractOptions
     from vidfeat.heads.classify import classify_clips
 
     videos: tuple[str, ...] = values.pop("videos")

@@ -27,10 +27,11 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
 @click.option(
     "--head",
     "kind",
-    type=click.Choice(["linear", "svm", "knn", "mlp"]),
+    type=click.Choice(["linear", "svm", "knn", "mlp", "attentive"]),
     default="linear",
     show_default=True,
-    help="Logistic regression, linear SVM, nearest neighbours, small network.",
+    help="Logistic regression, linear SVM, nearest neighbours, small network; attentive looks at "
+    "the clips of a video in their order, and is compared with linear.",
 )
 @click.option(
     "--train-on",
@@ -194,11 +195,20 @@ def _show(result: Any) -> None:
         for shot in part.few_shots:
             name = f"{part.name}, " if part.name else ""
             console.print(f"{name}{shot.shots} a class: {shot.interval}", highlight=False)
-    found = result.cross_validation
-    if found is not None:
+        linear = part.linear
+        if linear is not None and linear.evaluation is not None:
+            where = f"{part.name}, " if part.name else ""
+            console.print(
+                f"{where}a linear head on the same samples: {linear.evaluation.accuracy}",
+                highlight=False,
+            )
+    both = ("", result.cross_validation), ("linear, ", result.linear_cross_validation)
+    for name, found in both:
+        if found is None:
+            continue
         repeats, folds = found.accuracies.shape
         console.print(
-            f"cross-validation, {folds} folds x {repeats}: {found.interval} "
+            f"{name}cross-validation, {folds} folds x {repeats}: {found.interval} "
             f"({found.interval.method}), deviation of folds {100 * found.spread:.1f}",
             highlight=False,
         )

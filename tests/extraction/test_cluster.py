@@ -29,9 +29,10 @@ from vidfeat.encoders.load import load_encoder
 from vidfeat.errors import ClusterError, MissingExtraError, UsageError
 from vidfeat.extraction.cluster.actor import Done, Errand, LeaseWorker, Problem, Update, encoder_of
 from vidfeat.extraction.cluster.lease import Lease, after_loss, cut_leases
+from vidfeat.extraction.options import ExtractOptions
 from vidfeat.extraction.report import ExtractProgress
 from vidfeat.extraction.resume import Todo
-from vidfeat.extraction.run import ExtractOptions, extract
+from vidfeat.extraction.run import extract
 from vidfeat.store.reader import FeatureStore
 from vidfeat.video.decode.tasks import VideoTask
 from vidfeat.video.listing import ListedVideo

@@ -20,7 +20,8 @@ from vidfeat.training.evaluation import request_of
 from vidfeat.training.network import started_from
 from vidfeat.training.recipes import RECIPES, get_recipe
 from vidfeat.training.settings import change
-from vidfeat.video.clip_plan import ClipPlan, Timeline
+from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.timeline import Timeline
 from vidfeat.weights.load import LoadedWeights
 
 OWN = ("tiny", "bundled")  # not of the paper

@@ -30,7 +30,7 @@ from vidfeat.heads.protocols import (
 )
 from vidfeat.heads.results import FinetuneOptions, FinetuneResult, Part, Progress
 from vidfeat.heads.results_folder import RESULT_FILES, write_folder
-from vidfeat.heads.selection import require_two_classes
+from vidfeat.heads.selection import HeadOptions, require_two_classes
 from vidfeat.store.reader import FeatureStore
 
 
@@ -76,7 +76,12 @@ def finetune(
             tell(f"{name or 'labels'}: reading")
             samples = collect(store, given, skip_bad_rows=options.skip_bad_rows)
             parts.append(_train_part(name, samples, given.notes, store, options, tell))
-        result = FinetuneResult(tuple(parts), _cross_validation(parts, options, tell))
+        beside = linear_beside(options.head)
+        result = FinetuneResult(
+            tuple(parts),
+            _cross_validation(parts, options, options.head, tell),
+            None if beside is None else _cross_validation(parts, options, beside, tell),
+        )
         if target is not None:
             tell("writing")
             write_folder(result, target, store, options)
@@ -123,17 +128,29 @@ def _train_part(
             shots.append(row)
     if not outcome.converged:
         more.append("the solver stopped before its tolerance: try stronger regularisation")
-    return Part(name, samples, outcome, tuple(shots), (*lines, *small, *more))
+    beside = linear_beside(options.head)
+    linear = None
+    if beside is not None and len(test):
+        tell("a linear head on the same samples")
+        linear = train_and_test(samples, train, test, beside, store.identity)
+    return Part(name, samples, outcome, tuple(shots), (*lines, *small, *more), linear)
+
+
+def linear_beside(head: HeadOptions) -> HeadOptions | None:
+    """The linear head, on mean vectors, that an attentive one is compared with."""
+    if not head.of_sequences:
+        return None
+    return HeadOptions(folds=head.folds, calibrate=head.calibrate, seed=head.seed)
 
 
 def _cross_validation(
-    parts: list[Part], options: FinetuneOptions, tell: Progress
+    parts: list[Part], options: FinetuneOptions, head: HeadOptions, tell: Progress
 ) -> CrossValidation | None:
     if not options.cross_validation:
         return None
     return cross_validate(
         parts[0].samples,
-        options.head,
+        head,
         folds=options.cross_validation,
         repeats=options.repeats,
         progress=tell,

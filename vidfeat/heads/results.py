@@ -97,6 +97,7 @@ class Part:
         outcome: the head and its evaluation.
         few_shots: accuracies with few training samples.
         notes: sentences for a person.
+        linear: a linear head on the same samples, beside an attentive one.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Part:
     outcome: Outcome
     few_shots: tuple[FewShot, ...] = ()
     notes: tuple[str, ...] = ()
+    linear: Outcome | None = None
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,12 @@ class FinetuneResult:
     Attributes:
         parts: one, or one for each official split.
         cross_validation: over all samples, where asked for.
+        linear_cross_validation: of a linear head on the same folds, beside an attentive one.
     """
 
     parts: tuple[Part, ...]
     cross_validation: CrossValidation | None = None
+    linear_cross_validation: CrossValidation | None = None
 
     def mean_and_spread(self, what: Literal["video", "clip"]) -> tuple[float, float]:
         """Mean accuracy over the parts and its standard deviation (0 for one part)."""
@@ -135,12 +139,14 @@ class FinetuneResult:
             for what in ("video", "clip"):
                 mean, spread = self.mean_and_spread("video" if what == "video" else "clip")
                 values[f"{what}_accuracy"] = {"mean": mean, "standard_deviation": spread}
-        if self.cross_validation is not None:
-            values["cross_validation"] = {
-                "accuracy": self.cross_validation.interval.to_dict(),
-                "spread_over_folds": self.cross_validation.spread,
-                "folds": self.cross_validation.accuracies.tolist(),
-            }
+        for name in ("cross_validation", "linear_cross_validation"):
+            found: CrossValidation | None = getattr(self, name)
+            if found is not None:
+                values[name] = {
+                    "accuracy": found.interval.to_dict(),
+                    "spread_over_folds": found.spread,
+                    "folds": found.accuracies.tolist(),
+                }
         return {name: _without_nan(value) for name, value in values.items()}
 
 
@@ -153,6 +159,7 @@ def _part_dict(part: Part) -> dict[str, Any]:
         "test": len(outcome.test),
         "video": outcome.evaluation.to_dict() if outcome.evaluation else None,
         "clip_accuracy": outcome.clip_accuracy,
+        **_linear_beside(part),
         "params": dict(outcome.choice.params),
         "temperature": outcome.choice.temperature,
         "trials": [trial.to_dict() for trial in outcome.choice.trials],
@@ -166,6 +173,12 @@ def _part_dict(part: Part) -> dict[str, Any]:
         ],
         "notes": list(part.notes),
     }
+
+
+def _linear_beside(part: Part) -> dict[str, Any]:
+    if part.linear is None or part.linear.evaluation is None:
+        return {}
+    return {"linear": {"video": part.linear.evaluation.to_dict()}}
 
 
 def _without_nan(value: Any) -> Any:

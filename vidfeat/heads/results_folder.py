@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidfeat.evaluation.metrics import Interval
+from vidfeat.heads.protocols import CrossValidation
 from vidfeat.heads.report import ReportOptions, Table, describe_params, percent, write_report
 from vidfeat.heads.results import FinetuneOptions, FinetuneResult, Part
 from vidfeat.system.files import atomic_folder
@@ -63,7 +65,7 @@ def _write_part(
                 title=f"{title}, {part.name}" if part.name else title,
                 map=options.map,
                 locate=lambda path: store.local_path(path, options.root),
-                tables=_tables(result),
+                tables=[*_beside_linear(part), *_tables(result)],
                 few_shots=part.few_shots,
                 notes=part.notes,
             ),
@@ -77,19 +79,47 @@ def _tables(result: FinetuneResult) -> list[Table]:
         tables.append(Table("The official splits", columns, rows))
     found = result.cross_validation
     if found is not None:
-        low, high = percent(found.interval.low), percent(found.interval.high)
-        accuracy = f"{percent(found.interval.value)} [{low}, {high}]"
-        row = (accuracy, percent(found.spread), found.interval.method)
+        validated = [_validated(result.parts[0].outcome.head.scorer.kind, found)]
+        if result.linear_cross_validation is not None:
+            validated.append(_validated("linear", result.linear_cross_validation))
         repeats, folds = found.accuracies.shape
         times = "once" if repeats == 1 else f"{repeats} times"
         tables.append(
             Table(
                 f"Cross-validation, {folds} folds, {times}",
-                ("accuracy [95 % interval]", "spread of folds", "interval"),
-                (row,),
+                ("head", "accuracy [95 % interval]", "spread of folds", "interval"),
+                tuple(validated),
             )
         )
     return tables
+
+
+def _validated(kind: str, found: CrossValidation) -> tuple[str, ...]:
+    return kind, _with_interval(found.interval), percent(found.spread), found.interval.method
+
+
+def _with_interval(interval: Interval) -> str:
+    return f"{percent(interval.value)} [{percent(interval.low)}, {percent(interval.high)}]"
+
+
+def _beside_linear(part: Part) -> list[Table]:
+    """An attentive head and a linear one on the same samples."""
+    if part.linear is None or part.linear.evaluation is None:
+        return []
+    rows = []
+    for outcome in (part.outcome, part.linear):
+        assert outcome.evaluation is not None
+        kind, chosen = outcome.head.scorer.kind, describe_params(outcome.choice.params)
+        rows.append((kind, _with_interval(outcome.evaluation.accuracy), chosen))
+    return [
+        Table(
+            "Beside a linear head",
+            ("head", "accuracy [95 % interval]", "chosen"),
+            tuple(rows),
+            "The linear head has seen the mean vectors of the same videos, which say nothing of "
+            "their order.",
+        )
+    ]
 
 
 def splits_table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,18 @@ def _duration(seconds: float) -> str:
     return f"{hours:,} h {rest // 60:02d} min" if hours else f"{rest // 60} min {rest % 60:02d} s"
 
 
+def _rows_of_a_clip(encoder: Mapping[str, Any]) -> str:
+    """What a clip's rows are, where it has several or one of several crops; empty elsewhere."""
+    parts = []
+    if encoder.get("time_steps", 1) > 1:
+        parts.append(f"{encoder['time_steps']} time steps")
+    crops = encoder.get("preprocess", {}).get("crops", 1)
+    if crops > 1:
+        average = encoder.get("average_crops")
+        parts.append(f"the mean of {crops} crops" if average else f"{crops} crops")
+    return ", each of ".join(parts)
+
+
 def store_in_words(described: dict[str, Any]) -> list[str]:
     """Lines that say what `describe_store` found."""
     facts = {"footage": _duration(described["duration_seconds"])}
@@ -99,6 +112,9 @@ def store_in_words(described: dict[str, Any]) -> list[str]:
     for name, value in list(flat_settings(described["encoder"]).items())[:_SETTINGS_SHOWN]:
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         facts[name] = "none" if shown is None or shown == "" else str(shown)
+    rows = _rows_of_a_clip(described["encoder"])
+    if rows:
+        facts["rows a clip"] = rows
     licence = described["encoder"].get("licence")
     if licence:
         facts["licence"] = with_remark(str(licence))

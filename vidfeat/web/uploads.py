@@ -141,7 +141,7 @@ class Uploads:
 
     def _decode_and_embed(self, path: Path, name: str, stretch: Stretch | None) -> Embeddings:
         from vidfeat.encoders.reading import read_videos
-        from vidfeat.video.decode.tasks import ClipSource, Started, VideoTask
+        from vidfeat.video.decode.tasks import Started, VideoTask
 
         def check_length(event: Started) -> None:
             if event.num_clips > _MOST_CLIPS:
@@ -152,9 +152,7 @@ class Uploads:
 
         encoder = self.source.encoder
         (read,) = read_videos(
-            encoder.encode_clips,
-            encoder.batch_size,
-            ClipSource(encoder.plan, encoder.preprocess),
+            encoder.reader,
             [VideoTask(str(path), () if stretch is None else (stretch,))],
             timeout_seconds=_DECODE_TIMEOUT_SECONDS,
             started=check_length,

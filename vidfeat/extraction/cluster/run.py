@@ -22,8 +22,10 @@ from vidfeat.encoders.encoder import Encoder
 from vidfeat.errors import ClusterError, MissingExtraError, UsageError
 from vidfeat.extraction.cluster.driver import Driver
 from vidfeat.extraction.cluster.options import ClusterOptions
+from vidfeat.extraction.options import ExtractOptions
 from vidfeat.extraction.report import ExtractProgress, ExtractReport
-from vidfeat.extraction.run import ExtractOptions, Run, extract
+from vidfeat.extraction.run import extract
+from vidfeat.extraction.steps import Run
 from vidfeat.store.records import VideoFailure
 from vidfeat.video.listing import Listing
 
