@@ -18,9 +18,10 @@ import click
 # name -> (module, the line that `vidfeat --help` shows), in the order of a first visit
 COMMANDS: dict[str, tuple[str, str]] = {
     "extract": ("extract", "Write the clip embeddings of videos to an HDF5 file."),
-    "info": ("info", "Say what is in a file: a video, features, weights, an index."),
+    "info": ("info", "Show what is in a file: a video, features, weights, an index."),
     "index": ("index", "Build a search index of features, add to it, remove from it."),
     "search": ("search", "Find the videos that are like a query, and where in them."),
+    "push": ("push", "Write features to LanceDB or Milvus, for search beyond one machine."),
     "duplicates": ("duplicates", "List near copies among the videos of an index."),
     "evaluate-retrieval": ("evaluate_retrieval", "Measure retrieval by the literature's protocol."),
     "serve": ("serve", "Open an index as a page to search and play in the browser."),
@@ -29,12 +30,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "weights": ("weights", "List, download and convert trained weights."),
     "export": ("export", "Write a network as ONNX or OpenVINO, checked against torch."),
     "finetune": ("finetune", "Train a classifier on a feature file and report on it."),
-    "classify": ("classify", "Say what is in videos: by the network's classes, or by a head."),
+    "classify": ("classify", "Show what is in videos: with the network's classes, or with a head."),
     "train": ("train", "Train a network by a recipe, or fine-tune one."),
     "evaluate": ("evaluate", "Measure a network by the paper's protocol; fuse two streams."),
     "prepare": ("prepare", "Re-encode a dataset's videos once for training."),
     "plot": ("plot", "Draw the curves of a training run."),
     "merge": ("merge", "Put the feature files of shards into one."),
+    "join": ("join", "Put the features of several networks side by side."),
     "export-features": ("export_features", "Write features as npy files or as a parquet table."),
 }
 
@@ -75,33 +77,39 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001
-    if value and not ctx.resilient_parsing:
-        from vidfeat.version import __version__
-
-        click.echo(f"vidfeat {__version__}")
-        ctx.exit()
-
-
 @click.group(
     cls=LazyGroup,
+    invoke_without_command=True,
+    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: vidfeat extract videos/ -o features.h5",
 )
+@click.option("--version", "show_version", is_flag=True, help="Show the version and exit.")
 @click.option(
-    "--version",
+    "--verbose",
     is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_version,
-    help="Show the version and exit.",
+    help="With --version: those of torch, FFmpeg, CUDA and the engines, and a check that the "
+    "bundled network computes here what it should.",
 )
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context, *, show_version: bool, verbose: bool) -> None:
     """Video features and transfer learning: extract, fine-tune, search."""
+    if verbose and not show_version:
+        raise click.UsageError("--verbose goes with --version", ctx)
+    if show_version:
+        from vidfeat.version import __version__
+
+        click.echo(f"vidfeat {__version__}")
+        status = 0
+        if verbose:
+            from vidfeat.cli.versions import show_versions
+
+            status = show_versions()
+        ctx.exit(status)
 
 
 def main() -> None:
-    """Run the command line; errors that a user can mend become one line and exit status 2."""
+    """Run the command line; errors that a user can fix become one line and exit status 2."""
     from vidfeat.errors import StoppedError, VidfeatError
 
     _escape_what_cannot_be_shown()

@@ -37,27 +37,38 @@ OF_THE_HEAD = ("model", "seed", "engine", "compiled")
     epilog="Example: vidfeat classify match.mp4 --head head/ --every-seconds 5",
 )
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
-@click.option("--head", "head_folder", metavar="DIR", help="By a head of vidfeat finetune.")
-@click.option("-k", "--top", default=5, show_default=True, help="Classes to name.")
-@click.option("--every-seconds", type=float, help="Name them for each stretch of so many seconds.")
-@click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
-@click.option("--plot", type=OutputPath(), metavar="FILE", help="Draw them: .png, .svg or .pdf.")
+@click.option("--head", "head_folder", metavar="DIR", help="Use a head from vidfeat finetune.")
+@click.option("-k", "--top", default=5, show_default=True, help="Classes to list.")
+@click.option(
+    "--every-seconds", type=float, help="Also list them for each segment of this many seconds."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects.")
+@click.option(
+    "--plot", type=OutputPath(), metavar="FILE", help="Plot the result: .png, .svg or .pdf."
+)
+@click.option(
+    "--csv",
+    "table",
+    type=OutputPath(),
+    metavar="FILE",
+    help="Write the scores of all classes as CSV, a line per stretch.",
+)
 @click.option("--scores", type=OutputPath(), metavar="FILE", help="Write all scores as HDF5.")
 @network_options()
 @plan_options()
 @decode_options()
 @click.pass_context
 def command(ctx: click.Context, /, **values: Any) -> int:
-    """Say what is in videos: by the network's own classes, or by a head.
+    """Show what is in videos: with the network's own classes, or with a head.
 
-    VIDEO is a file, a folder that is searched through, or (with --head) a feature file.
+    VIDEO is a file, a folder that is searched, or (with --head) a feature file.
     """
     from vidfeat.errors import VideoError
     from vidfeat.extraction.options import ExtractOptions
     from vidfeat.heads.classify import classify_clips
 
     videos: tuple[str, ...] = values.pop("videos")
-    plot, scores_file = values.pop("plot"), values.pop("scores")
+    plot, scores_file, table = values.pop("plot"), values.pop("scores"), values.pop("table")
     as_json, top, every = values.pop("as_json"), values.pop("top"), values.pop("every_seconds")
     if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise click.UsageError(f"--plot writes .png, .svg or .pdf, not {plot.name!r}")
@@ -94,6 +105,10 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         click.echo(json.dumps([video.to_dict() for video in found], indent=2, ensure_ascii=False))
     if found and scores_file is not None:
         _write_scores(scores_file, judge, found)
+    if found and table is not None:
+        from vidfeat.heads.prediction_plot import write_csv
+
+        write_csv(table, found)
     if found and plot is not None:
         _draw(plot, found)
     if not found:
@@ -209,7 +224,7 @@ def _read_videos(
     from vidfeat.heads.classify import read_videos
     from vidfeat.system.identities import path_to_identity
 
-    # A long video is decoded by two processes; for a few short ones more would start in vain.
+    # A long video is decoded by two processes; for a few short ones, more are not worth starting.
     workers = min(decoding.num_workers, max(2, len(files)))
     for read in read_videos(judge, files, workers=workers, timeout_seconds=decoding.video_timeout):
         yield replace(read, path=path_to_identity(read.path))

@@ -38,7 +38,7 @@ def command(folder: Path) -> int:
             "A classifier on the vectors, with a report:",
             [
                 *("finetune", str(features), "--labels", str(videos / "labels.csv")),
-                *("--head", "linear", "-o", str(folder / "head")),
+                *("--head", "linear", "-o", str(folder / "head"), "--overwrite"),
             ],
         ),
         (

@@ -30,11 +30,22 @@ def describe(
         UsageError: there is nothing, or nothing that is known.
         VidfeatError: what is there cannot be read.
     """
+    from vidfeat.index.databases import is_address
+
+    if is_address(path):
+        return _database(os.fspath(path))
     path = Path(path)
     if path == Path(bundled.NAME) and not os.path.lexists(path):
         return {**_weights(bundled.WEIGHTS_FILE), "path": bundled.NAME, "card": bundled.card()}
-    if not os.path.lexists(path):
-        raise UsageError(f"{path}: no such file or folder")
+    if not os.path.lexists(path) or (path.is_dir() and path.name.endswith(".parts")):
+        from vidfeat.store.describe import describe_begun
+
+        begun = describe_begun(path)
+        if begun is None and path.is_file():  # which was finished this very moment
+            return _hdf5(path)
+        if begun is None:
+            raise UsageError(f"{path}: no such file or folder")
+        return begun
     if path.is_dir():
         return _folder(path, verify)
     if path.suffix.lower() in _WEIGHTS:
@@ -49,7 +60,15 @@ def in_words(described: dict[str, Any]) -> list[str]:
     if described["kind"] == "features":
         from vidfeat.store.describe import store_in_words
 
-        return store_in_words(described)
+        lines = store_in_words(described)
+        begun = described.get("going_on")
+        if begun is not None:
+            lines.insert(
+                1,
+                f"  an extraction is going on, or was interrupted: {begun['videos']} videos and "
+                f"{begun['clips']} clips more are finished",
+            )
+        return lines
     if described["kind"] == "video":
         return _video_in_words(described)
     return _lines(described)
@@ -79,6 +98,12 @@ def _folder(path: Path, verify: bool) -> dict[str, Any]:
         f"{path} is a folder without index.json, head.json, net.json or recipe.toml: neither an "
         "index, a head, a quantised network nor a training run"
     )
+
+
+def _database(address: str) -> dict[str, Any]:
+    from vidfeat.index.databases.opened import describe_database
+
+    return {"kind": "index", "path": address, **describe_database(address)}
 
 
 def _json_of(file: Path) -> dict[str, Any]:
@@ -134,10 +159,13 @@ def _begins_with_hdf5(path: Path) -> bool:
 
 
 def _hdf5(path: Path) -> dict[str, Any]:
-    from vidfeat.store.describe import describe_store
+    from vidfeat.store.describe import describe_begun, describe_store
 
     try:
-        return describe_store(path)
+        described = describe_store(path)
+        begun = describe_begun(path)
+        # an output that is gone on with: what is new stands in parts until the end
+        return described if begun is None else {**described, "going_on": begun}
     except StoreError as not_features:
         from vidfeat.evaluation.scores import read_scores
 

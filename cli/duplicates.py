@@ -28,7 +28,7 @@ _SHOWN = 5
     help="Minimum share of the shorter video, 0 to 1.  [default: any moving segment; a still one "
     "only from 0.5]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Pairs and groups, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print pairs and groups as JSON.")
 def command(index: Path, threshold: float, min_share: float | None, as_json: bool) -> None:
     """List pairs and groups of near copies, with the seconds that they share."""
     from vidfeat.index import VideoIndex

@@ -22,33 +22,35 @@ if TYPE_CHECKING:
 )
 @click.argument("source", required=False, metavar="RUN_OR_WEIGHTS")
 @click.option("--data", type=click.Path(path_type=Path), help="The dataset's folder, or a CSV.")
-@click.option("--model", help="The network, where weights are given and not a run.")
-@click.option("--dataset", help="Its name.  [default: the run's, or auto]")
-@click.option("--splits", type=click.Path(path_type=Path), help="Folder of the dataset's lists.")
+@click.option("--model", help="The network, if weights are given instead of a run.")
+@click.option("--dataset", help="Name of the dataset.  [default: the run's, or auto]")
+@click.option(
+    "--splits", type=click.Path(path_type=Path), help="Folder of the dataset's split files."
+)
 @click.option("--split", type=int, help="Official split: 1, 2 or 3.")
 @click.option(
     "--part", type=click.Choice(["val", "test", "train", "all"]), help="[default: val or test]"
 )
-@click.option("--clips", type=int, help="Uniform clips of a video.  [default: the run's, 10]")
-@click.option("--crops", type=click.Choice(["1", "3"]), help="Crops of a clip.  [default: 1]")
+@click.option("--clips", type=int, help="Uniform clips per video.  [default: the run's, or 10]")
+@click.option("--crops", type=click.Choice(["1", "3"]), help="Crops per clip.  [default: 1]")
 @click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--workers", type=int, help="Decode processes.")
-@click.option("--scores", type=OutputPath(), help="Write the scores of each video (HDF5).")
+@click.option("--scores", type=OutputPath(), help="Write the scores of all videos (HDF5).")
 @click.option(
     "-o",
     "--output",
     type=OutputPath(),
-    help="Folder for summary, accuracy by class, confusion matrix (picture and CSV) and scores.",
+    help="Folder for summary, per-class accuracy, confusion matrix (picture, CSV) and scores.",
 )
 @click.option(
-    "--fuse", nargs=2, type=click.Path(path_type=Path), help="Two score files to average instead."
+    "--fuse", nargs=2, type=click.Path(path_type=Path), help="Average two score files instead."
 )
-@click.option("--weight", default=0.5, show_default=True, help="Share of the first of them.")
+@click.option("--weight", default=0.5, show_default=True, help="Weight of the first file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_context
 def command(ctx: click.Context, /, **values: Any) -> int:
-    """Accuracy of a network on videos: clip@1, video@1, video@5.
+    """Accuracy of a network on videos: clip@1, video@1, and video@5 with more than five classes.
 
     RUN_OR_WEIGHTS is the folder of a training run, a weights file, or the name of published
     weights (the latter two with --model).
@@ -83,7 +85,7 @@ def _evaluate(values: dict[str, Any]) -> int:
         part=values["part"],
         settings=tuple(settings),
         device=values["device"],
-        told=_told,
+        progress=_progress,
         before=lambda dataset: click.echo(dataset.summary(), err=True),
     )
     if not world.is_main:
@@ -94,8 +96,8 @@ def _evaluate(values: dict[str, Any]) -> int:
     return 1 if result.failures else 0
 
 
-def _told(done: int, total: int) -> None:
-    step = max(1, total // 20)
+def _progress(done: int, total: int | None) -> None:
+    step = max(1, (total or 0) // 20)
     if done % step == 0 or done == total:
         click.echo(f"evaluate: {done}/{total} videos", err=True)
 
@@ -115,14 +117,14 @@ def _fuse(values: dict[str, Any]) -> int:
 
 def _write(values: dict[str, Any], scores: Scores, summary: dict[str, Any]) -> None:
     from vidfeat.evaluation.scores import write_scores
-    from vidfeat.training.evaluation_report import write_report
+    from vidfeat.training.evaluation_report import write_evaluation_report
 
     click.echo(json.dumps(summary) if values["as_json"] else _line(summary))
     if values["scores"] is not None:
         write_scores(values["scores"], scores)
         click.echo(f"scores in {values['scores']}", err=True)
     if values["output"] is not None:
-        for path in write_report(values["output"], scores, summary):
+        for path in write_evaluation_report(values["output"], scores, summary):
             click.echo(f"wrote {path}", err=True)
 
 

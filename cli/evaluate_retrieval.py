@@ -20,9 +20,9 @@ from vidfeat.cli.options import RenamedOption
     "--labels",
     type=click.Path(path_type=Path),
     metavar="CSV",
-    help="Columns path, label and split (train, test).",
+    help="CSV with the columns path, label and split (train, test).",
 )
-@click.option("--dataset", type=click.Choice(["ucf101", "hmdb51"]), help="Official splits.")
+@click.option("--dataset", type=click.Choice(["ucf101", "hmdb51"]), help="Use the official splits.")
 @click.option(
     "--splits",
     cls=RenamedOption,
@@ -36,11 +36,11 @@ from vidfeat.cli.options import RenamedOption
     type=click.Choice(["1", "2", "3", "all"]),
     default="1",
     show_default=True,
-    help="Which official split; the literature reports the first.",
+    help="Official split; papers report the first.",
 )
 @click.option("--center", is_flag=True, help="Subtract the mean of the gallery from all vectors.")
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors that cannot be compared.")
-@click.option("--json", "as_json", is_flag=True, help="One object, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     features: Path,
     labels: Path | None,
@@ -51,9 +51,9 @@ def command(
     skip_bad_rows: bool,
     as_json: bool,
 ) -> None:
-    """Measure how well test videos find training videos of their class.
+    """Measure how well test videos retrieve training videos of their class.
 
-    FEATURES holds both parts, ten clips a video: vidfeat extract --clips 10.
+    FEATURES holds both parts, ten clips per video: vidfeat extract --clips 10.
     """
     from vidfeat.datasets.labels import labels_from_split, read_labels
     from vidfeat.index.retrieval_protocol import evaluate_retrieval, mean_scores

@@ -16,37 +16,43 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
     "vidfeat export r2plus1d_18 --precision int8 --calibrate videos/ -o net/",
 )
 @click.argument("model")
-@click.option("--weights", metavar="NAME|FILE|random", help="As for extract; else the default.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of random weights.")
+@click.option(
+    "--weights", metavar="NAME|FILE|random", help="As for extract.  [default: the network's]"
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed for random weights.")
 @click.option(
     "-o",
     "--output",
     type=OutputPath(),
     required=True,
-    help="A file named .onnx, or .xml for OpenVINO; with int8 a folder.",
+    help="A .onnx file, or .xml for OpenVINO; with int8 a folder.",
 )
-@click.option("--layer", metavar="NAMES", help="Of the embedding, with commas.  [default: last]")
+@click.option(
+    "--layer", metavar="NAMES", help="Layers of the embedding, comma-separated.  [default: last]"
+)
 @click.option("--pool", default="mean", show_default=True, help="mean, max or mean,max.")
-@click.option("--clip-frames", type=click.IntRange(min=1), help="Else those of the weights.")
+@click.option(
+    "--clip-frames", type=click.IntRange(min=1), help="Frames per clip.  [default: the weights']"
+)
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "int8"]),
     default="fp32",
     show_default=True,
-    help="int8 makes a folder that --weights of extract takes.",
+    help="int8 writes a folder for the --weights of extract.",
 )
 @click.option(
     "--calibrate",
     metavar="VIDEOS",
     multiple=True,
-    help="With int8: a folder of your videos, or a file; repeatable.",
+    help="With int8: a folder of your videos, or a file; may be repeated.",
 )
 @click.option(
-    "--calibration-clips", type=int, help="With int8: clips to quantise on.  [default: 32]"
+    "--calibration-clips", type=int, help="With int8: clips to calibrate on.  [default: 32]"
 )
-@click.option("--frame-stride", type=int, help="With int8: steps from frame to frame of a clip.")
+@click.option("--frame-stride", type=int, help="With int8: frame stride of a clip.")
 @click.option("--fps", metavar="RATE|native", help="With int8: frame rate to sample at.")
-@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 def command(
     model: str,
     weights: str | None,
@@ -62,7 +68,7 @@ def command(
     fps: str | None,
     overwrite: bool,
 ) -> None:
-    """Write MODEL with its weights as a file that needs no torch, checked against torch.
+    """Write MODEL and its weights to a file that runs without torch, checked against torch.
 
     Input: normalised clips (N, 3, T, H, W). Outputs: the embedding, and the class scores.
 
@@ -112,7 +118,7 @@ def _quantise(
     fps: str | None,
 ) -> None:
     from vidfeat.encoders.choice import EncoderChoice
-    from vidfeat.encoders.int8.quantize import Calibration, quantise
+    from vidfeat.encoders.int8.quantize import CalibrationOptions, quantise
     from vidfeat.video.listing import list_videos
     from vidfeat.video.plan_choice import PlanChoice
 
@@ -121,9 +127,11 @@ def _quantise(
         EncoderChoice(model, weights, seed, plan, layers or None, pools),
         list_videos(calibrate).videos,
         output,
-        calibration=Calibration() if calibration_clips is None else Calibration(calibration_clips),
+        calibration=CalibrationOptions()
+        if calibration_clips is None
+        else CalibrationOptions(calibration_clips),
         overwrite=overwrite,
-        say=lambda line: click.echo(line, err=True),
+        report=lambda line: click.echo(line, err=True),
     )
     click.echo(f"{output}: embedding of {net.facts['dimension']}; {net.agreement_in_words()}")
     click.echo(f"use it with: vidfeat extract VIDEOS --weights {output} -o features.h5")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,11 @@ import click
 from vidfeat.cli.options import (
     HELP_NAMES,
     OutputPath,
+    apply_layout_plan,
     decode_options,
     encoder_choice,
     feature_options,
+    layout_names,
     limit_options,
     limits_of,
     make_encoder,
@@ -27,7 +30,12 @@ from vidfeat.cli.options import (
 if TYPE_CHECKING:
     from vidfeat.extraction.options import ExtractOptions
     from vidfeat.extraction.report import ExtractReport
+    from vidfeat.system.callbacks import Progress, Report
     from vidfeat.video.listing import Listing
+
+
+# Clips of small videos, as of a security camera, to those that their bytes suggest at least.
+_MOST_TO_LEAST = 200
 
 
 @click.command(
@@ -37,36 +45,46 @@ if TYPE_CHECKING:
 )
 @click.argument("paths", nargs=-1, type=click.Path(path_type=str), metavar="PATH...")
 @click.option("-o", "--output", type=OutputPath(), required=True, help="The feature file (HDF5).")
-@click.option("--list", "list_file", metavar="FILE", help="Paths, one a line; - is standard input.")
-@click.option("--list0", "list0_file", metavar="FILE", help="The same with NUL between paths.")
-@click.option("--root", type=click.Path(), help="Folder that paths in the file are relative to.")
+@click.option(
+    "--list", "list_file", metavar="FILE", help="File of paths, one per line; - is standard input."
+)
+@click.option("--list0", "list0_file", metavar="FILE", help="The same, separated by NUL.")
+@click.option("--root", type=click.Path(), help="Folder that the stored paths are relative to.")
 @click.option(
     "--segments",
     type=click.Path(),
-    help="CSV (path,start_seconds,end_seconds): embed only these stretches.",
+    help="CSV (path,start_seconds,end_seconds): embed only these segments.",
+)
+@click.option(
+    "--clips-by",
+    type=click.Choice(["shots"]),
+    help="Lay clips over each shot, so that none crosses a cut; the shots are kept beside the "
+    "output, in OUTPUT.shots.csv.",
 )
 @network_options()
 @feature_options()
 @plan_options()
 @click.option(
+    "--layout-plan",
+    type=click.Choice(layout_names()),
+    help="Lay clips out as export-features --layout NAME needs them; other options override it.",
+)
+@click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
     default="float32",
     show_default=True,
-    help="Of the vectors in the file.",
+    help="Type of the stored vectors.",
 )
 @click.option(
-    "--devices", metavar="0,1", help="Several GPUs: one process with the network on each."
+    "--devices", metavar="0,1", help="Use several GPUs: one process with the network on each."
 )
 @click.option(
     "--address",
     metavar="auto|local|HOST:PORT",
-    help="With --engine ray, which runs on all machines of a Ray cluster: where it is.  "
-    "[default: auto, the one this machine is of]",
+    help="With --engine ray: address of the Ray cluster.  [default: auto, this machine's]",
 )
-@click.option(
-    "--actor-cpus", type=int, help="With --engine ray: processors of one of its processes."
-)
+@click.option("--actor-cpus", type=int, help="With --engine ray: processors per actor.")
 @decode_options()
 @limit_options()
 @click.option(
@@ -74,31 +92,35 @@ if TYPE_CHECKING:
     type=click.Choice(["cpu", "nvdec"]),
     default="cpu",
     show_default=True,
-    help="What decodes: the processors, or these and the video decoders of the NVIDIA GPU.",
+    help="What decodes: the CPU, or the CPU and the NVIDIA GPU's video decoders.",
 )
 @click.option(
     "--nvdec-processes",
     type=int,
     default=6,
     show_default=True,
-    help="With --decoder nvdec: processes that feed a GPU's decoders.",
+    help="With --decoder nvdec: processes that feed each GPU's decoders.",
 )
 @click.option(
-    "--buffer-mb", type=float, help="Memory for clips decoded ahead.  [default: 32 a process]"
+    "--buffer-mb", type=float, help="Memory for clips decoded ahead.  [default: 32 per process]"
 )
-@click.option("--shard", metavar="K/N", help="Only the K-th of N shares of the videos.")
-@click.option("--retry-errors", is_flag=True, help="Try unchanged files again that failed before.")
-@click.option("--overwrite", is_flag=True, help="Begin anew, whatever the output holds.")
-@click.option("--dry-run", is_flag=True, help="Say what there is to do and how long it may take.")
-@click.option("--stats", "stats_file", type=OutputPath(), help="Write figures of the run as JSON.")
+@click.option("--shard", metavar="K/N", help="Extract only shard K of N.")
+@click.option("--retry-errors", is_flag=True, help="Retry unchanged files that failed before.")
+@click.option("--overwrite", is_flag=True, help="Start again, even if the output exists.")
+@click.option("--dry-run", is_flag=True, help="Show what there is to do and how long it may take.")
+@click.option("--quiet", is_flag=True, help="Print only failures.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
+@click.option(
+    "--stats", "stats_file", type=OutputPath(), help="Write statistics of the run as JSON."
+)
 @click.pass_context
 def command(ctx: click.Context, /, **values: Any) -> int:
-    """Write the embeddings of all clips of videos to an HDF5 file.
+    """Write the embeddings of all clips of the videos to an HDF5 file.
 
     PATH is a folder, searched through with all below it, or a file. The same command again goes
     on with what is there: finished videos are not read twice.
     """
-    from vidfeat.cli.extract_output import FailureLines, live, megabytes, say_summary
+    from vidfeat.cli.extract_output import Events, say_summary, shown
     from vidfeat.encoders.encoder import Encoder
     from vidfeat.extraction.engine_choice import (
         clips_at_least,
@@ -112,6 +134,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     from vidfeat.store.parts import parts_folder
     from vidfeat.video.listing import list_videos, parse_shard, read_list
 
+    apply_layout_plan(values, values.pop("layout_plan"))
     paths = list(values.pop("paths"))
     listed: list[str] = []
     for name, separator in (("list_file", b"\n"), ("list0_file", b"\0")):
@@ -135,7 +158,19 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     )
     output: Path = values.pop("output")
     root, segments = values.pop("root"), values.pop("segments")
+    clips_by = values.pop("clips_by")
+    if clips_by is not None and (segments is not None or values["frames_fps"] is not None):
+        other = "--segments" if segments is not None else "--frames-fps"
+        raise click.UsageError(f"--clips-by and {other} exclude each other", ctx)
     dry_run, stats_file = values.pop("dry_run"), values.pop("stats_file")
+    quiet, events = values.pop("quiet"), Events() if values.pop("as_json") else None
+
+    def note(text: str) -> None:
+        if events is not None:
+            events.line(text)
+        elif not quiet:
+            click.echo(f"note: {text}", err=True)
+
     # All that can be wrong with the command is said before the network is loaded.
     listing = list_videos(
         paths, root, segments, listed=listed, frames=values["frames_fps"] is not None
@@ -167,35 +202,46 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         encoder.spec = replace(encoder.spec, precision=recorded)
     if not options.overwrite:
         resume_execution(encoder, output)
+    if clips_by is not None:
+        from vidfeat.extraction.shots import by_shots
+
+        listing = by_shots(
+            listing, output, encoder.plan.fps, options=options, progress=_shots_progress(note)
+        )
     if open_engine:
         # Shards must come to the same answer: each counts a share of the whole list.
         clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
         begun = None if options.overwrite else output
         if devices is None:
             encoder = with_quickest_engine(encoder, clips, begun)
-    for note in encoder.spec.notes:
-        click.echo(f"note: {note}", err=True)
-    clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
-    lacking = lacking_bytes(output, listing, clips, encoder.dimension, options.dtype)
-    if lacking > 0:
-        click.echo(
-            f"note: the disk of {output} has {megabytes(lacking)} less than this run needs, at "
-            "least: make room, or it will stop before its end",
-            err=True,
-        )
+    for text in encoder.spec.notes:
+        note(text)
+    own = listing if options.shard is None else listing.shard(*options.shard)
     if dry_run:
         from vidfeat.cli.extract_output import say_dry_run
         from vidfeat.extraction.dry_run import dry_run as estimate
 
-        say_dry_run(estimate(listing, encoder, options=options))
+        found = estimate(listing, encoder, options=options)
+        if events is not None:
+            events.write("dry_run", **asdict(found))
+        else:
+            say_dry_run(found)
+        lacking = lacking_bytes(output, own, found.clips, encoder.dimension, options.dtype)
+        _warn_of_disk(lacking, note)
         return 0
+    # Most disks have room for many times the least: then no video is looked at beforehand.
+    clips = _MOST_TO_LEAST * clips_at_least(own, encoder)
+    if lacking_bytes(output, own, clips, encoder.dimension, options.dtype) > 0:
+        from vidfeat.extraction.dry_run import clips_estimated
+
+        clips = clips_estimated(own, encoder, options)
+        lacking = lacking_bytes(output, own, clips, encoder.dimension, options.dtype)
+        _warn_of_disk(lacking, note)
     with ExitStack() as stack:
         if devices is not None:
             encoder.spread(devices)
             stack.callback(encoder.close)
-        show = stack.enter_context(live())
-        if extract_here is extract:
-            extract_here = partial(extract, stop=stack.enter_context(stop_on_signals(show.line)))
+        show = stack.enter_context(shown(quiet=quiet, events=events))
         report = extract_here(
             listing,
             output,
@@ -203,21 +249,49 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             segments=segments,
             options=options,
             progress=show,
-            on_failure=FailureLines(show),
+            on_failure=show.failure,
+            stop=stack.enter_context(stop_on_signals(show.line)),
         )
     if stats_file is not None:
         from vidfeat.system.files import write_json
 
         write_json(stats_file, report.to_dict())
-    say_summary(output, report, encoder)
+    if events is not None:
+        events.write("done", output=str(output), dimension=encoder.dimension, **report.to_dict())
+    elif not quiet:
+        say_summary(output, report, encoder)
     return 1 if report.failures else 0
+
+
+def _shots_progress(note: Report) -> Progress:
+    """Tells how far the search for shots is, now and then."""
+    said = time.monotonic()
+
+    def progress(done: int, total: int | None) -> None:
+        nonlocal said
+        if done == total or time.monotonic() - said > 10:
+            said = time.monotonic()
+            note(f"looked for shots in {done:,} of {total:,} videos")
+
+    return progress
+
+
+def _warn_of_disk(lacking: int, note: Report) -> None:
+    """Say before a run that its disk will not suffice."""
+    if lacking > 0:
+        from vidfeat.cli.extract_output import megabytes
+
+        note(
+            f"the disk of the output has {megabytes(lacking)} less than this run needs: make room, "
+            "or it will stop before its end"
+        )
 
 
 def _cards(values: dict[str, Any]) -> tuple[int, ...]:
     """Take the decoder out of the values: the numbers of the cards that decode, too.
 
     Raises:
-        UsageError: there is none, or it cannot be told which.
+        UsageError: there is none, or it is unclear which.
     """
     if values.pop("decoder") == "cpu":
         return ()
@@ -310,5 +384,5 @@ def _quantise_first(
         listing.videos,
         sharded=options.shard is not None,
         overwrite=options.overwrite,
-        say=lambda line: click.echo(line, err=True),
+        report=lambda line: click.echo(line, err=True),
     )

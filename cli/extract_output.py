@@ -1,13 +1,15 @@
-"""What ``vidfeat extract`` prints: a live line, a line a failure, the summary."""
+"""What ``vidfeat extract`` prints: a live line, one line per failure, the summary."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from vidfeat.store.records import VideoFailure
 
 _PLAIN_SECONDS = 10.0
+_EVENT_SECONDS = 1.0
+BAR_WIDTH = 10
 
 
 class Show(Protocol):
@@ -31,20 +35,39 @@ class Show(Protocol):
     def line(self, text: str) -> None:
         """Print a line that stays."""
 
+    def failure(self, failure: VideoFailure) -> None:
+        """Name a video that could not be read."""
+
 
 @contextmanager
-def live() -> Iterator[Show]:
-    """A bar on a terminal, a plain line now and then elsewhere; both on standard error."""
-    if not sys.stderr.isatty():
-        yield _Plain()
-        return
+def shown(*, quiet: bool = False, events: Events | None = None) -> Iterator[Show]:
+    """What a run shows on its way.
+
+    A bar on a terminal, a plain line now and then elsewhere; both on standard error.
+
+    Args:
+        quiet: failures alone.
+        events: takes everything, for programs.
+    """
+    if events is not None:
+        yield events
+    elif quiet or not sys.stderr.isatty():
+        yield _Plain(quiet=quiet)
+    else:
+        with _bar() as bar:
+            yield bar
+
+
+@contextmanager
+def _bar() -> Iterator[Show]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
+    console = Console(stderr=True)
     progress = Progress(
-        BarColumn(bar_width=10),
-        TextColumn("{task.fields[text]}"),
-        console=Console(stderr=True),
+        BarColumn(bar_width=BAR_WIDTH),
+        TextColumn("{task.fields[text]}", markup=False),
+        console=console,
         transient=True,
     )
     with progress:
@@ -53,10 +76,14 @@ def live() -> Iterator[Show]:
         class Bar:
             def __call__(self, state: ExtractProgress) -> None:
                 done = 1 - _share_left(state)
-                progress.update(task, completed=done, text=short_line(state))
+                text = short_line(state, console.width - BAR_WIDTH - 2)
+                progress.update(task, completed=done, text=text)
 
             def line(self, text: str) -> None:
                 progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+            def failure(self, failure: VideoFailure) -> None:
+                self.line(failure_line(failure))
 
         yield Bar()
 
@@ -68,16 +95,48 @@ def _share_left(state: ExtractProgress) -> float:
 
 
 class _Plain:
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool) -> None:
         self._said = time.monotonic()
+        self._quiet = quiet
 
     def __call__(self, state: ExtractProgress) -> None:
-        if time.monotonic() - self._said >= _PLAIN_SECONDS:
+        if not self._quiet and time.monotonic() - self._said >= _PLAIN_SECONDS:
             self._said = time.monotonic()
             click.echo(f"extract: {state_line(state)}", err=True)
 
     def line(self, text: str) -> None:
         click.echo(text, err=True)
+
+    def failure(self, failure: VideoFailure) -> None:
+        self.line(failure_line(failure))
+
+
+class Events:
+    """One JSON object a line on standard output, for programs: ``{"event": "progress", ...}``.
+
+    Events are ``note``, ``progress`` (once a second at most), ``failure`` and, last, ``done``.
+    """
+
+    def __init__(self) -> None:
+        self._said = 0.0
+
+    def __call__(self, state: ExtractProgress) -> None:
+        """A ``progress`` event, if the last one is a second ago."""
+        if time.monotonic() - self._said >= _EVENT_SECONDS:
+            self._said = time.monotonic()
+            self.write("progress", **asdict(state))
+
+    def line(self, text: str) -> None:
+        """A ``note`` event."""
+        self.write("note", text=text)
+
+    def failure(self, failure: VideoFailure) -> None:
+        """A ``failure`` event: a video that could not be read, or not to its end."""
+        self.write("failure", path=failure.path, kind=failure.kind, message=failure.message)
+
+    def write(self, event: str, **values: Any) -> None:
+        """Any event."""
+        click.echo(json.dumps({"event": event, **values}, ensure_ascii=False))
 
 
 def state_line(state: ExtractProgress) -> str:
@@ -93,27 +152,30 @@ def state_line(state: ExtractProgress) -> str:
     )
 
 
-def short_line(state: ExtractProgress) -> str:
-    """The same for a terminal, what matters most first: narrow ones cut the end."""
-    left = "" if state.seconds_left is None else f"{duration(state.seconds_left)} left  "
-    errors = f" {state.failures} failed" if state.failures else ""
-    return (
-        f"{left}{state.videos_done}/{state.videos_total} videos{errors}  "
-        f"{state.clips_per_second:.1f} clips/s {state.frames_per_second:.0f} frames/s  "
-        f"idle: network {state.network_waited_share:.0%} decoders "
-        f"{state.decoding_blocked_share:.0%}"
-    )
+def short_line(state: ExtractProgress, width: int) -> str:
+    """The same for a terminal, what matters most first: what does not fit is left out whole."""
+    facts = [f"{state.videos_done}/{state.videos_total} videos"]
+    if state.seconds_left is not None:
+        facts.insert(0, f"{duration(state.seconds_left)} left")
+    if state.failures:
+        facts.append(f"{state.failures} failed")
+    facts += [
+        f"{state.clips_per_second:.1f} clips/s",
+        f"{state.frames_per_second:.0f} frames/s",
+        f"idle: network {state.network_waited_share:.0%}",
+        f"decoders {state.decoding_blocked_share:.0%}",
+    ]
+    text = facts[0]
+    for fact in facts[1:]:
+        if len(text) + 2 + len(fact) > width:
+            break
+        text += f"  {fact}"
+    return text
 
 
-class FailureLines:
-    """Prints a line for each video that could not be read."""
-
-    def __init__(self, show: Show) -> None:
-        self._show = show
-
-    def __call__(self, failure: VideoFailure) -> None:
-        """Print it."""
-        self._show.line(f"vidfeat: {one_line(failure.path)}: {failure.message}")
+def failure_line(failure: VideoFailure) -> str:
+    """A line for a video that could not be read."""
+    return f"vidfeat: {one_line(failure.path)}: {failure.message}"
 
 
 def one_line(path: str) -> str:
@@ -142,30 +204,31 @@ def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
     """Print what was done."""
     from vidfeat.pretrained import bundled
 
-    say: Callable[[str], None] = click.echo
     size = megabytes(output.stat().st_size)
-    say(
+    click.echo(
         f"{output}: {report.videos} videos, {report.clips} clips x {encoder.dimension} "
         f"({encoder.spec.model}, weights {encoder.spec.weights}), {size}"
     )
     if report.clips_encoded:
         seconds = max(report.seconds, 1e-9)
         waited = report.assembly["network_waited_seconds"] / seconds
-        say(
+        click.echo(
             f"  encoded {report.clips_encoded} clips in {duration(seconds)} "
             f"({report.clips_encoded / seconds:.1f} clips/s; the network waited for decoding "
             f"{waited:.0%} of the time)"
         )
     if report.videos_reused:
-        say(f"  {report.videos_reused} videos were there already, unchanged")
+        click.echo(f"  {report.videos_reused} videos were there already, unchanged")
     if report.videos_dropped:
-        say(f"  {report.videos_dropped} videos or failures were dropped: their files are gone")
+        click.echo(
+            f"  {report.videos_dropped} videos or failures were dropped: their files are gone"
+        )
     if encoder.spec.weights == bundled.NAME:
-        say(f"  {bundled.HINT}")
+        click.echo(f"  {bundled.HINT}")
     for note in report.notes:
-        say(f"  note: {note}")
+        click.echo(f"  note: {note}")
     if report.failures:
-        say(
+        click.echo(
             f"  {counted(len(report.failures), 'video')} failed, or broke midway: one line each "
             "above, and in /errors of the file"
         )
@@ -173,16 +236,15 @@ def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
 
 def say_dry_run(estimate: DryRun) -> None:
     """Print what there would be to do."""
-    say: Callable[[str], None] = click.echo
-    say(
+    click.echo(
         f"{estimate.videos} videos ({megabytes(estimate.bytes)}, "
         f"{duration(estimate.video_seconds)} of video), {estimate.clips} clips, "
         f"a file of about {megabytes(estimate.output_bytes)}"
     )
     work = f" of {estimate.gflops_per_clip:,.3g} GFLOPs" if estimate.gflops_per_clip else ""
-    say(
+    click.echo(
         f"  about {duration(estimate.seconds)} here: {estimate.clips_per_second:.3g} clips/s"
         f"{work} through the network, measured on one batch"
     )
     for path, message in estimate.failures:
-        say(f"  cannot be read: {one_line(path)}: {message}")
+        click.echo(f"  cannot be read: {one_line(path)}: {message}")

@@ -16,22 +16,22 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
 )
 @click.argument("features", type=click.Path(dir_okay=False))
 @click.option("-o", "--output", type=OutputPath(), help="Folder for the head and its report.")
+@click.option("--overwrite", is_flag=True, help="Replace a head that is in the output folder.")
 @click.option(
     "--labels",
     metavar="FILE|folders",
     help="CSV (path,label[,start_seconds,end_seconds][,split][,group]), or folder names.",
 )
-@click.option("--dataset", type=click.Choice(["ucf101", "hmdb51"]), help="By its official splits.")
+@click.option("--dataset", type=click.Choice(["ucf101", "hmdb51"]), help="Use its official splits.")
 @click.option("--splits", "lists", metavar="DIR", help="Folder of the official split files.")
 @click.option("--split", type=click.Choice(["1", "2", "3", "all"]), default="1", show_default=True)
 @click.option(
     "--head",
-    "kind",
-    type=click.Choice(["linear", "svm", "knn", "mlp", "attentive"]),
+    metavar="linear|svm|knn|mlp|attentive[,...]",
     default="linear",
     show_default=True,
-    help="Logistic regression, linear SVM, nearest neighbours, small network; attentive looks at "
-    "the clips of a video in their order, and is compared with linear.",
+    help="Logistic regression, linear SVM, nearest neighbours, small network, attention over a "
+    "video's rows in order; several are compared on the same folds, and the best is trained.",
 )
 @click.option(
     "--train-on",
@@ -39,15 +39,18 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
     type=click.Choice(["videos", "clips"]),
     default="videos",
     show_default=True,
-    help="The mean vector of each video, or every clip with scores averaged.",
+    help="Train on each video's mean vector, or on clips and average their scores.",
 )
 @click.option(
     "--standardize/--no-standardize",
     default=None,
-    help="Subtract the mean, divide by the deviation.  [default: yes]",
+    help="Standardize the vectors.  [default: yes]",
 )
 @click.option(
-    "--l2/--no-l2", "normalize", default=None, help="Divide by the norm.  [default: knn only]"
+    "--l2/--no-l2",
+    "normalize",
+    default=None,
+    help="Scale vectors to unit length.  [default: knn only]",
 )
 @click.option(
     "--param",
@@ -56,22 +59,31 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
     metavar="NAME=VALUE[,...]",
     help="Fix a hyper-parameter, or try several values: C=0.1 or C=0.01,0.1,1.",
 )
-@click.option("--folds", default=5, show_default=True, help="To choose hyper-parameters with.")
-@click.option("--seed", default=0, show_default=True, help="Of folds, draws and solvers.")
+@click.option("--folds", default=5, show_default=True, help="Folds for choosing hyper-parameters.")
+@click.option("--seed", default=0, show_default=True, help="Seed for folds, draws and solvers.")
 @click.option(
     "--test-share",
     default=0.2,
     show_default=True,
-    help="Held out where the labels have no split column; 0 for no test.",
+    help="Share held out if the labels have no split column; 0 for no test.",
 )
-@click.option("--shots", metavar="1,2,5,10", help="Also train on so few videos a class.")
-@click.option("--draws", default=10, show_default=True, help="How often to draw them.")
+@click.option("--shots", metavar="1,2,5,10", help="Also train on this many videos per class.")
+@click.option("--draws", default=10, show_default=True, help="Random draws for each of --shots.")
 @click.option(
-    "--cross-validate", "cross_validation", default=0, metavar="K", help="Also judge in K folds."
+    "--cross-validate",
+    "cross_validation",
+    default=0,
+    metavar="K",
+    help="Also cross-validate with K folds.",
 )
-@click.option("--repeats", default=1, show_default=True, help="How often, with other folds.")
-@click.option("--min-per-class", default=1, show_default=True, help="Leave smaller classes out.")
-@click.option("--ignore-case", is_flag=True, help="Paths and classes in any case.")
+@click.option(
+    "--repeats",
+    default=1,
+    show_default=True,
+    help="Repetitions of --cross-validate, with new folds.",
+)
+@click.option("--min-per-class", default=1, show_default=True, help="Leave out smaller classes.")
+@click.option("--ignore-case", is_flag=True, help="Ignore case in paths and classes.")
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors with NaN or infinity.")
 @click.option("--root", type=click.Path(), help="Folder of the videos, for thumbnails.")
 @click.option(
@@ -80,34 +92,37 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
     type=click.Choice(["tsne", "pca", "none"]),
     default="tsne",
     show_default=True,
-    help="The report's map of the embeddings.",
+    help="Method for the report's map of the embeddings.",
 )
 @click.option("--no-report", is_flag=True, help="Write no report.html.")
 @click.option("--json", "as_json", is_flag=True, help="Print all numbers as JSON.")
 def command(**values: Any) -> int:
-    """Train a classifier on the vectors of a feature file, and say how good it is.
+    """Train a classifier on the vectors of a feature file, and measure it.
 
     Hyper-parameters are chosen by cross-validation inside the training part, by group where the
     labels have groups. The output folder holds the head for vidfeat classify --head, report.html,
     results.json and predictions.csv.
     """
+    from vidfeat.heads.cross_validation import options_by_kind
     from vidfeat.heads.finetuning import finetune
     from vidfeat.heads.results import FinetuneOptions
     from vidfeat.heads.selection import HeadOptions
 
     features, as_json = values.pop("features"), values.pop("as_json")
     output, labels = values.pop("output"), values.pop("labels")
+    kinds, params = comma_list(values.pop("head")) or [], parse_params(values.pop("params"))
+    overwrite = values.pop("overwrite")
     head = HeadOptions(
-        kind=values.pop("kind"),
         unit=values.pop("unit"),
         standardize=values.pop("standardize"),
         normalize=values.pop("normalize"),
-        params=parse_params(values.pop("params")),
         folds=values.pop("folds"),
         seed=values.pop("seed"),
     )
+    made = options_by_kind(kinds, head, params)
     options = FinetuneOptions(
-        head=head,
+        head=made[0],
+        compare=tuple(made) if len(made) > 1 else (),
         shots=parse_shots(values.pop("shots")),
         map=values.pop("map_method"),
         report=not values.pop("no_report"),
@@ -118,7 +133,8 @@ def command(**values: Any) -> int:
         labels,
         options,
         out=output,
-        progress=lambda line: click.echo(line, err=True),
+        overwrite=overwrite,
+        report=lambda line: click.echo(line, err=True),
     )
     for part in result.parts:
         for note in part.notes:
@@ -180,35 +196,58 @@ def _show(result: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vidfeat.heads.results_folder import splits_table
+    from vidfeat.heads.results_tables import (
+        MOST_CLASSES,
+        classes_table,
+        comparison_table,
+        splits_table,
+    )
 
-    columns, rows = splits_table(result)
-    table = Table(box=SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*row)
     # Wide enough for whole numbers also where the output goes to a file.
     console = Console(width=None if Console().is_terminal else 120)
-    console.print(table)
+
+    def show(columns: Any, rows: Any) -> None:
+        table = Table(box=SIMPLE_HEAD)
+        for column in columns:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+
+    for part in result.parts:
+        if part.comparison is not None:
+            made = comparison_table(part, MOST_CLASSES // 2)
+            click.echo(f"{part.name}: {made.title}" if part.name else made.title)
+            show(made.columns, made.rows)
+            click.echo(made.note)
+    show(*splits_table(result))
+    for part in result.parts:
+        evaluation, majority = part.outcome.evaluation, part.outcome.majority
+        if evaluation is None or majority is None:
+            continue
+        name = f"{part.name}: " if part.name else ""
+        area = evaluation.roc_auc
+        line = f"{name}always {majority.label!r} would be right for {majority.accuracy:.1%}"
+        if area is not None:
+            line += (
+                f"; ROC AUC {area.value:.3f}, 95 % interval {area.low:.3f} to {area.high:.3f} "
+                f"({area.method})"
+            )
+        click.echo(line)
+        if len(result.parts) == 1:
+            made = classes_table(evaluation, MOST_CLASSES)
+            show(made.columns, made.rows)
+            if made.note:
+                click.echo(made.note)
     for part in result.parts:
         for shot in part.few_shots:
             name = f"{part.name}, " if part.name else ""
             console.print(f"{name}{shot.shots} a class: {shot.interval}", highlight=False)
-        linear = part.linear
-        if linear is not None and linear.evaluation is not None:
-            where = f"{part.name}, " if part.name else ""
-            console.print(
-                f"{where}a linear head on the same samples: {linear.evaluation.accuracy}",
-                highlight=False,
-            )
-    both = ("", result.cross_validation), ("linear, ", result.linear_cross_validation)
-    for name, found in both:
-        if found is None:
-            continue
+    found = result.cross_validation
+    if found is not None:
         repeats, folds = found.accuracies.shape
         console.print(
-            f"{name}cross-validation, {folds} folds x {repeats}: {found.interval} "
+            f"cross-validation, {folds} folds x {repeats}: {found.interval} "
             f"({found.interval.method}), deviation of folds {100 * found.spread:.1f}",
             highlight=False,
         )

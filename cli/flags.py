@@ -14,6 +14,23 @@ FLAGS = {
     "lists": "--splits",
     "plan": "--clip-frames",
     "skip_bad_rows": "--skip-bad-rows",
+    "overwrite": "--overwrite",
+    "root": "--root",
+    "workers": "--workers",
+    "buffer_bytes": "--buffer-mb",
+    "processes_per_card": "--nvdec-processes",
+    "start_seconds": "--start",
+    "end_seconds": "--end",
+    "most_upload_bytes": "--max-upload",
+    "most_cache_bytes": "--max-cache",
+    "model": "--model",
+    "weights": "--weights",
+    "precision": "--precision",
+    "device": "--device",
+    "engine": "--engine",
+    "address": "--address",
+    "kind": "--kind",
+    "compiled": "--compile",
 }
 
 
@@ -25,11 +42,31 @@ def flag_of(field: str, command: click.Command | None = None) -> str:
     return FLAGS.get(field, "--" + field.replace("_", "-"))
 
 
+# ``overwrite=True``, ``device=cpu``, ``weights=FILE``: an argument and what to give it
+_ASSIGNED = re.compile(r"(?<![\w./-])([a-z_]+)=(True\b|'[^']*'|[^\s,;)]*[^\s,;:.)])")
+
+
 def with_flags(message: str, fields: tuple[str, ...], command: click.Command | None = None) -> str:
-    """A message with each of its arguments shown as a flag."""
+    """A message with each of its arguments shown as a flag.
+
+    ``name=VALUE`` becomes ``--name VALUE`` wherever the command has such an argument. The bare
+    names of ``fields`` become flags too.
+    """
+    known = {*FLAGS, *fields}
+    if command is not None:
+        known |= {parameter.name for parameter in command.params if parameter.name}
+
+    def shown(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        if name not in known:
+            return match.group()
+        flag = flag_of(name, command)
+        return flag if value == "True" else f"{flag} {value}"
+
+    changed = _ASSIGNED.sub(shown, message)
     for field in fields:
         flag = flag_of(field, command)
-        message, count = re.subn(rf"(?<![\w/.-]){re.escape(field)}(?![\w/]|\.\w)", flag, message)
-        if not count:
-            message = f"{flag}: {message}"
-    return message
+        changed, count = re.subn(rf"(?<![\w/.-]){re.escape(field)}(?![\w/=]|\.\w)", flag, changed)
+        if not count and flag not in changed:
+            changed = f"{flag}: {changed}"
+    return changed

@@ -23,28 +23,28 @@ from vidfeat.cli.options import OutputPath
     required=True,
     type=OutputPath(),
     metavar="INDEX",
-    help="The index: a folder.",
+    help="Folder for the index.",
 )
 @click.option(
     "--kind",
     default="auto",
     show_default=True,
     metavar="auto|flat|hnsw|ivfsq|ivfpq|opq",
-    help="What FAISS index; auto chooses by size and memory.",
+    help="Kind of FAISS index; auto chooses by size and memory.",
 )
 @click.option(
     "--max-memory",
     metavar="SIZE",
-    help="What it may take in memory, such as 4GB.  [default: half of what is free]",
+    help="Memory limit of the index, such as 4GB.  [default: half of the free memory]",
 )
 @click.option("--center", is_flag=True, help="Subtract the mean of the features from all vectors.")
 @click.option(
     "--whiten",
     is_flag=True,
-    help="Even out their spread too: finds scenes again by features of little training.",
+    help="Also whiten the vectors: helps lightly trained networks to find scenes again.",
 )
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors that cannot be compared.")
-@click.option("--overwrite", is_flag=True, help="Build anew what is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing index.")
 @click.option(
     "--add",
     multiple=True,
@@ -58,8 +58,8 @@ from vidfeat.cli.options import OutputPath
     metavar="VIDEO",
     help="Remove a video, a folder (with / at its end) or a pattern (with *); may be repeated.",
 )
-@click.option("--rebuild", is_flag=True, help="With --add or --remove: build anew in any case.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+@click.option("--rebuild", is_flag=True, help="With --add or --remove: rebuild in any case.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
 def command(
     features: Path | None,
     output: Path,
@@ -74,16 +74,16 @@ def command(
     rebuild: bool,
     quiet: bool,
 ) -> None:
-    """Build the search index of a feature file, or change one that is there."""
+    """Build the search index of a feature file, or change an existing one."""
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         if not quiet:
             click.echo(line, err=True)
 
     if features is None:
         if not add and not remove and not rebuild:
             raise click.UsageError("give a feature file to index, or --add or --remove")
-        _change(output, add, remove, rebuild, skip_bad_rows, tell)
+        _change(output, add, remove, rebuild, skip_bad_rows, report)
         return
     if add or remove or rebuild:
         raise click.UsageError(
@@ -100,9 +100,9 @@ def command(
         whiten=whiten,
         skip_bad_rows=skip_bad_rows,
         overwrite=overwrite,
-        report=tell,
+        report=report,
     )
-    tell(f"{output}: {index.head.num_videos} videos, {len(index)} clips, {index.head.kind}")
+    report(f"{output}: {index.head.num_videos} videos, {len(index)} clips, {index.head.kind}")
 
 
 def _change(
@@ -111,13 +111,13 @@ def _change(
     remove: tuple[str, ...],
     rebuild: bool,
     skip_bad_rows: bool,
-    tell: object,
+    report: object,
 ) -> None:
     import warnings
 
     from vidfeat.index import change_index
 
-    assert callable(tell)
+    assert callable(report)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         change = change_index(
@@ -126,14 +126,14 @@ def _change(
             remove=remove,
             rebuild=rebuild,
             skip_bad_rows=skip_bad_rows,
-            report=tell,
+            report=report,
         )
     for warning in caught:
-        tell(f"warning: {warning.message}")
+        report(f"warning: {warning.message}")
     for line in change.skipped:
-        tell(f"left out: {line}")
-    tell(
+        report(f"left out: {line}")
+    report(
         f"{output}: {len(change.added)} added, {len(change.updated)} updated, "
         f"{len(change.unchanged)} unchanged, {len(change.removed)} removed"
-        f"{', built anew' if change.rebuilt else ''}"
+        f"{', rebuilt' if change.rebuilt else ''}"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,12 +14,14 @@ from vidfeat.cli.options import HELP_NAMES
     context_settings=HELP_NAMES,
     epilog="Example: vidfeat info features.h5 --json",
 )
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="An object, for programs.")
-@click.option("--verify", is_flag=True, help="Of an index: compare its files with their hashes.")
-@click.option("--stream", type=int, metavar="N", help="Of a video: which video stream, from 0.")
-def command(path: Path, as_json: bool, verify: bool, stream: int | None) -> None:
-    """Say what is in PATH: a video, a feature file, weights, a head, an index, a training run.
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@click.option("--verify", is_flag=True, help="Index only: check its files against their hashes.")
+@click.option("--stream", type=int, metavar="N", help="Video only: which video stream, from 0.")
+def command(path: str, as_json: bool, verify: bool, stream: int | None) -> None:
+    """Show what is in PATH: a video, a feature file, weights, a head, an index, a training run.
+
+    PATH may be the address of a database that vidfeat push filled.
 
     PATH may be the word bundled: the card of the network that comes with vidfeat.
     """

@@ -17,11 +17,11 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath
 @click.argument(
     "parts", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PART..."
 )
-@click.option("-o", "--output", required=True, type=OutputPath(), help="The one feature file.")
-@click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
-@click.option("--allow-missing", is_flag=True, help="Merge although shards are missing.")
+@click.option("-o", "--output", required=True, type=OutputPath(), help="The merged feature file.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("--allow-missing", is_flag=True, help="Merge even if shards are missing.")
 def command(parts: tuple[Path, ...], output: Path, overwrite: bool, allow_missing: bool) -> None:
-    """Put the feature files of all shards of one run (extract --shard K/N) into one."""
+    """Merge the feature files of all shards of one run (extract --shard K/N)."""
     from vidfeat.store.merge import merge_stores
 
     report = merge_stores(parts, output, overwrite=overwrite, allow_missing=allow_missing)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: vidfeat models --json | jq '.[] | select(.embedding_size == 512) | .name'",
 )
-@click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects.")
 def command(as_json: bool) -> None:
     """List the networks: size, embedding, layers, and the weights that were published for them.
 

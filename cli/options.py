@@ -52,37 +52,37 @@ def network_options() -> Callable[[F], F]:
         click.option(
             "--model",
             metavar="NAME|SOURCE:NAME|FILE.py:FUNCTION",
-            help="The network, as vidfeat models lists it, or your own; bundled is a small one "
+            help="A network listed by vidfeat models, or your own; bundled is a small one "
             "that needs no download.  [default: r2plus1d_18]",
         ),
         click.option(
             "--weights",
             metavar="NAME|FILE|random",
-            help="Its weights: a published name, a file or run, a quantised network, or random. "
-            "[default: the published ones of the network]",
+            help="Weights: a published name, a file or run, a quantised network, or random. "
+            "[default: the network's published ones]",
         ),
-        click.option("--seed", default=0, show_default=True, help="Of random weights."),
+        click.option("--seed", default=0, show_default=True, help="Seed for random weights."),
         click.option(
             "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1."
         ),
         click.option(
             "--batch-size",
             type=int,
-            help="Clips at a time; frames, for networks of frames.  [default: by device]",
+            help="Clips per batch; frames, for frame networks.  [default: by device]",
         ),
         click.option(
             "--precision",
             type=click.Choice(["fp32", "tf32", "fp16", "bf16", "int8"]),
-            help="Numbers to compute with.  [default: fp16 on a GPU, else fp32]",
+            help="Precision of the computation.  [default: fp16 on a GPU, else fp32]",
         ),
         click.option(
             "--engine",
             metavar="torch|openvino",
-            help="What runs the network.  "
-            "[default: torch; openvino for int8, and for extract where it is installed and pays]",
+            help="Engine that runs the network.  "
+            "[default: torch; openvino for int8, and for extract if it is installed and faster]",
         ),
         click.option(
-            "--compile", "compiled", is_flag=True, help="Run the network through torch.compile."
+            "--compile", "compiled", is_flag=True, help="Compile the network with torch.compile."
         ),
     )
 
@@ -91,13 +91,15 @@ def feature_options() -> Callable[[F], F]:
     """Which layers, pooled how."""
     return _together(
         click.option(
-            "--layer", metavar="NAME,...", help="Layers to embed with, joined.  [default: the last]"
+            "--layer",
+            metavar="NAME,...",
+            help="Layers of the embedding, concatenated.  [default: the last]",
         ),
         click.option(
             "--pool",
             metavar="mean,max,...",
-            help="How a layer's map becomes a vector; several are joined. time gives a row for "
-            "each time step of a clip. Some networks have their own (cls, projection, head).  "
+            help="How to pool a layer's map; several are concatenated. time gives a row for each "
+            "time step of a clip. Some networks have their own (cls, projection, head).  "
             "[default: their projection, or mean]",
         ),
         click.option(
@@ -121,36 +123,39 @@ def feature_options() -> Callable[[F], F]:
 def plan_options() -> Callable[[F], F]:
     """How clips are laid over a video."""
     return _together(
-        click.option("--clip-frames", type=int, help="Frames of a clip.  [default: the weights']"),
-        click.option("--frame-stride", type=int, help="Steps from frame to frame of a clip."),
+        click.option("--clip-frames", type=int, help="Frames per clip.  [default: the weights']"),
+        click.option("--frame-stride", type=int, help="Step from one frame of a clip to the next."),
         click.option(
             "--fps", metavar="RATE|native", help="Frame rate to sample at.  [default: the weights']"
         ),
-        click.option("--hop-frames", type=int, help="From the start of a clip to the next one's."),
-        click.option("--hop-seconds", type=float, help="The same in seconds."),
-        click.option("--clips", type=int, help="So many clips a video, evenly spread."),
+        click.option(
+            "--hop-frames", type=int, help="Frames from the start of one clip to the next."
+        ),
+        click.option(
+            "--hop-seconds", type=float, help="Seconds from the start of one clip to the next."
+        ),
+        click.option("--clips", type=int, help="Number of clips per video, evenly spread."),
         click.option(
             "--short",
             type=click.Choice(["repeat_last", "loop", "error"]),
-            help="What a video shorter than a clip gets.  [default: repeat_last]",
+            help="How to fill a clip from a video shorter than it.  [default: repeat_last]",
         ),
         click.option(
             "--tail",
             type=click.Choice(["flush", "drop"]),
-            help="A rest shorter than a hop: one more clip that ends with the video, or nothing.  "
+            help="A rest shorter than a hop: add a clip that ends with the video, or drop it.  "
             "[default: flush; drop with a hop]",
         ),
         click.option(
             "--stream",
             type=int,
             metavar="N",
-            help="Which video stream of a file that has several, from 0.  "
-            "[default: as FFmpeg chooses]",
+            help="Which video stream of a file with several, from 0.  [default: as FFmpeg chooses]",
         ),
         click.option(
             "--frames-fps",
             metavar="RATE",
-            help="Read folders of frames (img_00001.jpg, ...) as videos of this rate, too.",
+            help="Also read folders of frames (img_00001.jpg, ...) as videos of this rate.",
         ),
     )
 
@@ -158,13 +163,13 @@ def plan_options() -> Callable[[F], F]:
 def decode_options() -> Callable[[F], F]:
     """The processes that decode."""
     return _together(
-        click.option("--workers", type=int, help="Decode processes.  [default: one a processor]"),
+        click.option("--workers", type=int, help="Decode processes.  [default: one per processor]"),
         click.option(
             "--video-timeout",
             type=float,
             default=120.0,
             show_default=True,
-            help="Seconds without a sign of life after which a video is given up.",
+            help="Seconds without progress after which a video is given up.",
         ),
     )
 
@@ -172,10 +177,10 @@ def decode_options() -> Callable[[F], F]:
 def limit_options() -> Callable[[F], F]:
     """What a file may ask of this machine before it is refused."""
     return _together(
-        click.option("--max-pixels", type=int, help="Width times height of a frame, at most."),
-        click.option("--max-frames", type=int, help="Frames of a video, at most."),
+        click.option("--max-pixels", type=int, help="Maximum width times height of a frame."),
+        click.option("--max-frames", type=int, help="Maximum number of frames of a video."),
         click.option(
-            "--max-seconds", type=float, help="Duration of a video, at most.  [default: a week]"
+            "--max-seconds", type=float, help="Maximum duration of a video.  [default: a week]"
         ),
     )
 
@@ -200,6 +205,41 @@ PLAN_NAMES = (
     "stream",
     "frames_fps",
 )
+
+
+def layout_names() -> list[str]:
+    """Layouts of other tools, for `--layout` and `--layout-plan`, without importing numpy."""
+    return [
+        "actionformer",
+        "actionformer-anet",
+        "opentad",
+        "tsp",
+        "qvhighlights",
+        "rtfm",
+        "mstcn",
+        "soccernet",
+        "epic",
+    ]
+
+
+def apply_layout_plan(values: dict[str, Any], name: str | None) -> None:
+    """Fill in what a layout says of the plan, where the command says nothing.
+
+    A hop or number of clips that is given replaces the layout's hop.
+    """
+    if name is None:
+        return
+    from vidfeat.store.layouts import LAYOUTS
+
+    plan = dict(LAYOUTS[name].plan)
+    hops = ("hop_frames", "hop_seconds", "clips")
+    if any(values[hop] is not None for hop in hops):
+        plan = {key: value for key, value in plan.items() if key not in hops}
+    flags = {"frames": "clip_frames", "stride": "frame_stride"}
+    for key, value in plan.items():
+        flag = flags.get(key, key)
+        if values[flag] is None:
+            values[flag] = str(value) if key == "fps" else value
 
 
 def plan_choice(values: dict[str, Any]) -> PlanChoice:
@@ -293,7 +333,7 @@ def with_make_parents(command: click.Command) -> click.Command:
                 is_eager=True,
                 expose_value=False,
                 callback=remember,
-                help="Make the folders above what is written, where they are not there.",
+                help="Create missing parent folders of the output.",
             )
         )
     return command

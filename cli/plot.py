@@ -22,10 +22,10 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath
 @click.option(
     "--labels",
     metavar="FILE|folders",
-    help="Colours of a map: a CSV (path,label).  [default: the folder of each video]",
+    help="Colour a map by a CSV (path,label).  [default: the folder of each video]",
 )
 def command(source: Path, output: Path | None, labels: str | None) -> None:
-    """Draw the curves of a training run, finished or not; or the map of a feature file's clips."""
+    """Plot the curves of a training run, or the map of a feature file's clips."""
     if source.is_dir():
         from vidfeat.training.curves import save_curves
 

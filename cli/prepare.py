@@ -15,16 +15,16 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath
     epilog="Example: vidfeat prepare videos/ -o prepared/ --short-side 128",
 )
 @click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=OutputPath(), required=True, help="Folder to write to.")
+@click.option("-o", "--output", type=OutputPath(), required=True, help="Output folder.")
 @click.option(
     "--size", metavar="HxW", default="128x171", show_default=True, help="Height and width."
 )
-@click.option("--short-side", type=int, help="Keep the shape, with this short side, instead.")
+@click.option("--short-side", type=int, help="Keep the aspect ratio, with this short side.")
 @click.option(
     "--key-every", default=12, show_default=True, help="Frames from one key frame to the next."
 )
 @click.option("--quality", default=18, show_default=True, help="x264's crf: lower is better.")
-@click.option("--workers", type=int, help="Processes.  [default: one a processor]")
+@click.option("--workers", type=int, help="Processes.  [default: one per processor]")
 def command(
     dataset: Path,
     output: Path,
@@ -34,10 +34,10 @@ def command(
     quality: int,
     workers: int | None,
 ) -> int:
-    """Re-encode all videos of a folder for training: small, without sound, quick to seek in.
+    """Re-encode all videos of a folder for training: small, silent, fast to seek.
 
     Names and lists stay, so that the result is laid out as the dataset is. The same command again
-    goes on where it was interrupted.
+    resumes where it was interrupted.
     """
     from vidfeat.cli.extract_output import megabytes
     from vidfeat.datasets.prepare import prepare
@@ -53,10 +53,8 @@ def command(
             raise UsageError(f"--size is a height and a width, such as 128x171, not {size!r}")
         numbers = (int(texts[0]), int(texts[1]))
 
-    def told(done: int, total: int, failure: str) -> None:
-        if failure:
-            click.echo(f"vidfeat: {failure}", err=True)
-        if done == total or done % max(1, total // 20) == 0:
+    def progress(done: int, total: int | None) -> None:
+        if total and (done == total or done % max(1, total // 20) == 0):
             click.echo(f"prepare: {done}/{total} videos", err=True)
 
     report = prepare(
@@ -64,7 +62,8 @@ def command(
         output,
         Encoding(numbers, key_every, quality),
         workers=workers or cores_per_process(1),
-        told=told,
+        progress=progress,
+        report=lambda line: click.echo(f"vidfeat: {line}", err=True),
     )
     click.echo(
         f"{report.written:,} videos written, {report.already_there:,} were there, "

@@ -18,40 +18,65 @@ if TYPE_CHECKING:
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: vidfeat search INDEX holiday.mp4 --start 12 --end 15 -k 5",
 )
-@click.argument("index", type=click.Path(path_type=Path))
+@click.argument("index", metavar="INDEX|ADDRESS")
 @click.argument("query", nargs=-1, required=True)
-@click.option("-k", "k", default=10, show_default=True, help="Answers wanted.")
-@click.option("--start", type=float, help="Second at which the part to search with starts.")
-@click.option("--end", type=float, help="Second at which it ends.")
-@click.option("--clips", is_flag=True, help="Answer with every near clip, not with videos.")
-@click.option("--per-video", default=1, show_default=True, help="Stretches of one video at most.")
-@click.option("--exclude-self", is_flag=True, help="Leave out the videos that the query is of.")
-@click.option("--exact", is_flag=True, help="Compare with every vector, whatever the index.")
+@click.option("-k", "k", default=10, show_default=True, help="Number of results.")
+@click.option("--start", type=float, help="Start of the query segment, in seconds.")
+@click.option("--end", type=float, help="End of the query segment, in seconds.")
+@click.option("--clips", is_flag=True, help="List clips instead of videos.")
 @click.option(
-    "--normalize-scores", is_flag=True, help="Subtract each query clip's mean with a sample."
+    "--per-video", default=1, show_default=True, help="Maximum number of segments per video."
+)
+@click.option("--exclude-self", is_flag=True, help="Leave out the query's own videos.")
+@click.option("--exact", is_flag=True, help="Compare with every vector, without the index.")
+@click.option(
+    "--normalize-scores", is_flag=True, help="Subtract each query clip's mean score on a sample."
 )
 @click.option(
     "--rank-by",
     type=click.Choice(["mean", "best"]),
     default="mean",
     show_default=True,
-    help="Rank videos by the mean over the query's clips, or by the best clip alone.",
+    help="Rank videos by the mean over the query's clips, or by the best clip.",
 )
-@click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="VIDEO|FOLDER/|PATTERN",
+    help="Search only these videos; may be repeated.",
+)
+@click.option(
+    "--only-label",
+    "only_labels",
+    multiple=True,
+    metavar="LABEL",
+    help="Search only videos with this label; may be repeated.",
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="CSV",
+    help="Labels for --only-label.  [default: those stored with the index]",
+)
+@click.option(
+    "--between-seconds",
+    type=(float, float),
+    metavar="FROM UNTIL",
+    help="Find only segments between these seconds of a video.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects.")
 @click.option(
     "--html",
     "page",
     type=OutputPath(dir_okay=False),
-    help="Write a page with pictures.",
+    help="Write an HTML page with pictures.",
 )
-@click.option("--root", type=click.Path(path_type=Path), help="Where the videos are now.")
-@click.option("--weights", metavar="NAME|FILE", help="Where the encoder's weights are now.")
-@click.option(
-    "--model", metavar="FILE.py:FUNCTION", help="Your own network that the index was made with."
-)
+@click.option("--root", type=click.Path(path_type=Path), help="Where the videos are.")
+@click.option("--weights", metavar="NAME|FILE", help="Where the encoder's weights are.")
+@click.option("--model", metavar="FILE.py:FUNCTION", help="Your own network, if it made the index.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
 def command(
-    index: Path,
+    index: str,
     query: tuple[str, ...],
     k: int,
     start: float | None,
@@ -62,6 +87,10 @@ def command(
     exact: bool,
     normalize_scores: bool,
     rank_by: str,
+    only: tuple[str, ...],
+    only_labels: tuple[str, ...],
+    labels: Path | None,
+    between_seconds: tuple[float, float] | None,
     as_json: bool,
     page: Path | None,
     root: Path | None,
@@ -69,17 +98,24 @@ def command(
     model: str | None,
     device: str,
 ) -> None:
-    """Find the videos that are like QUERY, and where in them.
+    """Find videos like QUERY, and the matching segments.
 
     QUERY is the path of a video in the index, a video file, or a feature file; several are
-    searched together.
+    searched together. In place of an index stands the address of a database that vidfeat push
+    filled: lance://PATH, milvus://HOST:PORT/COLLECTION or milvus://FILE.db.
     """
     import warnings
 
-    from vidfeat.index import VideoIndex
+    from vidfeat.index.databases import open_index
     from vidfeat.index.query import QuerySource, make_queries
 
-    opened = VideoIndex(index)
+    opened = open_index(index)
+    known = None
+    if labels is not None:
+        from vidfeat.datasets.labels import read_labels
+
+        known = {row.path: row.label for row in read_labels(labels).rows}
+    allowed = opened.allowed(only, only_labels, known)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         source = QuerySource(opened, root=root, weights=weights, device=device, model=model)
@@ -96,11 +132,13 @@ def command(
         normalize_scores=normalize_scores,
         rank_by=rank_by,
         exclude_self=exclude_self,
+        allowed=allowed,
+        between_seconds=between_seconds,
     )
     if page is not None:
-        from vidfeat.index.report import write_report
+        from vidfeat.index.report import write_search_report
 
-        missing = write_report(page, opened, queries, matches, root)
+        missing = write_search_report(page, opened, queries, matches, root)
         if missing:
             click.echo(
                 f"warning: {missing} of {len(matches)} pictures could not be made; say where the "

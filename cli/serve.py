@@ -12,14 +12,14 @@ import click
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: vidfeat serve INDEX --labels labels.csv",
 )
-@click.argument("index", type=click.Path(path_type=Path))
+@click.argument("index", metavar="INDEX|ADDRESS")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8765, show_default=True, help="Port; 0 takes a free one.")
-@click.option("--root", type=click.Path(path_type=Path), help="Where the videos are now.")
+@click.option("--port", default=8765, show_default=True, help="Port; 0 chooses a free one.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where the videos are.")
 @click.option(
     "--labels", type=click.Path(path_type=Path), metavar="CSV", help="Labels to filter by."
 )
-@click.option("--weights", metavar="NAME|FILE", help="Where the encoder's weights are now.")
+@click.option("--weights", metavar="NAME|FILE", help="Where the encoder's weights are.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
 @click.option(
     "--cache",
@@ -35,9 +35,10 @@ import click
     metavar="NAME",
     help="Another name that the page is opened by, such as a proxy's; repeatable.",
 )
+@click.option("--read-only", is_flag=True, help="Take no label and no dropped file.")
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
 def command(
-    index: Path,
+    index: str,
     host: str,
     port: int,
     root: Path | None,
@@ -49,9 +50,13 @@ def command(
     max_upload: str,
     follow_links: bool,
     allow_host: tuple[str, ...],
+    read_only: bool,
     open_page: bool,
 ) -> None:
-    """Open INDEX as a page: look through the videos, search by click, drop a file, see the map."""
+    """Open INDEX as a page: look through the videos, search by click, drop a file, see the map.
+
+    In its place may stand the address of a database that vidfeat push filled.
+    """
     from vidfeat.index.choose import parse_size
     from vidfeat.web.server import ServeOptions, serve
 
@@ -61,7 +66,8 @@ def command(
         click.echo(f"{addresses[-1]}  (Ctrl+C ends it)")
         if host not in ("127.0.0.1", "localhost", "::1", "[::1]"):
             click.echo(
-                "There is no password: whoever can reach this address can watch the videos.",
+                "There is no password: whoever can reach this address can watch the videos"
+                + ("." if read_only else ", and label them (--read-only forbids that)."),
                 err=True,
             )
         if open_page:
@@ -83,6 +89,7 @@ def command(
             most_upload_bytes=parse_size(max_upload, "--max-upload"),
             follow_links=follow_links,
             allow_hosts=allow_host,
+            read_only=read_only,
         ),
         ready=ready,
     )

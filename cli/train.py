@@ -20,7 +20,7 @@ STOPPED = 143  # as a process that SIGTERM ended: a scheduler starts it again wi
 @click.command(
     "train",
     context_settings=HELP_NAMES,
-    epilog="Example: vidfeat train tiny --data videos/ -o run/",
+    epilog="Examples: vidfeat train tiny --data videos/ -o run/; vidfeat train -o run/ --resume",
 )
 @click.argument("recipe", required=False)
 @click.option("--data", type=click.Path(path_type=Path), help="The dataset's folder, or a CSV.")
@@ -42,8 +42,16 @@ STOPPED = 143  # as a process that SIGTERM ended: a scheduler starts it again wi
     metavar="SECTION.KEY=VALUE",
     help="Change a setting of the recipe; may be given again.",
 )
-@click.option("--init", metavar="NAME|FILE|RUN", help="Weights to start from.")
-@click.option("--resume", is_flag=True, help="Resume from the newest checkpoint of --output.")
+@click.option(
+    "--init",
+    metavar="NAME|FILE|RUN|random",
+    help="Weights to start from.  [default: the recipe's; bundled for the network of tiny]",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Resume from the newest checkpoint of --output; recipe, data and settings are the run's.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--print", "show", is_flag=True, help="Print the recipe as TOML and stop.")
 @click.option("--list", "list_all", is_flag=True, help="List the recipes and stop.")
@@ -71,16 +79,18 @@ def command(
         for name in RECIPES:
             click.echo(f"{name:<46} {get_recipe(name).about}")
         return 0
-    if recipe is None:
-        raise click.UsageError("name a recipe, or see them with --list", ctx)
-    chosen = _recipe(recipe, settings, init)
+    if recipe is None and not (resume and output is not None):
+        raise click.UsageError(
+            "name a recipe, see them with --list, or resume a run with -o RUN --resume", ctx
+        )
+    chosen = _recipe(recipe, output, settings, init)
     if show:
         from vidfeat.training.toml import recipe_to_toml
 
         click.echo(recipe_to_toml(chosen), nl=False)
         return 0
-    if output is None or (data is None and not _is_rendered(chosen)):
-        raise click.UsageError("--data and --output are needed to train", ctx)
+    if output is None:
+        raise click.UsageError("give --output, the folder of the run", ctx)
     from vidfeat.training.console import Console
     from vidfeat.training.run import train
 
@@ -90,11 +100,11 @@ def command(
         from vidfeat.datasets.scan import find_broken
         from vidfeat.training.feed import workers_of
 
-        def told(done: int, total: int) -> None:
-            if done == total or done % 1000 == 0:
+        def progress(done: int, total: int | None) -> None:
+            if done == total or (done and done % 1000 == 0):
                 console.say(f"looked through {done:,} of {total:,} videos")
 
-        return find_broken(dataset, workers=workers_of(chosen), told=told)
+        return find_broken(dataset, workers=workers_of(chosen), progress=progress)
 
     result = train(
         chosen,
@@ -103,7 +113,7 @@ def command(
         lists=splits,
         resume=resume,
         device=device,
-        listener=console,
+        report=console,
         find_broken=find_broken if chosen.run.scan else None,
     )
     if not result.complete:
@@ -111,8 +121,11 @@ def command(
     if result.is_main:
         best = f"; best video@1 {result.best['video@1']:.1%}" if result.best else ""
         click.echo(f"{result.folder}/model.safetensors after {result.step:,} steps{best}")
-        if data is not None:
-            click.echo(f"next: vidfeat evaluate {result.folder} --data {data}", err=True)
+        if not _is_rendered(chosen):
+            from vidfeat.training.setup import stored_places
+
+            place = data or stored_places(result.folder)[0]
+            click.echo(f"next: vidfeat evaluate {result.folder} --data {place}", err=True)
     sys.stdout.flush()
     return 0
 
@@ -124,15 +137,24 @@ def _is_rendered(recipe: Recipe) -> bool:
     return recipe.data.dataset == synthetic_motion.NAME
 
 
-def _recipe(name: str, settings: tuple[str, ...], init: str | None) -> Recipe:
+def _recipe(
+    name: str | None, run: Path | None, settings: tuple[str, ...], init: str | None
+) -> Recipe:
+    """The recipe of a name or a file, or of the run that is resumed, with what was changed."""
     from dataclasses import replace
 
     from vidfeat.training.recipes import get_recipe
     from vidfeat.training.settings import change
     from vidfeat.training.toml import read_recipe
 
-    is_file = name.endswith(".toml")
-    chosen = change(read_recipe(Path(name)) if is_file else get_recipe(name), settings)
+    if name is None:
+        from vidfeat.training.run import stored_recipe
+
+        assert run is not None
+        base = stored_recipe(run)
+    else:
+        base = read_recipe(Path(name)) if name.endswith(".toml") else get_recipe(name)
+    chosen = change(base, settings)
     if init is not None:
         chosen = replace(chosen, model=replace(chosen.model, init=init))
     return chosen

@@ -23,7 +23,7 @@ def command() -> None:
 
 @command.command("list", epilog="Example: vidfeat weights list --model r2plus1d_34")
 @click.option("--model", metavar="NAME", help="Only the weights of this network.")
-@click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects.")
 def list_command(model: str | None, as_json: bool) -> None:
     """Show names, sizes, accuracies, licences, and what is in the cache already."""
     from vidfeat.pretrained import ENTRIES, entries_of
@@ -132,7 +132,7 @@ def download_command(names: tuple[str, ...], model: str | None) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=OutputPath(), required=True, help="Safetensors to write.")
 @click.option("--model", metavar="NAME", help="The network, where the tensors leave it open.")
-@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 def convert_command(file: Path, output: Path, model: str | None, overwrite: bool) -> None:
     """Convert a Caffe2 pickle of the paper's authors, or unwrap a torch training checkpoint.
 
@@ -151,4 +151,4 @@ def convert_command(file: Path, output: Path, model: str | None, overwrite: bool
     if made.entry is not None:
         click.echo(f"clip plan, preprocessing and classes as published for {made.entry.full_name}")
     elif loaded.plan is None:
-        click.echo("the tensors do not tell the clips' length and rate: give --clip-frames, --fps")
+        click.echo("the tensors do not show the clips' length and rate: give --clip-frames, --fps")

@@ -1,4 +1,4 @@
-"""The network that comes with vidfeat: small, quick, trained on rendered motion alone.
+"""The network that comes with vidfeat: small, quick, trained on rendered motion only.
 
 ``--model bundled`` is short for its network, its weights, and the layers and pools that its
 features are best taken from. What it was trained on and what it can do stands in its card,
@@ -23,8 +23,9 @@ GFLOPS = 0.221  # multiply-adds of a clip
 INPUT_SIZE = 64  # as in training; larger ones were no better, tests/bench/pack_bundled.py
 WEIGHTS_FILE = Path(__file__).with_name("bundled.safetensors")
 CARD_FILE = Path(__file__).with_name("bundled.json")
+CHECK_FILE = Path(__file__).with_name("bundled_check.json")
 HINT = (
-    "this is the small bundled network, trained on rendered motion alone; features trained on "
+    "this is the small bundled network, trained on rendered motion only; features trained on "
     "Kinetics: --model r2plus1d_18"
 )
 

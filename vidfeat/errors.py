@@ -13,9 +13,9 @@
     │   ├── FingerprintError  made by another encoder
     │   └── LockedError       another run is writing it
     ├── DataError             labels or a dataset that do not fit their description
-    ├── TrainingError         a training run that cannot go on
+    ├── TrainingError         a training run that cannot continue
     ├── ClusterError          machines that cannot do the work of a run
-    ├── StoppedError          a run that was told to stop; what was finished is kept
+    ├── StoppedError          a run that was asked to stop; what was finished is kept
     ├── ExportError           an exported network that does not compute what torch computes
     ├── PrecisionError        a reduced precision is wrong on this device
     ├── ReplicaError          the process of a device ended
@@ -35,12 +35,12 @@ VideoErrorKind = Literal[
     "no_frames",  # a video stream from which not one frame decodes
     "damaged",  # broke midway; the clips before the break are kept
     "too_short",  # shorter than a clip, and the plan says that this is an error
-    "segment",  # some of its segments lie behind its end; the clips of the others are kept
+    "segment",  # some of its segments lie past its end; the clips of the others are kept
     "limit",  # larger than the limits on pixels, frames or seconds
     "timeout",  # the decode process made no progress for too long
     "crashed",  # the decode process died
     "memory",  # the decode process ran out of memory
-    "gone",  # disappeared while the run went on
+    "gone",  # disappeared during the run
     "not_finite",  # the network gave NaN or infinity; the clips with other vectors are kept
 ]
 
@@ -151,7 +151,7 @@ class DataError(VidfeatError):
 
 
 class TrainingError(VidfeatError):
-    """A training run that cannot go on; its last checkpoint stands."""
+    """A training run that cannot continue; its last checkpoint remains."""
 
 
 class ExportError(VidfeatError):
@@ -159,10 +159,10 @@ class ExportError(VidfeatError):
 
 
 class StoppedError(VidfeatError):
-    """A run was told to stop, by Ctrl-C or a signal; what was finished is kept.
+    """A run was asked to stop, by Ctrl-C or a signal; what was finished is kept.
 
     Attributes:
-        signal_number: what told it.
+        signal_number: the signal.
     """
 
     def __init__(self, message: str = "", signal_number: int = 2) -> None:

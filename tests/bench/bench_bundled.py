@@ -2,8 +2,8 @@
 
     python tests/bench/bench_bundled.py [--minutes 10]
 
-A rendered video of 320 x 240 at 30 frames a second, its default plan, in a process of its own that
-is bound to one core, with its start and the decoding; and the same less the start.
+A rendered video of 320 x 240 at 30 frames per second, its default plan, in a process of its own
+that is bound to one core, with its start and the decoding; and the same less the start.
 """
 
 from __future__ import annotations

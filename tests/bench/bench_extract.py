@@ -361,7 +361,7 @@ def one_clip(folder: Path, rounds: int) -> list[Row]:
 def quantised(folder: Path) -> Path | None:
     """A network quantised on clips of the fights; None without OpenVINO."""
     from vidfeat.encoders.choice import EncoderChoice
-    from vidfeat.encoders.int8.quantize import Calibration, quantise
+    from vidfeat.encoders.int8.quantize import CalibrationOptions, quantise
     from vidfeat.errors import MissingExtraError
     from vidfeat.video.listing import list_videos
 
@@ -371,7 +371,7 @@ def quantised(folder: Path) -> Path | None:
             EncoderChoice("r2plus1d_18", "random"),
             list_videos([DATA / "fights"]).videos,
             net,
-            calibration=Calibration(16, 0),
+            calibration=CalibrationOptions(16, 0),
         )
     except MissingExtraError:
         return None

@@ -67,10 +67,10 @@ def _root(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return (directions * np.sqrt(variance.clip(min=0))).T.astype(np.float64)
 
 
-def measure(target: Path) -> Path:
-    """A feature file of real videos, 512 numbers a clip."""
+def measure(target: Path, pool: str = "mean,max") -> Path:
+    """A feature file of real videos, 512 numbers per clip; 256 with the means alone."""
     command = [sys.executable, "-m", "vidfeat", "extract", str(FIGHTS), "-o", str(target)]
-    layers = ["--layer", "stem,layer1,layer2,layer3,layer4", "--pool", "mean,max"]
+    layers = ["--layer", "stem,layer1,layer2,layer3,layer4", "--pool", pool]
     network = ["--model", "bundled", *layers, "--hop-seconds", "0.25"]
     subprocess.run([*command, *network], check=True, stdout=sys.stderr)
     return target
@@ -110,12 +110,14 @@ def matched(store: FeatureStore) -> tuple[Maker, list[Row]]:
     return best[1], [*rows, ("chosen distance and moving", best[3], "")]
 
 
-def write_features(maker: Maker, store: FeatureStore, path: Path, count: int) -> None:
-    """A feature file of made videos."""
+def write_features(
+    maker: Maker, store: FeatureStore, path: Path, count: int, first: int = 0
+) -> None:
+    """A feature file of made videos, numbered from ``first``."""
     videos = count // CLIPS
     records = [
         VideoRecord(f"v{n:07d}.mp4", 5.5, 25.0, 320, 240, 138, "packets", 1, 1)
-        for n in range(videos)
+        for n in range(first, first + videos)
     ]
     identity = RunIdentity(
         store.encoder,
@@ -127,12 +129,12 @@ def write_features(maker: Maker, store: FeatureStore, path: Path, count: int) ->
     )
     start = np.tile(np.arange(CLIPS) * 0.5, 1000)
     with writing_store(path, identity, records, [CLIPS] * videos) as writer:
-        for block in _blocks(maker, videos):
+        for block in _blocks(maker, videos, 2 + first):
             writer.append(block, start[: len(block)], start[: len(block)] + 1)
 
 
-def _blocks(maker: Maker, videos: int) -> Iterator[NDArray[np.float32]]:
-    rng = np.random.default_rng(2)
+def _blocks(maker: Maker, videos: int, seed: int) -> Iterator[NDArray[np.float32]]:
+    rng = np.random.default_rng(seed)
     for low in range(0, videos, 1000):
         yield maker.videos(min(1000, videos - low), rng)
 

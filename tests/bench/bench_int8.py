@@ -26,7 +26,7 @@ import numpy as np
 from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.int8.quantize import (
-    Calibration,
+    CalibrationOptions,
     agreement,
     quantise,
     sample_clips,
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
                 EncoderChoice(MODEL, "random", SEED),
                 mine,
                 net,
-                calibration=Calibration(options.calibrate, 0),
+                calibration=CalibrationOptions(options.calibrate, 0),
             )
         )
         encoders = {
@@ -122,7 +122,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         }
         torch = encoders["torch"]
         eagerly(encoders["eager"])
-        wanted = Calibration(options.held_out, 0)
+        wanted = CalibrationOptions(options.held_out, 0)
         clips = sample_clips(others, torch.plan, torch.preprocess, wanted).calibration
         times = speeds(encoders, clips[:BATCH], options.rounds)
         exact, int8 = (encoders[name].encode_clips(clips) for name in ("fp32", "int8"))

@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--folder", type=Path, help="where videos and runs are kept")
     parser.add_argument("--picture", type=Path, help="draw the table")
-    parser.add_argument("--train", type=int, default=80, help="videos a class")
+    parser.add_argument("--train", type=int, default=80, help="videos per class")
     parser.add_argument("--val", type=int, default=20)
     parser.add_argument("--set", dest="settings", action="append", default=[])
     options = parser.parse_args(arguments)
@@ -95,13 +95,14 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
                 get_recipe("tiny"),
                 [
                     f"model.name={name}_10_w16",
+                    "model.init=random",  # as all others: only R(2+1)D has trained weights
                     "evaluate.every_epochs=0",
                     "run.tensorboard=false",
                     *options.settings,
                 ],
             )
             run = folder / name
-            done = train(recipe, data, run, resume=True, listener=Console())
+            done = train(recipe, data, run, resume=True, report=Console())
             if not done.complete:
                 raise SystemExit(f"stopped at step {done.step}: the same command goes on")
             result, _ = evaluate_subject(open_subject(str(run)), data)

@@ -23,7 +23,7 @@ import numpy as np
 
 from vidfeat.store.embeddings import Embeddings
 from vidfeat.store.merge import merge_parts
-from vidfeat.store.parts import Part, Segment, open_parts, write_part
+from vidfeat.store.parts import Part, VideoSlice, open_parts, write_part
 from vidfeat.store.records import RunIdentity, VideoRecord
 from vidfeat.store.writer import chunk_shape, writing_store
 
@@ -48,14 +48,16 @@ def record(number: int) -> VideoRecord:
     )  # fmt: skip
 
 
-def parts_of(clips: int) -> list[tuple[list[Segment], int]]:
+def parts_of(clips: int) -> list[tuple[list[VideoSlice], int]]:
     """The segments of parts of at most 64 MB, in the order of paths, and their rows."""
     records = sorted((record(n) for n in range(clips // CLIPS_A_VIDEO)), key=lambda r: r.path)
     per_part = PART_BYTES // (DIMENSION * 4 + 16) // CLIPS_A_VIDEO
     parts = []
     for start in range(0, len(records), per_part):
         chosen = records[start : start + per_part]
-        segments = [Segment(r.path, "1", 0, CLIPS_A_VIDEO, complete=True, record=r) for r in chosen]
+        segments = [
+            VideoSlice(r.path, "1", 0, CLIPS_A_VIDEO, complete=True, record=r) for r in chosen
+        ]
         parts.append((segments, len(chosen) * CLIPS_A_VIDEO))
     return parts
 

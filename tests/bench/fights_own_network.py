@@ -60,7 +60,7 @@ def build() -> vidfeat.Encoder:
 
 
 def features(folder: Path, labels: Labels, encoder: vidfeat.Encoder) -> Samples:
-    """Of all videos, one row a clip."""
+    """Of all videos, one row per clip."""
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "features.h5"
         videos = [folder / row.path for row in labels.rows]

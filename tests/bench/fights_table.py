@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from vidfeat.datasets.labels import Labels, read_labels
 from vidfeat.datasets.samples import Samples, collect
-from vidfeat.heads.protocols import CrossValidation, cross_validate
+from vidfeat.heads.cross_validation import CrossValidation, cross_validate
 from vidfeat.heads.scorers import HEAD_KINDS, HeadKind
 from vidfeat.heads.selection import HeadOptions
 from vidfeat.store.reader import FeatureStore
@@ -57,7 +57,7 @@ def frame_differences(path: Path) -> NDArray[np.float32]:
 
 
 def difference_samples(folder: Path, labels: Labels) -> Samples:
-    """One vector a video: its frame differences."""
+    """One vector per video: its frame differences."""
     vectors = np.stack([frame_differences(folder / row.path) for row in labels.rows])
     count = len(labels)
     index = {label: i for i, label in enumerate(labels.classes)}

@@ -295,7 +295,7 @@ def test_full_disk(how: str, videos: Path, session: Session, tmp_path: Path) -> 
 
 def _fill(videos: Path, folder: Path, session: Session, limit_bytes: int | None = None) -> None:
     output = folder / "features.h5"
-    wide = ("--layer", "layer1,layer2,layer3,layer4", "--pool", "mean,max")  # 7,680 bytes a clip
+    wide = ("--layer", "layer1,layer2,layer3,layer4", "--pool", "mean,max")  # 7,680 bytes per clip
     arguments = ("extract", videos, "-o", output, *TINY, "--hop-frames", "1", *wide)
     assert session(*arguments).status == 0
     before = output.read_bytes()

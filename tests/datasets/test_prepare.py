@@ -170,7 +170,7 @@ def test_a_scan_is_made_once_and_gone_on_with(folder: Path, tmp_path: Path) -> N
     paths = ["a/one.mp4", "a/two.mp4", "b/broken.mp4", "b/three.mp4"]
     cache = tmp_path / "scan.jsonl"
     told: list[tuple[int, int]] = []
-    found = scan_videos(folder, paths, cache=cache, told=lambda *t: told.append(t))
+    found = scan_videos(folder, paths, cache=cache, progress=lambda *counts: told.append(counts))
     assert list(found) == paths
     assert (found["a/two.mp4"].num_frames, found["a/two.mp4"].width) == (11, 48)
     assert found["b/broken.mp4"].error and not found["b/three.mp4"].error
@@ -179,7 +179,9 @@ def test_a_scan_is_made_once_and_gone_on_with(folder: Path, tmp_path: Path) -> N
     cache.write_bytes(cache.read_bytes()[:-20])
     render_video(folder / "a/one.mp4", seed=5, frames=14, size=(32, 48))
     told.clear()
-    again = scan_videos(folder, paths, cache=cache, told=lambda *t: told.append(t), workers=1)
+    again = scan_videos(
+        folder, paths, cache=cache, progress=lambda *counts: told.append(counts), workers=1
+    )
     assert told[0] == (2, 4)
     assert again["a/one.mp4"].num_frames == 14
     assert {**again, "a/one.mp4": None} == {**found, "a/one.mp4": None}

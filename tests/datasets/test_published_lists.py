@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vidfeat.datasets import DATASETS, Listing, open_dataset, read_listing
+from vidfeat.datasets import DATASETS, PublishedLists, open_dataset, read_listing
 from vidfeat.errors import DataError
 
 
@@ -189,7 +189,9 @@ PUBLISHED: dict[str, tuple[Callable[[Path], None], tuple[str, ...], Expected]] =
 }
 
 
-def entries_of(listing: Listing) -> list[tuple[str, int, str, tuple[float | None, float | None]]]:
+def entries_of(
+    listing: PublishedLists,
+) -> list[tuple[str, int, str, tuple[float | None, float | None]]]:
     return [
         (entry.name, entry.labels[0], entry.part, (entry.start_seconds, entry.end_seconds))
         for entry in listing.entries

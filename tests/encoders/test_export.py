@@ -50,7 +50,7 @@ def test_onnx(tmp_path, loaded):
     assert facts["vidfeat.model"] == "mc3_10"
     assert json.loads(facts["vidfeat.preprocess"])["crop"] == [16, 16]
     assert json.loads(facts["vidfeat.plan"])["frames"] == 4
-    with pytest.raises(UsageError, match="exists: give --overwrite"):
+    with pytest.raises(UsageError, match="exists: give overwrite=True"):
         export.export_network(loaded, target)
 
 

@@ -20,7 +20,7 @@ import torch
 import vidfeat
 from tests.support.tiny_networks import CASES, Frames
 from vidfeat.encoders.choice import EncoderChoice
-from vidfeat.encoders.int8.quantize import Calibration, quantise
+from vidfeat.encoders.int8.quantize import CalibrationOptions, quantise
 from vidfeat.encoders.load import encoder_from_description
 from vidfeat.errors import FingerprintError, UsageError, WeightsError
 from vidfeat.video.frame_preprocessor import FramePreprocessor
@@ -253,7 +253,7 @@ def test_int8(jobs: dict[str, Job], videos: tuple[Path, list[Frames]], tmp_path:
     job = jobs["videomae"]
     choice = EncoderChoice(f"hf:{job.folder}", plan=PlanChoice(stride=1, hop_frames=HOP))
     listing = list_videos([videos[0]])
-    quantise(choice, listing.videos, tmp_path / "net", calibration=Calibration(clips=4))
+    quantise(choice, listing.videos, tmp_path / "net", calibration=CalibrationOptions(clips=4))
     encoder = vidfeat.load_encoder(weights=tmp_path / "net")
     assert (encoder.spec.precision, encoder.spec.model) == ("int8", f"hf:{job.folder}")
     assert encoder.space_fingerprint == load(job).space_fingerprint

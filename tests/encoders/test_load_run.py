@@ -48,7 +48,7 @@ def test_network_plan_and_preprocessing_come_from_the_run(run: Path) -> None:
 
 
 def test_another_network_is_refused(run: Path) -> None:
-    with pytest.raises(StateDictError, match=f"give --model {MODEL}"):
+    with pytest.raises(StateDictError, match=f"give model={MODEL}"):
         vidfeat.load_encoder("r2plus1d_18", run, device="cpu")
 
 

@@ -18,7 +18,7 @@ from vidfeat.cli import cli
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.int8 import quantize
 from vidfeat.encoders.int8.folder import read_net
-from vidfeat.encoders.int8.quantize import Calibration, agreement, sample_clips
+from vidfeat.encoders.int8.quantize import CalibrationOptions, agreement, sample_clips
 from vidfeat.encoders.load import encoder_from_description, load_encoder
 from vidfeat.encoders.openvino_package import import_openvino
 from vidfeat.errors import (
@@ -81,7 +81,7 @@ def net(tmp_path_factory: pytest.TempPathFactory, videos: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def clips(torch_encoder: Encoder, videos: Path) -> np.ndarray:
-    wanted = Calibration(5, 0)
+    wanted = CalibrationOptions(5, 0)
     listed = list_videos([videos]).videos
     return sample_clips(listed, torch_encoder.plan, torch_encoder.preprocess, wanted).calibration
 
@@ -123,11 +123,11 @@ def test_what_openvino_does_not_do_is_said() -> None:
     need("openvino")
     with pytest.raises(UsageError, match="openvino engine runs fp32 and int8, not fp16"):
         load_encoder(MODEL, "random", engine="openvino", precision="fp16")
-    with pytest.raises(UsageError, match="--compile is torch's"):
+    with pytest.raises(UsageError, match="compiled=True is for torch"):
         load_encoder(MODEL, "random", engine="openvino", compiled=True)
     with pytest.raises(UsageError, match=r"vidfeat export .* --calibrate VIDEOS -o net/"):
         load_encoder(MODEL, "random", precision="int8")
-    with pytest.raises(UsageError, match="--engine takes torch, openvino, not 'onnx'"):
+    with pytest.raises(UsageError, match="engine must be one of torch, openvino, not 'onnx'"):
         load_encoder(MODEL, "random", engine="onnx")
 
 
@@ -194,13 +194,13 @@ def test_int8_vectors_are_comparable_and_not_mixed(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": ["layer3"]}, "quantised for --layer layer4, not layer3"),
-        ({"pool": ["max"]}, "quantised for --pool mean, not max"),
-        ({"model": "r3d_18"}, f"quantised for --model {MODEL}, not r3d_18"),
-        ({"precision": "fp32"}, "quantised for --precision int8, not fp32"),
-        ({"engine": "torch"}, "quantised for --engine openvino, not torch"),
-        ({"plan": PlanChoice(frames=8)}, "clips of 4 frames, not 8: leave --clip-frames out"),
-        ({"compiled": True}, "--compile is torch's"),
+        ({"layers": ["layer3"]}, "quantised for layers=layer4, not layer3"),
+        ({"pool": ["max"]}, "quantised for pool=mean, not max"),
+        ({"model": "r3d_18"}, f"quantised for model={MODEL}, not r3d_18"),
+        ({"precision": "fp32"}, "quantised for precision=int8, not fp32"),
+        ({"engine": "torch"}, "quantised for engine=openvino, not torch"),
+        ({"plan": PlanChoice(frames=8)}, "clips of 4 frames, not 8: leave frames out"),
+        ({"compiled": True}, "compiled=True is for torch"),
     ],
 )
 def test_what_is_fixed_in_the_folder_stays(net: Path, options, message) -> None:
@@ -261,7 +261,7 @@ def test_extract_quantises_once_and_goes_on_with_that(
     videos: Path, tmp_path: Path, monkeypatch
 ) -> None:
     need("openvino", "nncf")
-    monkeypatch.setattr(quantize, "Calibration", partial(Calibration, 6, 6))
+    monkeypatch.setattr(quantize, "CalibrationOptions", partial(CalibrationOptions, 6, 6))
     mine = Path(shutil.copytree(videos, tmp_path / "videos"))
     moved = (mine / "waves.mp4").rename(tmp_path / "waves.mp4")
     output = tmp_path / "f.h5"
@@ -290,12 +290,12 @@ def test_extract_quantises_once_and_goes_on_with_that(
         assert store.encoder["network_sha256"] == made
         assert store.num_clips == 12
     # What was not made so is not taken, and nothing is destroyed.
-    with pytest.raises(UsageError, match=r"was quantised otherwise \(layers was .*--overwrite"):
+    with pytest.raises(UsageError, match=r"was quantised otherwise \(layers was .*overwrite=True"):
         run(*command, "--layer", "layer3")
     with pytest.raises(UsageError, match="--precision int8 runs on --engine openvino, not torch"):
         run(*command, "--engine", "torch")
     assert read_net(tmp_path / "f.h5.int8").sha256 == made
-    with pytest.raises(UsageError, match=r"f\.h5\.int8 exists: give --overwrite"):
+    with pytest.raises(UsageError, match=r"f\.h5\.int8 exists: give overwrite=True"):
         again = ["--precision", "int8", "--calibrate", mine, "-o", tmp_path / "f.h5.int8"]
         run("export", *NETWORK, *again)
 
@@ -325,19 +325,21 @@ def test_calibration_and_measurement_share_no_video(
     mine = Path(shutil.copytree(videos, tmp_path / "videos"))
     (mine / "broken.mp4").write_bytes(b"no video")
     listed = list_videos([mine]).videos
-    sample = sample_clips(listed, plan, preprocess, Calibration(4, 6))
+    sample = sample_clips(listed, plan, preprocess, CalibrationOptions(4, 6))
     assert (len(sample.calibration), len(sample.held_out)) == (4, 4)
     assert (sample.calibration_videos, sample.held_out_videos, sample.unreadable) == (2, 2, 1)
-    again = sample_clips(listed, plan, preprocess, Calibration(4, 6))
+    again = sample_clips(listed, plan, preprocess, CalibrationOptions(4, 6))
     assert np.array_equal(sample.calibration, again.calibration)
     one = sample_clips(
-        list_videos([mine / "waves.mp4"]).videos, plan, preprocess, Calibration(3, 3)
+        list_videos([mine / "waves.mp4"]).videos, plan, preprocess, CalibrationOptions(3, 3)
     )
     assert (len(one.calibration), len(one.held_out), one.held_out_videos) == (3, 3, 0)
     with pytest.raises(NothingDoneError, match=r"none of the 1 videos .* broken\.mp4"):
-        sample_clips(list_videos([mine / "broken.mp4"]).videos, plan, preprocess, Calibration())
-    with pytest.raises(UsageError, match="--calibration-clips must be at least 1"):
-        Calibration(0)
+        sample_clips(
+            list_videos([mine / "broken.mp4"]).videos, plan, preprocess, CalibrationOptions()
+        )
+    with pytest.raises(UsageError, match="calibration_clips must be at least 1"):
+        CalibrationOptions(0)
 
 
 def test_agreement_by_hand() -> None:

@@ -199,7 +199,7 @@ def test_an_unknown_or_changed_file_is_not_run(file: Path, own_record: Path) -> 
     description = vidfeat.load_encoder(f"{file}:build", device="cpu").describe()
     ran = file.parent / "ran"
     file.write_text(SOURCE + f"\nopen({str(ran)!r}, 'w').close()\n")
-    with pytest.raises(WeightsError, match=re.escape(f"give --model {file}:build")):
+    with pytest.raises(WeightsError, match=re.escape(f"give model={file}:build")):
         encoder_from_description(description, device="cpu")
     assert not ran.exists()
     vidfeat.load_encoder(f"{file}:build", device="cpu")

@@ -200,7 +200,7 @@ def test_every_reader_takes_them(
     with vidfeat.FeatureStore(output) as store:
         assert store.num_clips == 9 * 4 * 3
     run("export-features", output, "--npy-per-video", tmp_path / "npy")
-    assert np.load(tmp_path / "npy" / "0.mp4.npy").shape == (3 * 4 * 3, 5)
+    assert np.load(tmp_path / "npy" / "0.npy").shape == (3 * 4 * 3, 5)
     run(
         "finetune",
         output,

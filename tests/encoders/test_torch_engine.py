@@ -86,7 +86,7 @@ def test_wrong_kernels_are_found_out(clips: np.ndarray, monkeypatch: pytest.Monk
     broken = engine("bf16")
     right = broken._embed
     monkeypatch.setattr(broken, "_embed", lambda x: right(x) * 1.2)
-    with pytest.raises(PrecisionError, match="--precision fp32"):
+    with pytest.raises(PrecisionError, match="precision=fp32"):
         broken.embed(clips)
     nothing = engine("bf16")
     monkeypatch.setattr(nothing, "_embed", lambda x: right(x) * float("nan"))

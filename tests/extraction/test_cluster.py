@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -26,16 +27,26 @@ from vidfeat.cli import cli
 from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.load import load_encoder
-from vidfeat.errors import ClusterError, MissingExtraError, UsageError
-from vidfeat.extraction.cluster.actor import Done, Errand, LeaseWorker, Problem, Update, encoder_of
+from vidfeat.errors import ClusterError, MissingExtraError, StoppedError, UsageError
+from vidfeat.extraction.cluster.actor import (
+    Done,
+    Errand,
+    LeaseWorker,
+    Problem,
+    Update,
+    encoder_of,
+    stop_file,
+)
 from vidfeat.extraction.cluster.lease import Lease, after_loss, cut_leases
 from vidfeat.extraction.options import ExtractOptions
 from vidfeat.extraction.report import ExtractProgress
 from vidfeat.extraction.resume import Todo
 from vidfeat.extraction.run import extract
+from vidfeat.extraction.steps import Run
+from vidfeat.extraction.stopping import Stop
 from vidfeat.store.reader import FeatureStore
 from vidfeat.video.decode.tasks import VideoTask
-from vidfeat.video.listing import ListedVideo
+from vidfeat.video.listing import ListedVideo, list_videos
 from vidfeat.video.plan_choice import PlanChoice
 from vidfeat.weights.load import load_weights, save_weights, weights_path
 
@@ -113,9 +124,9 @@ def test_an_actor_takes_a_gpu_or_some_processors() -> None:
     assert actor_size(racks, ClusterOptions(actor_cpus=16)).places(racks) == 4 + 2
     laptop = [{"CPU": 4.0}]
     assert actor_size(laptop, ClusterOptions()) == ActorSize(4, 0)
-    with pytest.raises(ClusterError, match="--device cpu"):
+    with pytest.raises(ClusterError, match="device=cpu"):
         actor_size(laptop, ClusterOptions(device="cuda"))
-    with pytest.raises(ClusterError, match="--actor-cpus"):
+    with pytest.raises(ClusterError, match="actor_cpus"):
         actor_size(laptop, ClusterOptions(actor_cpus=5))
 
 
@@ -199,6 +210,36 @@ def test_weights_travel_as_the_bytes_of_their_file(encoder: Encoder, tmp_path: P
     file.unlink()
     there = encoder_of(sent, data)
     assert there.run_fingerprint == here.run_fingerprint != encoder.run_fingerprint
+
+
+def test_an_actor_that_is_told_to_end_writes_what_is_finished(
+    encoder: Encoder, rendered: Path, calm: Path, tmp_path: Path
+) -> None:
+    listing = list_videos([rendered])
+    output = tmp_path / "f.h5"
+    stop = Stop()
+    lost = 0
+
+    def work(run: Run, folder: Path, first_number: int) -> None:
+        """One lease of all videos, told to end as its first clips come."""
+        worker = LeaseWorker()
+        worker._encoder, worker._errand = encoder, errand(folder, token="run.token")
+        answers = worker.work(Lease(tuple(run.todo)))
+        assert isinstance(next(answers), Update)
+        stop_file(folder, "run.token").touch()
+        *_, done = answers
+        assert isinstance(done, Done)
+        assert done.stopped
+        assert 0 < done.stats.clips_encoded < 50
+        assert not done.stats.clips_padded
+        run.stopped = True
+
+    with pytest.raises(StoppedError, match=r"parts with \d+ clips"):
+        extract(listing, output, encoder, options=INLINE, work=work, stop=stop)
+    report = extract(listing, output, encoder, options=INLINE)
+    assert report.clips_lost == lost
+    assert report.clips_encoded < report.clips
+    assert_same(output, calm)
 
 
 # --- a cluster of three machines on this one ----------------------------------------------------
@@ -349,6 +390,27 @@ def test_stopped_and_gone_on_with_by_the_command_line(
     figures = json.loads(stats.read_bytes())
     assert figures["videos_reused"] > 0
     assert figures["clips_reused"] + figures["clips_encoded"] == figures["clips_in_file"]
+
+
+def test_a_run_that_is_told_to_end_keeps_what_is_finished(
+    cluster: Any, encoder: Encoder, rendered: Path, calm: Path, tmp_path: Path
+) -> None:
+    from vidfeat.extraction.cluster.run import extract_on_cluster
+
+    stop = Stop()
+
+    def progress(state: ExtractProgress) -> None:
+        if state.videos_done > 2:
+            stop.ask(signal.SIGTERM)
+
+    output = tmp_path / "f.h5"
+    with pytest.raises(StoppedError, match=r"[1-9] videos whole") as told:
+        extract_on_cluster(rendered, output, encoder, options=INLINE, progress=progress, stop=stop)
+    assert told.value.signal_number == signal.SIGTERM
+    assert not [path for path in (tmp_path / "f.h5.parts").iterdir() if "token" in path.name]
+    report = extract(rendered, output, encoder, options=INLINE)
+    assert 0 < report.clips_encoded < report.clips
+    assert_same(output, calm)
 
 
 def test_a_video_that_ends_its_actors_is_left_out(

@@ -136,3 +136,21 @@ def test_encode_raises_and_names_the_clip(encoder: Encoder, videos: Path, value:
     with pytest.raises(DataError, match=r"NaN or infinite.*precision='fp32'") as caught:
         encoder.encode(videos / "v0.mp4")
     assert f"from {whole.start_seconds[3]:.3f} to" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_clips_that_are_encoded_directly_are_looked_at_too(encoder: Encoder, value: float) -> None:
+    clips = np.random.default_rng(0).integers(1, 255, (6, *encoder.spec.clip_shape), np.uint8)
+    good = encoder.encode_clips(clips)
+    scores = encoder.predict_clips(clips)
+    spoil(encoder, lambda clip: clip in (2, 5), value)
+    with pytest.raises(DataError, match=r"vector of 2 of 6 clips \(the first: number 2\).*fp32"):
+        encoder.encode_clips(clips)
+    plain = encoder.engine.predict
+    encoder.engine.predict = lambda part: plain(part) * np.float32(value)  # type: ignore[method-assign]
+    with pytest.raises(DataError, match=r"scores of 6 of 6 clips.*NaN or infinite"):
+        encoder.predict_clips(clips)
+    with np.errstate(invalid="ignore"):
+        assert not np.isfinite(encoder.predict_clips(clips, require_finite=False)).any()
+    assert np.isfinite(scores).all() and np.isfinite(good).all()
+    assert len(encoder.encode_clips(clips[:0])) == 0

@@ -46,7 +46,7 @@ def test_another_root_is_another_video(encoder: Encoder, tmp_path: Path) -> None
     output = tmp_path / "f.h5"
     extract(tmp_path / "cam1", output, encoder, options=INLINE)
     before = output.read_bytes()
-    with pytest.raises(StoreError, match=r"cam1.*cam2.*day/0\.mp4.*--root") as refused:
+    with pytest.raises(StoreError, match=r"cam1.*cam2.*day/0\.mp4.*root=") as refused:
         extract(tmp_path / "cam2", output, encoder, options=INLINE)
     assert str(tmp_path / "cam1") in str(refused.value)
     assert output.read_bytes() == before
@@ -142,6 +142,33 @@ def test_path_lists_however_they_are_written(mark: bytes, end: bytes, tmp_path: 
     assert read_list(str(tmp_path / "l.txt")) == [str(name) for name in names]
 
 
+def test_path_lists_of_other_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = os.fsdecode(b"caf\xe9.mp4")
+    for name in ("a.mp4", "b.mp4", odd):
+        Path(name).write_bytes(b"-")
+
+    def found(data: bytes, separator: bytes = b"\n") -> list[str]:
+        Path("l.txt").write_bytes(data)
+        return read_list("l.txt", separator)
+
+    assert found(b"a.mp4\rb.mp4\r") == ["a.mp4", "b.mp4"]
+    assert found(b"'a.mp4'\n\"b.mp4\"\n") == ["a.mp4", "b.mp4"]
+    assert found(b"a.mp4\ncaf\xe9.mp4\ngone\xe9.mp4\n")[:2] == ["a.mp4", odd]
+    assert found(b"a\0b\0c\0", b"\0") == ["a", "b", "c"]
+    with pytest.raises(UsageError, match=r"l\.txt, line 2: not UTF-8"):
+        found("a.mp4\ngehé.mp4\n".encode("latin-1"))
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        with pytest.raises(UsageError, match=r"l\.txt is UTF-16"):
+            found("a.mp4\nb.mp4\n".encode(encoding))
+
+
+def test_a_name_with_a_zero_byte_is_missing(encoder: Encoder, tmp_path: Path) -> None:
+    listing = list_videos([], listed=[str(clip(tmp_path / "a.mp4")), str(tmp_path / "b\0c.mp4")])
+    report = extract(listing, tmp_path / "f.h5", encoder, options=INLINE)
+    assert [failure.message for failure in report.failures] == ["no such file"]
+
+
 def test_a_listed_path_that_is_missing_is_one_error(encoder: Encoder, tmp_path: Path) -> None:
     good = [str(clip(tmp_path / f"{name}.mp4")) for name in "ab"]
     listing = list_videos([], listed=[good[0], str(tmp_path / "gone.mp4"), good[1]])
@@ -211,6 +238,35 @@ def test_a_missing_shard_is_an_error(encoder: Encoder, tmp_path: Path) -> None:
     extract(tmp_path / "v", tmp_path / "half.h5", encoder, options=other)
     with pytest.raises(StoreError, match=r"[24] shards, and others are of [24]"):
         merge_stores([shards[1], tmp_path / "half.h5"], tmp_path / "x.h5")
+
+
+def test_shards_of_other_lists_do_not_make_a_whole(encoder: Encoder, tmp_path: Path) -> None:
+    for number in range(4):
+        clip(tmp_path / "v" / f"{number}.mp4")
+        clip(tmp_path / "w" / f"{number}.mp4", 14)
+    for folder in "vw":
+        for k in (1, 2):
+            options = ExtractOptions(workers=0, shard=(k, 2))
+            extract(tmp_path / folder, tmp_path / f"{folder}{k}.h5", encoder, options=options)
+    mixed = [tmp_path / "v1.h5", tmp_path / "w2.h5"]
+    with pytest.raises(StoreError, match="different lists of videos") as refused:
+        merge_stores(mixed, tmp_path / "x.h5")
+    assert all(str(tmp_path / folder) in str(refused.value) for folder in "vw")
+    assert merge_stores(mixed, tmp_path / "x.h5", allow_missing=True).videos == 4
+    assert merge_stores([tmp_path / "v1.h5", tmp_path / "v2.h5"], tmp_path / "y.h5").videos == 4
+    # the same list, of another place on another machine
+    (tmp_path / "v").rename(tmp_path / "moved")
+    options = ExtractOptions(workers=0, shard=(2, 2))
+    extract(tmp_path / "moved", tmp_path / "m2.h5", encoder, options=options)
+    merge_stores([tmp_path / "v1.h5", tmp_path / "m2.h5"], tmp_path / "z.h5")
+    # a list that grew between two runs into one file
+    extract(tmp_path / "moved", tmp_path / "v1.h5", encoder, options=options)
+    with FeatureStore(tmp_path / "v1.h5") as store:
+        assert store.shards == ""
+    clip(tmp_path / "w" / "9.mp4")
+    extract(tmp_path / "w", tmp_path / "w1.h5", encoder, options=options)
+    with FeatureStore(tmp_path / "w1.h5") as store:
+        assert store.shards == "2/2"
 
 
 def test_shards_one_after_the_other_into_one_file(encoder: Encoder, tmp_path: Path) -> None:

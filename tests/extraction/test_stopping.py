@@ -14,14 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import vidfeat.extraction.run
 from tests.support.odd_videos import scene, write_video
 from tests.support.store_fixtures import arrays_of
+from vidfeat.cli import cli
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.engines.batches import HostBatch
 from vidfeat.encoders.load import load_encoder
 from vidfeat.errors import StoppedError, StoreError
+from vidfeat.extraction.dry_run import clips_estimated
 from vidfeat.extraction.options import ExtractOptions
 from vidfeat.extraction.run import extract, lacking_bytes
 from vidfeat.extraction.stopping import Stop
@@ -161,6 +164,36 @@ def test_lacking_bytes(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert lacking_bytes(tmp_path / "f.h5", listing, 10, 256, "float32") < 0
     assert lacking_bytes(tmp_path / "f.h5", listing, 1000, 256, "float32") > 1_900_000
     assert lacking_bytes(tmp_path / "f.h5", listing, 1000, 256, "float16") < 1_100_000
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_disk_that_is_too_small_is_told_of_before_the_start(
+    more: tuple[str, ...], videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the estimate of a dry run; the bytes of the list alone would suggest a clip a video."""
+    usage = shutil.disk_usage(tmp_path)
+    said = []
+    for free in (30_000, 1_000_000):
+        monkeypatch.setattr(
+            vidfeat.extraction.run.shutil,
+            "disk_usage",
+            lambda path, free=free: usage._replace(free=free),
+        )
+        output = tmp_path / f"{free}.h5"
+        words = f"extract {videos} -o {output} --model r2plus1d_10_w16 --weights random --workers 0"
+        plan = ["--clip-frames", "4", "--batch-size", "4", "--engine", "torch"]
+        told = CliRunner().invoke(cli, [*words.split(), *plan, *more])
+        said.append("less than this run needs" in told.output)
+    assert said == [True, False]
+
+
+def test_clips_are_estimated_from_some_videos(
+    encoder: Encoder, videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = list_videos([videos])
+    assert clips_estimated(listing, encoder, INLINE) == 43
+    monkeypatch.setattr("vidfeat.extraction.dry_run._MOST_SAMPLED", 4)
+    assert 10 < clips_estimated(listing, encoder, INLINE) < 200
 
 
 # --- batches larger than the memory ---------------------------------------------------------------

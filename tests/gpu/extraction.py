@@ -53,7 +53,7 @@ def extract(
 def throughput(
     context: Context, name: str, required: float, *options: str, baseline: bool = False
 ) -> Result:
-    """A folder to features; clips a second of the work, and of the whole command."""
+    """A folder to features; clips per second of the work, and of the whole command."""
     with utilisation(context) as busy:
         finished, stats = extract(context, context.files, name, *options, baseline=baseline)
     if finished.status or not stats:

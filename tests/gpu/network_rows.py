@@ -227,7 +227,7 @@ def memory(context: Context) -> Result:
 
 
 def others(context: Context) -> Result:
-    """A deeper network of the paper, and a transformer: clips a second, and share of the rate."""
+    """A deeper network of the paper, and a transformer: clips per second, and share of the rate."""
     device, small = torch.device(context.device), context.small
     if small:
         cases = [("r2plus1d_10_w16", (4, 32, 32), 2, ("graph",))]

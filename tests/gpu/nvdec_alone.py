@@ -1,4 +1,4 @@
-"""NVDEC by itself: frames a second, how the time of a file divides, equal planes.
+"""NVDEC by itself: frames per second, how the time of a file divides, equal planes.
 
 ``card`` is vidfeat's reader on the driver's interface, ``own`` and ``reused`` are PyAV's way to the
 same decoders (a decoder for each file, or one for all), ``cpu`` is the reader on processors.

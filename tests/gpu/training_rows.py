@@ -1,4 +1,4 @@
-"""Rows about training: the same numbers as on a processor, and clips a second."""
+"""Rows about training: the same numbers as on a processor, and clips per second."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from tests.support.heads_fixtures import record
 from tests.support.reversible_scenes import reversible_scene
 from vidfeat.errors import StoreError, UsageError
 from vidfeat.heads.attention import MOST_STEPS, Sequences, attentive_logits, time_features
-from vidfeat.heads.classify import HeadJudge, classify_clips
 from vidfeat.heads.attentive_head import AttentiveHead
+from vidfeat.heads.classify import HeadJudge, classify_clips
 from vidfeat.heads.finetuning import finetune
 from vidfeat.heads.head import Head
 from vidfeat.heads.results import FinetuneOptions
@@ -80,24 +80,20 @@ def test_the_order_of_time_is_seen_and_reported(
     features: tuple[Path, Path], tmp_path: Path
 ) -> None:
     options = FinetuneOptions(
-        HeadOptions("attentive", params=QUICK, calibrate=False),
-        cross_validation=4,
-        map="none",
+        HeadOptions("attentive", params=QUICK, calibrate=False), cross_validation=4, map="none"
     )
     result = finetune(*features, options, out=tmp_path / "head")
-    attentive, linear = result.cross_validation, result.linear_cross_validation
-    assert attentive is not None
-    assert linear is not None
+    (part,) = result.parts
+    assert part.comparison is not None
+    attentive, linear = part.comparison.found["attentive"], part.comparison.found["linear"]
+    assert attentive.accuracies.shape == linear.accuracies.shape == (1, 4)
     assert attentive.interval.value >= 0.8
     assert 0.4 <= linear.interval.value <= 0.6
     values = json.loads((tmp_path / "head" / "results.json").read_text())
-    assert values["linear_cross_validation"]["accuracy"]["value"] == linear.interval.value
-    (part,) = result.parts
-    assert part.linear is not None
-    assert np.array_equal(part.linear.test, part.outcome.test)
+    assert values["parts"][0]["compared"]["linear"]["accuracy"]["value"] == linear.interval.value
     page = (tmp_path / "head" / "report.html").read_text()
-    assert "Beside a linear head" in page
-    assert page.count("<td>attentive</td>") == page.count("<td>linear</td>") == 2
+    assert "<th>attentive</th>" in page
+    assert "<th>linear</th>" in page
 
     head = Head.load(tmp_path / "head")
     with vidfeat.FeatureStore(features[0]) as store:

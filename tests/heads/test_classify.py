@@ -214,7 +214,7 @@ def test_a_head_whose_features_came_from_elsewhere_takes_no_videos(head_and_feat
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """Bright and dark videos of three seconds, eight frames a second."""
+    """Bright and dark videos of three seconds, eight frames per second."""
     root = tmp_path_factory.mktemp("videos")
     for name, light in (("bright", 1.0), ("dark", 0.2)):
         for number in range(6):
@@ -432,3 +432,20 @@ def test_a_network_that_answers_nan_is_told(videos, monkeypatch):
     assert first.clips is not None and np.isfinite(first.clips.vectors).all()
     assert f"for 1 of {seen[0]} clips are NaN or infinite" in str(first.error)
     assert second.clips is None and second.error.kind == "not_finite"
+
+
+def test_a_video_judged_by_some_of_its_clips_is_told_from_python(videos, monkeypatch):
+    encoder = load_encoder("r2d_10", "random", plan=PlanChoice(frames=4, clips=3), device="cpu")
+    judge = NetworkJudge(encoder)
+    plain = encoder.engine.predict
+
+    def predict(clips):
+        found = plain(clips)
+        found[0] = np.nan
+        return found
+
+    monkeypatch.setattr(encoder.engine, "predict", predict)
+    video = min(videos.rglob("*.avi"))
+    with pytest.warns(UserWarning, match=r"1 of 3 clips are NaN or infinite"):
+        found = classify_video(judge, video)
+    assert np.isfinite(found.scores).all()

@@ -13,6 +13,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from tests.support.heads_fixtures import identity, names_of, three_classes, write_features
 from tests.support.video_assets import render
 from vidfeat.cli.finetune import command, parse_params
+from vidfeat.cli.flags import with_flags
 from vidfeat.datasets.labels import labels_from_folders
 from vidfeat.errors import DataError, StoreError, UsageError
 from vidfeat.evaluation import plots
@@ -73,6 +74,99 @@ def test_an_output_that_is_no_head_is_kept(tmp_path):
     with pytest.raises(StoreError, match="choose another output with -o"):
         finetune(features, "folders", FinetuneOptions(head=QUICK), out=tmp_path / "out")
     assert (tmp_path / "out" / "thesis.doc").exists()
+
+
+def test_a_head_is_replaced_on_request_only(tmp_path):
+    features = three_classes(tmp_path)
+    arguments = (features, "--labels", "folders", "--param", "C=0.1", "-o", tmp_path / "head")
+    assert run(*arguments).return_value == 0
+    before = (tmp_path / "head" / "head.json").read_bytes()
+    error = run(*arguments).exception
+    assert isinstance(error, StoreError)
+    assert "replace it with --overwrite" in with_flags(str(error), error.fields, command)
+    assert (tmp_path / "head" / "head.json").read_bytes() == before
+    assert run(*arguments, "--seed", "3", "--overwrite").return_value == 0
+    assert Head.load(tmp_path / "head").training["seed"] == 3
+
+
+def copied(tmp_path, labels, *, column=""):
+    """Twelve videos per class; each is there twice; labels.csv says which recording it is of."""
+    names, classes = names_of(("jump", "run"), 12)
+    seen = {}
+
+    def spoil(name, vectors):
+        vectors[:] = seen.setdefault(int(name[-6:-4]) // 2 + 100 * ("run" in name), vectors.copy())
+
+    features = write_features(tmp_path / "f.h5", names, classes, spoil=spoil)
+    lines = [f"path,label,split{column and ',group'}"]
+    for name in names:
+        place = int(name[-6:-4])
+        part = labels(place)
+        group = f",{name.split('/')[0]} {place // 2}" if column else ""
+        lines.append(f"{name},{name.split('/')[0]},{part}{group}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    return features, tmp_path / "labels.csv"
+
+
+@pytest.mark.parametrize(
+    ("part", "group", "warned"),
+    [
+        (lambda place: "train" if place % 2 else "test", "", "12 of 12 test videos have a near"),
+        (lambda place: "train" if place < 8 else "test", "", ""),
+        (lambda place: "", "group", ""),
+    ],
+    ids=["one of each pair", "whole pairs", "by group"],
+)
+def test_near_copies_on_both_sides_of_a_split_are_told(tmp_path, part, group, warned):
+    features, labels = copied(tmp_path, part, column=group)
+    notes = finetune(features, labels, FinetuneOptions(head=QUICK)).parts[0].notes
+    told = [note for note in notes if "near copy" in note]
+    assert bool(told) == bool(warned)
+    if warned:
+        assert warned in told[0] and "give the labels a group column" in told[0]
+
+
+def test_heads_are_compared_and_the_best_is_trained(tmp_path):
+    names, classes = names_of(("no", "yes"), 20)
+    features = write_features(tmp_path / "f.h5", names, classes, distance=1.0)
+    done = run(
+        *(features, "--labels", "folders", "--head", "knn,linear", "--param", "C=0.01,0.1"),
+        *("--map", "none", "-o", tmp_path / "head"),
+    )
+    text = done.stdout
+    assert "Heads on the same 5 folds of the training part" in text
+    for row in ("majority", "ROC AUC", "no: precision", "yes: recall", "bootstrap over videos"):
+        assert row in text, row
+    values = json.loads((tmp_path / "head" / "results.json").read_text())["parts"][0]
+    assert list(values["compared"]) == ["linear", "knn"]
+    found = {kind: one["accuracy"]["value"] for kind, one in values["compared"].items()}
+    assert values["head"] == max(found, key=found.get) == Head.load(tmp_path / "head").scorer.kind
+    assert values["compared"]["knn"]["majority_accuracy"] == pytest.approx(0.5, abs=0.05)
+    assert "Heads on the same 5 folds" in (tmp_path / "head" / "report.html").read_text()
+    # the table is computed from the training part alone
+    again = finetune(features, "folders", head=("linear", "knn")).parts[0]
+    assert sum(len(one.correct) for one in again.comparison.found.values()) == 2 * 32
+
+
+def test_one_head_is_told_with_what_guessing_gets(tmp_path):
+    names, classes = names_of(("no", "yes"), 20)
+    features = write_features(tmp_path / "f.h5", names, classes, distance=1.0)
+    done = run(features, "--labels", "folders", "--param", "C=0.1")
+    assert "always 'no' would be right for 50.0%; ROC AUC" in done.stdout
+    assert "95 % interval (Wilson)" in done.stdout
+    assert re.search(r"class +precision +recall +videos", done.stdout)
+    part = finetune(features, "folders", head="svm").parts[0]
+    assert part.outcome.head.scorer.kind == "svm"
+    evaluation = part.outcome.evaluation
+    from sklearn.metrics import classification_report, roc_auc_score
+
+    table = classification_report(evaluation.y, evaluation.predicted, output_dict=True)
+    for place, row in enumerate(evaluation.per_class):
+        assert row.precision == pytest.approx(table[str(place)]["precision"])
+        assert row.recall == pytest.approx(table[str(place)]["recall"])
+    area = evaluation.roc_auc
+    assert area.value == pytest.approx(roc_auc_score(evaluation.y, evaluation.scores[:, 1]))
+    assert area.low <= area.value <= area.high
 
 
 def test_without_a_test_part_there_is_a_head_and_no_report(tmp_path):
@@ -201,10 +295,10 @@ def test_a_report_shows_what_was_asked_for(page):
     reader = read_page(page)
     text = "".join(reader.text)
     for heading in (
-        "What is taken for what",
+        "Confusion matrix",
         "Class by class",
         "The most confident mistakes",
-        "How far scores can be trusted",
+        "Calibration",
         "A map of the embeddings",
         "With few training videos",
         "What it was made from",
@@ -405,7 +499,7 @@ def test_full_official_lists_through_all_splits(
 
 
 def stand_ins_ucf101(lists):
-    """Four videos a class: groups 1 and 22, say, are tested on in one split and trained on else."""
+    """Four videos per class: groups 1 and 22, say, are test in one split and train elsewhere."""
     folders = ("Archery", "Biking", "HandstandPushups")
     # Files and folders of this class differ in case.
     return {
@@ -417,7 +511,7 @@ def stand_ins_ucf101(lists):
 
 
 def stand_ins_hmdb51(lists):
-    """Three videos a class, each tested on in another split and trained on in the other two."""
+    """Three videos per class, each tested on in another split and trained on in the other two."""
     wanted = {}
     for folder in ("cartwheel", "sword", "wave"):
         flags = {}

@@ -13,9 +13,9 @@ from tests.support.heads_fixtures import ENCODER, identity, names_of, three_clas
 from vidfeat.datasets.labels import LabelRow, labels_from_folders
 from vidfeat.datasets.samples import Samples, collect
 from vidfeat.errors import DataError, FingerprintError, StoreError, UsageError
+from vidfeat.heads.cross_validation import compare_heads, cross_validate, options_by_kind
 from vidfeat.heads.head import Head
 from vidfeat.heads.protocols import (
-    cross_validate,
     few_shot,
     hold_out,
     leave_out_small_classes,
@@ -356,6 +356,37 @@ def test_cross_validation_judges_every_sample_and_repeats():
     assert len(result.chosen) == 12
     again = cross_validate(samples, options, folds=4, repeats=3)
     np.testing.assert_array_equal(result.accuracies, again.accuracies)
+
+
+def test_heads_are_compared_on_the_same_folds():
+    samples = make_samples(EASY, groups=np.arange(60) // 2)
+    heads = options_by_kind(["svm", "knn", "linear"], HeadOptions(calibrate=False), {"C": 0.01})
+    assert [head.kind for head in heads] == ["linear", "svm", "knn"]
+    assert [dict(head.params) for head in heads] == [{"C": 0.01}, {"C": 0.01}, {}]
+    compared = compare_heads(samples, heads, folds=4)
+    alone = cross_validate(samples, heads[1], folds=4)
+    np.testing.assert_array_equal(compared.found["svm"].accuracies, alone.accuracies)
+    best = max(found.interval.value for found in compared.found.values())
+    assert compared.found[compared.chosen.kind].interval.value == best
+    # once over, the pooled scores are those that were counted
+    assert alone.evaluation.accuracy.value == pytest.approx(alone.interval.value)
+    counts = np.bincount(samples.y)
+    assert alone.majority_accuracy == pytest.approx(counts.max() / counts.sum(), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "params", "message"),
+    [
+        (["linear", "tree"], {}, "head is one or several of linear, svm, knn, mlp"),
+        (["knn", "knn"], {}, "head is one or several"),
+        ([], {}, "head is one or several"),
+        (["linear", "svm"], {"n_neighbors": 3}, "none of the heads linear, svm has a parameter"),
+        (["linear"], {"n_neighbors": 3}, "a linear head has no parameter"),
+    ],
+)
+def test_heads_that_cannot_be_compared(kinds, params, message):
+    with pytest.raises(UsageError, match=message):
+        options_by_kind(kinds, HeadOptions(), params)
 
 
 def test_more_shots_are_better_and_draws_repeat():

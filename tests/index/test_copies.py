@@ -89,6 +89,51 @@ def test_a_black_leader_makes_no_copies(tmp_path, leader):
     assert "left out" not in done.stderr
 
 
+def grainy(picture: np.ndarray, clips: int, cosine: float, seed: int) -> np.ndarray:
+    """Clips of one picture whose grain differs, so that any two have about that cosine."""
+    noise = np.random.default_rng(seed).standard_normal((clips, picture.shape[1]))
+    size = np.linalg.norm(picture) * np.sqrt((1 - cosine) / cosine)
+    grain = noise / np.linalg.norm(noise, axis=1, keepdims=True) * size
+    return (picture + grain).astype(np.float32)
+
+
+@pytest.mark.parametrize("cosine", [1.0, 0.998, 0.99, 0.98])
+@pytest.mark.parametrize("pictures", [(3,), (8,), (3, 4), (2, 3, 4)])
+def test_grain_and_several_still_pictures_make_no_copies(tmp_path, cosine, pictures):
+    """Bars, then black, then a title; film grain is another in each video."""
+    videos = {}
+    for number in range(3):
+        leader = [
+            grainy(video_vectors(900 + place, 1, 32), clips, cosine, 50 * number + place)
+            for place, clips in enumerate(pictures)
+        ]
+        videos[f"{number}.mp4"] = embeddings(
+            np.concatenate([*leader, video_vectors(number, 30, 32)])
+        )
+    found = find_duplicates(index_of(tmp_path, videos), 0.9)
+    assert found.pairs == ()
+    assert found.num_left_out == 3
+
+
+@pytest.mark.parametrize("cosine", [1.0, 0.99, 0.97, 0.95])
+@pytest.mark.parametrize("clips", [4, 12])
+def test_a_part_that_moves_is_a_copy_however_degraded(tmp_path, cosine, clips):
+    shared = video_vectors(7, clips, 32)
+    worse = np.concatenate([grainy(row[None], 1, cosine, seed) for seed, row in enumerate(shared)])
+    one = np.concatenate([shared, video_vectors(1, 30, 32)])
+    two = np.concatenate([video_vectors(2, 40, 32), worse])
+    index = index_of(tmp_path, {"a.mp4": embeddings(one), "b.mp4": embeddings(two)})
+    assert [pair.videos for pair in find_duplicates(index, 0.9).pairs] == [("a.mp4", "b.mp4")]
+
+
+def test_slides_are_copies_although_each_is_still(tmp_path):
+    slides = np.repeat(video_vectors(70, 6, 32) * np.array([[1], [-1]] * 3), 4, axis=0)
+    one = np.concatenate([slides, video_vectors(1, 60, 32)]).astype(np.float32)
+    two = np.concatenate([video_vectors(2, 60, 32), slides]).astype(np.float32)
+    index = index_of(tmp_path, {"a.mp4": embeddings(one), "b.mp4": embeddings(two)})
+    assert len(find_duplicates(index, 0.9).pairs) == 1
+
+
 def test_a_still_video_is_the_copy_of_its_copy(tmp_path):
     still = embeddings(np.tile(video_vectors(5, 1, 32), (6, 1)))
     found = find_duplicates(index_of(tmp_path, {"a.mp4": still, "b.mp4": still}))

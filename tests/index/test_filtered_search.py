@@ -122,6 +122,20 @@ def test_folder_filters_never_come_back_empty(indexes, kind):
             assert len(found) == 10
 
 
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@given(st.booleans(), st.one_of(st.none(), st.sets(st.integers(0, 1999), max_size=150)))
+def test_rows_that_may_be_found_are_those_of_allowed_videos(indexes, removed, left_out):
+    """Whether few videos or many are left out, and whatever was removed before."""
+    searcher = indexes["flat", removed].searcher
+    allowed = None if left_out is None else np.ones(len(searcher.videos), dtype=bool)
+    if allowed is not None and left_out:
+        allowed[sorted(left_out)] = False
+    held = searcher.videos["alive"] if allowed is None else searcher.videos["alive"] & allowed
+    rows = searcher.rows_of(allowed)
+    expected = held[searcher.clips["video"]]
+    assert expected.all() if rows is None else np.array_equal(rows, expected)
+
+
 def test_one_video_that_takes_all_places_does_not_hide_the_others(tmp_path):
     """A film of 400 equal clips is nearest; the answer still has all videos."""
     rng = np.random.default_rng(1)

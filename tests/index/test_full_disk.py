@@ -6,6 +6,7 @@ The limit on the size of files stands in for the disk: the system refuses the sa
 from __future__ import annotations
 
 import errno
+import json
 import resource
 import signal
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.support.index_fixtures import video_vectors, write_features
+from tests.support.small_disk import can_mount, run_on_small_disk
 from vidfeat.index import VideoIndex, change_index
 from vidfeat.index.arrays import RowWriter
 
@@ -85,3 +87,13 @@ def test_rows_one_by_one_are_the_file_that_numpy_reads(tmp_path, rows):
     if rows:
         mapped = np.load(tmp_path / "v.npy", mmap_mode="r")
         assert mapped.shape == (rows, 8)
+
+
+@pytest.mark.skipif(not can_mount(), reason="no file system may be mounted here")
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_real_disk_that_fills_up(tmp_path, step):
+    """A tmpfs with some pages more, or some files more, each time: no signal, nothing left."""
+    met = json.loads(run_on_small_disk("tests.index.disk_fills_up", tmp_path, step))
+    assert len(met) == 18
+    assert min(met.values()) >= 1
+    assert met["lists on disk, pages"] >= 40 // step

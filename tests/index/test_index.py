@@ -27,6 +27,7 @@ from tests.support.index_fixtures import (
 from vidfeat.errors import DataError, FingerprintError, StoreError, UsageError
 from vidfeat.index import VideoIndex, change_index, copy_index, describe_index, verify_index
 from vidfeat.index.choose import KINDS, choose, count_lists, parse_size
+from vidfeat.index.vectors import Normalisation
 from vidfeat.store.reader import Embeddings, FeatureStore
 from vidfeat.store.writer import write_store
 
@@ -360,7 +361,7 @@ def test_memory(text, value):
 
 @pytest.mark.parametrize("text", ["", "many", "-1GB", "4XB", "nan", "inf"])
 def test_memory_that_is_none(text):
-    with pytest.raises(UsageError, match="--max-memory"):
+    with pytest.raises(UsageError, match="max_memory"):
         parse_size(text)
 
 
@@ -412,7 +413,7 @@ def test_stretches_that_cannot_be(flat, start, end, message):
 
 
 def test_what_is_there_is_not_overwritten(features, index, tmp_path):
-    with pytest.raises(UsageError, match="--overwrite"):
+    with pytest.raises(UsageError, match="overwrite=True"):
         VideoIndex.build(features, index)
     (tmp_path / "mine").mkdir()
     with pytest.raises(UsageError, match="is no index"):
@@ -491,7 +492,7 @@ def test_the_same_file_with_bad_rows_is_unchanged(tmp_path, centred):
     assert not change.updated
     assert not change.rebuilt
     assert VideoIndex(tmp_path / "I").head.generation == generation
-    with pytest.raises(DataError, match="--skip-bad-rows"):
+    with pytest.raises(DataError, match="skip_bad_rows=True"):
         change_index(tmp_path / "I", add=[features])
     some[4] = 0
     again = write_features(tmp_path / "again.h5", names, replace=bad)
@@ -692,3 +693,16 @@ def test_stored_search_imports_no_torch(flat):
         "assert not {'torch', 'sklearn', 'av', 'matplotlib', 'h5py'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("size", [1e-25, 1.0, 1e30, 1e38])
+@pytest.mark.parametrize("mean", [None, np.full(8, 1e-3, dtype=np.float32)])
+def test_vectors_of_any_length_keep_their_direction(size, mean):
+    """Weights that diverge make features of 1e28 and more, whose squares float32 does not hold."""
+    unit = np.random.default_rng(0).uniform(-1, 1, (5, 8))
+    vectors = (unit * size).astype(np.float32)
+    scaled, bad = Normalisation(mean).apply_to_good(vectors)
+    assert not len(bad)
+    expected = vectors.astype(np.float64) - (0 if mean is None else mean)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(scaled, expected, atol=1e-5)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.index_fixtures import write_features
 from vidfeat.index import VideoIndex
 from vidfeat.system import files
@@ -63,3 +65,30 @@ def test_the_file_of_a_killed_writer_is_removed_by_the_next(tmp_path):
     names = sorted(path.name.partition(".writing-")[0] for path in tmp_path.iterdir())
     assert names == ["other.h5", "scores.h5"]
     assert (tmp_path / "scores.h5").read_bytes() == b"whole"
+
+
+def test_a_folder_that_was_being_replaced_comes_back(tmp_path):
+    """Killed between the two renames: what was there is not lost, and is replaced in the end."""
+    script = (
+        "import os, sys; from pathlib import Path; from vidfeat.system.files import atomic_folder\n"
+        "target = Path(sys.argv[1])\n"
+        "with atomic_folder(target) as folder:\n"
+        "    (folder / 'new').touch()\n"
+        "    replace = Path.replace\n"
+        "    def killed(self, other):\n"
+        "        if other == target: os.kill(os.getpid(), 9)\n"
+        "        return replace(self, other)\n"
+        "    Path.replace = killed"
+    )
+    target = tmp_path / "head"
+    target.mkdir()
+    (target / "old").touch()
+    done = subprocess.run([sys.executable, "-c", script, str(target)], check=False)
+    assert done.returncode == -9
+    assert not target.exists()
+    with pytest.raises(FileExistsError, match="head"), files.atomic_folder(target, replace=False):
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["head", "old"]
+    with files.atomic_folder(target) as folder:
+        (folder / "newer").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["head", "newer"]

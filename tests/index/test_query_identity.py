@@ -82,6 +82,38 @@ def test_an_indexed_link_and_what_it_leads_to_are_one_video(root, tmp_path, name
     assert query.video_id == index.videos.row_of["linked.mp4"]
 
 
+@pytest.mark.parametrize("touched", [False, True])
+def test_a_root_that_has_moved(root, tmp_path, touched):
+    """Also without --root: the end of the path and the size say which video a file is."""
+    moved = root.rename(tmp_path / "moved")
+    (moved / "more").mkdir()
+    (moved / "more/1.mp4").write_bytes(b"x" * 11)
+    if touched:
+        os.utime(moved / "a/0.mp4", (1, 1))
+    index = VideoIndex(tmp_path / "I")
+    for given in (None, moved):
+        source = QuerySource(index, root=given, encoder=StoredEncoder())
+        (query,) = source.make(str(moved / "a/0.mp4"))
+        assert query.video_id == index.videos.row_of["a/0.mp4"]
+        assert query.normalised is not touched  # its own clips, where it has not changed
+        assert source.make(str(moved / "more/1.mp4"))[0].video_id == -1
+    (moved / "a/1.mp4").write_bytes(b"another one")
+    (moved / "a/0.mp4").write_bytes(b"longer than before")
+    source = QuerySource(index, encoder=StoredEncoder())
+    assert source.make(str(moved / "a/0.mp4"))[0].video_id == -1
+
+
+def test_the_videos_of_a_feature_file_are_those_of_the_index(root, tmp_path):
+    index = VideoIndex(tmp_path / "I")
+    source = QuerySource(index, encoder=StoredEncoder())
+    names = [query.name for query in source.make(str(tmp_path / "f.h5"))]
+    for name, query in zip(names, source.make(str(tmp_path / "f.h5")), strict=True):
+        assert name not in [m.video for m in index.search(query, exclude_self=True)]
+    other = write_features(tmp_path / "o.h5", ["a/0.mp4"], clips=4, dimension=16, root="/elsewhere")
+    (query,) = source.make(str(other))
+    assert query.video_id == -1
+
+
 def test_another_file_is_no_video_of_the_index(root, tmp_path):
     (tmp_path / "new.mp4").write_bytes(b"z" * 10)
     index = VideoIndex(tmp_path / "I")

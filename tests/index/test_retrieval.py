@@ -215,7 +215,7 @@ def test_protocol_is_the_mean_of_clips_and_cosine(tmp_path):
         hit = (near[:, :k] % 4 == np.arange(40, 60)[:, None] % 4).any(axis=1)
         assert scores.recall[k] == pytest.approx(hit.mean())
     assert (scores.num_gallery, scores.num_queries, scores.notes) == (40, 20, ())
-    assert "10 clips a video" in scores.variant
+    assert "10 clips per video" in scores.variant
 
 
 def test_protocol_says_what_departs_from_it(tmp_path):
@@ -223,7 +223,7 @@ def test_protocol_says_what_departs_from_it(tmp_path):
     more = (*labels.rows, LabelRow("gone.mp4", "class0", split="train"))
     with FeatureStore(path) as store:
         scores = evaluate_retrieval(store, Labels(more, "labels.csv"), center=True)
-    assert any("--clips 10" in note for note in scores.notes)
+    assert any("clips=10" in note for note in scores.notes)
     assert any("no features" in note for note in scores.notes)
     assert "minus the mean of the gallery" in scores.variant
     only = tuple(row for row in labels.rows if row.split == "train")

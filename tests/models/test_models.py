@@ -262,7 +262,7 @@ def test_later_maps_do_not_overwrite_earlier_ones():
         (lambda: build_model("r3d_10").features(torch.empty(0), ("fc",)), "no layer 'fc'"),
         (lambda: pool_features({}, ("median",)), "cannot pool by median"),
         (lambda: pool_features({}, ()), "cannot pool by nothing"),
-        (lambda: pool_features({"token": torch.ones(1, 2)}, ("max",)), "one vector a clip"),
+        (lambda: pool_features({"token": torch.ones(1, 2)}, ("max",)), "one vector per clip"),
     ],
 )
 def test_mistakes_are_named(call, message):

@@ -92,7 +92,7 @@ def test_the_file_of_another_run_is_refused(tmp_path: Path) -> None:
     output = make_store(tmp_path / "features.h5", {"a": 1}, run_fingerprint="other")
     before = output.read_bytes()
     folder = open_parts(output, identity_of())
-    with FeatureStore(output) as existing, pytest.raises(FingerprintError, match="--overwrite"):
+    with FeatureStore(output) as existing, pytest.raises(FingerprintError, match="overwrite=True"):
         merge_parts(output, folder, existing)
     assert output.read_bytes() == before
 
@@ -363,7 +363,7 @@ def test_shards_that_do_not_belong_together(tmp_path: Path, shards: list[Path]) 
         merge_stores([*shards, tmp_path / "absent.h5"], output)
     assert not output.exists()
     output.write_text("mine")
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(StoreError, match="overwrite=True"):
         merge_stores(shards, output)
     with OutputLock(output), pytest.raises(LockedError):
         merge_stores(shards, output, overwrite=True)
@@ -377,5 +377,5 @@ def test_a_part_that_disappears_while_it_is_merged(tmp_path: Path) -> None:
     progress = scan_parts(folder)
     file.write_bytes(file.read_bytes()[:-40])
     with pytest.raises(StoreError, match="cut short"):
-        merge_parts(output, folder, progress=progress)
+        merge_parts(output, folder, summary=progress)
     assert not output.exists()

@@ -149,14 +149,14 @@ def test_the_folder_is_gone_on_with_by_the_same_run_only(tmp_path: Path) -> None
     assert folder == parts_folder(output) == tmp_path / "features.h5.parts"
     write_part(folder, part_of(segment_of("a", 1)), 0)
     open_parts(output, identity_of(source_root="/elsewhere"))
-    with pytest.raises(FingerprintError, match=r'precision was "fp32", is "bf16".*--overwrite'):
+    with pytest.raises(FingerprintError, match=r'precision was "fp32", is "bf16".*overwrite=True'):
         encoder = {**identity_of().encoder, "precision": "bf16"}
         open_parts(output, identity_of(encoder=encoder, run_fingerprint="other"))
     assert list(scan_parts(folder).finished) == ["a"]
     open_parts(output, identity_of(run_fingerprint="other"), overwrite=True)
     assert scan_parts(folder).finished == {}
     (folder / "run.json").write_text("{")
-    with pytest.raises(StoreError, match=r"run\.json cannot be read.*--overwrite"):
+    with pytest.raises(StoreError, match=r"run\.json cannot be read.*overwrite=True"):
         open_parts(output, identity_of())
     (folder / "run.json").unlink()
     open_parts(output, identity_of())

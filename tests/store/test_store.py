@@ -520,7 +520,7 @@ def test_what_differs_between_two_runs_is_named() -> None:
     assert told.startswith("old.h5 was made otherwise: plan.frames was 16, is 32")
     assert "plan.hop_frames was 16, is not set" in told
     assert "plan.hop_seconds was not set, is 1.0" in told
-    assert "--overwrite" in told
+    assert "overwrite=True" in told
     with pytest.raises(FingerprintError, match='dtype was "float32", is "float16"'):
         require_same_run(identity_of(), identity_of(dtype="float16"), "old.h5")
     with pytest.raises(FingerprintError, match="run_fingerprint was run, is other"):

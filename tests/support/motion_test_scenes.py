@@ -203,7 +203,7 @@ def encode(path: Path, frames: np.ndarray) -> None:
 
 
 def write_scenes(folder: Path, *, videos: int = 60, seed: int = 0) -> Path:
-    """Write so many videos a class and their ``labels.csv``; files that are there are kept.
+    """Write so many videos per class and their ``labels.csv``; files that are there are kept.
 
     Returns:
         The ``labels.csv``: path, label, split (``train`` for the first two thirds, ``test``).

@@ -13,7 +13,7 @@ FRAMES = 32
 
 
 def write_short_videos(source: Path, folder: Path) -> dict[str, list[np.ndarray]]:
-    """Write them, 25 frames a second; their decoded frames, uint8 (H, W, 3), by file name."""
+    """Write them, 25 frames per second; their decoded frames, uint8 (H, W, 3), by file name."""
     folder.mkdir(parents=True, exist_ok=True)
     return {name: _write(source / name, folder / f"{Path(name).stem}.mp4") for name in NAMES}
 

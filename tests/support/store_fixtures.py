@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from vidfeat.store.embeddings import Embeddings
-from vidfeat.store.parts import Part, Segment
+from vidfeat.store.parts import Part, VideoSlice
 from vidfeat.store.records import RunIdentity, VideoFailure, VideoRecord
 from vidfeat.store.writer import write_store
 
@@ -61,12 +61,12 @@ def joined(*parts: Embeddings) -> Embeddings:
     )
 
 
-def segment_of(path: str, count: int, first: int = 0, **changes: Any) -> Segment:
+def segment_of(path: str, count: int, first: int = 0, **changes: Any) -> VideoSlice:
     values: dict[str, Any] = {"attempt": "1", "complete": True, "record": record_of(path)}
-    return Segment(path=path, first_clip=first, count=count, **(values | changes))
+    return VideoSlice(path=path, first_clip=first, count=count, **(values | changes))
 
 
-def part_of(*segments: Segment, failures: tuple[VideoFailure, ...] = (), seed: int = 0) -> Part:
+def part_of(*segments: VideoSlice, failures: tuple[VideoFailure, ...] = (), seed: int = 0) -> Part:
     """A part whose rows are those of its segments."""
     rows = [rows_of(s.path, s.count, s.first_clip, seed) for s in segments]
     empty = rows_of("", 0)

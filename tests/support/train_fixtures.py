@@ -19,6 +19,7 @@ from vidfeat.training.recipes import get_recipe
 from vidfeat.training.settings import change
 
 MICRO = (
+    "model.init=random",
     "data.frames=4",
     "data.stride=1",
     "data.scale=[16,22]",

@@ -232,7 +232,7 @@ class Asset:
         make: renders the file into a folder.
         numbers: the numbers of its frames, in the order they are shown.
         timing: what `probe` must call it; None where both ways are right.
-        rate: frames a second, for constant ones.
+        rate: frames per second, for constant ones.
         size: width and height as shown.
         times: seconds of each frame by the container's clock, for variable ones.
         coloured: whether the red bar is red.
@@ -280,7 +280,7 @@ def h264_long_gop(folder: Path) -> Path:
 
 @good(rate=Fraction(30000, 1001))
 def h264_ntsc(folder: Path) -> Path:
-    """29.97 frames a second: 30000/1001, which no float holds."""
+    """29.97 frames per second: 30000/1001, which no float holds."""
     return render(folder / "ntsc.mp4", rate=Fraction(30000, 1001), options=x264(), gop=10)
 
 
@@ -292,7 +292,7 @@ def mkv_milliseconds(folder: Path) -> Path:
 
 @good(rate=Fraction(30000, 1001))
 def mkv_ntsc(folder: Path) -> Path:
-    """29.97 frames a second in whole milliseconds."""
+    """29.97 frames per second in whole milliseconds."""
     return render(folder / "ntsc.mkv", rate=Fraction(30000, 1001), options=x264(), gop=10)
 
 
@@ -350,7 +350,7 @@ def vfr_late_start(folder: Path) -> Path:
 
 @good(timing="variable", rate=None, times=tuple(i / 30 + (2 if i >= 12 else 0) for i in range(30)))
 def pause_of_two_seconds(folder: Path) -> Path:
-    """Thirty frames a second with one hole of two seconds: a recording that was paused."""
+    """Thirty frames per second with one hole of two seconds: a recording that was paused."""
     return render(
         folder / "pause.mp4",
         options=x264("bframes=2"),

@@ -95,7 +95,7 @@ def test_nothing_is_kept_when_the_server(case):
     assert reason in message
     assert server.url in message
     assert f"put net.pth into {cache_folder()}" in message
-    assert "--weights FILE" in message and "--model bundled" in message
+    assert "weights=FILE" in message and "model=bundled" in message
     assert "\n" not in message
     assert "net.pth" not in kept()
 
@@ -177,11 +177,13 @@ def test_no_redirection_out_of_https():
         handler.redirect_request(request, None, 302, "", {}, "http://example.org/net.pth")
 
 
-def test_an_unwritable_cache_is_named(tmp_path, monkeypatch):
+def test_an_unwritable_cache_gives_way_to_a_temporary_one(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VIDFEAT_CACHE", str(tmp_path / "file"))
-    with pytest.raises(DownloadError, match="file"):
-        fetch(source("http://127.0.0.1:1/"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(DownloadError, match=f"put net.pth into {tmp_path}/vidfeat-cache-"):
+        fetch(Source("http://127.0.0.1:1/", "net.pth", attempts=1))
+    assert str(tmp_path / "file") in capsys.readouterr().err
 
 
 CHILD = """

@@ -50,9 +50,9 @@ def test_short_and_long_rows_quotes_and_commas(tmp_path: Path) -> None:
     assert [row.seconds("start_seconds") for row in table.rows] == [1.5, None, 2.25]
     assert table.rows[0]["note"] == "x;y"
     assert table.rows[1]["note"] == table.rows[1]["unknown"] == ""
-    file.write_text("path;start_seconds\na;inf\nb;x\n")
+    file.write_text("path;start_seconds\na;inf\nb;x\nc;00:01\n")
     for row in read_table(file).rows:
-        with pytest.raises(ValueError, match=r"."):
+        with pytest.raises(ValueError, match=r"start_seconds is .* expected seconds"):
             row.seconds("start_seconds")
 
 
@@ -61,6 +61,7 @@ def test_short_and_long_rows_quotes_and_commas(tmp_path: Path) -> None:
     [
         (b"path,label\na,b\ncaf\xe9,c\n", "line 3: not UTF-8"),
         ("path,label\n".encode("utf-16"), "UTF-16"),
+        ("path,label\na,b\n".encode("utf-16-le"), "UTF-16"),
         (None, "No such file"),
     ],
 )
@@ -73,6 +74,16 @@ def test_what_cannot_be_read_names_the_file(data: bytes | None, said: str, tmp_p
             read_table(file, error)
         assert str(file) in str(raised.value)
         assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_line_with_which_excel_names_its_separator(separator: str, tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    rows = [f"sep={separator}", separator.join(("path", "label")), separator.join(("a.mp4", "b"))]
+    file.write_bytes(("\ufeff" + "\r\n".join(rows)).encode())
+    table = read_table(file)
+    assert table.columns == ("path", "label")
+    assert [(row.line, row["label"]) for row in table.rows] == [(3, "b")]
 
 
 def test_lines(tmp_path: Path) -> None:

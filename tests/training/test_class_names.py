@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.support.train_fixtures import micro, render_motion
 from vidfeat.datasets import Sample, VideoDataset
+from vidfeat.errors import UsageError
 from vidfeat.training.class_names import mirrored_pairs, order_of
 from vidfeat.training.console import Console
 from vidfeat.training.evaluation_report import with_classes
@@ -83,7 +84,7 @@ def test_a_run_says_that_its_last_layer_starts_anew(run: Path, data: Path, tmp_p
             shutil.copytree(data / part / name, other / part / f"other {place}")
     lines: list[dict[str, object]] = []
     recipe = micro("train.epochs=1", f"model.init={run}")
-    train(recipe, other, tmp_path / "run", listener=lines.append)
+    train(recipe, other, tmp_path / "run", report=lines.append)
     start = next(line for line in lines if line["event"] == "start")
     assert start["left_at_random"] == ["fc.weight", "fc.bias"]
     stream = io.StringIO()
@@ -114,6 +115,9 @@ def test_names_are_matched_as_evaluation_matches_them(order: list[str]) -> None:
         ("turn_anti_clockwise", "turn_clockwise"),
         ("turn_l", "turn_r"),
         ("spin cw", "spin ccw"),
+        ("lefthanded", "righthanded"),
+        ("swipe upleft", "swipe upright"),
+        ("leftturn", "rightturn"),
     ],
 )
 def test_classes_that_a_mirror_exchanges_are_noted(one: str, other: str) -> None:
@@ -130,12 +134,27 @@ def test_classes_that_a_mirror_exchanges_are_noted(one: str, other: str) -> None
         ("up", "down"),
         ("left", "up"),
         ("bright", "blight"),
-        ("upright", "upleft"),
+        ("upright", "up"),
+        ("bright", "left"),
         ("copyright", "x"),
     ],
 )
 def test_other_classes_are_not(classes: tuple[str, ...]) -> None:
     assert not mirrored_pairs(classes)
+
+
+def test_a_class_that_may_be_several_of_the_network_is_refused() -> None:
+    samples = (Sample("0.mp4", (0,), "val"),)
+    network = ("turn left", "turn_left", "Turn (left)", "jump")
+    for name, place in (("turn_left", 1), ("Turn (left)", 2), ("JUMP", 3)):
+        one = VideoDataset("d", Path(), (name,), samples)
+        assert with_classes(one, network, 4).samples[0].labels == (place,)
+    with pytest.raises(UsageError, match=r"'Turn_Left' .* may be any of .*left', 'turn_left'"):
+        with_classes(VideoDataset("d", Path(), ("Turn_Left",), samples), network, 4)
+    with pytest.raises(UsageError, match=r"'jump_', '_jump' of d are the same one"):
+        with_classes(VideoDataset("d", Path(), ("jump_", "_jump"), samples), network, 4)
+    with pytest.raises(UsageError, match="knows no 'run'"):
+        with_classes(VideoDataset("d", Path(), ("run",), samples), network, 4)
 
 
 def test_folders_as_torchvision_names_them_are_the_published_classes() -> None:

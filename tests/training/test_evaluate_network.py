@@ -29,7 +29,7 @@ from vidfeat.training.evaluation_report import (
     evaluate_subject,
     open_subject,
     with_classes,
-    write_report,
+    write_evaluation_report,
 )
 from vidfeat.training.feed import Feed
 from vidfeat.training.run import train
@@ -179,7 +179,7 @@ def test_classes_are_matched_by_name(dataset: VideoDataset) -> None:
 
 def test_the_report_s_files(tmp_path: Path) -> None:
     scores = scores_of([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.4, 0.4, 0.2]], [0, 0, -1])
-    files = write_report(tmp_path / "report", scores, {"video@1": 0.5})
+    files = write_evaluation_report(tmp_path / "report", scores, {"video@1": 0.5})
     assert all(file.is_file() for file in files)
     rows = list(csv.reader((tmp_path / "report/classes.csv").read_text().splitlines()))
     assert rows[1] == ["a", "2", "1", "0.5000"] and rows[3] == ["c", "0", "0", ""]
@@ -260,7 +260,7 @@ def test_a_score_that_is_no_number_is_never_a_hit(
         lambda: bad.require_finite("scores"),
         lambda: fuse_scores(bad, good),
         lambda: fuse_scores(good, bad, 1.0),
-        lambda: write_report(Path("never"), bad, {}),
+        lambda: write_evaluation_report(Path("never"), bad, {}),
     ):
         with pytest.raises(DataError, match="are NaN or infinite"):
             refuse()
@@ -291,7 +291,7 @@ def test_the_last_update_is_tested_too(tmp_path: Path) -> None:
     )  # fmt: skip
     lines: list[dict[str, object]] = []
     with pytest.raises(TrainingError, match=r"after step 1: .*NaN or infinite.*lower train\.lr"):
-        train(recipe, data, tmp_path / "run", listener=lines.append)
+        train(recipe, data, tmp_path / "run", report=lines.append)
     assert {line["event"] for line in lines} == {"start", "step"}
     assert not (tmp_path / "run/model.safetensors").exists()
     assert not list((tmp_path / "run").glob("checkpoints/*"))

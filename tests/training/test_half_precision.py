@@ -69,7 +69,7 @@ def test_a_convolution_that_bf16_computes_wrongly_runs_in_fp32(
 ) -> None:
     breaking(FAULTY, value)
     lines: list[dict[str, Any]] = []
-    result = train(micro(*BF16), data, tmp_path / "a", listener=lines.append)
+    result = train(micro(*BF16), data, tmp_path / "a", report=lines.append)
     assert result.complete
     assert all(tensor.isfinite().all() for tensor in weights_of(tmp_path / "a").values())
     (line,) = [line for line in lines if line["event"] == "precision"]

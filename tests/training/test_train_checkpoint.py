@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from vidfeat.errors import StoreError
-from vidfeat.system.files import TEMPORARY_MARK
+from tests.support.small_disk import can_mount, run_on_small_disk
+from tests.support.train_fixtures import micro, render_motion
+from vidfeat.errors import StoreError, UsageError
+from vidfeat.system.files import TEMPORARY_MARK, temporary_name
 from vidfeat.training import checkpoint
 from vidfeat.training.checkpoint import Checkpoint
 from vidfeat.training.log import RunLog
+from vidfeat.training.run import train
 from vidfeat.weights.files import save_weights
 
 
@@ -141,3 +147,34 @@ def test_a_full_disk_names_weights_and_log(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "log.jsonl")
     with contextlib.suppress(OSError):
         log.close()
+
+
+def test_a_start_that_failed_does_not_bar_the_next(tmp_path: Path) -> None:
+    """A full disk, or a kill, before the run had begun; what it knew of its data counts no more."""
+    data = render_motion(tmp_path / "data", train=1, val=1)
+    run = tmp_path / "run"
+    run.mkdir()
+    stale = {"left_out": [str(next(data.rglob("train/*/*")).relative_to(data))], "digest": ""}
+    (run / "data.json").write_text(json.dumps(stale))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: dead.pid)
+        temporary_name(run / "recipe.toml").write_text("half")
+    lines: list[dict[str, object]] = []
+    settings = ("train.epochs=1", "train.epoch_clips=4", "evaluate.clips=1")
+    train(micro(*settings), data, run, resume=True, listener=lines.append)
+    assert next(line for line in lines if line["event"] == "start")["train"] == 8
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/notes.txt").touch()
+    with pytest.raises(UsageError, match="has files but no training run"):
+        train(micro(*settings), data, tmp_path / "other")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_mount(), reason="no file system may be mounted here")
+def test_a_real_disk_that_fills_up(tmp_path: Path) -> None:
+    met = json.loads(run_on_small_disk("tests.training.disk_fills_up", tmp_path, 150))
+    files = {name.partition(".writing-")[0] for name in met}
+    assert {"/run/data.json", "/run/recipe.toml", "/run/log.jsonl"} <= files
+    assert {"/run/checkpoints/step-00000001", "/run/checkpoints/step-00000002"} <= files

@@ -41,7 +41,7 @@ def test_all_that_the_paper_trained_has_a_recipe() -> None:
     assert get_recipe("sports1m_r2plus1d_34_8f").evaluate.clips == 100
 
 
-# The paper: 0.01 for 32 clips a GPU, a linear warm-up over 10 epochs, divided by 10 every 10.
+# The paper: 0.01 for 32 clips per GPU, a linear warm-up over 10 epochs, divided by 10 every 10.
 SCRATCH = [
     *(0.01 * (epoch + 1) / 10 for epoch in range(10)),
     *[0.01] * 10,

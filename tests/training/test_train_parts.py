@@ -42,7 +42,7 @@ def test_a_training_part_alone_is_held_out_from_and_evaluated_alike(
     root = moved(data, tmp_path / "data", layout)
     lines: list[dict[str, object]] = []
     run = tmp_path / "run"
-    train(micro(*QUICK), root, run, listener=lines.append)
+    train(micro(*QUICK), root, run, report=lines.append)
     start = next(line for line in lines if line["event"] == "start")
     assert (start["train"], start["evaluate"]) == (16, 4)
     evaluation = next(line for line in lines if line["event"] == "evaluation")
@@ -104,3 +104,5 @@ def test_a_class_without_a_training_video_is_named(tmp_path: Path) -> None:
     shutil.rmtree(root / "train/rise")
     notes = open_data(micro(), root, None, tmp_path / "run").train.notes
     assert "no training video of rise (1 to evaluate): they cannot be found" in notes
+    (parts,) = [note for note in notes if note.startswith("parts: train ")]
+    assert "accuracy is measured on" in parts

@@ -220,7 +220,7 @@ def test_sigterm_writes_a_check_point_and_ends(reference: Path, data: Path, tmp_
     if process.returncode == 0:  # it was quicker than the signal
         pytest.skip("the run ended before the signal came")
     assert process.returncode == 143, output
-    assert "--resume goes on" in output
+    assert "--resume continues" in output
     stop = [line for line in read_log(folder) if line["event"] == "stop"]
     assert len(stop) == 1
     assert (folder / "checkpoints" / f"step-{stop[0]['step']:08d}").is_dir()
@@ -337,7 +337,7 @@ def test_videos_that_break_on_the_way_are_replaced_and_named(data: Path, tmp_pat
     shutil.copytree(data, copy)
     (copy / "train/rise/0001.mp4").write_bytes(b"not a video")
     lines: list[dict[str, object]] = []
-    train(micro("train.epochs=1"), copy, tmp_path / "run", listener=lines.append)
+    train(micro("train.epochs=1"), copy, tmp_path / "run", report=lines.append)
     failures = [line for line in lines if line["event"] == "unreadable"]
     assert len(failures) == 1 and str(failures[0]["path"]).endswith("rise/0001.mp4")
     assert sum(int(line.get("unreadable", 0)) for line in lines if line["event"] == "step") == 1

@@ -104,6 +104,6 @@ def test_stretches_behind_the_end_are_left_out_after_the_scan(data: Path, tmp_pa
     (start,) = events(tmp_path / "run", "start")
     assert start["train"] == 4
     assert (
-        "2 stretches start behind the end of their video and are left out (the first: "
+        "2 segments start past the end of their video and are left out (the first: "
         "train/a/0.mp4#t=50,52)" in str(start["data"])
     )

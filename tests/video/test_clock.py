@@ -5,12 +5,13 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.odd_videos import scene, write_video
+from tests.support.odd_videos import encoded, scene, write_video
 from vidfeat.video.clip_plan import ClipPlan, plan_clips
 from vidfeat.video.clock import clock_from_ticks
 from vidfeat.video.reader import open_video, probe
@@ -100,7 +101,7 @@ def test_times_that_ascend_are_left_alone() -> None:
 @pytest.mark.parametrize("suffix", [".mkv", ".flv", ".ts", ".mp4"])
 @pytest.mark.parametrize("places", [(300,), (1,), (599,), (100, 200, 201, 430)])
 def test_repeated_times_in_a_file(tmp_path: Path, suffix: str, places: tuple[int, ...]) -> None:
-    """The header claims 1000 frames a second, as recorders of variable rate write it."""
+    """The header claims 1000 frames per second, as recorders of variable rate write it."""
     stamps = [round(number * 1000 / 30) for number in range(600)]
     change = {place: place - 1 for place in places}
     if suffix in (".mp4", ".ts"):
@@ -150,3 +151,72 @@ def test_a_gap_in_an_avi(tmp_path: Path, codec: str, bframes: str) -> None:
         assert 48 <= np.argmax(steps) <= 50
         assert steps.max() == pytest.approx(3.04, abs=0.1)
         assert np.delete(steps, np.argmax(steps)).max() < 0.1
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".flv"])
+@pytest.mark.parametrize("where", ["first", "last"])
+def test_a_pause_of_hours_at_an_end_is_not_how_long_a_frame_is_shown(
+    tmp_path: Path, suffix: str, where: str
+) -> None:
+    """FLV does not say how long its last frame lasts, and the average step is of minutes."""
+    hours = 36_000_000
+    steady = [round(number * 1000 / 30) for number in range(60)]
+    stamps = [0, *(hours + tick for tick in steady)] if where == "first" else [*steady, hours]
+    with open_video(write_video(tmp_path / f"a{suffix}", scene(61), stamps)) as video:
+        shown = 36_000 + (2 if where == "first" else 1 / 30)
+        assert video.info.duration_seconds == pytest.approx(shown, abs=0.02)
+        assert len(plan_clips(video.timeline, ClipPlan(8, fps=Fraction(10)))) == 4
+
+
+@pytest.mark.parametrize("bad", ["repeated", "swapped"])
+def test_a_rate_that_wrong_times_made_is_not_believed(tmp_path: Path, bad: str) -> None:
+    """FFmpeg reckons the rate of an MP4 from its times, the wrong ones among them."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as out:
+        stamps = [round(number * 1000 / 30) for number in range(120)]
+        packets = encoded(out, scene(120), stamps, MS, 1000, options={"bf": "0"})
+        for packet in packets:
+            packet.dts -= 200
+        one, other = packets[60].pts, packets[59].pts
+        packets[60].pts = other
+        if bad == "swapped":
+            packets[59].pts = one
+        for packet in packets:
+            out.mux(packet)
+    with open_video(path, count=True) as video:
+        assert video.info.fps == 30
+        assert video.info.duration_seconds == pytest.approx(4)
+        assert video.info.repaired_timestamps == 1
+
+
+@pytest.mark.parametrize("rate", [24, 25, 30, 60, Fraction(30000, 1001), Fraction(59, 2)])
+@pytest.mark.parametrize("count", [30, 120])
+def test_times_in_whole_milliseconds_are_those_of_the_usual_rate(
+    tmp_path: Path, rate: Fraction | int, count: int
+) -> None:
+    """An MP4 reckons 29.998 or 29.991 from them: slots at 10 a second would show frames 2, 5, 8."""
+    stamps = [round(number * 1000 / rate) for number in range(count)]
+    path = write_video(tmp_path / "a.mp4", scene(count, (32, 32)), stamps, rate=rate)
+    with open_video(path) as video:
+        usual = rate in (24, 25, 30, 60) or (rate != Fraction(59, 2) and count == 120)
+        assert video.info.fps == pytest.approx(float(rate), rel=1e-9 if usual else 1e-3)
+        if rate == 30:
+            shown = [video.timeline.position(slot, Fraction(10)) for slot in range(10)]
+            assert shown == [3 * slot for slot in range(10)]
+
+
+def test_joined_recordings_are_told_of(tmp_path: Path) -> None:
+    """The tags of one FLV behind those of another: the times begin at 0 again."""
+    stamps = [round(number * 1000 / 30) for number in range(30)]
+    parts = [write_video(tmp_path / f"{n}.flv", scene(30, seed=n), stamps) for n in (0, 1)]
+    joined = tmp_path / "joined.flv"
+    joined.write_bytes(parts[0].read_bytes() + parts[1].read_bytes()[13:])
+    info = probe(joined)
+    assert (info.num_frames, info.repaired_timestamps) == (60, 30)
+    assert info.duration_seconds == pytest.approx(2, abs=0.02)
+
+
+def test_a_header_that_alone_tells_the_time_is_told_of(tmp_path: Path) -> None:
+    same = dict.fromkeys(range(1, 30), 0)
+    info = probe(write_video(tmp_path / "a.mkv", scene(30), thirtieths(30), rate=1000, change=same))
+    assert any("1000 frames/s" in remark for remark in info.remarks)

@@ -108,7 +108,7 @@ def test_what_is_no_folder_of_frames(root: Path, tmp_path: Path, frames: np.ndar
     with pytest.raises(VideoError, match=r"2\.jpg"), opened(folder) as video:
         list(video.frames([1]))
     write_picture(folder / "01.png", frames[0])
-    with pytest.raises(VideoError, match="frame 1 stands in two files"):
+    with pytest.raises(VideoError, match="frame 1 is in two files"):
         FrameFolder(str(folder), Limits(), RATE)
     with pytest.raises(VideoError, match="max_frames"):
         FrameFolder(str(root / "class/v1"), Limits(max_frames=5), RATE)

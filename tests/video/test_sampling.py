@@ -142,7 +142,7 @@ def test_short_videos_give_as_many_clips_as_asked_for() -> None:
 
 
 def test_short_videos_as_an_error() -> None:
-    with pytest.raises(VideoError, match="--short") as caught:
+    with pytest.raises(VideoError, match="short=") as caught:
         plan_clips(video(15), ClipPlan(frames=16, short="error"))
     assert caught.value.kind == "too_short"
     assert "15" in str(caught.value)
@@ -191,7 +191,7 @@ def test_stretch_shorter_than_a_clip_follows_the_policy() -> None:
     assert (clip.start_seconds, clip.end_seconds) == pytest.approx((1.0, 1.1))
     (clip,) = plan_clips(video(90), ClipPlan(frames=5, short="loop"), stretch)
     assert clip.positions == (30, 31, 32, 30, 31)
-    with pytest.raises(VideoError, match="--short") as caught:
+    with pytest.raises(VideoError, match="short=") as caught:
         plan_clips(video(90), ClipPlan(frames=5, short="error"), stretch)
     assert caught.value.kind == "too_short"
 
@@ -229,7 +229,7 @@ def test_ten_frames_at_fifteen_a_second() -> None:
 
 
 def test_integers_hold_where_floats_break() -> None:
-    """At 29.97 frames a second float32 picks other frames from some thousand frames on, and even
+    """At 29.97 frames per second float32 picks other frames from some thousand frames on, and even
     doubles do at exact ratios."""
     rate, count = NTSC, 200_000
     plan = ClipPlan(frames=1, fps=Fraction(15), hop_frames=1)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.support.odd_videos import scene, write_two_streams, write_video
 from vidfeat.errors import VideoError
-from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.clip_plan import ClipPlan, plan_clips
 from vidfeat.video.listing import list_videos
 from vidfeat.video.reader import open_video, probe, read_frames
 
@@ -79,7 +81,9 @@ def test_stored_files_with_two_streams(name: str, shared_data: Path) -> None:
     info = probe(shared_data / "odd" / "second_stream" / name)
     assert (info.num_frames, info.width, info.height) == (120, 96, 72)
     assert info.duration_seconds == pytest.approx(4, abs=1e-3)
-    assert float(info.fps) == pytest.approx(30, abs=0.01)
+    assert info.fps == 30
+    with open_video(shared_data / "odd" / "second_stream" / name) as video:
+        assert len(plan_clips(video.timeline, ClipPlan(8, fps=Fraction(10)))) == 5
 
 
 @pytest.mark.parametrize(
@@ -126,6 +130,50 @@ def test_raw_streams_go_by_their_rate(suffix: str, tmp_path: Path) -> None:
     assert (info.num_frames, info.fps, info.timing) == (40, 25, "constant")
     assert info.duration_seconds == pytest.approx(1.6)
     assert [video.identity for video in list_videos([tmp_path]).videos] == [path.name]
+
+
+@pytest.mark.parametrize("rate", [24, 50, Fraction(30000, 1001)])
+@pytest.mark.parametrize("suffix", [".264", ".265", ".m1v", ".m2v"])
+def test_raw_streams_of_other_rates_tell_them(
+    suffix: str, rate: Fraction | int, tmp_path: Path
+) -> None:
+    container, codec, pix_fmt = RAW[suffix]
+    options = {"x265-params": "log-level=none:pools=1"} if codec == "libx265" else {"bf": "2"}
+    path = tmp_path / f"a{suffix.upper()}"
+    frames = scene(20, (64, 64))
+    kind = {"codec": codec, "pix_fmt": pix_fmt, "format": container}
+    info = probe(write_video(path, frames, rate=rate, options=options, **kind))
+    assert (info.num_frames, info.fps, info.assumed_rate) == (20, rate, False)
+    assert info.duration_seconds == pytest.approx(20 / rate)
+
+
+def test_a_raw_stream_without_a_rate_is_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "a.mjpeg"
+    kind = {"codec": "mjpeg", "pix_fmt": "yuvj420p", "format": "mjpeg"}
+    info = probe(write_video(path, scene(4), rate=30, **kind))
+    assert info.fps == 25
+    assert any("25 frames/s are assumed" in remark for remark in info.remarks)
+
+
+@pytest.mark.parametrize("suffix", [".apng", ".png", ".gif", ".webp"])
+def test_animated_pictures(suffix: str, tmp_path: Path) -> None:
+    pictures = [
+        Image.fromarray(np.roll(frame, n, 0)) for n, frame in enumerate(scene(12, (64, 64)))
+    ]
+    path = tmp_path / f"a{suffix}"
+    first, *others = pictures
+    kind = {"format": "PNG"} if suffix == ".apng" else {}
+    first.save(path, save_all=True, append_images=others, duration=50, loop=0, **kind)
+    if suffix == ".webp":
+        with pytest.raises(VideoError, match="animated WebP is not read"):
+            probe(path)
+        return
+    info = probe(path)
+    assert (info.num_frames, info.fps) == (12, 20)
+    first.save(path, **kind)
+    if "png" in suffix:
+        with pytest.raises(VideoError, match="it is a PNG picture"):
+            probe(path)
 
 
 def test_jpegs_behind_each_other_are_a_video_and_one_is_not(tmp_path: Path) -> None:

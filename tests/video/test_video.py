@@ -321,7 +321,7 @@ def test_constant_rate_that_the_header_gets_wrong(tmp_path: Path) -> None:
 
 
 def test_unusual_constant_rate_in_milliseconds(tmp_path: Path) -> None:
-    """7.3 frames a second, rounded to milliseconds: each within a tick of n / rate."""
+    """7.3 frames per second, rounded to milliseconds: each within a tick of n / rate."""
     path = render(
         tmp_path / "odd_rate.mkv",
         range(60),

@@ -18,8 +18,12 @@ from tests.support.web_fixtures import SECRET, build_site, running
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory):
-    made = build_site(tmp_path_factory.mktemp("site"), ["a/v0.mp4", "a/old.avi"], hostile=True)
+def made(tmp_path_factory: pytest.TempPathFactory):
+    return build_site(tmp_path_factory.mktemp("site"), ["a/v0.mp4", "a/old.avi"], hostile=True)
+
+
+@pytest.fixture(scope="module")
+def address(made):
     with running(made.app) as found:
         yield found
 
@@ -65,6 +69,13 @@ TARGETS = [
     b"/api/find?path=../secret.mp4",
     b"/api/find?path=a%00b",
     b"/api/find",
+    b"/api/teach/clips?order=%00&class=%ff&first=-1",
+    b"/api/teach/clips?revision=99999999999999999999",
+    b"/api/teach/clips?first=999999999&count=501",
+    b"/api/teach/found?class=../../secret&format=csv",
+    b"/api/teach/found?class=a&threshold=nan",
+    b"/api/teach/label",
+    b"/api/teach/../teach/head?name=..%2f..%2fsecret",
     b"http://evil.example/api/index",
     b"http://127.0.0.1/etc/passwd",
     b"*",
@@ -104,6 +115,12 @@ def test_bare_requests(address, target):
         b"Connection: close\r\n\r\n",
         b"GET /media/0 HTTP/1.1\r\nHost: 127.0.0.1\r\nRange: bytes=9999999999999999999-\r\n"
         b"Connection: close\r\n\r\n",
+        b"POST /api/teach/label HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 99999999999\r\nConnection: close\r\n\r\n{",
+        b"POST /api/teach/undo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\n",
+        b"POST /api/teach/head HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://evil.example\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
         b"GARBAGE\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00",
     ],
@@ -144,6 +161,34 @@ SCHEMA = {
             }
         }
         for path, method, parameters in [
+            (
+                "/api/teach",
+                "get",
+                [("tab", "query", {"type": "string"})],
+            ),
+            (
+                "/api/teach/clips",
+                "get",
+                [
+                    ("order", "query", {"enum": ["uncertain", "certain", "mistakes", "labelled"]}),
+                    ("class", "query", {"type": "string"}),
+                    ("first", "query", {"type": "integer"}),
+                    ("count", "query", {"type": "integer"}),
+                    ("revision", "query", {"type": "integer"}),
+                    ("folder", "query", {"type": "string"}),
+                ],
+            ),
+            ("/api/teach/quality", "get", []),
+            (
+                "/api/teach/found",
+                "get",
+                [
+                    ("class", "query", {"enum": ["a", "b"]}),
+                    ("threshold", "query", {"type": "number"}),
+                    ("format", "query", {"type": "string"}),
+                    ("first", "query", {"type": "integer"}),
+                ],
+            ),
             ("/api/index", "get", []),
             ("/api/groups", "get", []),
             (
@@ -212,13 +257,72 @@ SCHEMA = {
 }
 
 
+NAME = {"type": "string", "maxLength": 90}
+SPAN = {
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": {"clip": {"type": "integer", "minimum": -2, "maximum": 60}},
+            "required": ["clip"],
+        },
+        {
+            "type": "object",
+            "properties": {
+                "video": {"type": "integer", "minimum": -1, "maximum": 7},
+                "start": {"type": "number"},
+                "end": {"type": "number"},
+            },
+            "required": ["video", "start", "end"],
+        },
+    ]
+}
+BODIES = {
+    "/api/teach/label": {
+        "spans": {"type": "array", "items": SPAN, "maxItems": 4},
+        "label": {"anyOf": [NAME, {"type": "null"}, {"enum": ["a", "b"]}]},
+        "tab": {"enum": ["x", "y"]},
+        "revision": {"type": "integer"},
+    },
+    "/api/teach/undo": {"tab": {"type": "string"}},
+    "/api/teach/head": {"name": NAME, "replace": {"type": "boolean"}},
+}
+for _path, _properties in BODIES.items():
+    SCHEMA["paths"][_path] = {
+        "post": {
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {
+                            "type": "object",
+                            "properties": _properties,
+                            "required": list(_properties),
+                        }
+                    }
+                },
+            },
+            "responses": {"default": {"description": "anything below 500"}},
+        }
+    }
+
+
 @pytest.mark.slow
-def test_schemathesis_finds_no_500(address):
+def test_schemathesis_finds_no_500(address, made):
     """Hundreds of requests out of the description above, valid and invalid."""
     schemathesis = pytest.importorskip("schemathesis")
     from hypothesis import HealthCheck, given, settings
     from hypothesis.errors import Unsatisfiable
 
+    def others() -> dict[str, int]:
+        """What lies beside the index and the cache, with its sizes."""
+        inside = (made.folder / "INDEX", made.folder / "cache")
+        return {
+            str(path): path.lstat().st_size
+            for path in made.folder.parent.rglob("*")
+            if path not in inside and not any(one in path.parents for one in inside)
+        }
+
+    before = others()
     schema = schemathesis.openapi.from_dict(SCHEMA)
     seen: dict[int, int] = {}
     for result in schema.get_all_operations():
@@ -251,4 +355,7 @@ def test_schemathesis_finds_no_500(address):
                 check()
     assert sum(seen.values()) > 300
     assert 200 in seen
+    assert others() == before
+    heads = made.folder / "INDEX/heads"
+    assert all((path / "head.json").is_file() for path in heads.glob("*"))
     print(dict(sorted(seen.items())))

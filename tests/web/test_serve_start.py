@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,10 +13,12 @@ import pytest
 from tests.support.index_fixtures import write_features
 from vidfeat.errors import UsageError
 from vidfeat.index import VideoIndex
+from vidfeat.index.query import QuerySource
 
 pytest.importorskip("starlette")
 from vidfeat.web.catalog import Catalog
 from vidfeat.web.server import ServeOptions, _listen, plain_host, serve
+from vidfeat.web.uploads import Uploads
 
 
 @pytest.fixture
@@ -43,7 +48,13 @@ def test_hosts_as_people_write_them(given, expected):
         listener.close()
 
 
-@pytest.mark.parametrize("host", ["no-such-host.invalid", "a b", "x" * 300, "192.0.2.7"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "no-such-host.invalid", "a b", "x" * 300, "192.0.2.7", "[::1", "http://127.0.0.1",
+        "127.0.0.1:8000", "-1", "256.1.1.1", "a..b", "\u00e4" * 70, "", " ",
+    ],
+)  # fmt: skip
 def test_hosts_that_are_none_are_named_and_leave_nothing(index, tmp_path, monkeypatch, host):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -66,6 +77,24 @@ def test_a_taken_port_leaves_no_folder_of_uploads(index, tmp_path, monkeypatch):
         with pytest.raises(UsageError, match="another port"):
             serve(index, ServeOptions(port=port, cache=tmp_path / "cache"))
     assert list(scratch.iterdir()) == []
+
+
+def test_uploads_of_a_killed_server_are_removed_by_the_next(index, tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    with monkeypatch.context() as patch:
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        patch.setattr(os, "getpid", lambda: dead.pid)
+        Uploads(QuerySource(VideoIndex(index)), 1)
+    (scratch / "vidfeat-uploads-of-someone").mkdir()
+    running = Uploads(QuerySource(VideoIndex(index)), 1)
+    other = Uploads(QuerySource(VideoIndex(index)), 1)
+    assert len(list(scratch.iterdir())) == 3
+    running.close()
+    other.close()
+    assert [path.name for path in scratch.iterdir()] == ["vidfeat-uploads-of-someone"]
 
 
 def test_a_link_that_leads_out_names_the_option(index):

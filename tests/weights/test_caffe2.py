@@ -151,7 +151,7 @@ def test_loaded_without_conversion(tmp_path):
     x = clips(1, 3, 4, 16, 16)
     with torch.no_grad():
         assert torch.equal(load_weights(source, "rmc5_10").build()(x), network(x))
-    with pytest.raises(StateDictError, match="weights of rmc5_10: give --model rmc5_10"):
+    with pytest.raises(StateDictError, match="weights of rmc5_10: give model=rmc5_10"):
         load_weights(source, "r3d_10")
 
 
@@ -221,7 +221,7 @@ def test_the_command(tmp_path):
     result = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert "mc2_10, 4 classes, 3 channels" in result.output
     assert "do not tell the clips' length" in result.output
-    with pytest.raises(UsageError, match="exists: give --overwrite"):
+    with pytest.raises(UsageError, match="exists: give overwrite=True"):
         CliRunner().invoke(command, arguments, catch_exceptions=False)
     CliRunner().invoke(command, [*arguments, "--overwrite"], catch_exceptions=False)
     with pytest.raises(UsageError, match="safetensors file"):

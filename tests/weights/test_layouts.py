@@ -268,7 +268,7 @@ def test_files_that_leave_the_network_open(tmp_path: Path) -> None:
     assert made.loaded.model == "x3d_s"
     assert made.entry is find_entry("x3d_s/kinetics_13x6")
     assert load_weights(tmp_path / "X3D_S.pyth", "x3d_xs").num_classes == 400
-    with pytest.raises(StateDictError, match=r"it looks like x3d_xs: give --model x3d_xs"):
+    with pytest.raises(StateDictError, match=r"it looks like x3d_xs: give model=x3d_xs"):
         load_weights(tmp_path / "X3D_S.pyth", "r3d_18")
 
 

@@ -287,10 +287,10 @@ def test_what_does_not_fit_is_described(tmp_path, network, name):
 @pytest.mark.parametrize(
     ("saved", "options", "words"),
     [
-        ("r2plus1d_18", {}, "r2plus1d_18 with torchvision's midplanes: give --model r2plus1d_18"),
+        ("r2plus1d_18", {}, "r2plus1d_18 with torchvision's midplanes: give model=r2plus1d_18"),
         ("r2plus1d_34", {}, "r2plus1d_34 with the paper's midplanes"),
         ("r2plus1d_34", {"midplanes": "block"}, "r2plus1d_34 with torchvision's midplanes"),
-        ("rmc3_18", {"in_channels": 2}, "it looks like rmc3_18: give --model rmc3_18"),
+        ("rmc3_18", {"in_channels": 2}, "it looks like rmc3_18: give model=rmc3_18"),
         ("r2d_34", {"clip_frames": 8}, "it looks like r2d_34"),
         ("r3d_152", {}, "it looks like r3d_152"),
         ("swin3d_s", {}, "it looks like swin3d_s"),
@@ -309,7 +309,7 @@ def test_other_networks_are_recognised(saved, options, words):
 
 def test_a_file_of_another_network_says_so(tmp_path, network):
     save_weights(tmp_path / "a.safetensors", network.state_dict(), model="r2plus1d_10")
-    with pytest.raises(StateDictError, match="weights of r2plus1d_10: give --model r2plus1d_10"):
+    with pytest.raises(StateDictError, match="weights of r2plus1d_10: give model=r2plus1d_10"):
         load_weights(tmp_path / "a.safetensors", "r3d_10")
 
 
@@ -377,7 +377,7 @@ def test_odd_tensors_are_refused(tmp_path, network):
         (
             None,
             "r2plus1d_10",
-            "no weights were ever published for r2plus1d_10: give --weights FILE",
+            "no weights were ever published for r2plus1d_10: give weights=FILE",
         ),
         ("nowhere.pt", "r3d_18", r"no weights file nowhere\.pt"),
         ("a/b", "r3d_18", "no weights file a/b"),
@@ -400,7 +400,7 @@ def test_no_network_names_the_url_and_the_folder(tmp_path):
     message = str(caught.value)
     assert "https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth" in message
     assert f"put r2plus1d_18-91a641e6.pth into {tmp_path / 'cache' / 'weights'}" in message
-    assert "--model bundled" in message
+    assert "model=bundled" in message
 
 
 def place(folder, entry, monkeypatch):

@@ -13,21 +13,21 @@ from pathlib import Path
 from vidfeat.datasets import folders, kinetics, synthetic_motion, table
 from vidfeat.datasets.base import (
     Listed,
-    Listing,
+    PublishedLists,
     Sample,
     VideoDataset,
     find_videos,
     match_listing,
 )
-from vidfeat.datasets.part_names import Part
+from vidfeat.datasets.part_names import DatasetPart
 from vidfeat.datasets.published import read_listing
 from vidfeat.errors import UsageError
 
 __all__ = [
     "DATASETS",
+    "DatasetPart",
     "Listed",
-    "Listing",
-    "Part",
+    "PublishedLists",
     "Sample",
     "VideoDataset",
     "find_videos",

@@ -1,8 +1,8 @@
 """What every dataset is read into, and how published lists meet the files that are there.
 
-A dataset is published as a *listing*: class names, and an entry a video under the name that its
+A dataset is published as a *listing*: class names, and an entry per video under the name that its
 authors gave it. The files on a disk are another thing: some are missing, some were converted, some
-stand in another folder. :func:`match_listing` brings the two together and counts what is left over
+are in another folder. :func:`match_listing` brings the two together and counts what is left over
 on either side; it takes the paths of a folder as well as those of a feature file.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 
-from vidfeat.datasets.part_names import Part
+from vidfeat.datasets.part_names import DatasetPart
 from vidfeat.errors import DataError
 from vidfeat.system.identities import identity_to_path, normal_form, path_to_identity
 from vidfeat.video.frame_names import frames_in
@@ -32,7 +32,7 @@ class Listed:
     """Ends of a path without suffix, best first: ``Class/v_Class_g01_c01``, the stem alone."""
     labels: tuple[int, ...]
     """Class indexes; more than one only where the dataset has several labels a video."""
-    part: Part
+    part: DatasetPart
     group: str = ""
     """What must not be torn apart by a split: the recording that a clip was cut from."""
     start_seconds: float | None = None
@@ -40,7 +40,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Listing:
+class PublishedLists:
     """A dataset as published: no file of it has been looked at."""
 
     dataset: str
@@ -49,7 +49,7 @@ class Listing:
     ignore_case: bool = False
     """Whether names differ in case between list and files (UCF101's HandstandPushups)."""
 
-    def part(self, part: Part) -> tuple[Listed, ...]:
+    def part(self, part: DatasetPart) -> tuple[Listed, ...]:
         """The entries of one part."""
         return tuple(entry for entry in self.entries if entry.part == part)
 
@@ -61,7 +61,7 @@ class Sample:
     path: str
     """Its identity: the path relative to the dataset's root, as in a feature file."""
     labels: tuple[int, ...]
-    part: Part = "train"
+    part: DatasetPart = "train"
     group: str = ""
     start_seconds: float | None = None
     """Start of the labelled stretch; None: the start of the video."""
@@ -100,7 +100,7 @@ class VideoDataset:
         """The file that a sample's path names."""
         return self.root / identity_to_path(path)
 
-    def part(self, part: Part) -> VideoDataset:
+    def part(self, part: DatasetPart) -> VideoDataset:
         """The same dataset with the samples of one part.
 
         Raises:
@@ -116,7 +116,7 @@ class VideoDataset:
         return replace(self, samples=chosen)
 
     @property
-    def evaluation_part(self) -> Part:
+    def evaluation_part(self) -> DatasetPart:
         """The part that accuracy is reported on: ``val`` where there is one, else ``test``."""
         parts = {sample.part for sample in self.samples}
         return "val" if "val" in parts else "test"
@@ -128,7 +128,7 @@ class VideoDataset:
         return replace(self, samples=kept)
 
     def summary(self) -> str:
-        """One line: videos a part, classes, missing and unlisted files."""
+        """One line: videos per part, classes, missing and unlisted files."""
         there = Counter(sample.part for sample in self.samples)
         parts = ", ".join(f"{name} {count:,}" for name, count in sorted(there.items()))
         text = f"{self.name}: {len(self.classes)} classes, {len(self.samples):,} videos ({parts})"
@@ -142,7 +142,7 @@ class VideoDataset:
 def find_videos(root: Path, *, frames: bool = False) -> list[str]:
     """The identities (relative paths) of all video files under a folder, sorted.
 
-    Files are told by their suffix; hidden files and folders are passed over. With ``frames``,
+    Files are recognised by their suffix; hidden files and folders are passed over. With ``frames``,
     folders of frames are videos, too.
 
     Raises:
@@ -176,7 +176,9 @@ def path_keys(path: str) -> tuple[str, str]:
     return f"{pure.parent.name}/{pure.stem}", pure.stem
 
 
-def match_listing(listing: Listing, paths: Sequence[str], root: Path = Path()) -> VideoDataset:
+def match_listing(
+    listing: PublishedLists, paths: Sequence[str], root: Path = Path()
+) -> VideoDataset:
     """Find the file of each listed video among some paths.
 
     A name is looked for exactly and then, where the listing says so, without regard to case; the

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vidfeat.datasets.base import Listed, Listing, wrong_layout
-from vidfeat.datasets.part_names import PARTS, Part
+from vidfeat.datasets.base import Listed, PublishedLists, wrong_layout
+from vidfeat.datasets.part_names import PARTS, DatasetPart
 from vidfeat.errors import DataError
 from vidfeat.system.text_tables import read_lines, read_text
 
@@ -40,7 +40,7 @@ def usual_folders(root: Path, lists: Path | None) -> list[Path]:
     return [base / name for name in USUAL_FOLDERS]
 
 
-def part_in_name(file: Path) -> Part | None:
+def part_in_name(file: Path) -> DatasetPart | None:
     """The part that a word of a file's name stands for."""
     words = re.findall(r"[a-z]+", file.stem.lower().replace("set", " "))
     return next((PARTS[word] for word in words if word in PARTS), None)
@@ -59,8 +59,8 @@ def read_json(file: Path, expected: str) -> Any:
 
 
 def listing_of(
-    name: str, rows: Sequence[tuple[str, str, Part]], classes: Sequence[str], *, where: str
-) -> Listing:
+    name: str, rows: Sequence[tuple[str, str, DatasetPart]], classes: Sequence[str], *, where: str
+) -> PublishedLists:
     """A listing of rows (video, class, part); classes are numbered in the order given.
 
     Raises:
@@ -77,7 +77,7 @@ def listing_of(
         pure = PurePosixPath(video)
         named = (f"{pure.parent.name}/{pure.stem}",) if pure.parent.name else ()
         entries.append(Listed(video, (*named, pure.stem), (index[label],), part))
-    return Listing(name, tuple(classes), tuple(entries))
+    return PublishedLists(name, tuple(classes), tuple(entries))
 
 
 # -- Something-Something and Jester -------------------------------------------------------------
@@ -85,7 +85,7 @@ def listing_of(
 _SOMETHING = "something-something-v2-train.json and -labels.json, or train.json and labels.json"
 
 
-def read_something(root: Path, lists: Path | None = None) -> Listing:
+def read_something(root: Path, lists: Path | None = None) -> PublishedLists:
     """Something-Something v2: the class of a video is its template without the brackets.
 
     Raises:
@@ -100,7 +100,7 @@ def read_something(root: Path, lists: Path | None = None) -> Listing:
     if not isinstance(numbers, Mapping) or not all(str(n).isdigit() for n in numbers.values()):
         raise DataError(f"{label_file}: expected class names with their numbers")
     classes = sorted(numbers, key=lambda name: int(numbers[name]))
-    rows: list[tuple[str, str, Part]] = []
+    rows: list[tuple[str, str, DatasetPart]] = []
     for file, part in parts.items():
         if part is None or file == label_file:
             continue
@@ -114,7 +114,7 @@ def read_something(root: Path, lists: Path | None = None) -> Listing:
     return listing_of("something_v2", rows, classes, where=str(label_file.parent))
 
 
-def read_semicolons(root: Path, lists: Path | None = None, *, name: str) -> Listing:
+def read_semicolons(root: Path, lists: Path | None = None, *, name: str) -> PublishedLists:
     """Jester and Something-Something v1: ``id;label`` lines without a header.
 
     Raises:
@@ -127,7 +127,7 @@ def read_semicolons(root: Path, lists: Path | None = None, *, name: str) -> List
     if label_file is None:
         raise wrong_layout(name, lists or root, expected)
     classes = [line for _, line in read_lines(label_file)]
-    rows: list[tuple[str, str, Part]] = []
+    rows: list[tuple[str, str, DatasetPart]] = []
     for file in files:
         part = part_in_name(file)
         if part is None or file == label_file:
@@ -147,7 +147,7 @@ def read_semicolons(root: Path, lists: Path | None = None, *, name: str) -> List
 _MOMENTS = "trainingSet.csv and validationSet.csv, and moments_categories.txt"
 
 
-def read_moments(root: Path, lists: Path | None = None) -> Listing:
+def read_moments(root: Path, lists: Path | None = None) -> PublishedLists:
     """Moments in Time: ``class/file.mp4,class,votes for,votes against`` lines without a header.
 
     Raises:
@@ -162,7 +162,7 @@ def read_moments(root: Path, lists: Path | None = None) -> Listing:
     if not all(number.strip().isdigit() for _, _, number in numbered):
         raise DataError(f"{names[0]}: expected lines like 'adult+female+singing,0'")
     classes = [name for name, _, number in sorted(numbered, key=lambda row: int(row[2]))]
-    rows: list[tuple[str, str, Part]] = []
+    rows: list[tuple[str, str, DatasetPart]] = []
     for file in files:
         part = part_in_name(file)
         if part is None:
@@ -183,7 +183,7 @@ def read_moments(root: Path, lists: Path | None = None) -> Listing:
 _DIVING = "Diving48_V2_train.json, Diving48_V2_test.json and Diving48_vocab.json"
 
 
-def read_diving48(root: Path, lists: Path | None = None) -> Listing:
+def read_diving48(root: Path, lists: Path | None = None) -> PublishedLists:
     """Diving48: videos with the number of a dive, and the parts of each dive as its name.
 
     Raises:
@@ -198,7 +198,7 @@ def read_diving48(root: Path, lists: Path | None = None) -> Listing:
     if not isinstance(words, list) or not all(isinstance(dive, list) for dive in words):
         raise DataError(f"{vocabulary}: expected a list of dives, each a list of words")
     classes = [" ".join(map(str, dive)) for dive in words]
-    rows: list[tuple[str, str, Part]] = []
+    rows: list[tuple[str, str, DatasetPart]] = []
     for file, part in parts.items():
         if part is None:
             continue

@@ -34,7 +34,7 @@ def render_demo(
     long: int = LONG,
     progress: Callable[[], None] | None = None,
 ) -> list[Path]:
-    """Render a folder a class, and a few longer videos in which one action follows another.
+    """Render one folder per class, and a few longer videos in which one action follows another.
 
     Videos that are there already are kept. Beside the folders stands ``labels.csv``.
 

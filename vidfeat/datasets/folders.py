@@ -13,6 +13,7 @@ from vidfeat.datasets.base import Sample, VideoDataset, find_videos, wrong_layou
 from vidfeat.datasets.holdout import describe_hold_out, hold_out
 from vidfeat.datasets.label_rows import refuse_twin_names
 from vidfeat.datasets.part_names import FolderLayout, Placed, understand_folders
+from vidfeat.system.identities import one_spelling
 
 EXPECTED = "a folder per class with videos in it, or train/ and val/ (or test/) with such folders"
 
@@ -39,6 +40,8 @@ def read_folders(
     """
     layout = understand_folders(find_videos(root, frames=frames))
     labels = {video.path: _class_of(video, layout) for video in layout.videos}
+    alike = one_spelling(labels.values())
+    labels = {path: alike[label] for path, label in labels.items()}
     found = [video for video in layout.videos if labels[video.path]]
     counts = Counter(labels[video.path] for video in found)
     refuse_twin_names(counts, str(root), "videos", "rename one of the folders")

@@ -1,6 +1,6 @@
 """HMDB51: 6,766 videos of 51 classes, three official splits.
 
-A file a class and split, ``<class>_test_split<N>.txt``, whose lines are ``<file.avi> <use>`` with
+A file per class and split, ``<class>_test_split<N>.txt``, whose lines are ``<file.avi> <use>`` with
 use 1 for training, 2 for testing and 0 for a video that the split leaves out.
 """
 
@@ -9,18 +9,18 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from vidfeat.datasets.base import Listed, Listing, lists_folder
-from vidfeat.datasets.part_names import Part
+from vidfeat.datasets.base import Listed, PublishedLists, lists_folder
+from vidfeat.datasets.part_names import DatasetPart
 from vidfeat.errors import DataError
 from vidfeat.system.text_tables import read_lines
 
 EXPECTED = "<class>_test_split1.txt to _split3.txt for each class"
 USUAL_FOLDERS = ("testTrainMulti_7030_splits", "test_train_splits", "hmdb51_splits", "splits")
 _LINE = re.compile(r"(.*?)[\s;]+(\S)")
-USES: dict[str, Part] = {"0": "unused", "1": "train", "2": "test"}
+USES: dict[str, DatasetPart] = {"0": "unused", "1": "train", "2": "test"}
 
 
-def read_listing(root: Path, lists: Path | None = None, split: int = 1) -> Listing:
+def read_listing(root: Path, lists: Path | None = None, split: int = 1) -> PublishedLists:
     """Read one official split.
 
     Args:
@@ -55,9 +55,9 @@ def read_listing(root: Path, lists: Path | None = None, split: int = 1) -> Listi
                     group=_movie(stem, name),
                 )
             )
-    return Listing("hmdb51", classes, tuple(entries))
+    return PublishedLists("hmdb51", classes, tuple(entries))
 
 
 def _movie(stem: str, class_name: str) -> str:
-    """The recording a clip comes from: its name up to the class in it."""
+    """The recording per clip comes from: its name up to the class in it."""
     return re.split(f"_{re.escape(class_name)}_", stem, maxsplit=1)[0]

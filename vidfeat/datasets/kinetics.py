@@ -13,8 +13,8 @@ import csv
 import re
 from pathlib import Path
 
-from vidfeat.datasets.base import Listed, Listing, wrong_layout
-from vidfeat.datasets.part_names import PARTS, Part, part_of
+from vidfeat.datasets.base import Listed, PublishedLists, wrong_layout
+from vidfeat.datasets.part_names import PARTS, DatasetPart, part_of
 from vidfeat.errors import DataError
 from vidfeat.system.text_tables import Row, read_bytes, read_lines, read_table
 
@@ -40,7 +40,9 @@ def list_files(root: Path, lists: Path | None = None) -> list[Path]:
     return []
 
 
-def read_listing(root: Path, lists: Path | None = None, *, name: str = "kinetics400") -> Listing:
+def read_listing(
+    root: Path, lists: Path | None = None, *, name: str = "kinetics400"
+) -> PublishedLists:
     """Read the CSV lists.
 
     Raises:
@@ -49,7 +51,7 @@ def read_listing(root: Path, lists: Path | None = None, *, name: str = "kinetics
     files = list_files(root, lists)
     if not files:
         raise wrong_layout(name, lists or root, EXPECTED)
-    rows: list[tuple[str, str, str, str, Part]] = []
+    rows: list[tuple[str, str, str, str, DatasetPart]] = []
     for file in files:
         rows += _read_rows(file)
     classes = tuple(sorted({row[0] for row in rows}))
@@ -59,9 +61,9 @@ def read_listing(root: Path, lists: Path | None = None, *, name: str = "kinetics
         keys = [identity]
         if start and end:
             keys.insert(0, f"{identity}_{int(float(start)):06d}_{int(float(end)):06d}")
-        # one row a stretch: some releases list it in two files (train.csv and an all.csv)
+        # one row per stretch: some releases list it in two files (train.csv and an all.csv)
         entries.setdefault((keys[0], part), Listed(keys[0], tuple(keys), (index[label],), part))
-    return Listing(name, classes, tuple(entries.values()))
+    return PublishedLists(name, classes, tuple(entries.values()))
 
 
 def _is_list(file: Path) -> bool:
@@ -83,7 +85,7 @@ def _rows_of(file: Path) -> tuple[Row, ...]:
     )
 
 
-def _read_rows(file: Path) -> list[tuple[str, str, str, str, Part]]:
+def _read_rows(file: Path) -> list[tuple[str, str, str, str, DatasetPart]]:
     rows = []
     from_name = next((part for word, part in PARTS.items() if word in file.stem.lower()), None)
     for row in _rows_of(file):

@@ -73,7 +73,7 @@ def refuse_twin_names(
     """
     spelling: dict[str, str] = {}
     for name, count in sorted(counts.items()):
-        other = spelling.setdefault(name.casefold(), name)
+        other = spelling.setdefault(normal_form(name).casefold(), name)
         if other != name:
             raise DataError(
                 f"{source}: the classes {other!r} ({counts[other]} {what}) and {name!r} "
@@ -127,7 +127,7 @@ def shared_videos(rows: Sequence[LabelRow]) -> list[str]:
     for row in rows:
         part = part_of(row.split)
         if part is not None:
-            parts.setdefault(row.path, {}).setdefault(part, row)
+            parts.setdefault(normal_form(row.path), {}).setdefault(part, row)
     shared = {path: found for path, found in parts.items() if len(found) > 1}
     if not shared:
         return []

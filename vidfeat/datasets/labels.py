@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from vidfeat.datasets.base import match_listing
 from vidfeat.datasets.label_rows import LabelRow, refuse_twin_names, without_doubles
@@ -19,7 +19,7 @@ from vidfeat.datasets.part_names import understand_folders
 from vidfeat.datasets.published import read_listing
 from vidfeat.datasets.samples import collect
 from vidfeat.errors import DataError
-from vidfeat.system.identities import written_identity
+from vidfeat.system.identities import below, one_spelling, written_identity
 from vidfeat.system.text_tables import Row, read_table
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Labels:
         source: a name for messages (``labels.csv``, ``ucf101 split 1``).
         ignore_case: paths that differ from a feature file's only in case are the same.
         classes: all classes in index order; empty for those that occur, sorted.
-        missing: videos that the source names and that were looked for in vain.
+        missing: videos that the source names and that were not found.
         notes: how the source was understood, for a person.
     """
 
@@ -52,6 +52,10 @@ class Labels:
     def __post_init__(self) -> None:
         if not self.rows:
             raise DataError(f"{self.source}: not one label in it")
+        alike = one_spelling({row.label for row in self.rows})
+        if any(name != spelling for name, spelling in alike.items()):
+            rows = tuple(replace(row, label=alike[row.label]) for row in self.rows)
+            object.__setattr__(self, "rows", rows)
         if not self.classes:
             object.__setattr__(self, "classes", tuple(sorted({row.label for row in self.rows})))
 
@@ -71,18 +75,46 @@ class Labels:
         return RowLabels(found.store_rows, found.labels()[owner], found.group_names()[owner])
 
 
-def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = False) -> Labels:
+@dataclass(frozen=True)
+class FolderLabels:
+    """The folder of each video as its class, of whatever feature file they are used with.
+
+    Attributes:
+        ignore_case: folders that differ only in case are one class.
+    """
+
+    ignore_case: bool = False
+
+    def of(self, paths: Iterable[str]) -> Labels:
+        """The labels of some videos; see `labels_from_folders`."""
+        return labels_from_folders(paths, ignore_case=self.ignore_case)
+
+    def resolve(self, store: FeatureStore) -> RowLabels:
+        """The labelled rows of a feature file, for ``FeatureStore.to_arrays(labels)``."""
+        return self.of(store.paths).resolve(store)
+
+
+@overload
+def read_labels(path: Literal["folders"], *, ignore_case: bool | None = False) -> FolderLabels: ...
+@overload
+def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = False) -> Labels: ...
+def read_labels(
+    path: str | os.PathLike[str], *, ignore_case: bool | None = False
+) -> Labels | FolderLabels:
     """Read ``labels.csv``: path, label, and if wanted start_seconds, end_seconds, split, group.
 
     Args:
-        path: the CSV, UTF-8, with a header line; other columns are ignored.
+        path: the CSV, UTF-8, with a header line; other columns are ignored. The word ``folders``
+            takes each video's folder as its class, of the feature file that they are used with.
         ignore_case: paths and classes that differ only in case are the same; None where the
             caller has no such choice to offer.
 
     Raises:
-        DataError: there is no such file, a column is missing, a value cannot be meant, a video has
+        DataError: there is no such file, a column is missing, a value is invalid, a video has
             two labels, or classes differ only in case; the message names the line.
     """
+    if path == "folders":
+        return FolderLabels(bool(ignore_case))
     name = os.fspath(path)
     table = read_table(
         path,
@@ -138,13 +170,9 @@ def normal_path(path: str) -> str:
 
 def relative_to(labels: Labels, *roots: str) -> Labels:
     """The same labels, absolute paths below one of the roots made relative to it."""
-    prefixes = [root.rstrip("/") + "/" for root in roots if root]
 
     def shortened(path: str) -> str:
-        for prefix in prefixes:
-            if path.startswith(prefix):
-                return path[len(prefix) :]
-        return path
+        return next((own for root in roots if (own := below(path, root)) != path), path)
 
     rows = tuple(replace(row, path=shortened(row.path)) for row in labels.rows)
     return replace(labels, rows=rows)
@@ -242,7 +270,7 @@ def labels_from_split(
 
 
 def as_labels(
-    labels: Labels | Mapping[str, str] | str | os.PathLike[str],
+    labels: Labels | FolderLabels | Mapping[str, str] | str | os.PathLike[str],
     paths: Sequence[str] = (),
     *,
     ignore_case: bool = False,
@@ -250,9 +278,13 @@ def as_labels(
     """Labels from whatever says them: a CSV's path, ``"folders"``, a mapping path -> class."""
     if isinstance(labels, Labels):
         return labels
+    if isinstance(labels, FolderLabels):
+        return labels.of(paths)
     if isinstance(labels, Mapping):
         rows = tuple(LabelRow(normal_path(path), label) for path, label in labels.items())
         return Labels(rows=rows, source="the mapping of labels")
     if labels == "folders":
         return labels_from_folders(paths, ignore_case=ignore_case)
-    return read_labels(labels, ignore_case=ignore_case)
+    read = read_labels(labels, ignore_case=ignore_case)
+    assert isinstance(read, Labels)
+    return read

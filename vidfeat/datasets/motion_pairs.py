@@ -2,7 +2,7 @@
 
 Each scene is rendered once and written twice: forwards for the first class of its pair, backwards
 for the second. The two videos have the same frames, to the bit, since every frame is compressed by
-itself: what is told by single frames, in whatever number, says nothing about which of the two it
+itself: what single frames show, in whatever number, says nothing about which of the two it
 is. A network that cannot see the order of frames stays at one half within a pair.
 
 Mirroring a video keeps its class, so that the usual augmentation does no harm.
@@ -140,12 +140,12 @@ def write_motion_pairs(
 ) -> list[Path]:
     """Write the dataset: ``train/<class>/0000.mp4`` and ``val/<class>/0000.mp4``.
 
-    Videos that are there already are kept, so that an interrupted call is gone on with.
+    Videos that are there already are kept, so that an interrupted call is resumed.
 
     Args:
         folder: where to.
-        train: videos a class for training.
-        val: videos a class for evaluation.
+        train: videos per class for training.
+        val: videos per class for evaluation.
         seed: another one gives other looks.
         frames: of a video.
         height: of a frame, even.

@@ -14,9 +14,9 @@ from typing import Literal
 
 from vidfeat.errors import DataError
 
-Part = Literal["train", "val", "test", "unused"]
+DatasetPart = Literal["train", "val", "test", "unused"]
 
-PARTS: dict[str, Part] = {
+PARTS: dict[str, DatasetPart] = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -28,7 +28,7 @@ PARTS: dict[str, Part] = {
 }
 
 
-def part_of(name: str) -> Part | None:
+def part_of(name: str) -> DatasetPart | None:
     """The part that a name stands for, in any case; None for any other name."""
     return PARTS.get(name.strip().casefold())
 
@@ -46,7 +46,7 @@ class Placed:
 
     path: str
     above: tuple[str, ...]
-    part: Part | None = None
+    part: DatasetPart | None = None
     below: tuple[str, ...] = ()
 
 
@@ -126,7 +126,7 @@ def _level_of_parts(folders: Sequence[tuple[str, ...]]) -> int | None:
     return min(complete) if complete else max(hits, key=lambda level: (hits[level], -level))
 
 
-def _part_at(folders: tuple[str, ...], level: int) -> Part | None:
+def _part_at(folders: tuple[str, ...], level: int) -> DatasetPart | None:
     return part_of(folders[level]) if len(folders) > level else None
 
 

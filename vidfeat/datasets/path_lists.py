@@ -3,7 +3,7 @@
 ``some/video.mp4 3``, or ``some/folder 120 3`` with the number of frames in between. Labels are
 numbers, or names without spaces; names of numbers are read from ``labels.txt``, ``classes.txt`` or
 ``label_map*.txt`` beside the list. VMZ's lists are CSV with ``org_video,label,start_frm,video_id``.
-The part of a list stands in its name (``train.txt``, ``kinetics400_val_list_videos.txt``).
+The name of a list says its part (``train.txt``, ``kinetics400_val_list_videos.txt``).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from vidfeat.datasets.base import Listed, Listing, wrong_layout
+from vidfeat.datasets.base import Listed, PublishedLists, wrong_layout
 from vidfeat.datasets.clip_lists import find_files, part_in_name, usual_folders
-from vidfeat.datasets.part_names import Part
+from vidfeat.datasets.part_names import DatasetPart
 from vidfeat.errors import DataError
 from vidfeat.system.text_tables import read_lines, read_table
 
@@ -27,7 +27,7 @@ _CLASS_FILES = ("labels.txt", "classes.txt", "label_map*.txt")
 _BY_COMMA = re.compile(r",[^,\s]+$")
 
 
-def read_listing(root: Path, lists: Path | None = None) -> Listing:
+def read_listing(root: Path, lists: Path | None = None) -> PublishedLists:
     """Read a list, or all lists of a folder.
 
     Args:
@@ -49,7 +49,7 @@ def read_listing(root: Path, lists: Path | None = None) -> Listing:
         folder = files[0].parent if files else place
     if not files:
         raise wrong_layout("a list of videos", place, EXPECTED)
-    rows: list[tuple[str, str, Part]] = []
+    rows: list[tuple[str, str, DatasetPart]] = []
     for file in files:
         part = part_in_name(file) or "train"
         rows += [(video, label, part) for video, label in _rows_of(file)]
@@ -66,7 +66,7 @@ def read_listing(root: Path, lists: Path | None = None) -> Listing:
                 f"{files[0]}: the label {largest} has no name: {len(classes)} classes are named "
                 f"in {folder}"
             )
-    entries: dict[tuple[str, Part], Listed] = {}
+    entries: dict[tuple[str, DatasetPart], Listed] = {}
     for video, label, part in rows:
         number = index[str(int(label))] if label.isdigit() else index[label]
         pure = PurePosixPath(video)
@@ -75,7 +75,7 @@ def read_listing(root: Path, lists: Path | None = None) -> Listing:
         other = entries.setdefault((video, part), entry)
         if other.labels != entry.labels:
             raise DataError(f"{files[0]}: {video} has two labels, {other.labels[0]} and {number}")
-    return Listing("list", classes, tuple(entries.values()))
+    return PublishedLists("list", classes, tuple(entries.values()))
 
 
 def _rows_of(file: Path) -> list[tuple[str, str]]:
@@ -85,7 +85,7 @@ def _rows_of(file: Path) -> list[tuple[str, str]]:
         table = read_table(file)
         if not set(table.columns) >= VMZ_COLUMNS:
             raise DataError(f"{file}: expected org_video,label,start_frm,video_id")
-        # a row a clip: one for each video
+        # one row per clip: one for each video
         return list(dict.fromkeys((row["org_video"], row["label"]) for row in table.rows))
     rows = []
     by_comma = all(_BY_COMMA.search(line) for _, line in lines)

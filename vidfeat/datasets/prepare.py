@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -23,6 +23,7 @@ from typing import Any
 from vidfeat.datasets.base import find_videos
 from vidfeat.datasets.reencode import Encoding
 from vidfeat.errors import NothingDoneError, UsageError
+from vidfeat.system.callbacks import Progress, Report
 from vidfeat.system.children import child_environment, python_module
 from vidfeat.system.files import append_lines, atomic_write, fitting, sync_file, write_json
 from vidfeat.system.identities import (
@@ -37,9 +38,6 @@ SETTINGS_FILE = "prepare.json"
 DONE_FILE = "prepared.jsonl"
 LIST_SUFFIXES = (".csv", ".txt", ".json")
 _LIST_BYTES = 256 << 20
-
-Told = Callable[[int, int, str], None]
-"""Called with videos done, of how many, and the failure of the last one, if it failed."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +62,13 @@ def prepare(
     *,
     workers: int = 1,
     timeout_seconds: float = 600.0,
-    told: Told | None = None,
+    progress: Progress | None = None,
+    report: Report | None = None,
 ) -> PrepareReport:
     """Re-encode all videos below a folder into another one, with the same names as .mp4.
 
     Lists (CSV, text and JSON files) are copied along, with the new names in a ``labels.csv``. What
-    is finished is not done again: an interrupted call is gone on with, and new videos are added.
+    is finished is not done again: an interrupted call is resumed, and new videos are added.
 
     Args:
         root: the dataset's folder.
@@ -77,7 +76,8 @@ def prepare(
         encoding: how videos are written.
         workers: processes.
         timeout_seconds: after which one video is given up.
-        told: called after each video.
+        progress: called after each video.
+        report: called with a line on each failure.
 
     Raises:
         DataError: ``root`` is not a folder.
@@ -116,8 +116,10 @@ def prepare(
                 failures.append((path, reason))
             else:
                 lines.write(json.dumps([path, *stamps[path]], ensure_ascii=False) + "\n")
-            if told is not None:
-                told(number, len(paths), f"{path}: {reason}" if reason else "")
+            if progress is not None:
+                progress(number, len(paths))
+            if reason and report is not None:
+                report(f"{path}: {reason}")
     sync_file(out / DONE_FILE)
     if len(failures) == len(paths):
         raise NothingDoneError(f"not one of {len(paths)} videos could be read: {failures[0]}")

@@ -15,11 +15,11 @@ from vidfeat.datasets import (
     sports1m,
     ucf101,
 )
-from vidfeat.datasets.base import Listing
+from vidfeat.datasets.base import PublishedLists
 from vidfeat.errors import UsageError
 
 KINETICS = ("kinetics400", "kinetics600", "kinetics700")
-_READERS: dict[str, Callable[[Path, Path | None], Listing]] = {
+_READERS: dict[str, Callable[[Path, Path | None], PublishedLists]] = {
     "sports1m": sports1m.read_listing,
     "something_v2": clip_lists.read_something,
     "something_v1": partial(clip_lists.read_semicolons, name="something_v1"),
@@ -38,7 +38,7 @@ PUBLISHED = (*KINETICS, "ucf101", "hmdb51", *_READERS)
 
 def read_listing(
     name: str, root: str | Path, *, lists: str | Path | None = None, split: int = 1
-) -> Listing:
+) -> PublishedLists:
     """Read a dataset's published lists, without a look at its videos.
 
     Args:

@@ -29,7 +29,7 @@ class Encoding:
     size: tuple[int, ...] = (128, 171)
     """Height and width, or the short side alone."""
     key_every: int = 12
-    """Frames from one key frame to the next: what a random seek decodes in vain, at most."""
+    """Frames from one key frame to the next: what a random seek decodes needlessly, at most."""
     quality: int = 18
     """x264's crf: 0 is lossless, 18 hard to tell from the original, 28 coarse."""
 

@@ -6,36 +6,20 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.datasets.label_rows import LabelRow, describe_row, group_of, without_doubles
+from vidfeat.datasets.label_rows import LabelRow, describe_row, group_of
+from vidfeat.datasets.matching import LabelTable, match_rows, no_match
 from vidfeat.datasets.part_names import part_of
 from vidfeat.errors import DataError
-from vidfeat.system.identities import Names, normal_form, written_identity
 
 if TYPE_CHECKING:
     from vidfeat.store.reader import FeatureStore
 
 ROWS_AT_ONCE = 16384
-
-
-class LabelTable(Protocol):
-    """What is needed of labels: see :class:`vidfeat.datasets.labels.Labels`."""
-
-    @property
-    def rows(self) -> tuple[LabelRow, ...]: ...  # noqa: D102
-    @property
-    def source(self) -> str: ...  # noqa: D102
-    @property
-    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def missing(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def ignore_case(self) -> bool: ...  # noqa: D102
-    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +29,7 @@ class Samples:
     Sample ``i`` has the clips ``first[i]`` to ``first[i + 1]``. S samples, N clips, D dimensions.
 
     Attributes:
-        vectors: float32 (N, D), one row a clip.
+        vectors: float32 (N, D), one row per clip.
         first: int64 (S + 1,), where each sample's clips begin.
         store_rows: int64 (N,), the clip's row in the feature file.
         start_seconds: float64 (N,), what each clip covers.
@@ -56,6 +40,7 @@ class Samples:
         has_groups: samples have groups that folds must keep together.
         unlabelled: videos of the feature file that no label names.
         missing: labels whose video, or whose stretch, has no clips in the feature file, named.
+        num_by_name: labels that found their video by its file name alone.
     """
 
     vectors: NDArray[np.float32] = field(repr=False)
@@ -69,6 +54,7 @@ class Samples:
     has_groups: bool
     unlabelled: tuple[str, ...] = field(default=(), repr=False)
     missing: tuple[str, ...] = field(default=(), repr=False)
+    num_by_name: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -197,9 +183,12 @@ def collect(store: FeatureStore, labels: LabelTable, *, skip_bad_rows: bool = Fa
     require_videos(store)
     name = os.fspath(store.path)
     paths = list(store.paths)
-    matched, missing = _match(paths, labels, store.source_root)
+    found = match_rows(
+        paths, labels, store.source_root, failed={failure.path for failure in store.errors}
+    )
+    matched, missing = found.pairs, list(found.missing)
     if not matched:
-        raise _no_match(name, paths, labels)
+        raise no_match(name, paths, labels)
     read = _read_labelled(store, matched)
     kept, empty = _clips_of_rows(read, matched)
     missing += empty
@@ -230,6 +219,7 @@ def collect(store: FeatureStore, labels: LabelTable, *, skip_bad_rows: bool = Fa
         has_groups=repeated or any(row.group for row in rows),
         unlabelled=tuple(path for path in paths if path not in known),
         missing=(*labels.missing, *(describe_row(row) for row in missing)),
+        num_by_name=found.num_by_name,
     )
 
 
@@ -323,44 +313,6 @@ def _finite(
     return left
 
 
-def _match(
-    paths: list[str], labels: LabelTable, root: str
-) -> tuple[list[tuple[int, LabelRow]], list[LabelRow]]:
-    """Pairs of a video's index and its label, and the labels of no video."""
-    place_of = {path: i for i, path in enumerate(paths)}
-    names = Names(paths)
-    folded = {}
-    if labels.ignore_case:
-        folded = {normal_form(path).casefold(): path for path in paths}
-    found: list[tuple[int, LabelRow]] = []
-    missing: list[LabelRow] = []
-    for row in labels.rows:
-        path = written_identity(row.path, root)
-        stored = names.find(path) or folded.get(normal_form(path).casefold())
-        if stored is None:
-            missing.append(replace(row, path=path))
-        else:
-            found.append((place_of[stored], replace(row, path=stored)))
-    # Two spellings of one path (absolute, in another case) contradict each other only here.
-    kept = {id(row) for row in without_doubles([row for _, row in found], labels.source)}
-    return [pair for pair in found if id(pair[1]) in kept], missing
-
-
-def _no_match(name: str, paths: list[str], labels: LabelTable) -> DataError:
-    given, stored = labels.rows[0].path, paths[0]
-    folded = {path.casefold() for path in paths}
-    if any(row.path.casefold() in folded for row in labels.rows):
-        return DataError(
-            f"{labels.source}: its paths are in {name} in another case only ({given!r}): write "
-            "them alike, or give ignore_case",
-            field="ignore_case",
-        )
-    return DataError(
-        f"{labels.source}: none of its {len(labels)} paths is in {name}: it says {given!r} where "
-        f"the feature file says {stored!r}; paths are relative to the folder that was extracted"
-    )
-
-
 def summary(samples: Samples, *, names: int = 5) -> list[str]:
     """Lines for a person: what could be used, what had no label, what had no video."""
     per_class = Counter(int(c) for c in samples.y)
@@ -370,6 +322,10 @@ def summary(samples: Samples, *, names: int = 5) -> list[str]:
         f"classes of {least if least == most else f'{least} to {most}'} samples"
         + (f", {samples.num_groups} groups" if samples.has_groups else "")
     ]
+    if samples.num_by_name:
+        lines.append(
+            f"{samples.num_by_name} labels name a file without its folder: found by that name alone"
+        )
     for what, missing in (
         ("videos without a label", list(samples.unlabelled)),
         ("labels without a video", list(samples.missing)),

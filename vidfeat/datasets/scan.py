@@ -1,7 +1,7 @@
 """Looking through the videos of a dataset once: what each holds, and which cannot be read.
 
 The result of each video is appended to a cache as soon as it is known, so that an interrupted scan
-goes on where it stopped and a later one looks at new and changed files alone.
+resumes and a later one looks only at new and changed files.
 """
 
 from __future__ import annotations
@@ -9,22 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from vidfeat.datasets.base import VideoDataset
-from vidfeat.system.download import cache_folder
+from vidfeat.system.cache import writable_cache
+from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import append_lines
 from vidfeat.system.identities import identity_to_path
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.decode.decoder import make_decoder
 from vidfeat.video.decode.tasks import ClipSource, Finished, Started, VideoTask
 from vidfeat.video.preprocess import Preprocess
-
-Told = Callable[[int, int], None]
-"""Called with how many videos are done, of how many."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class ScannedVideo:
 def scan_file(root: Path) -> Path:
     """Where the cache of a folder's scan stands: in the user's cache, named by the folder."""
     name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-    return cache_folder().parent / "scans" / f"{name}.jsonl"
+    return writable_cache() / "scans" / f"{name}.jsonl"
 
 
 def scan_videos(
@@ -56,7 +54,7 @@ def scan_videos(
     *,
     workers: int = 0,
     cache: Path | None = None,
-    told: Told | None = None,
+    progress: Progress | None = None,
     timeout_seconds: float = 120.0,
     frames_fps: Fraction | None = None,
 ) -> dict[str, ScannedVideo]:
@@ -67,7 +65,7 @@ def scan_videos(
         paths: identities of the videos.
         workers: decode processes; 0 works in this one.
         cache: the file of the cache; None: :func:`scan_file`.
-        told: called now and then.
+        progress: called now and then with the videos done and all there are.
         timeout_seconds: after which a process that says nothing is given up.
         frames_fps: rate of folders of frames among them.
 
@@ -85,8 +83,8 @@ def scan_videos(
         found[path] = entry if fresh else None
     todo = [path for path, entry in found.items() if entry is None]
     total = len(found)
-    if told is not None:
-        told(total - len(todo), total)
+    if progress is not None:
+        progress(total - len(todo), total)
     if todo:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with append_lines(cache) as lines:
@@ -94,17 +92,21 @@ def scan_videos(
             for number, entry in enumerate(scanned, total - len(todo) + 1):
                 found[entry.path] = entry
                 lines.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
-                if told is not None:
-                    told(number, total)
+                if progress is not None:
+                    progress(number, total)
     return {path: entry for path, entry in found.items() if entry is not None}
 
 
 def find_broken(
-    dataset: VideoDataset, *, workers: int = 0, cache: Path | None = None, told: Told | None = None
+    dataset: VideoDataset,
+    *,
+    workers: int = 0,
+    cache: Path | None = None,
+    progress: Progress | None = None,
 ) -> list[str]:
     """What a dataset cannot train on, by identity.
 
-    Paths of videos that cannot be read, sorted, and labelled stretches that start behind the end of
+    Paths of videos that cannot be read, sorted, and labelled segments that start past the end of
     their video.
     """
     paths = sorted({sample.path for sample in dataset.samples})
@@ -113,7 +115,7 @@ def find_broken(
         paths,
         workers=workers,
         cache=cache,
-        told=told,
+        progress=progress,
         frames_fps=dataset.frames_fps,
     )
     broken = [path for path, entry in scanned.items() if entry.error]
@@ -146,7 +148,7 @@ def _scan(
             elif isinstance(event, Finished):
                 path = next(names)
                 if event.error is not None or info is None:
-                    reason = f"{event.error}" if event.error else "nothing came of it"
+                    reason = f"{event.error}" if event.error else "it gave no result"
                     yield ScannedVideo(path, *stamps[path], error=reason)
                 else:
                     yield ScannedVideo(

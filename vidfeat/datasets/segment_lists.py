@@ -6,7 +6,7 @@
   verbs, 300 nouns).
 - ActivityNet 1.3, and THUMOS14 in the same form: JSON of videos with ``annotations`` (10,024 and
   4,926 videos, 200 classes).
-- THUMOS14 as published: a text a class of ``video start end`` lines (200 and 213 videos, 20
+- THUMOS14 as published: a text per class of ``video start end`` lines (200 and 213 videos, 20
   classes). Its validation part is what localisation trains on, and so is ``train`` here.
 
 Every segment is a sample of its own; a video's segments stay together where parts are drawn.
@@ -18,15 +18,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from vidfeat.datasets.base import Listed, Listing, wrong_layout
+from vidfeat.datasets.base import Listed, PublishedLists, wrong_layout
 from vidfeat.datasets.clip_lists import find_files, part_in_name, read_json, usual_folders
-from vidfeat.datasets.part_names import Part, part_of
+from vidfeat.datasets.part_names import DatasetPart, part_of
 from vidfeat.errors import DataError
 from vidfeat.system.text_tables import read_lines, read_table
 
 
 def _segment(
-    video: str, keys: tuple[str, ...], label: int, part: Part, start: float, end: float
+    video: str, keys: tuple[str, ...], label: int, part: DatasetPart, start: float, end: float
 ) -> Listed:
     name = f"{video} {start:g} to {end:g} s"
     return Listed(name, keys, (label,), part, video, start, end)
@@ -37,7 +37,7 @@ def _segment(
 _CHARADES = "Charades_v1_train.csv, Charades_v1_test.csv and Charades_v1_classes.txt"
 
 
-def read_charades(root: Path, lists: Path | None = None) -> Listing:
+def read_charades(root: Path, lists: Path | None = None) -> PublishedLists:
     """Charades: the actions of a video as segments, which overlap.
 
     Raises:
@@ -70,7 +70,7 @@ def read_charades(root: Path, lists: Path | None = None) -> Listing:
                 if end > start:  # some are empty
                     label = index[fields[0]]
                     entries.append(_segment(row["id"], (row["id"],), label, part, start, end))
-    return Listing("charades", tuple(name for _, _, name in numbered), tuple(entries))
+    return PublishedLists("charades", tuple(name for _, _, name in numbered), tuple(entries))
 
 
 # -- EPIC-Kitchens --------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def _seconds(text: str) -> float | None:
     return 3600 * int(found[1]) + 60 * int(found[2]) + float(found[3])
 
 
-def read_epic(root: Path, lists: Path | None = None, *, word: str = "verb") -> Listing:
+def read_epic(root: Path, lists: Path | None = None, *, word: str = "verb") -> PublishedLists:
     """EPIC-Kitchens-100, by the verbs or the nouns of its segments.
 
     Args:
@@ -125,7 +125,7 @@ def read_epic(root: Path, lists: Path | None = None, *, word: str = "verb") -> L
             video = row["video_id"]
             if end > start:
                 entries.append(_segment(video, (video,), int(label), part, start, end))
-    return Listing(f"epic_{word}s", classes, tuple(entries))
+    return PublishedLists(f"epic_{word}s", classes, tuple(entries))
 
 
 # -- ActivityNet and THUMOS14 ---------------------------------------------------------------------
@@ -136,7 +136,7 @@ _THUMOS = "annotation files such as Diving_val.txt and Diving_test.txt, or a JSO
 
 def read_activitynet(
     root: Path, lists: Path | None = None, *, name: str = "activitynet"
-) -> Listing:
+) -> PublishedLists:
     """Annotations in ActivityNet's JSON; videos are named by their id, with or without ``v_``.
 
     Raises:
@@ -150,7 +150,7 @@ def read_activitynet(
     database = content.get("database") if isinstance(content, Mapping) else None
     if not isinstance(database, Mapping):
         raise DataError(f"{files[0]}: expected {_ACTIVITYNET}; it has no 'database'")
-    found: list[tuple[str, str, Part, float, float]] = []
+    found: list[tuple[str, str, DatasetPart, float, float]] = []
     for video, facts in database.items():
         part = part_of(str(facts.get("subset", "")))
         for item in facts.get("annotations", ()):
@@ -177,14 +177,14 @@ def read_activitynet(
         _segment(video, (f"v_{video}", video), index[label], part, start, end)
         for video, label, part, start, end in found
     )
-    return Listing(name, classes, entries)
+    return PublishedLists(name, classes, entries)
 
 
 _LINE = re.compile(r"(\S+)\s+([\d.]+)\s+([\d.]+)")
 
 
-def read_thumos14(root: Path, lists: Path | None = None) -> Listing:
-    """THUMOS14: a text a class and part; segments called ambiguous are left out.
+def read_thumos14(root: Path, lists: Path | None = None) -> PublishedLists:
+    """THUMOS14: a text per class and part; segments called ambiguous are left out.
 
     Raises:
         DataError: no annotations, or lines that are not as published.
@@ -204,7 +204,7 @@ def read_thumos14(root: Path, lists: Path | None = None) -> Listing:
     entries = []
     for file in files:
         label, _, word = file.stem.rpartition("_")
-        part: Part = "train" if word == "val" else "test"
+        part: DatasetPart = "train" if word == "val" else "test"
         for number, line in read_lines(file):
             matched = _LINE.fullmatch(line)
             if matched is None:
@@ -215,4 +215,4 @@ def read_thumos14(root: Path, lists: Path | None = None) -> Listing:
             stem = PurePosixPath(video).stem
             if end > start:
                 entries.append(_segment(video, (stem,), classes.index(label), part, start, end))
-    return Listing("thumos14", classes, tuple(entries))
+    return PublishedLists("thumos14", classes, tuple(entries))

@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from vidfeat.datasets.base import Listed, Listing, lists_folder
-from vidfeat.datasets.part_names import Part
+from vidfeat.datasets.base import Listed, PublishedLists, lists_folder
+from vidfeat.datasets.part_names import DatasetPart
 from vidfeat.errors import DataError
 from vidfeat.system.text_tables import read_lines, read_text
 
@@ -22,7 +22,7 @@ _BETWEEN = re.compile(r"[\s;]+")
 USUAL_FOLDERS = ("original", "annotations", "sports1m", "splits")
 
 
-def read_listing(root: Path, lists: Path | None = None) -> Listing:
+def read_listing(root: Path, lists: Path | None = None) -> PublishedLists:
     """Read the partition files.
 
     Raises:
@@ -36,21 +36,21 @@ def read_listing(root: Path, lists: Path | None = None) -> Listing:
             f"{folder} has partition files, but neither it nor the folder above has labels.txt: "
             f"expected {EXPECTED}"
         )
-    # a line a class: an empty one between them is a class without a name, and counts
+    # one line per class: an empty one between them is a class without a name, and counts
     names = [name.strip().rstrip(";").rstrip() for name in read_text(label_file).splitlines()]
     while names and not names[-1]:
         names.pop()
     classes = tuple(names)
     entries: list[Listed] = []
-    parts: tuple[tuple[Part, str], ...] = (("train", "train"), ("test", "test"))
+    parts: tuple[tuple[DatasetPart, str], ...] = (("train", "train"), ("test", "test"))
     for part, stem in parts:
         file = folder / f"{stem}_partition.txt"
         if file.is_file():
             entries += _read_partition(file, part, len(classes))
-    return Listing("sports1m", classes, tuple(entries))
+    return PublishedLists("sports1m", classes, tuple(entries))
 
 
-def _read_partition(file: Path, part: Part, num_classes: int) -> list[Listed]:
+def _read_partition(file: Path, part: DatasetPart, num_classes: int) -> list[Listed]:
     entries = []
     for number, line in read_lines(file):
         url, *fields = _BETWEEN.split(line)

@@ -14,7 +14,7 @@ from vidfeat.datasets.base import Sample, VideoDataset, describe_folder
 from vidfeat.datasets.holdout import describe_hold_out, hold_out
 from vidfeat.datasets.label_rows import LabelRow, shared_videos, without_doubles
 from vidfeat.datasets.labels import read_labels, relative_to
-from vidfeat.datasets.part_names import Part, part_of
+from vidfeat.datasets.part_names import DatasetPart, part_of
 from vidfeat.errors import DataError
 from vidfeat.system.identities import (
     existing_spelling,
@@ -77,7 +77,8 @@ def read_table(
         if not (there.is_file() or (frames and frames_in(there))):
             missing.append(sample.path)
             continue
-        sample = replace(sample, path=path_to_identity(str(there.relative_to(root))))
+        inside = there.relative_to(root) if there.is_relative_to(root) else there
+        sample = replace(sample, path=path_to_identity(str(inside)))
         if has_parts and part is None:
             unassigned.append(sample.path)
         else:
@@ -100,7 +101,7 @@ def read_table(
     return VideoDataset(name, root, classes, tuple(samples), tuple(missing), notes=tuple(notes))
 
 
-def _part_of(row: LabelRow, source: str) -> Part | None:
+def _part_of(row: LabelRow, source: str) -> DatasetPart | None:
     """The part of a row; None where its split is empty."""
     if ".." in PurePosixPath(row.path).parts:
         raise DataError(f"{source}, line {row.line}: the path {row.path!r} leaves its folder by ..")

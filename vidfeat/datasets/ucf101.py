@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from vidfeat.datasets.base import Listed, Listing, lists_folder, wrong_layout
-from vidfeat.datasets.part_names import Part
+from vidfeat.datasets.base import Listed, PublishedLists, lists_folder, wrong_layout
+from vidfeat.datasets.part_names import DatasetPart
 from vidfeat.errors import DataError
 from vidfeat.system.text_tables import read_lines
 
@@ -22,7 +22,7 @@ _BETWEEN = re.compile(r"[\s;]+")
 _GROUP = re.compile(r"(.*_g\d+)_c\d+$", re.IGNORECASE)
 
 
-def read_listing(root: Path, lists: Path | None = None, split: int = 1) -> Listing:
+def read_listing(root: Path, lists: Path | None = None, split: int = 1) -> PublishedLists:
     """Read one official split.
 
     Args:
@@ -50,10 +50,10 @@ def read_listing(root: Path, lists: Path | None = None, split: int = 1) -> Listi
         entries += _read_list(
             folder, f"{stem}0{split}.txt", "train" if part == "train" else "test", index
         )
-    return Listing("ucf101", classes, tuple(entries), ignore_case=True)
+    return PublishedLists("ucf101", classes, tuple(entries), ignore_case=True)
 
 
-def _read_list(folder: Path, name: str, part: Part, index: dict[str, int]) -> list[Listed]:
+def _read_list(folder: Path, name: str, part: DatasetPart, index: dict[str, int]) -> list[Listed]:
     file = folder / name
     if not file.is_file():
         raise wrong_layout("UCF101's split files", folder, EXPECTED)

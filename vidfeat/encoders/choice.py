@@ -28,7 +28,7 @@ class EncoderChoice:
     r2plus1d_18, or the model of ``weights``."""
     weights: str | os.PathLike[str] | None = None
     seed: int = 0
-    """Of random weights."""
+    """Seed for random weights."""
     plan: ClipPlan | PlanChoice | None = None
     layers: Sequence[str] | None = None
     pool: Sequence[str] | None = None
@@ -46,9 +46,14 @@ class EncoderChoice:
 
     def __post_init__(self) -> None:
         if self.precision is not None and self.precision not in PRECISIONS:
-            raise UsageError(f"--precision takes {', '.join(PRECISIONS)}, not {self.precision!r}")
+            raise UsageError(
+                f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}",
+                field="precision",
+            )
         if self.batch_size is not None and self.batch_size < 1:
-            raise UsageError(f"--batch-size must be at least 1, not {self.batch_size}")
+            raise UsageError(
+                f"batch_size must be at least 1, not {self.batch_size}", field="batch_size"
+            )
         if self.aggregate is not None and self.aggregate not in AGGREGATES:
             raise UsageError(
                 f"aggregate takes {', '.join(AGGREGATES)}, not {self.aggregate!r}",

@@ -161,7 +161,7 @@ class Encoder:
 
     @property
     def run_fingerprint(self) -> str:
-        """Equal for runs whose rows may stand in one file."""
+        """Equal for runs whose rows may share a file."""
         return self.spec.run_fingerprint
 
     # -- work ----------------------------------------------------------------------------------
@@ -251,34 +251,61 @@ class Encoder:
             self.spec.rows,
         )
 
-    def encode_clips(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode_clips(
+        self, clips_NTHWC: NDArray[np.uint8], *, require_finite: bool = True
+    ) -> NDArray[np.float32]:
         """Vectors (N R, D) of clips that are resized and cropped already.
 
         Args:
             clips_NTHWC: uint8 (N, T, H, W, 3), or (N, crops, T, H, W, 3) where there are several.
+            require_finite: False gives rows that are NaN or infinite as they are.
 
         Returns:
             ``spec.rows.rows_per_clip`` (R) rows for each, one after the other.
+
+        Raises:
+            DataError: a vector is NaN or infinite.
+            UsageError: clips of another shape or type.
         """
         self._check_clips(clips_NTHWC)
-        count = len(clips_NTHWC)
-        rows = self.spec.rows
+        count, rows, frames = len(clips_NTHWC), self.spec.rows, self.plan.frames
         if self.spec.modality == "clip":
-            return rows.of_clips(self._batched(clips_NTHWC, self.engine.embed))
-        frames = self.plan.frames
-        clips_NVTHWC = clips_NTHWC.reshape(count, rows.crops, frames, *clips_NTHWC.shape[-3:])
-        outputs = self._batched(clips_NVTHWC.swapaxes(1, 2), self.engine.embed)
-        return rows.of_frames(outputs, np.arange(count * frames).reshape(count, frames))
+            vectors = rows.of_clips(self._outputs(clips_NTHWC))
+        else:
+            clips_NVTHWC = clips_NTHWC.reshape(count, rows.crops, frames, *clips_NTHWC.shape[-3:])
+            outputs = self._outputs(clips_NVTHWC.swapaxes(1, 2))
+            vectors = rows.of_frames(outputs, np.arange(count * frames).reshape(count, frames))
+        return self._finite_rows(vectors, "vector") if require_finite else vectors
 
-    def predict_clips(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Class scores (N, classes), before the softmax, of clips as in :meth:`encode_clips`.
+    def predict_clips(
+        self, clips_NTHWC: NDArray[np.uint8], *, require_finite: bool = True
+    ) -> NDArray[np.float32]:
+        """Class scores (N, classes), before the softmax, of clips; see :meth:`encode_clips`.
 
         Those of several crops are averaged.
         """
         self._check_clips(clips_NTHWC)
-        logits = self._batched(clips_NTHWC, self.engine.predict)
+        scores = self._batched(clips_NTHWC, self.engine.predict)
         each = self.preprocess.crops
-        return logits if each == 1 else logits.reshape(-1, each, logits.shape[1]).mean(axis=1)
+        if each > 1:
+            scores = scores.reshape(-1, each, scores.shape[1]).mean(axis=1)
+        return self._finite_rows(scores, "scores") if require_finite else scores
+
+    def _finite_rows(self, rows: NDArray[np.float32], what: str) -> NDArray[np.float32]:
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(bad):
+            raise DataError(
+                f"the {what} of {len(bad)} of {len(rows)} clips (the first: number {bad[0]}) "
+                f"{self._not_finite}"
+            )
+        return rows
+
+    @property
+    def _not_finite(self) -> str:
+        return (
+            "are NaN or infinite: the network's weights are damaged, or "
+            f"{self.spec.precision} is too low a precision for them; try precision='fp32'"
+        )
 
     def _check_clips(self, clips_NTHWC: NDArray[np.uint8]) -> None:
         expected = self.spec.clip_shape
@@ -309,10 +336,8 @@ class Encoder:
         if len(bad):
             first = int(bad[0])
             raise DataError(
-                f"the vector of the clip from {clips.start_seconds[first]:.3f} to "
-                f"{clips.end_seconds[first]:.3f} s is NaN or infinite: the network's weights are "
-                f"damaged, or {self.spec.precision} is too low a precision for them; try "
-                "precision='fp32'"
+                f"numbers in the vector of the clip from {clips.start_seconds[first]:.3f} to "
+                f"{clips.end_seconds[first]:.3f} s {self._not_finite}"
             )
         return clips
 

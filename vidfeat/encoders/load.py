@@ -64,7 +64,7 @@ def load_encoder(
         average_crops: one row for the crops of a clip, their mean.
 
     Raises:
-        UsageError: a name or value that cannot be meant.
+        UsageError: an invalid name or value.
         WeightsError: weights that are not there, or of another network.
     """
     return load_choice(
@@ -130,10 +130,17 @@ def encoder_from_description(
     Raises:
         WeightsError: the weights are not where they were: ``weights`` says where they are.
         FingerprintError: what was found there are other tensors.
+        UsageError: the features were joined from those of several networks.
     """
     from vidfeat.encoders.int8.folder import is_net
     from vidfeat.encoders.sources.code_trust import only_known_files
 
+    if "joined" in description:
+        raise UsageError(
+            f"these features were joined from those of {description['model']}: extract the videos "
+            "with each network, join the files with vidfeat join, and give the joined file in "
+            "place of videos"
+        )
     spec: str | os.PathLike[str] | None = weights
     name = str(description["weights"])
     seed = re.fullmatch(r"random \(seed (\d+)\)", name)
@@ -157,10 +164,10 @@ def encoder_from_description(
                 average_crops=bool(description.get("average_crops")),
             )
     except UsageError as error:
-        raise WeightsError(f"{error} (or say where they are now with --weights FILE)") from None
+        raise WeightsError(f"{error} (or say where they are now with weights=FILE)") from None
     if encoder.spec.weights_sha256 != description["weights_sha256"]:
         raise FingerprintError(
             f"the weights {encoder.spec.weights} are not those of {description['model']} "
-            f"{name}: their tensors differ; say where the right ones are with --weights FILE"
+            f"{name}: their tensors differ; say where the right ones are with weights=FILE"
         )
     return encoder

@@ -129,7 +129,7 @@ def check_target(target: Path, *, overwrite: bool = False) -> None:
     if not target.parent.is_dir():
         raise UsageError(f"no folder {target.parent} to write {target.name} into: make it first")
     if target.exists() and not overwrite:
-        raise UsageError(f"{target} exists: give --overwrite, or another name")
+        raise UsageError(f"{target} exists: give overwrite=True, or another name")
     _need_packages(target.suffix)
 
 

@@ -92,7 +92,7 @@ class LoadedNetwork:
     licence: str = ""
     """Of the weights, as their publisher names it."""
     notes: tuple[str, ...] = ()
-    """What a user should be told before a run, one sentence each."""
+    """What a user should know before a run, one sentence each."""
     layers: tuple[str, ...] = ()
     """Default layers; none takes the network's last."""
     pool: tuple[str, ...] = ()
@@ -102,7 +102,7 @@ class LoadedNetwork:
 
 @dataclass(frozen=True, eq=False)
 class EncoderSpec:
-    """What an encoder computes. Equal specs make rows that may stand in one file.
+    """What an encoder computes. Equal specs make rows that may share a file.
 
     Two fingerprints go with every vector. ``space_fingerprint`` is what makes two vectors
     comparable: the tensors, the architecture, layers and pooling, the preprocessing, and the
@@ -138,7 +138,7 @@ class EncoderSpec:
     class_names: tuple[str, ...] | None = field(default=None, repr=False)
     licence: str = ""
     notes: tuple[str, ...] = field(default=(), repr=False)
-    """What a user should be told before a run, one sentence each."""
+    """What a user should know before a run, one sentence each."""
     flops_per_input: float = 0.0
     """Floating-point operations of one input, two a multiply-add; 0 where they were not counted."""
 
@@ -271,7 +271,7 @@ class EncoderSpec:
 
     @property
     def run_fingerprint(self) -> str:
-        """Equal for runs whose rows may stand in one file."""
+        """Equal for runs whose rows may share a file."""
         return self.run_fingerprint_with(None)
 
     def run_fingerprint_with(self, segments_sha256: str | None) -> str:

@@ -287,6 +287,17 @@ class Evaluation:
             )
         return rows
 
+    @cached_property
+    def roc_auc(self) -> Interval | None:
+        """Area under the ROC curve of two classes, whose samples are both there; else None."""
+        if len(self.classes) != 2 or set(np.unique(self.y).tolist()) != {0, 1}:
+            return None
+        from vidfeat.evaluation.ranking import roc_auc
+
+        margin = self.scores[:, 1] - self.scores[:, 0]
+        method = f"bootstrap over {'videos' if self.groups is None else 'groups'}"
+        return Interval(*roc_auc(margin, self.y == 1, self.groups), method)
+
     def mistakes(self, limit: int) -> Indexes:
         """Samples that are wrong, the most confident first."""
         wrong = np.flatnonzero(~self.correct)
@@ -302,4 +313,14 @@ class Evaluation:
             "top5_accuracy": self.topk(5) if len(self.classes) > 5 else None,
             "log_loss": log_loss(self.scores, self.y),
             "calibration_error": self.calibration.error,
+            "roc_auc": self.roc_auc.to_dict() if self.roc_auc else None,
+            "classes": [
+                {
+                    "name": row.name,
+                    "samples": row.count,
+                    "precision": row.precision,
+                    "recall": row.recall,
+                }
+                for row in self.per_class
+            ],
         }

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import UsageError
 from vidfeat.evaluation.metrics import Calibration, ClassResult
+from vidfeat.system.cache import keep_matplotlib_quiet
 from vidfeat.system.files import atomic_write
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ PAGE_COLOURS = {
 MOST_CELLS_WITH_NUMBERS = 15
 MOST_NAMES_ON_AN_AXIS = 60
 MOST_BARS = 40
+MOST_LANES = 8
 
 _STYLE: Any = {
     "font.family": ["DejaVu Sans"],
@@ -79,6 +81,7 @@ def figure(width: float, height: float, rows: int = 1) -> Iterator[tuple[Figure,
     A name whose letters the font lacks is drawn with boxes in a PNG, and by the reader's own fonts
     in an SVG: neither is worth a warning.
     """
+    keep_matplotlib_quiet()
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -295,7 +298,7 @@ def few_shots(
     low: Sequence[float],
     high: Sequence[float],
 ) -> None:
-    """Accuracy against the number of training videos a class, with intervals."""
+    """Accuracy against the number of training videos per class, with intervals."""
     place = np.arange(len(shots))
     middle = np.asarray(mean)
     axes.errorbar(
@@ -312,7 +315,7 @@ def few_shots(
     axes.set_ylim(0, 1)
     _percent(axes, "y")
     axes.grid(visible=True, axis="y")
-    axes.set_xlabel("training videos a class")
+    axes.set_xlabel("training videos per class")
     axes.set_ylabel("accuracy")
 
 
@@ -330,38 +333,56 @@ def label_bars(axes: Axes, names: Sequence[str], scores: Sequence[float]) -> Non
     axes.spines["bottom"].set_visible(False)
 
 
+def class_colours(classes: Sequence[str]) -> dict[str, str]:
+    """The colour of each class, as on the map of a feature file with these classes."""
+    return {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(classes)}
+
+
 def time_line(
     axes: Axes,
-    start_seconds: Sequence[float],
-    end_seconds: Sequence[float],
-    names: Sequence[str],
-    scores: Sequence[float],
-    colours: Mapping[str, str] | None = None,
+    edges_seconds: Sequence[float],
+    scores: NDArray[np.floating[Any]],
+    classes: Sequence[str],
+    colours: Mapping[str, str],
 ) -> None:
-    """One video along its time: a lane for each class that is said, stronger where it is surer.
+    """The scores of all classes along a video, a lane for each; full colour where one is the best.
 
-    ``colours`` by class keep one colour a class over several videos.
+    Of more than eight classes the seven with the highest peaks have lanes, the others one together.
+
+    Args:
+        axes: where to draw.
+        edges_seconds: (T + 1,), where the stretches begin and the last one ends.
+        scores: (T, C), 0 to 1.
+        classes: C names.
+        colours: of the classes, by name.
     """
-    lanes = list(dict.fromkeys(names))
-    # Eight lanes can be told apart: the classes that hold longest, the others in one lane.
-    length = dict.fromkeys(lanes, 0.0)
-    for name, start, end in zip(names, start_seconds, end_seconds, strict=True):
-        length[name] += end - start
-    if len(lanes) > 8:
-        kept = sorted(lanes, key=lambda name: -length[name])[:7]
-        lanes = [*(name for name in lanes if name in kept), "others"]
-    for name, start, end, score in zip(names, start_seconds, end_seconds, scores, strict=True):
-        lane = lanes.index(name) if name in lanes else len(lanes) - 1
-        colour = (colours or {}).get(name, PALETTE[lane % len(PALETTE)])
-        colour = colour if name in lanes else MUTED
-        axes.broken_barh(
-            [(start, end - start)], (lane - 0.36, 0.72), facecolor=colour, alpha=0.25 + 0.75 * score
-        )
-    axes.set_yticks(range(len(lanes)), [_plain(name) for name in lanes])
+    best = scores.argmax(axis=1)
+    lanes = list(range(len(classes)))
+    if len(lanes) > MOST_LANES:
+        peaks = np.argsort(-scores.max(axis=0), kind="stable")[: MOST_LANES - 1]
+        lanes = sorted(int(place) for place in peaks)
+    rest = [place for place in range(len(classes)) if place not in lanes]
+    rows = [
+        (classes[place], scores[:, place], best == place, colours[classes[place]])
+        for place in lanes
+    ]
+    if rest:
+        name = f"{len(rest)} others"
+        rows.append((name, scores[:, rest].sum(axis=1), np.isin(best, rest), MUTED))
+    for lane, (_, values, wins, colour) in enumerate(rows):
+        floor = lane + 0.42
+        # upwards is towards smaller y; one outline a lane, so that no seams show between stretches
+        for height, alpha in ((values, 0.35), (np.where(wins, values, 0.0), 1.0)):
+            tops = floor - 0.84 * np.clip(height, 0, 1)
+            axes.stairs(
+                tops, edges_seconds, baseline=floor, fill=True, color=colour, alpha=alpha, lw=0
+            )
+        axes.axhline(floor, color=LINES, linewidth=0.6)
+    axes.set_yticks(range(len(rows)), [_plain(name) for name, *_ in rows])
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(lanes) - 0.4, -0.6)
-    axes.set_xlim(min(start_seconds), max(end_seconds))
-    axes.set_xlabel("seconds")
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(edges_seconds[0], edges_seconds[-1])
+    axes.set_xlabel("seconds; the height of a lane is a score of 100 %, full colour the best class")
     axes.grid(visible=True, axis="x")
     axes.spines["left"].set_visible(False)
 

@@ -6,7 +6,7 @@ let decoding, network and writing overlap, and hold back whoever is ahead.
 
 Which inputs of the network make a batch, and which batches make a part, follows from their order
 alone: a part is ``part_inputs`` consecutive inputs, wherever one video ends and the next begins,
-and only the last of a run is smaller. A run that goes on after a kill therefore makes the same
+and only the last of a run is smaller. A run that resumes after a kill therefore makes the same
 batches as one that was never disturbed. Where the inputs are frames, each of which several clips
 may share, a part carries those over that clips of the next one need.
 """
@@ -32,7 +32,7 @@ from vidfeat.extraction.joining import ClipsOfFrames
 from vidfeat.extraction.journal import journal_name
 from vidfeat.extraction.part_writing import OpenPart, PartsTarget, PartWriter
 from vidfeat.store.carried import CarriedAt
-from vidfeat.store.parts import PartHeader, Segment, read_carried
+from vidfeat.store.parts import PartHeader, VideoSlice, read_carried
 from vidfeat.store.records import VideoFailure, VideoRecord
 from vidfeat.video.clip_plan import PlannedClip
 from vidfeat.video.clips import Clip
@@ -141,7 +141,7 @@ class Assembly:
     # -- events, in the caller's thread --------------------------------------------------------
 
     def start(self, identity: str, started: Started, carrier: PartHeader | None = None) -> None:
-        """A video begins, or begins anew, or goes on, with what comes first.
+        """A video begins, starts again, or continues, with what comes first.
 
         Args:
             identity: its path in the file.
@@ -282,7 +282,7 @@ class Assembly:
         carries = part_ends and owner.frames is not None
         if owner.count == 0 and not complete and not carries:
             return
-        segment = Segment(
+        segment = VideoSlice(
             owner.record.path, owner.attempt, owner.first, owner.count, complete, owner.record
         )
         self._part.segments.append(segment)

@@ -16,6 +16,8 @@ from vidfeat.video.listing import Listing, total_bytes
 
 _MOST_INPUTS_TIMED = 256
 _SECONDS_TIMED = 10.0
+_MOST_SAMPLED = 30
+_SAMPLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,28 @@ def dry_run(
         gflops_per_clip=encoder.spec.flops_per_input * inputs / max(1, clips) / 1e9,
         failures=tuple(failures),
     )
+
+
+def clips_estimated(listing: Listing, encoder: Encoder, options: ExtractOptions) -> int:
+    """Clips of a job as a dry run would count them, from some of its videos and their share."""
+    videos = listing.videos
+    chosen = videos[:: max(1, len(videos) // _MOST_SAMPLED)]
+    source = encoder.spec.clip_source(options.limits)
+    tasks = [VideoTask(video.path, video.stretches, probe_only=True) for video in chosen]
+    size_of = {video.path: max(0, video.size_bytes) for video in chosen}
+    clips = looked_at = looked_bytes = 0
+    began = time.monotonic()
+    with make_decoder(source, 1, timeout_seconds=options.video_timeout) as decoder:
+        for task, event in decoder.run(tasks):
+            if isinstance(event, Started):
+                clips += len(event.clips) if source.frame_by_frame else event.num_clips
+            elif isinstance(event, Finished):
+                looked_at += 1
+                looked_bytes += size_of[task.path]
+                if time.monotonic() - began > _SAMPLE_SECONDS:
+                    break
+    shares = len(videos) / max(1, looked_at), total_bytes(videos) / max(1, looked_bytes)
+    return round(clips * (shares[1] if looked_bytes else shares[0]))
 
 
 def _inputs_per_second(encoder: Encoder) -> float:

@@ -63,7 +63,7 @@ def precision_begun(
         on_gpu: the network will run on a GPU.
 
     Raises:
-        UsageError: it cannot be told how the output was made.
+        UsageError: how the output was made cannot be determined.
     """
     begun = described(output)
     precision = begun.get("precision")
@@ -103,7 +103,7 @@ def with_quickest_engine(
     Args:
         encoder: as :func:`vidfeat.load_encoder` gives it, with the engine left open.
         clips: how many there are at least.
-        output: goes on with the engine that it was begun with; None begins anew.
+        output: continues with the engine that it was started with; None starts again.
     """
     begun = None if output is None else engine_begun(output)
     if not _may_change(encoder) or begun == encoder.engine.name:
@@ -129,7 +129,7 @@ def resume_execution(encoder: Encoder, output: str | os.PathLike[str]) -> None:
     """Run a network on a GPU as the output began: the same kernels give the same bits.
 
     A new output takes a CUDA graph of cuDNN's kernels unless ``compiled`` asks for others. Compiled
-    kernels ran r2plus1d_18 at 3,650 clips a second instead of 3,420 on an H100, and at 3,694
+    kernels ran r2plus1d_18 at 3,650 clips per second instead of 3,420 on an H100, and at 3,694
     instead of 3,751 on an H200, after 14 s of compiling: no job is long enough to choose them.
 
     Args:

@@ -20,7 +20,7 @@ class ExtractOptions:
     buffer_bytes: int | None = None
     """Memory for clips decoded ahead, over all processes; None takes 32 MB a process."""
     video_timeout: float = DEFAULT_TIMEOUT_SECONDS
-    """Seconds without a sign of life after which a video is given up."""
+    """Seconds without progress after which a video is given up."""
     limits: Limits = field(default_factory=Limits)
     dtype: VectorType = "float32"
     """Of the vectors in the file."""
@@ -31,21 +31,29 @@ class ExtractOptions:
     processes_per_card: int = 6
     """That feed a card's decoders; each takes part of a processor."""
     retry_errors: bool = False
-    """Try unchanged files again that failed before."""
+    """Retry unchanged files that failed before."""
     overwrite: bool = False
-    """Begin anew, whatever the output holds."""
+    """Start again, even if the output exists."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
-            raise UsageError(f"--workers must be 0 or more, not {self.workers}")
+            raise UsageError(f"workers must be 0 or more, not {self.workers}", field="workers")
         if self.buffer_bytes is not None and self.buffer_bytes < 1:
-            raise UsageError("--buffer-mb must be above 0")
+            raise UsageError("buffer_bytes must be above 0", field="buffer_bytes")
         if not self.video_timeout > 0:
-            raise UsageError(f"--video-timeout must be above 0, not {self.video_timeout}")
+            raise UsageError(
+                f"video_timeout must be above 0, not {self.video_timeout}", field="video_timeout"
+            )
         if self.processes_per_card < 1:
-            raise UsageError(f"--nvdec-processes must be 1 or more, not {self.processes_per_card}")
+            raise UsageError(
+                f"processes_per_card must be 1 or more, not {self.processes_per_card}",
+                field="processes_per_card",
+            )
         if self.cards and self.num_workers == 0:
-            raise UsageError("--decoder nvdec works beside decode processes: --workers 1 or more")
+            raise UsageError(
+                "a card's decoders work beside decode processes: workers must be 1 or more",
+                field="workers",
+            )
 
     @property
     def num_workers(self) -> int:

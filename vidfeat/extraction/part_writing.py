@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vidfeat.encoders.rows import RowLayout
 from vidfeat.store.carried import CarriedAt, CarriedFrames
 from vidfeat.store.embeddings import Embeddings
-from vidfeat.store.parts import Part, Segment, write_part
+from vidfeat.store.parts import Part, VideoSlice, write_part
 from vidfeat.store.records import VectorType, VideoFailure
 
 
@@ -40,7 +40,7 @@ class OpenPart:
 
     first_frame: int
     """Number of the first frame that comes for it."""
-    segments: list[Segment] = field(default_factory=list)
+    segments: list[VideoSlice] = field(default_factory=list)
     failures: list[VideoFailure] = field(default_factory=list)
     start: list[float] = field(default_factory=list)
     end: list[float] = field(default_factory=list)

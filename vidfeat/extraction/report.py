@@ -62,7 +62,7 @@ class Meter:
         self._ticked = 0.0
 
     def start(self, identity: str, num_frames: int, num_clips: int) -> None:  # noqa: ARG002
-        """A video begins, or begins anew."""
+        """A video begins, or starts again."""
         self._current = identity
         self._current_clips = (0, num_clips)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from vidfeat.encoders.rows import RowLayout
 from vidfeat.errors import StoreError
 from vidfeat.store.parts import RUN_FILE, PartHeader, read_run
-from vidfeat.store.parts_summary import Progress, scan_parts
+from vidfeat.store.parts_summary import PartsSummary, scan_parts
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import VideoFailure, VideoRecord
 from vidfeat.system.identities import identity_to_path, path_to_identity
@@ -48,7 +48,7 @@ class WorkPlan:
 
 def plan_work(
     videos: Iterable[ListedVideo],
-    progress: Progress,
+    summary: PartsSummary,
     existing: FeatureStore | None,
     *,
     retry_errors: bool = False,
@@ -58,7 +58,7 @@ def plan_work(
 
     Args:
         videos: of the run.
-        progress: what its parts hold.
+        summary: what its parts hold.
         existing: the feature file that is there.
         retry_errors: try unchanged files again that failed before.
         rows: how clips become rows; None takes a row for each clip.
@@ -71,10 +71,10 @@ def plan_work(
         records = existing.records()
         done = {record.path: (record, n) for record, n in zip(records, counts, strict=True)}
         failed = {failure.path: failure for failure in existing.errors}
-    for path, finished in progress.finished.items():
+    for path, finished in summary.finished.items():
         done[path] = (finished.record, finished.count)
         failed.pop(path, None)
-    failed |= progress.failures
+    failed |= summary.failures
     todo: list[Todo] = []
     remembered: list[VideoFailure] = []
     reused_videos = reused_clips = 0
@@ -88,7 +88,7 @@ def plan_work(
             reused_videos += 1
             reused_clips += had[1]
         elif failure is None or again:
-            todo.append(_todo(video, progress, failure, rows))
+            todo.append(_todo(video, summary, failure, rows))
             continue
         if failure is not None:
             remembered.append(failure)
@@ -100,10 +100,10 @@ def _worth_a_try(failure: VideoFailure) -> bool:
 
 
 def _todo(
-    video: ListedVideo, progress: Progress, failure: VideoFailure | None, rows: RowLayout
+    video: ListedVideo, summary: PartsSummary, failure: VideoFailure | None, rows: RowLayout
 ) -> Todo:
     tries = 0 if failure is None else failure.tries
-    partial = progress.partial.get(video.identity)
+    partial = summary.partial.get(video.identity)
     if partial is None or not partial.record.same_file(video.size_bytes, video.mtime_ns):
         return Todo(video, VideoTask(video.path, video.stretches), tries)
     carrier, first = partial.carrier, partial.next_clip // rows.rows_per_clip
@@ -143,12 +143,12 @@ def check_parts_root(folder: Path, root: str) -> None:
     made_from = read_run(folder).source_root
     if made_from in ("", path_to_identity(root)):
         return
-    progress = scan_parts(folder, sweep=False)
+    summary = scan_parts(folder, sweep=False)
     videos = {
         path: (video.record.size_bytes, video.record.mtime_ns)
-        for path, video in progress.finished.items()
+        for path, video in summary.finished.items()
     }
-    failures = {path: (f.size_bytes, f.mtime_ns) for path, f in progress.failures.items()}
+    failures = {path: (f.size_bytes, f.mtime_ns) for path, f in summary.failures.items()}
     _refuse_others(str(folder), made_from, root, videos, failures)
 
 
@@ -176,8 +176,8 @@ def _refuse_others(
         reason = f"{len(others)} of its {len(stamps)} videos are others below {new}"
         reason += f", as {others[0]}"
     raise StoreError(
-        f"{where} was made from {made_from}, and {reason}: give --root {made_from} to add to it, "
-        "another output with -o, or --overwrite"
+        f"{where} was made from {made_from}, and {reason}: give root={made_from} to add to it, "
+        "another output, or overwrite=True"
     )
 
 

@@ -2,7 +2,7 @@
 
 list -> compare with what is there -> decode (processes) -> batches -> network -> parts -> merge
 
-Whatever ends a run, finished parts stay, and the same command goes on from them.
+Whatever ends a run, finished parts stay, and the same command continues from them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def extract(
 ) -> ExtractReport:
     """Write the embeddings of all clips of all videos to a feature file.
 
-    A run on an output that is there goes on with it: videos that it has, unchanged, are not read
+    A run on an output that is there continues it: videos that it has, unchanged, are not read
     again. Videos that have disappeared from below the root are dropped from it.
 
     Args:
@@ -73,13 +73,13 @@ def extract(
         on_failure: called for each video that could not be read.
         work: does what is to be done of a run, into a folder of parts, from a part number on;
             None does it in this process.
-        stop: asks for the end at the next batch boundary (in this process alone).
+        stop: asks for the end at the next batch boundary.
 
     Returns:
         What was done, with the failures of this run and those remembered.
 
     Raises:
-        UsageError: inputs that cannot be meant, or hold no video; or the encoder is at work for
+        UsageError: invalid inputs, or inputs without a video; or the encoder is at work for
             extract in another thread.
         StoreError: the output is no feature file, was made otherwise, or another run writes it.
         NothingDoneError: every video failed. (A shard writes its errors all the same: the others
@@ -96,18 +96,20 @@ def extract(
         if isinstance(inputs, Listing)
         else list_videos(inputs, root, segments, frames=frames)
     )
+    division = ""
     if options.shard is not None:
+        division = listing.digest
         listing = listing.shard(*options.shard)
     target = Path(output)
     check_output(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    identity = _identity(encoder, options, listing, segments)
+    identity = replace(_identity(encoder, options, listing, segments), division=division)
     with ExitStack() as stack:
         stack.enter_context(encoder.claimed())
         stack.enter_context(OutputLock(target))
         existing = _existing(stack, target, identity, options, listing)
         if existing is not None:
-            identity = replace(identity, shards=joined(existing.shards, identity.shards))
+            identity = replace(identity, shards=joined(existing.identity, identity))
         if not options.overwrite:
             check_parts_root(parts_folder(target), listing.root)
         folder = open_parts(target, identity, overwrite=options.overwrite)
@@ -131,8 +133,8 @@ def extract(
                 (work or Run.work)(run, folder, begun.next_number)
             except OSError as error:
                 raise _with_remedy(error, target, _part_bytes(encoder, options)) from error
-            if run.stopped and stop is not None:
-                raise StoppedError(f"stopped: {_kept_parts(folder)}", stop.signal_number)
+            if run.stopped:
+                raise StoppedError(f"stopped: {_kept_parts(folder)}", run.stop.signal_number)
         listed = {video.identity for video in listing.videos}
         done = scan_parts(folder)
         thinned = without_bad_rows(done)
@@ -159,7 +161,7 @@ def extract(
                 folder,
                 existing,
                 keep=lambda name: name in listed or is_there(listing.root, name),
-                progress=done,
+                summary=done,
             )
         except OSError as error:
             needed = sum(part.size_bytes for part in done.parts)
@@ -173,7 +175,7 @@ def check_output(target: Path) -> None:
     """Refuse an output that would have to be destroyed; quick, and before any work.
 
     Raises:
-        StoreError: a folder, or a file that is no feature file: not touched, --overwrite or not.
+        StoreError: a folder, or a file that is no feature file: neither is ever replaced.
     """
     if target.is_dir():
         raise StoreError(f"{target} is a folder: name a file, as {target / 'features.h5'}")
@@ -189,6 +191,9 @@ def _identity(
     if segments is not None:
         laid = hashlib.sha256(Path(segments).read_bytes()).hexdigest()
         described["segments_sha256"] = laid
+    elif listing.laid_by:
+        laid = hashlib.sha256(listing.laid_by.encode()).hexdigest()
+        described["clips_by"] = listing.laid_by
     shard = options.shard
     return RunIdentity(
         shards="" if shard is None else f"{shard[0]}/{shard[1]}",
@@ -208,10 +213,10 @@ def _existing(
     options: ExtractOptions,
     listing: Listing,
 ) -> FeatureStore | None:
-    """The feature file that is there and will be gone on with.
+    """The feature file that is there and will be continued.
 
     Raises:
-        StoreError: what is there is no feature file; it is not touched, --overwrite or not.
+        StoreError: what is there is no feature file; it is never replaced.
     """
     if not target.exists():
         return None

@@ -53,7 +53,7 @@ class Run:
     ) -> None:
         self.encoder = encoder
         self.stopped = False
-        self._stop = stop
+        self.stop = stop or Stop()
         self.options = options
         self.todo = plan.todo
         planes = len(encoder.engines) == 1 and encoder.engine.takes_planes
@@ -110,7 +110,7 @@ class Run:
                 for item, event in self._events(stack, decoder, feed.pin):
                     self._take(assembly, item, event)
                     self.meter.tick(assembly.stats)
-                    if self._stop is not None and self._stop.asked and assembly.at_batch_boundary:
+                    if self.stop.asked and assembly.at_batch_boundary:
                         self.stopped = True
                         break
                     yield assembly.stats

@@ -1,16 +1,22 @@
-"""Ending a run in good order when it is told to: what is finished is written first."""
+"""Ending a run in good order on request: what is finished is written first."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
+
+from vidfeat.system.callbacks import Report
+
+_LOOK_SECONDS = 1.0
 
 
 class Stop:
-    """Whether a run has been told to end; it looks at batch boundaries."""
+    """Whether a run was asked to end; it looks at batch boundaries."""
 
     def __init__(self) -> None:
         self.signal_number = 0
@@ -25,14 +31,48 @@ class Stop:
         self.signal_number = signal_number
 
 
+class StopFile(Stop):
+    """Told by a file on a shared file system, which another machine writes."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+        self._looked = -_LOOK_SECONDS
+
+    @property
+    def asked(self) -> bool:
+        """The file is there."""
+        now = time.monotonic()
+        if not self.signal_number and now - self._looked >= _LOOK_SECONDS:
+            self._looked = now
+            if self._file.exists():
+                self.ask()
+        return super().asked
+
+
 @contextmanager
-def stop_on_signals(say: Callable[[str], None]) -> Iterator[Stop]:
+def handlers_kept() -> Iterator[None]:
+    """Leave the handlers of signals as they are, whatever a library sets meanwhile."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # one that was not set from Python cannot be set again
+                signal.signal(number, handler)
+
+
+@contextmanager
+def stop_on_signals(report: Report) -> Iterator[Stop]:
     """Let Ctrl-C (SIGINT) and SIGTERM ask for the end; a second signal ends the process at once.
 
     Outside of the main thread, where no handler can be set, signals do what they did.
 
     Args:
-        say: is told what a signal has begun.
+        report: called with the line to show when a signal arrives.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -46,7 +86,7 @@ def stop_on_signals(say: Callable[[str], None]) -> Iterator[Stop]:
             signal.signal(other, signal.SIG_DFL)
         stop.ask(number)
         with suppress(RuntimeError):  # the signal came while something was being printed
-            say("stopping: what is finished is written first; Ctrl-C again ends at once")
+            report("stopping: what is finished is written first; Ctrl-C again ends at once")
 
     for number in numbers:
         signal.signal(number, handle)

@@ -1,20 +1,31 @@
 """Heads: classifiers trained on the vectors of a feature file.
 
-=============  =====================================================================
-estimators     scikit-learn classifiers: LinearHead, SVMHead, KNNHead, MLPHead, AttentiveHead
-attention      what the attentive head computes, and its training
+estimators     scikit-learn classifiers: LinearHead, SVMHead, KNNHead, MLPHead
+attentive_head    AttentiveHead, and what it computes (attention)
 scorers        arrays to class scores: what is left of an estimator after training
 selection      hyper-parameters by cross-validation inside the training part
 head           a trained head as a folder
 threads        one for small products
 protocols      one split, cross-validation, few shots
 =============  =====================================================================
+=======
+================  ==================================================================
+estimators        scikit-learn classifiers: LinearHead, SVMHead, KNNHead, MLPHead
+attentive_head    AttentiveHead, and what it computes (attention)
+scorers           arrays to class scores: what is left of an estimator after training
+selection         hyper-parameters by cross-validation inside the training part
+head              a trained head as a folder
+protocols         one split, official splits, few shots
+cross_validation  folds, and several heads side by side
+copies            near copies on both sides of a split
+================  ==================================================================
 """
 
 from vidfeat.heads.attentive_head import AttentiveHead
+from vidfeat.heads.cross_validation import cross_validate
 from vidfeat.heads.estimators import KNNHead, LinearHead, MLPHead, SVMHead
 from vidfeat.heads.head import Head
-from vidfeat.heads.protocols import cross_validate, few_shot, split_parts, train_and_test
+from vidfeat.heads.protocols import few_shot, split_parts, train_and_test
 from vidfeat.heads.selection import HeadOptions
 
 __all__ = [

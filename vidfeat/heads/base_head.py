@@ -73,7 +73,7 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         A search over hyper-parameters prepares the vectors of a fold once.
 
         Raises:
-            ValueError: fewer than two classes, or a hyper-parameter that cannot be meant.
+            ValueError: fewer than two classes, or an invalid hyper-parameter.
         """
         self.classes_, encoded = np.unique(targets, return_inverse=True)
         if len(self.classes_) < 2:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -49,11 +50,12 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a video and what is in it, best first."""
+    """A stretch of a video and what is in it, best first; ``scores`` (C,) are of all classes."""
 
     start_seconds: float
     end_seconds: float
     predictions: tuple[Prediction, ...]
+    scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,14 @@ class VideoPrediction:
         predictions: the best classes, best first.
         segments: along the time line; empty where none was asked for.
         scores: (C,) of all classes.
+        classes: their names, in that order.
     """
 
     path: str
     predictions: tuple[Prediction, ...]
     segments: tuple[Segment, ...] = ()
     scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
+    classes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; ``segments`` only along a time line."""
@@ -186,7 +190,7 @@ class NetworkJudge:
         return ClipNetwork(self._logits, ClipSource(spec.plan, spec.preprocess), batch_size)
 
     def _logits(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits = self.encoder.predict_clips(clips_NTHWC)
+        logits = self.encoder.predict_clips(clips_NTHWC, require_finite=False)
         if not self._classes:
             self._classes = tuple(f"class {i}" for i in range(logits.shape[1]))
         return logits
@@ -197,7 +201,7 @@ class NetworkJudge:
 
 
 def time_line_plan(plan: PlanChoice, every_seconds: float | None) -> PlanChoice:
-    """Lay about a clip a second, where a time line is asked for and no layout of clips is.
+    """Lay about one clip per second, where a time line is asked for and no layout of clips is.
 
     Raises:
         UsageError: ``every_seconds`` is not above 0.
@@ -275,13 +279,16 @@ def classify_video(
     top: int = 5,
     every_seconds: float | None = None,
 ) -> VideoPrediction:
-    """Judge one video file; one that breaks midway is judged by the clips before.
+    """Judge one video file.
+
+    One that breaks midway is judged by the clips before, and one with clips whose rows are NaN or
+    infinite by the others: either with a warning.
 
     Args:
         judge: a head or a network.
         path: the file.
         top: how many classes to name.
-        every_seconds: also name them for each stretch of so many seconds.
+        every_seconds: also name them for each segment of this many seconds.
 
     Raises:
         VideoError: the file cannot be read.
@@ -290,6 +297,8 @@ def classify_video(
     if read.clips is None:
         assert read.error is not None
         raise read.error
+    if read.error is not None:
+        warnings.warn(f"{os.fspath(path)}: {read.error}", stacklevel=2)
     return classify_clips(judge, os.fspath(path), read.clips, top=top, every_seconds=every_seconds)
 
 
@@ -320,19 +329,21 @@ def classify_clips(
     segments: list[Segment] = []
     if every_seconds is not None:
         segments = _segments(judge, clips, top, every_seconds)
-    return VideoPrediction(path, _best(judge, scores, top), tuple(segments), scores)
+    best = _best(judge, scores, top)
+    return VideoPrediction(path, best, tuple(segments), scores, tuple(judge.classes))
 
 
 def _segments(judge: Judge, clips: Embeddings, top: int, every_seconds: float) -> list[Segment]:
     """Stretches of equal length from 0 to the last clip's end.
 
-    A clip belongs to the stretch that its middle lies in; a stretch without one takes the clip
-    whose middle is nearest to its own.
+    A rest shorter than half of one belongs to the stretch before it. A clip belongs to the stretch
+    that its middle lies in; a stretch without one takes the clip whose middle is nearest to its
+    own.
     """
     middle = (clips.start_seconds + clips.end_seconds) / 2
     end = float(clips.end_seconds.max())
-    # A rest of a hundredth (60 s at 29.97 frames per second are 60.06 s) is no stretch of its own.
-    count = max(1, math.ceil(end / every_seconds - 0.01))
+    # 60 s at 29.97 frames per second are 60.06 s: such a rest is no stretch of its own
+    count = max(1, math.floor(end / every_seconds + 0.5))
     place = np.minimum((middle / every_seconds).astype(np.int64), count - 1)
     segments = []
     for number in range(count):
@@ -342,7 +353,7 @@ def _segments(judge: Judge, clips: Embeddings, top: int, every_seconds: float) -
         if not len(inside):
             inside = np.array([np.abs(middle - (start + stop) / 2).argmin()])
         scores = judge.scores(clips.vectors[inside])
-        segments.append(Segment(start, stop, _best(judge, scores, top)))
+        segments.append(Segment(start, stop, _best(judge, scores, top), scores))
     return segments
 
 

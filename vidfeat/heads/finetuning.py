@@ -13,52 +13,69 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from vidfeat.datasets.labels import Labels, as_labels, labels_from_split
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.datasets.labels import FolderLabels, Labels, as_labels, labels_from_split
 from vidfeat.datasets.samples import Samples, collect, require_videos, summary
-from vidfeat.errors import UsageError
+from vidfeat.errors import DataError, UsageError
+from vidfeat.heads.copies import Copies, copies_across, find_copies
+from vidfeat.heads.cross_validation import (
+    Comparison,
+    CrossValidation,
+    compare_heads,
+    cross_validate,
+    options_by_kind,
+)
 from vidfeat.heads.head import check_target
 from vidfeat.heads.protocols import (
-    CrossValidation,
     FewShot,
-    cross_validate,
     few_shot,
     leave_out_small_classes,
     split_parts,
     train_and_test,
 )
-from vidfeat.heads.results import FinetuneOptions, FinetuneResult, Part, Progress
+from vidfeat.heads.results import FinetuneOptions, FinetuneResult, TrainedSplit
 from vidfeat.heads.results_folder import RESULT_FILES, write_folder
 from vidfeat.heads.selection import HeadOptions, require_two_classes
 from vidfeat.store.reader import FeatureStore
+from vidfeat.system.callbacks import Report, no_report
 
 
 def finetune(
     features: str | os.PathLike[str],
-    labels: Labels | Mapping[str, str] | str | os.PathLike[str] | None = None,
+    labels: Labels | FolderLabels | Mapping[str, str] | str | os.PathLike[str] | None = None,
     options: FinetuneOptions | None = None,
     *,
+    head: str | Sequence[str] | None = None,
     out: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
+    overwrite: bool = False,
+    report: Report | None = None,
 ) -> FinetuneResult:
     """Train a head on a feature file and judge it.
 
     Args:
         features: the feature file.
-        labels: a CSV, ``"folders"`` for folder names, a mapping of paths to classes, or Labels;
-            None with ``options.dataset``.
+        labels: a CSV, ``"folders"`` for folder names, a mapping of paths to classes, or what
+            `read_labels` gave; None with ``options.dataset``.
         options: what is trained, and how it is judged.
+        head: ``"linear"``, ``"svm"``, ``"knn"``, ``"mlp"`` or ``"attentive"``, in place of
+            ``options.head.kind``; several (``"linear,svm"`` or a list) are compared, and the best
+            is trained. ``"attentive"`` alone is compared with ``"linear"``, and trained.
         out: folder to write the head and its results to; None writes nothing.
-        progress: told what is being done, a line at a time.
+        overwrite: replace a head that is at ``out``.
+        report: called with a line on each step.
 
     Raises:
         DataError: labels and features do not fit each other, or do not suffice.
         StoreError: the feature file or the output cannot be used.
         UsageError: options that contradict each other.
     """
-    options = options or FinetuneOptions()
-    tell = progress or (lambda _: None)
+    options = _with_head(options or FinetuneOptions(), head)
+    report = report or no_report
     if (labels is None) == (options.dataset is None):
         raise UsageError(
             "give labels (a CSV, or the word folders), or dataset with lists"
@@ -68,29 +85,34 @@ def finetune(
         )
     target = Path(out) if out is not None else None
     if target is not None:
-        check_target(target, also=RESULT_FILES)
+        check_target(target, also=RESULT_FILES, overwrite=overwrite)
     with FeatureStore(features) as store:
         require_videos(store)
         parts = []
+        copies = find_copies(store)
         for name, given in _label_sets(store, labels, options):
-            tell(f"{name or 'labels'}: reading")
+            report(f"{name or 'labels'}: reading")
             samples = collect(store, given, skip_bad_rows=options.skip_bad_rows)
-            parts.append(_train_part(name, samples, given.notes, store, options, tell))
-        beside = linear_beside(options.head)
-        result = FinetuneResult(
-            tuple(parts),
-            _cross_validation(parts, options, options.head, tell),
-            None if beside is None else _cross_validation(parts, options, beside, tell),
-        )
+            parts.append(_train_part(name, samples, given.notes, store, copies, options, report))
+        result = FinetuneResult(tuple(parts), _cross_validation(parts, options, report))
         if target is not None:
-            tell("writing")
+            report("writing")
             write_folder(result, target, store, options)
     return result
 
 
+def _with_head(options: FinetuneOptions, head: str | Sequence[str] | None) -> FinetuneOptions:
+    """The options with the heads of the argument, where it is given."""
+    if head is None:
+        return options
+    kinds = [name.strip() for name in head.split(",")] if isinstance(head, str) else list(head)
+    made = options_by_kind(kinds, options.head)
+    return replace(options, head=made[0], compare=tuple(made) if len(made) > 1 else ())
+
+
 def _label_sets(
     store: FeatureStore,
-    labels: Labels | Mapping[str, str] | str | os.PathLike[str] | None,
+    labels: Labels | FolderLabels | Mapping[str, str] | str | os.PathLike[str] | None,
     options: FinetuneOptions,
 ) -> list[tuple[str, Labels]]:
     if options.dataset is not None:
@@ -112,46 +134,68 @@ def _train_part(
     samples: Samples,
     notes: Sequence[str],
     store: FeatureStore,
+    copies: Copies,
     options: FinetuneOptions,
-    tell: Progress,
-) -> Part:
+    report: Report,
+) -> TrainedSplit:
     lines = [*summary(samples), *notes]
     samples, small = leave_out_small_classes(samples, options.min_per_class)
     require_two_classes(samples, "labelled videos")
     train, test, more = split_parts(samples, test_share=options.test_share, seed=options.head.seed)
-    tell(f"{name or 'training'}: {len(train)} to train on, {len(test)} to test on")
-    outcome = train_and_test(samples, train, test, options.head, store.identity)
+    report(f"{name or 'training'}: {len(train)} to train on, {len(test)} to test on")
+    more += copies_across(copies, samples, train, test)
+    chosen, comparison = options.head, None
+    if options.compare:
+        comparison = _compare(samples, train, options.compare, options, report)
+        chosen = comparison.chosen
+    elif chosen.of_sequences:
+        try:
+            comparison = _compare(samples, train, _beside_linear(chosen), options, report)
+            comparison = replace(comparison, chosen=chosen)
+        except DataError as error:
+            more.append(f"not compared with a linear head: {error}")
+    outcome = train_and_test(samples, train, test, chosen, store.identity)
     shots: list[FewShot] = []
     if options.shots and len(test):
-        for row in few_shot(samples, train, test, options.shots, options.head, draws=options.draws):
-            tell(f"{row.shots} a class: {row.interval}")
+        for row in few_shot(samples, train, test, options.shots, chosen, draws=options.draws):
+            report(f"{row.shots} a class: {row.interval}")
             shots.append(row)
     if not outcome.converged:
         more.append("the solver stopped before its tolerance: try stronger regularisation")
-    beside = linear_beside(options.head)
-    linear = None
-    if beside is not None and len(test):
-        tell("a linear head on the same samples")
-        linear = train_and_test(samples, train, test, beside, store.identity)
-    return Part(name, samples, outcome, tuple(shots), (*lines, *small, *more), linear)
+    return TrainedSplit(name, samples, outcome, tuple(shots), comparison, (*lines, *small, *more))
 
 
-def linear_beside(head: HeadOptions) -> HeadOptions | None:
-    """The linear head, on mean vectors, that an attentive one is compared with."""
-    if not head.of_sequences:
-        return None
-    return HeadOptions(folds=head.folds, calibrate=head.calibrate, seed=head.seed)
+def _compare(
+    samples: Samples,
+    train: NDArray[np.int64],
+    heads: Sequence[HeadOptions],
+    options: FinetuneOptions,
+    report: Report,
+) -> Comparison:
+    return compare_heads(
+        samples.take(train),
+        heads,
+        folds=options.cross_validation or 5,
+        repeats=options.repeats,
+        report=report,
+    )
+
+
+def _beside_linear(attentive: HeadOptions) -> tuple[HeadOptions, HeadOptions]:
+    """What an attentive head is compared with, on the mean vectors of the same videos; and it."""
+    linear = HeadOptions(folds=attentive.folds, calibrate=attentive.calibrate, seed=attentive.seed)
+    return linear, attentive
 
 
 def _cross_validation(
-    parts: list[Part], options: FinetuneOptions, head: HeadOptions, tell: Progress
+    parts: list[TrainedSplit], options: FinetuneOptions, report: Report
 ) -> CrossValidation | None:
-    if not options.cross_validation:
+    if not options.cross_validation or options.compare:
         return None
     return cross_validate(
         parts[0].samples,
-        head,
+        options.head,
         folds=options.cross_validation,
         repeats=options.repeats,
-        progress=tell,
+        report=report,
     )

@@ -29,7 +29,8 @@ from vidfeat.system.files import atomic_folder
 from vidfeat.version import __version__
 
 FORMAT = "vidfeat-head"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 until 0.2.0, and of every head that an earlier vidfeat scores right: without ``whitening``."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,15 @@ class Head:
             )
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("a class is named twice")
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.classes[:4]) + (", ..." if len(self.classes) > 4 else "")
+        tested = self.training.get("test")
+        accuracy = f", accuracy {tested['accuracy']['value']:.1%}" if tested else ""
+        return (
+            f"Head({self.scorer.kind}: {len(self.classes)} classes ({names}), "
+            f"{self.dimension} dimensions{accuracy})"
+        )
 
     @property
     def dimension(self) -> int:
@@ -127,7 +137,7 @@ class Head:
         """Write the head as a folder, whole or not at all; an older head there is replaced.
 
         Raises:
-            StoreError: something else than a head stands there.
+            StoreError: something other than a head is there.
         """
         target = Path(folder)
         check_target(target)
@@ -144,7 +154,7 @@ class Head:
         scorer = self.scorer
         description = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": FORMAT_VERSION if "whitening" in scorer.arrays else 1,
             "vidfeat_version": __version__,
             "kind": scorer.kind,
             "classes": list(self.classes),
@@ -231,15 +241,16 @@ class Head:
         )
 
 
-def check_target(folder: Path, *, also: Sequence[str] = ()) -> None:
+def check_target(folder: Path, *, also: Sequence[str] = (), overwrite: bool = True) -> None:
     """Refuse to replace what is no head: an output named by mistake must not be deleted.
 
     Args:
         folder: where a head is to be written.
-        also: names of files and folders that may stand there beside a head's own.
+        also: names of files and folders that may be there beside a head's own.
+        overwrite: a head that stands there may be replaced.
 
     Raises:
-        StoreError: a file, or a folder that holds something else.
+        StoreError: a file, or a folder that holds something else, or a head that is to stay.
     """
     if not folder.parent.is_dir():
         raise StoreError(f"{folder}: its parent folder does not exist: make it first")
@@ -249,6 +260,11 @@ def check_target(folder: Path, *, also: Sequence[str] = ()) -> None:
     if not folder.is_dir() or any(entry.name not in known for entry in folder.iterdir()):
         raise StoreError(
             f"{folder} exists and is no head of vidfeat: choose another output with -o"
+        )
+    if not overwrite and (folder / "head.json").is_file() | (folder / "results.json").is_file():
+        raise StoreError(
+            f"{folder} has a head already: choose another folder, or replace it with overwrite",
+            field="overwrite",
         )
 
 

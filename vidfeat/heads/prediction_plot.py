@@ -1,12 +1,24 @@
-"""The picture of what is in videos: bars of the best classes, or time lines."""
+"""What is in videos as a picture and as a table: bars of the best classes, or time lines."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidfeat.evaluation.plots import PALETTE, figure, label_bars, shorten, time_line
+import numpy as np
+
+from vidfeat.evaluation.plots import (
+    MOST_LANES,
+    class_colours,
+    figure,
+    label_bars,
+    shorten,
+    time_line,
+)
+from vidfeat.system.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,12 +29,10 @@ if TYPE_CHECKING:
 @contextmanager
 def classified(videos: Sequence[VideoPrediction]) -> Iterator[Figure]:
     """A figure of what is in videos: bars of the best classes, or time lines, one a row."""
-    said = {segment.predictions[0].label for video in videos for segment in video.segments}
-    colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(sorted(said))}
     heights = []
     for video in videos:
-        lanes = len({segment.predictions[0].label for segment in video.segments})
-        heights.append(0.55 + 0.28 * (min(lanes, 8) if video.segments else len(video.predictions)))
+        lanes = min(len(video.classes), MOST_LANES) if video.segments else len(video.predictions)
+        heights.append(0.55 + 0.28 * lanes)
     with figure(7.0, sum(heights) + 0.45 * len(videos), rows=len(videos)) as (made, axes):
         grid = axes[0].get_gridspec()
         assert grid is not None  # axes made by add_subplot have one
@@ -30,13 +40,13 @@ def classified(videos: Sequence[VideoPrediction]) -> Iterator[Figure]:
         for one, video in zip(axes, videos, strict=True):
             one.set_title(shorten(video.path, 70).replace("$", r"\$"))
             if video.segments:
+                edges = [segment.start_seconds for segment in video.segments]
                 time_line(
                     one,
-                    [segment.start_seconds for segment in video.segments],
-                    [segment.end_seconds for segment in video.segments],
-                    [segment.predictions[0].label for segment in video.segments],
-                    [segment.predictions[0].score for segment in video.segments],
-                    colours,
+                    [*edges, video.segments[-1].end_seconds],
+                    np.stack([segment.scores for segment in video.segments]),
+                    video.classes,
+                    class_colours(video.classes),
                 )
             else:
                 label_bars(
@@ -45,3 +55,19 @@ def classified(videos: Sequence[VideoPrediction]) -> Iterator[Figure]:
                     [prediction.score for prediction in video.predictions],
                 )
         yield made
+
+
+def write_csv(path: Path, videos: Sequence[VideoPrediction]) -> None:
+    """Write the scores of all classes: one line per segment, or per video without a time line."""
+    with (
+        atomic_write(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        classes = videos[0].classes
+        writer.writerow(["path", "start_seconds", "end_seconds", "best", *classes])
+        for video in videos:
+            rows = [(s.start_seconds, s.end_seconds, s.scores) for s in video.segments]
+            for start, end, scores in rows or [("", "", video.scores)]:
+                best = classes[int(scores.argmax())]
+                writer.writerow([video.path, start, end, best, *(f"{s:.6f}" for s in scores)])

@@ -1,4 +1,4 @@
-"""Training and judging heads: one split, repeated cross-validation, official splits, few shots.
+"""Training and judging heads: one split, official splits, few shots.
 
 Test labels are used once, at the end, to count what is right. All choices are made by
 ``vidfeat.heads.selection`` from the training part.
@@ -7,7 +7,7 @@ Test labels are used once, at the end, to count what is right. All choices are m
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,8 +21,6 @@ from vidfeat.errors import DataError
 from vidfeat.evaluation.metrics import (
     Evaluation,
     Interval,
-    accuracy_interval,
-    bootstrap_interval,
     mean_interval,
 )
 from vidfeat.heads.head import Head
@@ -30,7 +28,13 @@ from vidfeat.heads.scorers import Scorer
 from vidfeat.heads.selection import Choice, HeadOptions, fit, make_folds, sequences_of
 from vidfeat.store.records import RunIdentity
 
-Progress = Callable[[str], None]
+
+@dataclass(frozen=True)
+class Majority:
+    """The simplest classifier: it always names the commonest class of the training part."""
+
+    label: str
+    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Outcome:
         evaluation: of the test samples; None without a test part.
         clip_accuracy: share of single test clips that is right; NaN without a test part.
         converged: the solver reached its tolerance.
+        majority: what always naming the commonest training class gets; None without a test part.
     """
 
     head: Head
@@ -54,6 +59,7 @@ class Outcome:
     evaluation: Evaluation | None
     clip_accuracy: float
     converged: bool
+    majority: Majority | None = None
 
 
 def split_parts(
@@ -293,91 +299,18 @@ def train_and_test(
         groups=asked.groups if samples.has_groups else None,
     )
     right = clips.argmax(axis=1) == asked.y[asked.sample_of_clip]
-    return Outcome(head, choice, train, test, evaluation, float(np.mean(right)), converged)
-
-
-@dataclass(frozen=True)
-class CrossValidation:
-    """Every sample judged by heads that have not seen it (nor its group), several times.
-
-    Attributes:
-        accuracies: float (repeats, folds), the share right in each fold; NaN for folds that a
-            repeat has fewer.
-        correct: float (S,), how often each sample was right, 0 to 1.
-        interval: of the mean over samples, over groups where there are any.
-        chosen: hyper-parameters of each fold.
-    """
-
-    accuracies: NDArray[np.float64]
-    correct: NDArray[np.float64] = field(repr=False)
-    interval: Interval
-    chosen: tuple[dict[str, Any], ...] = field(repr=False)
-
-    @property
-    def spread(self) -> float:
-        """Standard deviation over all folds of all repeats."""
-        return float(np.nanstd(self.accuracies, ddof=1))
-
-
-def cross_validate(
-    samples: Samples,
-    options: HeadOptions,
-    *,
-    folds: int = 5,
-    repeats: int = 1,
-    progress: Progress | None = None,
-) -> CrossValidation:
-    """Judge on each fold in turn a head trained on the others; choices are made inside those.
-
-    Raises:
-        DataError: the samples cannot be parted into folds.
-    """
-    accuracies = np.full((repeats, folds), np.nan)
-    correct = np.zeros(len(samples))
-    judged = np.zeros(len(samples))
-    chosen = []
-    for repeat in range(repeats):
-        parts = make_folds(
-            samples,
-            folds,
-            options.seed + repeat,
-            purpose="cross-validation",
-            remedy="judge on one test part, without cross_validation",
-            remedy_fields=("cross_validation",),
-        )
-        for fold, (train, test) in enumerate(parts):
-            outcome = train_and_test(samples, train, test, options)
-            assert outcome.evaluation is not None
-            right = outcome.evaluation.correct
-            accuracies[repeat, fold] = right.mean()
-            correct[test] += right
-            judged[test] += 1
-            chosen.append(outcome.choice.params)
-            if progress:
-                progress(f"repeat {repeat + 1}/{repeats}, fold {fold + 1}/{len(parts)}")
-    seen = judged > 0
-    share = np.divide(correct, judged, out=np.zeros_like(correct), where=seen)
-    return CrossValidation(
-        accuracies, share, _interval_of_shares(share[seen], samples, seen), tuple(chosen)
-    )
-
-
-def _interval_of_shares(
-    share: NDArray[np.float64], samples: Samples, seen: NDArray[np.bool_]
-) -> Interval:
-    groups = samples.groups if samples.has_groups else np.arange(len(samples))
-    if np.ptp(share) == 0:
-        return accuracy_interval(share > 0.5, groups[seen])
-    method = f"bootstrap over {'groups' if samples.has_groups else 'videos'}"
-    return bootstrap_interval(share, groups[seen], method=method)
+    commonest = int(np.bincount(samples.y[train]).argmax())
+    majority = Majority(samples.classes[commonest], float(np.mean(asked.y == commonest)))
+    clip_accuracy = float(np.mean(right))
+    return Outcome(head, choice, train, test, evaluation, clip_accuracy, converged, majority)
 
 
 @dataclass(frozen=True)
 class FewShot:
-    """Heads trained on a few samples a class.
+    """Heads trained on a few samples per class.
 
     Attributes:
-        shots: samples a class.
+        shots: samples per class.
         accuracies: one a draw.
         interval: their mean with Student's t interval over the draws.
     """
@@ -396,7 +329,7 @@ def few_shot(
     *,
     draws: int = 10,
 ) -> Iterator[FewShot]:
-    """Draw a few training samples a class, again and again, and judge on the whole test part.
+    """Draw a few training samples per class, again and again, and judge on the whole test part.
 
     Hyper-parameters are the head's defaults: a few samples cannot choose them.
 

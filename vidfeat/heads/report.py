@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MapMethod = Literal["tsne", "pca", "none"]
 FRAMES_OF_A_CLIP = 3
-MOST_BESIDE = 20  # classes of a confusion matrix that stands beside another card
+MOST_BESIDE = 20  # classes of a confusion matrix placed beside another card
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ReportOptions:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
-def write_report(
+def write_head_report(
     path: str | Path, samples: Samples, outcome: Outcome, options: ReportOptions
 ) -> None:
     """Write the report, whole or not at all.
@@ -86,7 +86,7 @@ def write_report(
 
 
 def render_report(samples: Samples, outcome: Outcome, options: ReportOptions) -> str:
-    """The report as HTML text; see `write_report`."""
+    """The report as HTML text; see `write_head_report`."""
     if outcome.evaluation is None:
         raise ValueError("a report needs a test part: nothing was judged")
     result = outcome.evaluation
@@ -176,7 +176,7 @@ def _confusion(result: Evaluation) -> str:
         svg = plots.to_svg(made, name="confusion", description=f"Confusion matrix. {worst}")
     caption = f"Rows: the true class; shaded by the share of its videos. {worst}"
     return _section(
-        "What is taken for what",
+        "Confusion matrix",
         _figure(svg, caption, least_rem=0 if count <= MOST_BESIDE else 40),
         wide=count > MOST_BESIDE,
     )
@@ -224,7 +224,7 @@ def _reliability(result: Evaluation) -> str:
         "On the dashed line a score of 80 % is right in 80 of 100 cases; below it the head is too "
         "sure. Larger points: more videos."
     )
-    return _section("How far scores can be trusted", _figure(svg, caption))
+    return _section("Calibration", _figure(svg, caption))
 
 
 def _map(samples: Samples, outcome: Outcome, options: ReportOptions) -> str:

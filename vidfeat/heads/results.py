@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,13 +9,11 @@ import numpy as np
 
 from vidfeat.datasets.samples import Samples
 from vidfeat.errors import UsageError
-from vidfeat.heads.protocols import CrossValidation, FewShot, Outcome
+from vidfeat.heads.cross_validation import Comparison, CrossValidation
+from vidfeat.heads.protocols import FewShot, Outcome
 from vidfeat.heads.selection import HeadOptions
 
 Split = Literal["1", "2", "3", "all"]
-
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -25,13 +22,16 @@ class FinetuneOptions:
 
     Attributes:
         head: kind, hyper-parameters and seed.
+        compare: heads to compare on the same folds of the training part; the best of them is
+            trained. Empty trains ``head``.
         test_share: of each class held out where the labels have no split column; 0 for no test.
         dataset: ``ucf101`` or ``hmdb51``, in place of labels.
         lists: the folder of its official split files.
         split: which of them, or all three.
-        shots: numbers of training samples a class to try as well.
+        shots: numbers of training samples per class to try as well.
         draws: how often each is drawn.
-        cross_validation: folds of a cross-validation over all samples; 0 for none.
+        cross_validation: folds of a cross-validation over all samples; 0 for none. Of a comparison:
+            its folds, in place of five.
         repeats: how often it is repeated with other folds.
         min_per_class: classes with fewer samples are left out.
         ignore_case: paths and classes of the CSV that differ only in case are the same.
@@ -42,6 +42,7 @@ class FinetuneOptions:
     """
 
     head: HeadOptions = field(default_factory=HeadOptions)
+    compare: tuple[HeadOptions, ...] = ()
     test_share: float = 0.2
     dataset: str | None = None
     lists: str | None = None
@@ -88,7 +89,7 @@ class FinetuneOptions:
 
 
 @dataclass(frozen=True)
-class Part:
+class TrainedSplit:
     """One head with the samples it was trained and judged on.
 
     Attributes:
@@ -96,16 +97,16 @@ class Part:
         samples: all labelled samples.
         outcome: the head and its evaluation.
         few_shots: accuracies with few training samples.
+        comparison: of several heads, where that was asked for.
         notes: sentences for a person.
-        linear: a linear head on the same samples, beside an attentive one.
     """
 
     name: str
     samples: Samples = field(repr=False)
     outcome: Outcome
     few_shots: tuple[FewShot, ...] = ()
+    comparison: Comparison | None = None
     notes: tuple[str, ...] = ()
-    linear: Outcome | None = None
 
 
 @dataclass(frozen=True)
@@ -115,12 +116,10 @@ class FinetuneResult:
     Attributes:
         parts: one, or one for each official split.
         cross_validation: over all samples, where asked for.
-        linear_cross_validation: of a linear head on the same folds, beside an attentive one.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[TrainedSplit, ...]
     cross_validation: CrossValidation | None = None
-    linear_cross_validation: CrossValidation | None = None
 
     def mean_and_spread(self, what: Literal["video", "clip"]) -> tuple[float, float]:
         """Mean accuracy over the parts and its standard deviation (0 for one part)."""
@@ -139,19 +138,17 @@ class FinetuneResult:
             for what in ("video", "clip"):
                 mean, spread = self.mean_and_spread("video" if what == "video" else "clip")
                 values[f"{what}_accuracy"] = {"mean": mean, "standard_deviation": spread}
-        for name in ("cross_validation", "linear_cross_validation"):
-            found: CrossValidation | None = getattr(self, name)
-            if found is not None:
-                values[name] = {
-                    "accuracy": found.interval.to_dict(),
-                    "spread_over_folds": found.spread,
-                    "folds": found.accuracies.tolist(),
-                }
+        if self.cross_validation is not None:
+            values["cross_validation"] = {
+                "accuracy": self.cross_validation.interval.to_dict(),
+                "spread_over_folds": self.cross_validation.spread,
+                "folds": self.cross_validation.accuracies.tolist(),
+            }
         return {name: _without_nan(value) for name, value in values.items()}
 
 
-def _part_dict(part: Part) -> dict[str, Any]:
-    outcome = part.outcome
+def _part_dict(part: TrainedSplit) -> dict[str, Any]:
+    outcome, compared = part.outcome, part.comparison
     return {
         "name": part.name,
         "head": outcome.head.scorer.kind,
@@ -159,7 +156,20 @@ def _part_dict(part: Part) -> dict[str, Any]:
         "test": len(outcome.test),
         "video": outcome.evaluation.to_dict() if outcome.evaluation else None,
         "clip_accuracy": outcome.clip_accuracy,
-        **_linear_beside(part),
+        "majority": None
+        if outcome.majority is None
+        else {"label": outcome.majority.label, "accuracy": outcome.majority.accuracy},
+        "compared": None
+        if compared is None
+        else {
+            kind: {
+                "accuracy": found.interval.to_dict(),
+                "spread_over_folds": found.spread,
+                "majority_accuracy": found.majority_accuracy,
+                "video": found.evaluation.to_dict(),
+            }
+            for kind, found in compared.found.items()
+        },
         "params": dict(outcome.choice.params),
         "temperature": outcome.choice.temperature,
         "trials": [trial.to_dict() for trial in outcome.choice.trials],
@@ -173,12 +183,6 @@ def _part_dict(part: Part) -> dict[str, Any]:
         ],
         "notes": list(part.notes),
     }
-
-
-def _linear_beside(part: Part) -> dict[str, Any]:
-    if part.linear is None or part.linear.evaluation is None:
-        return {}
-    return {"linear": {"video": part.linear.evaluation.to_dict()}}
 
 
 def _without_nan(value: Any) -> Any:

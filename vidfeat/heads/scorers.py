@@ -31,7 +31,8 @@ class Scorer:
 
     Attributes:
         kind: ``linear``, ``svm``, ``knn``, ``mlp`` or ``attentive``.
-        arrays: ``mean`` and ``scale`` (D,) where vectors are standardised first, and
+        arrays: ``mean`` and ``scale`` (D,) where vectors are standardised first, ``whitening``
+            (D, D) where they are then multiplied by it, and
             for linear and svm ``weights`` (C, D) and ``bias`` (C,);
             for mlp ``weights_0`` (D, H), ``bias_0`` (H,), ``weights_1`` (H, C), ``bias_1``, ...;
             for knn ``vectors`` (M, D) and ``labels`` (M,);
@@ -85,7 +86,11 @@ class Scorer:
             if array.dtype.kind not in "fi" or not np.isfinite(array).all():
                 raise ValueError(f"the array {name!r} holds values that are no finite numbers")
         dimension, classes = self.dimension, self.num_classes
-        shapes: dict[str, tuple[int, ...]] = {"mean": (dimension,), "scale": (dimension,)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "mean": (dimension,),
+            "scale": (dimension,),
+            "whitening": (dimension, dimension),
+        }
         if self.kind in ("linear", "svm"):
             shapes |= {"weights": (classes, dimension), "bias": (classes,)}
         elif self.kind == "knn":
@@ -143,6 +148,8 @@ class Scorer:
         """Standardise and normalise vectors (N, D) as the training did."""
         if "mean" in self.arrays:
             vectors = (vectors - self.arrays["mean"]) / self.arrays["scale"]
+        if "whitening" in self.arrays:
+            vectors = vectors @ self.arrays["whitening"]
         if self.normalize:
             vectors = l2_normalize(vectors)
         return vectors

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 # Pairs of clips whose shift in time is tried: more never changed an answer.
 _TRIED_PAIRS = 24
-# A stretch goes on while pairs are by this part of the best one's way above their level; that many
-# pairs in between may be less (a cut, a flash, a moment out of step).
+# A segment continues while pairs are by this part of the best one's way above their level; this
+# many pairs in between may be less (a cut, a flash, a moment out of step).
 _NEARER = 0.1
 _BRIDGED = 2
 
@@ -22,7 +22,7 @@ class Aligned:
     Attributes:
         best: score of the best pair of clips.
         clips: the query's clips, in order of time.
-        rows: the row that stands beside each.
+        rows: the row aligned with each.
         mean: mean score of the pairs.
     """
 

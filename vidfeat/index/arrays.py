@@ -1,15 +1,12 @@
-"""Write npy files so that a full disk is an error and no signal.
+"""Write npy and FAISS files so that a full disk is an error, and neither a signal nor nothing.
 
-A mapped file that is longer than what the disk holds of it kills its writer with SIGBUS, and
-``numpy.save`` hides the system's reason. Both are written here block by block instead.
+A mapped file that is longer than what the disk holds of it kills its writer with SIGBUS,
+``numpy.save`` hides the system's reason, and FAISS overlooks it. All are written here block by
+block instead.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +15,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vidfeat.system.files import named_errors
+
+_WRITTEN_BYTES = 1 << 20
 
 
 class RowWriter:
@@ -81,15 +80,20 @@ def save_npy(path: Path, values: NDArray[Any]) -> None:
         writer.append(values)
 
 
-@contextmanager
-def faiss_errors(path: Path) -> Iterator[None]:
-    """Errors of FAISS's writing as the system's own, with the file's name."""
-    try:
-        yield
-    except RuntimeError as error:
-        for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
-            if os.strerror(number) in str(error):
-                raise OSError(number, os.strerror(number), os.fspath(path)) from error
-        if "write error" in str(error):
-            raise OSError(errno.EIO, f"cannot be written: {error}", os.fspath(path)) from error
-        raise
+def write_faiss(index: Any, path: Path) -> None:
+    """Write a FAISS index.
+
+    FAISS's own writer does not look at whether the last block arrived: on a full disk it leaves a
+    file that is cut short, and says nothing.
+
+    Raises:
+        OSError: with the file's name, a full disk among them.
+    """
+    import faiss
+
+    with named_errors(path), path.open("wb") as file:
+
+        def write(block: bytes) -> None:
+            file.write(block)
+
+        faiss.write_index(index, faiss.PyCallbackIOWriter(write, _WRITTEN_BYTES))

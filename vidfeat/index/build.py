@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, StoreError, UsageError
-from vidfeat.index.arrays import RowWriter, faiss_errors, save_npy
+from vidfeat.index.arrays import RowWriter, save_npy, write_faiss
 from vidfeat.index.choose import POINTS_PER_LIST, IndexPlan, choose, parse_size
-from vidfeat.index.engine import Engine, read_faiss
+from vidfeat.index.engine import SearchEngine, read_faiss
 from vidfeat.index.folder import (
+    TAUGHT,
     FileEntry,
-    Head,
+    IndexHeader,
     entry_of,
     file_name,
     now,
@@ -38,10 +39,9 @@ from vidfeat.index.recall import tune
 from vidfeat.index.vectors import Normalisation, learn
 from vidfeat.index.videos import CLIP, FACTS, Videos, make_videos
 from vidfeat.store.reader import FeatureStore
+from vidfeat.system.callbacks import Report, no_report
 from vidfeat.system.files import atomic_folder, named_errors
 from vidfeat.version import __version__
-
-Report = Callable[[str], None]
 
 _BLOCK_ROWS = 16_384
 _SEED = 1234
@@ -49,12 +49,8 @@ _LEARN_ROWS = 500_000
 _CANDIDATES = 1000
 
 
-def quiet(_line: str) -> None:
-    """Report nothing."""
-
-
 @dataclass
-class Part:
+class WrittenRows:
     """Rows written to a folder: the two files and their table of videos."""
 
     vectors: Path
@@ -83,7 +79,7 @@ def write_part(
     first_row: int = 0,
     first_video: int = 0,
     skip_bad_rows: bool = False,
-) -> Part:
+) -> WrittenRows:
     """Write the normalised vectors and the times of some videos of a feature file.
 
     Args:
@@ -137,7 +133,7 @@ def write_part(
     save_npy(clips_path, clips[:written])
     facts = {name: store.videos[name][chosen] for name in FACTS}
     videos = make_videos([store.paths[row] for row in chosen], facts, kept, first_row)
-    return Part(vectors_path, clips_path, videos, written, skipped)
+    return WrittenRows(vectors_path, clips_path, videos, written, skipped)
 
 
 def _runs(offset: NDArray[np.int64], count: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -155,7 +151,7 @@ def train_and_add(
     folder: Path,
     generation: int,
     *,
-    report: Report = quiet,
+    report: Report = no_report,
 ) -> dict[str, FileEntry]:
     """Train the FAISS index of a plan on mapped vectors, add them all, and write it.
 
@@ -195,8 +191,7 @@ def train_and_add(
             index.add(block)
             if low and low % (32 * _BLOCK_ROWS) == 0:
                 report(f"added {low + len(block)} of {num} clips")
-    with faiss_errors(path):
-        faiss.write_index(index, str(path))
+    write_faiss(index, path)
     entries["index"] = entry_of(path)
     return entries
 
@@ -226,17 +221,17 @@ def build_index(
     skip_bad_rows: bool = False,
     overwrite: bool = False,
     report: Callable[[str], None] | None = None,
-) -> Head:
+) -> IndexHeader:
     """Build an index; see `VideoIndex.build`.
 
-    An index that is there is replaced by one rename of its head; a search that goes on meanwhile
+    An index that is there is replaced by one rename of its head; a search in progress
     keeps what it has opened.
     """
-    tell = report or quiet
+    report = report or no_report
     memory = parse_size(max_memory) if isinstance(max_memory, str) else max_memory
     there = target.exists() or target.is_symlink()
     if there and not overwrite:
-        raise UsageError(f"{target} exists: give --overwrite to build it anew, or another -o")
+        raise UsageError(f"{target} exists: give overwrite=True to rebuild it, or another folder")
     generation = 1
     if there:
         try:
@@ -252,14 +247,26 @@ def build_index(
     with FeatureStore(features) as store:
         if there:
             with named_errors(target), writing(target), undone(target):
-                head = _build_into(store, target, generation, kind, memory, asked, tell)
+                head = _build_into(store, target, generation, kind, memory, asked, report)
                 write_head(target, head)
                 remove_leftovers(target, head)
         else:
             with atomic_folder(target, replace=overwrite) as folder:
-                head = _build_into(store, folder, generation, kind, memory, asked, tell)
+                head = _build_into(store, folder, generation, kind, memory, asked, report)
                 write_head(folder, head)
+                _keep_taught(target, folder)
     return head
+
+
+def _keep_taught(old: Path, new: Path) -> None:
+    """What people said on the page of an index outlives its vectors."""
+    import shutil
+
+    for name in TAUGHT:
+        if (old / name).is_dir():
+            shutil.copytree(old / name, new / name)
+        elif (old / name).is_file():
+            shutil.copyfile(old / name, new / name)
 
 
 @dataclass(frozen=True)
@@ -282,8 +289,8 @@ def _build_into(
     kind: str,
     memory: int | None,
     asked: _Vectors,
-    tell: Report,
-) -> Head:
+    report: Report,
+) -> IndexHeader:
     normalisation = Normalisation()
     if asked.center:
         normalisation = learn(sampled_blocks(store), store.dimension, whiten=asked.whiten)
@@ -298,7 +305,7 @@ def _build_into(
         skip_bad_rows=asked.skip_bad_rows,
     )
     for line in part.skipped[:20]:
-        tell(f"left out: {line}")
+        report(f"left out: {line}")
     if not part.num_rows:
         raise DataError(f"{store.path} has no clip to index: extract some videos first")
     files: dict[str, FileEntry] = {}
@@ -306,7 +313,7 @@ def _build_into(
         values = getattr(normalisation, role)
         if values is not None:
             files[role] = save_array(folder / file_name(role, generation), values)
-    head = Head(
+    head = IndexHeader(
         generation=generation,
         kind="flat",
         requested_kind=kind,
@@ -329,25 +336,25 @@ def _build_into(
         vidfeat_version=__version__,
         max_memory_bytes=memory,
     )
-    return finish_base(folder, head, vectors_path, clips_path, part.videos, files, tell)
+    return finish_base(folder, head, vectors_path, clips_path, part.videos, files, report)
 
 
 def finish_base(
     folder: Path,
-    head: Head,
+    head: IndexHeader,
     vectors_path: Path,
     clips_path: Path,
     videos: Videos,
     files: dict[str, FileEntry],
-    tell: Report,
-) -> Head:
+    report: Report,
+) -> IndexHeader:
     """Index written vectors: the FAISS file, its settings, the table of videos, the new head."""
     vectors = np.asarray(np.load(vectors_path, mmap_mode="r"))
     clips = np.load(clips_path)
     plan = _plan(len(vectors), head)
-    tell(f"building {plan.kind} ({plan.factory}) of {len(vectors)} clips, {len(videos)} videos")
+    report(f"building {plan.kind} ({plan.factory}) of {len(vectors)} clips, {len(videos)} videos")
     files = dict(files)
-    files |= train_and_add(vectors, plan, folder, head.generation, report=tell)
+    files |= train_and_add(vectors, plan, folder, head.generation, report=report)
     files["vectors"] = entry_of(vectors_path)
     files["clips"] = entry_of(clips_path)
     files["videos"] = save_videos(folder, head.generation, videos)
@@ -363,14 +370,14 @@ def finish_base(
         created=now(),
     )
     index = read_faiss(folder / files["index"].name, head)
-    engine = Engine(head, index, vectors, np.empty((0, head.dimension), dtype=np.float32))
+    engine = SearchEngine(head, index, vectors, np.empty((0, head.dimension), dtype=np.float32))
     tuned = tune(engine, clips["video"])
     reached = tuned.recall["at_10"]
-    tell(f"recall@10 {reached:.3f} on {tuned.recall['queries']} clips, {tuned.search or 'exact'}")
+    report(f"recall@10 {reached:.3f} on {tuned.recall['queries']} clips, {tuned.search or 'exact'}")
     return replace(head, search=tuned.search, recall=tuned.recall)
 
 
-def _plan(num_clips: int, head: Head) -> IndexPlan:
+def _plan(num_clips: int, head: IndexHeader) -> IndexPlan:
     memory = head.max_memory_bytes
     try:
         return choose(num_clips, head.dimension, kind=head.requested_kind, max_memory_bytes=memory)

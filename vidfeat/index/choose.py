@@ -71,14 +71,14 @@ def choose(
         UsageError: an unknown kind, too few clips for it, or one that does not fit the memory.
     """
     if kind not in KINDS:
-        raise UsageError(f"no index of kind {kind!r}: --kind takes {', '.join(KINDS)}")
+        raise UsageError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}", field="kind")
     budget = free_memory() // 2 if max_memory_bytes is None else max_memory_bytes
     if kind == "auto":
         return _choose_auto(num_clips, dimension, budget)
     least = LEAST_CLIPS.get(kind, 1)
     if num_clips < least:
         raise UsageError(
-            f"--kind {kind} learns from at least {least} clips, these are {num_clips}: use --kind "
+            f"kind={kind} learns from at least {least} clips, these are {num_clips}: use kind="
             "flat, which is exact and fast at this size"
         )
     plan = _plan(kind, num_clips, dimension)
@@ -86,8 +86,9 @@ def choose(
         if kind in ("ivfsq", "opq"):
             return IndexPlan(plan.kind, plan.factory, plan.memory_bytes, lists_on_disk=True)
         raise UsageError(
-            f"--kind {kind} takes {plan.memory_bytes / 1e6:.0f} MB for {num_clips} clips, more "
-            f"than the {budget / 1e6:.0f} MB allowed: raise --max-memory or use --kind opq"
+            f"kind={kind} takes {plan.memory_bytes / 1e6:.0f} MB for {num_clips} clips, more "
+            f"than the {budget / 1e6:.0f} MB allowed by max_memory: raise it, or use kind=opq",
+            field="max_memory",
         )
     return plan
 
@@ -113,7 +114,7 @@ def _plan(kind: str, num_clips: int, dimension: int) -> IndexPlan:
     if kind == "flat":
         return IndexPlan("flat", "Flat", num_clips * dimension * 4)
     if kind == "hnsw":
-        # 32 neighbours a clip, twice as many on the ground level, 4 bytes each
+        # 32 neighbours per clip, twice as many on the ground level, 4 bytes each
         return IndexPlan("hnsw", "HNSW32,Flat", num_clips * (dimension * 4 + 2 * 32 * 4 + 16))
     lists = count_lists(num_clips)
     coarse = f"IVF{lists}" if lists < 16_384 else f"IVF{lists}_HNSW32"
@@ -167,7 +168,7 @@ def free_memory() -> int:
     return free
 
 
-def parse_size(text: str, option: str = "--max-memory") -> int:
+def parse_size(text: str, option: str = "max_memory") -> int:
     """Bytes of ``4GB``, ``500M`` or ``2GiB``; ``option`` is named in the message.
 
     Raises:

@@ -1,7 +1,7 @@
 """Copies within an index: pairs of videos that share segments, and the groups they form.
 
 Every clip looks for its neighbours through an index, never through all clips: a copy is so near
-that it stands in the same few lists.
+that it is in the same few lists.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Duplicates:
         pairs: two videos each.
         groups: paths that are joined by pairs, the largest group first.
         comparisons: vectors that were compared, to be set against all with all.
-        num_cut: clips with so many near neighbours that not all were listed; 0 where all pairs are
+        num_cut: clips with too many near neighbours to list; 0 where all pairs are
             there.
         num_left_out: pairs that share too little to be copies, such as a black leader.
     """

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vidfeat.errors import StoreError
 from vidfeat.index.choose import COMPRESSED
 from vidfeat.index.compare import compare_all, in_order, padded
-from vidfeat.index.folder import Head
+from vidfeat.index.folder import IndexHeader
 from vidfeat.index.ondisk import attach_lists
 
 # What a FAISS file may ask for when it is read: sizes beyond these are refused, not allocated.
@@ -39,7 +39,7 @@ _MOST_EF_SEARCH = 4096
 _SHORT = -2
 
 
-def read_faiss(path: Path, head: Head) -> Any:
+def read_faiss(path: Path, head: IndexHeader) -> Any:
     """Open a FAISS file mapped, and check that it is the index that ``index.json`` describes.
 
     FAISS parses files in C++: what can be limited is limited, by the file's own size first.
@@ -60,7 +60,7 @@ def read_faiss(path: Path, head: Head) -> Any:
             index = faiss.read_index(str(path), flags)
     except (RuntimeError, MemoryError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise StoreError(f"{path} is damaged: {reason[-200:]}; build the index anew") from None
+        raise StoreError(f"{path} is damaged: {reason[-200:]}; rebuild the index") from None
     if "lists" in head.files:
         _check_faiss(index, path, head, num_rows=0)
         lists, table = (path.with_name(head.files[role].name) for role in ("lists", "list_table"))
@@ -70,7 +70,7 @@ def read_faiss(path: Path, head: Head) -> Any:
     return index
 
 
-def _table_bytes(head: Head) -> int:
+def _table_bytes(head: IndexHeader) -> int:
     """What FAISS's check sets aside for a table that is never made, by the kind's factory."""
     found = re.fullmatch(r"(?:OPQ\d+_\d+,)?IVF(\d+)(?:_HNSW32)?,PQ(\d+)(x4fs)?", head.factory)
     if found is None:
@@ -98,7 +98,7 @@ def _limits(file_bytes: int) -> Iterator[None]:
         faiss.set_deserialization_loop_limit(before[1])
 
 
-def _check_faiss(index: Any, path: Path, head: Head, *, num_rows: int) -> None:
+def _check_faiss(index: Any, path: Path, head: IndexHeader, *, num_rows: int) -> None:
     found = (int(index.d), int(index.ntotal), int(index.metric_type))
     wanted = (head.dimension, num_rows, int(head.kind in COMPRESSED))
     expected = {
@@ -112,11 +112,11 @@ def _check_faiss(index: Any, path: Path, head: Head, *, num_rows: int) -> None:
         raise StoreError(
             f"{path} holds {found[1]} vectors of {found[0]} dimensions in an "
             f"{type(index).__name__}, its index.json says {wanted[1]} of {wanted[0]} in one of "
-            f"kind {head.kind!r}: build the index anew"
+            f"kind {head.kind!r}: rebuild the index"
         )
 
 
-class Engine:
+class SearchEngine:
     """Candidates from FAISS and from the tail, in the order of their exact cosines.
 
     Args:
@@ -127,7 +127,7 @@ class Engine:
     """
 
     def __init__(
-        self, head: Head, faiss_index: Any, vectors: NDArray[Any], tail: NDArray[Any]
+        self, head: IndexHeader, faiss_index: Any, vectors: NDArray[Any], tail: NDArray[Any]
     ) -> None:
         self.head = head
         self.faiss_index = faiss_index

@@ -9,7 +9,7 @@ role            holds
 ==============  =====================================================================
 index           the FAISS index of the first part, ``index.faiss``; opened mapped
 lists           its inverted lists, where they are too large for memory; mapped
-list_table      where each of them stands in that file
+list_table      where each of them is in that file
 vectors         the vectors of the first part, ``vectors.npy``; mapped
 clips           video, start and end of each, ``clips.npy``; mapped
 videos          paths and facts of the videos, ``videos.npz``
@@ -18,6 +18,8 @@ whitening       what they are then multiplied by; only where whitened
 tail_vectors    vectors added since; searched exactly
 tail_clips      video, start and end of each of them
 ==============  =====================================================================
+
+The page keeps beside them what it is taught: ``labels.csv`` and the folder ``heads``.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ _NAMES = {
     "tail_vectors": "tail_vectors.npy",
     "tail_clips": "tail_clips.npy",
 }
+TAUGHT = ("labels.csv", "heads")
 _NEEDED = ("index", "vectors", "clips", "videos")
 
 
@@ -71,7 +74,7 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
-class Head:
+class IndexHeader:
     """``index.json``: all that is said of an index, and which files are its own.
 
     Attributes:
@@ -134,7 +137,7 @@ def file_name(role: str, generation: int) -> str:
     return f"{stem}.{suffix}" if generation <= 1 else f"{stem}-{generation}.{suffix}"
 
 
-def read_head(folder: Path) -> Head:
+def read_head(folder: Path) -> IndexHeader:
     """Read and check ``index.json`` and the presence and size of the files it names.
 
     Raises:
@@ -151,7 +154,7 @@ def read_head(folder: Path) -> Head:
     raise StoreError(f"{folder} is being rewritten all the time: try again")
 
 
-def _parse_head(folder: Path) -> Head:
+def _parse_head(folder: Path) -> IndexHeader:
     path = folder / HEAD
     try:
         if path.stat().st_size > _MOST_HEAD_BYTES:
@@ -163,7 +166,7 @@ def _parse_head(folder: Path) -> Head:
             f"{folder}: {what}; make one with vidfeat index FEATURES -o INDEX"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path} is damaged: {error}; build the index anew") from None
+        raise StoreError(f"{path} is damaged: {error}; rebuild the index") from None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise StoreError(f"{path} is not the head of a vidfeat index")
     version = value.get("format_version")
@@ -173,16 +176,16 @@ def _parse_head(folder: Path) -> Head:
             "update vidfeat"
         )
     try:
-        known = {name: value[name] for name in Head.__dataclass_fields__ if name in value}
+        known = {name: value[name] for name in IndexHeader.__dataclass_fields__ if name in value}
         files = {role: FileEntry(**entry) for role, entry in value["files"].items()}
-        head = Head(**{**known, "files": files})
+        head = IndexHeader(**{**known, "files": files})
         _check_head(head)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise StoreError(f"{path} is damaged ({error}): build the index anew") from None
+        raise StoreError(f"{path} is damaged ({error}): rebuild the index") from None
     return head
 
 
-def _check_head(head: Head) -> None:
+def _check_head(head: IndexHeader) -> None:
     for name in ("generation", "dimension", "num_base", "num_tail", "num_clips", "num_videos"):
         number = getattr(head, name)
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 1 << 40:
@@ -210,16 +213,16 @@ def _check_head(head: Head) -> None:
             raise ValueError(f"{key} is {number!r}")
 
 
-def _missing(folder: Path, head: Head) -> str:
+def _missing(folder: Path, head: IndexHeader) -> str:
     for entry in head.files.values():
         path = folder / entry.name
         if path.is_symlink() or not path.is_file():
-            return f"{path} is missing: copy the whole folder, or build the index anew"
+            return f"{path} is missing: copy the whole folder, or rebuild the index"
         size = path.stat().st_size
         if size != entry.bytes:
             return (
                 f"{path} has {size} bytes, its index.json says {entry.bytes}: the copy is not "
-                "whole, or the file was changed; build the index anew"
+                "whole, or the file was changed; rebuild the index"
             )
     return ""
 
@@ -236,13 +239,13 @@ def entry_of(path: Path) -> FileEntry:
     return FileEntry(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
-def write_head(folder: Path, head: Head) -> None:
+def write_head(folder: Path, head: IndexHeader) -> None:
     """Make a state the current one: the files first, then the rename that counts."""
     sync_file(folder)
     write_json(folder / HEAD, head.to_dict())
 
 
-def remove_leftovers(folder: Path, head: Head) -> None:
+def remove_leftovers(folder: Path, head: IndexHeader) -> None:
     """Remove files of older states and of killed writers; call it with the lock held."""
     named = {entry.name for entry in head.files.values()}
     for path in folder.iterdir():
@@ -285,7 +288,7 @@ def verify_index(path: str | os.PathLike[str]) -> list[str]:
     folder = Path(path)
     head = read_head(folder)
     return [
-        f"{folder / entry.name}: its sha256 is not the recorded one; build the index anew"
+        f"{folder / entry.name}: its sha256 is not the recorded one; rebuild the index"
         for entry in head.files.values()
         if sha256_of(folder / entry.name) != entry.sha256
     ]
@@ -311,7 +314,7 @@ def copy_index(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
             shutil.copyfile(origin / entry.name, folder / entry.name)
             if sha256_of(folder / entry.name) != entry.sha256:
                 raise StoreError(
-                    f"{origin / entry.name}: its sha256 is not the recorded one; build it anew"
+                    f"{origin / entry.name}: its sha256 is not the recorded one; rebuild it"
                 )
         write_json(folder / HEAD, head.to_dict())
 
@@ -347,7 +350,7 @@ def describe_index(path: str | os.PathLike[str]) -> dict[str, Any]:
     }
 
 
-def _metric(head: Head) -> str:
+def _metric(head: IndexHeader) -> str:
     if head.whitened:
         return "cosine, whitened"
     return "cosine, minus the mean" if head.centred else "cosine"

@@ -36,6 +36,13 @@ class Match:
     query: int = 0
     video_id: int = -1
 
+    def __repr__(self) -> str:
+        of = f", query {self.query}" if self.query else ""
+        return (
+            f"Match({self.video!r}, {self.start_seconds:.2f} to {self.end_seconds:.2f} s, "
+            f"score {self.score:.3f}{of})"
+        )
+
     def to_dict(self) -> dict[str, str | float]:
         """The four values of ``search --json``."""
         return {
@@ -60,6 +67,7 @@ class SearchOptions:
         rank_by: ``mean`` ranks videos by the mean over the query's clips of each one's best cosine
             with a clip of the video, so that all of the query counts; ``best`` by the best pair of
             clips, which finds what shares one scene. The same for a query of one clip.
+        between_seconds: find only clips that lie between these two seconds of their videos.
     """
 
     k: int = 10
@@ -68,6 +76,7 @@ class SearchOptions:
     exact: bool = False
     normalize_scores: bool = False
     rank_by: Literal["mean", "best"] = "mean"
+    between_seconds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -78,6 +87,22 @@ class SearchOptions:
             )
         if self.rank_by not in ("mean", "best"):
             raise UsageError(f"rank_by is {self.rank_by!r}, expected mean or best", field="rank_by")
+        if self.between_seconds is not None and not (
+            0 <= self.between_seconds[0] < self.between_seconds[1]
+        ):
+            raise UsageError(
+                f"between_seconds is {self.between_seconds}, expected two rising seconds",
+                field="between_seconds",
+            )
+
+    def inside(
+        self, start_seconds: NDArray[np.float64], end_seconds: NDArray[np.float64]
+    ) -> NDArray[np.bool_] | None:
+        """Which clips lie between the seconds that were asked for; None for all."""
+        if self.between_seconds is None:
+            return None
+        low, high = self.between_seconds
+        return (start_seconds >= low - 1e-6) & (end_seconds <= high + 1e-6)
 
 
 @dataclass(frozen=True, eq=False)

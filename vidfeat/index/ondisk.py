@@ -2,7 +2,7 @@
 
 FAISS has such lists, but its index file names theirs by an absolute path, which a copy breaks and a
 stranger may choose. Here the FAISS file holds the trained index with empty lists, ``lists.lists``
-the codes and ids, and ``list_table.npy`` where each list stands in it.
+the codes and ids, and ``list_table.npy`` where each list is in it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import StoreError
-from vidfeat.index.arrays import faiss_errors, save_npy
+from vidfeat.index.arrays import save_npy, write_faiss
 
 _BLOCK_ROWS = 16_384
 _PART_BYTES = 1 << 30
@@ -36,7 +36,7 @@ def add_on_disk(
         vectors: (N, D), mapped.
         lists_path: codes and ids, written here.
         table_path: (lists, 3) int64: size, capacity, offset in bytes.
-        report: told of the progress.
+        report: called with a line on each step.
     """
     import faiss
 
@@ -51,8 +51,7 @@ def add_on_disk(
             block = np.ascontiguousarray(vectors[inner:stop], dtype=np.float32)
             part.add_with_ids(block, np.arange(inner, stop))
         parts.append(lists_path.with_name(f"part-{len(parts) + 1}.faiss"))
-        with faiss_errors(parts[-1]):
-            faiss.write_index(part, str(parts[-1]))
+        write_faiss(part, parts[-1])
         del part
         report(f"added {high} of {len(vectors)} clips")
     table = _merge(parts, int(ivf.nlist), int(ivf.code_size), lists_path)
@@ -98,7 +97,7 @@ def attach_lists(index: Any, lists_path: Path, table_path: Path, num_rows: int) 
     try:
         table = np.load(table_path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise StoreError(f"{table_path} is damaged: {error}; build the index anew") from None
+        raise StoreError(f"{table_path} is damaged: {error}; rebuild the index") from None
     entry_bytes = int(ivf.code_size) + _ID_BYTES
     sound = table.shape == (ivf.nlist, 3) and table.dtype == np.int64
     if sound:
@@ -113,7 +112,7 @@ def attach_lists(index: Any, lists_path: Path, table_path: Path, num_rows: int) 
             and int(size.sum()) == num_rows
         )
     if not sound:
-        raise StoreError(f"{table_path} does not fit {lists_path}: build the index anew")
+        raise StoreError(f"{table_path} does not fit {lists_path}: rebuild the index")
     lists = faiss.OnDiskInvertedLists(ivf.nlist, ivf.code_size, str(lists_path))
     lists.read_only = True
     lists.totsize = bytes_there

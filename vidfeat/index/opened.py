@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import FingerprintError, StoreError
-from vidfeat.index.engine import Engine, read_faiss
-from vidfeat.index.folder import Head, read_head
+from vidfeat.index.engine import SearchEngine, read_faiss
+from vidfeat.index.folder import IndexHeader, read_head
 from vidfeat.index.search import Searcher
 from vidfeat.index.vectors import Normalisation
 from vidfeat.index.videos import CLIP, Videos, load_videos
@@ -29,6 +29,8 @@ class OpenIndex:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self.where = str(self.path)
+        """What the index is called in messages."""
         for attempt in range(20):
             head = read_head(self.path)
             try:
@@ -37,9 +39,9 @@ class OpenIndex:
             except FileNotFoundError as error:
                 # A writer replaced the state between our two looks.
                 if attempt == 19 or read_head(self.path).generation == head.generation:
-                    raise StoreError(f"{error.filename} is missing: build the index anew") from None
+                    raise StoreError(f"{error.filename} is missing: rebuild the index") from None
 
-    def _open(self, head: Head) -> None:
+    def _open(self, head: IndexHeader) -> None:
         self.head = head
         total = head.num_base + head.num_tail
         vectors = self._array("vectors", (head.num_base, head.dimension))
@@ -51,13 +53,13 @@ class OpenIndex:
             clips = np.concatenate([clips, late])
         self.videos: Videos = load_videos(self.path / head.files["videos"].name, total)
         if total and not 0 <= clips["video"].min() <= clips["video"].max() < len(self.videos):
-            raise StoreError(f"{self.path}: clips of videos that it does not have; build it anew")
+            raise StoreError(f"{self.path}: clips of videos that it does not have; rebuild it")
         mean = self._array("mean", (head.dimension,)) if head.centred else None
         square = (head.dimension, head.dimension)
         whitening = self._array("whitening", square) if head.whitened else None
         self.normalisation = Normalisation(mean, whitening)
         faiss_index = read_faiss(self.path / head.files["index"].name, head)
-        engine = Engine(head, faiss_index, vectors, tail)
+        engine = SearchEngine(head, faiss_index, vectors, tail)
         self.searcher = Searcher(engine, clips, self.videos)
 
     def _array(
@@ -70,12 +72,12 @@ class OpenIndex:
         except FileNotFoundError:
             raise
         except (OSError, ValueError, EOFError) as error:
-            raise StoreError(f"{path} is damaged: {error}; build the index anew") from None
+            raise StoreError(f"{path} is damaged: {error}; rebuild the index") from None
         known = (np.float32, np.float16) if dtype is None else (dtype,)
         if array.shape != shape or array.dtype not in known or not array.flags.c_contiguous:
             raise StoreError(
                 f"{path} has shape {array.shape} of {array.dtype}, its index.json says {shape}: "
-                "build the index anew"
+                "rebuild the index"
             )
         # A plain array over the same mapping: the subclass costs time at every access.
         return np.asarray(array)
@@ -88,7 +90,7 @@ class OpenIndex:
 
             close = difflib.get_close_matches(path, list(self.videos.row_of)[:20_000], n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise StoreError(f"{self.path} has no video {path!r}{hint}") from None
+            raise StoreError(f"{self.where} has no video {path!r}{hint}") from None
 
     def require_space(self, space_fingerprint: str, what: str) -> None:
         """Check that vectors can be compared with these.
@@ -99,7 +101,7 @@ class OpenIndex:
         if space_fingerprint != self.head.space_fingerprint:
             raise FingerprintError(
                 f"{what} has vectors of another encoder (space {space_fingerprint[:12]}) than "
-                f"{self.path} (space {self.head.space_fingerprint[:12]}, "
+                f"{self.where} (space {self.head.space_fingerprint[:12]}, "
                 f"{self.head.encoder.get('model', 'unknown model')}): extract both with the same "
                 "model, weights, clip length and rate"
             )

@@ -22,6 +22,8 @@ from vidfeat.system.identities import existing_spelling, path_to_identity
 
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
+    from vidfeat.encoders.joined import JoinedEncoder
+    from vidfeat.store.reader import FeatureStore
 
 FEATURE_SUFFIXES = (".h5", ".hdf5")
 
@@ -45,7 +47,7 @@ class QuerySource:
         root: str | os.PathLike[str] | None = None,
         weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
-        encoder: Encoder | None = None,
+        encoder: Encoder | JoinedEncoder | None = None,
         model: str | None = None,
     ) -> None:
         self.index = index
@@ -56,17 +58,17 @@ class QuerySource:
         self._encoder = encoder
 
     @property
-    def encoder(self) -> Encoder:
-        """The encoder of the index, loaded when it is first needed.
+    def encoder(self) -> Encoder | JoinedEncoder:
+        """The encoder of the index, or its joined ones, loaded when they are first needed.
 
         Raises:
             WeightsError: its weights are not there.
             FingerprintError: they are other weights.
         """
         if self._encoder is None:
-            from vidfeat.encoders.load import encoder_from_description
+            from vidfeat.encoders.joined import query_encoder
 
-            self._encoder = encoder_from_description(
+            self._encoder = query_encoder(
                 self.index.head.encoder, self.weights, device=self.device, model=self.model
             )
         encoder = self._encoder
@@ -99,12 +101,15 @@ class QuerySource:
         path = Path(existing_spelling(text))
         if not path.is_file():
             raise StoreError(
-                f"{text!r} is neither a video of {self.index.path} nor a file; its videos have "
+                f"{text!r} is neither a video of {self.index.where} nor a file; its videos have "
                 f"paths such as {next(iter(self.index.paths), '')!r}"
             )
         if path.suffix.lower() in FEATURE_SUFFIXES:
             if start_seconds is not None or end_seconds is not None:
-                raise UsageError("--start and --end go with a video, not with a file of features")
+                raise UsageError(
+                    "start_seconds and end_seconds go with a video, not with a feature file",
+                    field=("start_seconds", "end_seconds"),
+                )
             return self.of_features(path)
         stored = self._stored_path(path)
         if stored is not None:
@@ -124,8 +129,9 @@ class QuerySource:
             start = start_seconds or 0.0
             if start < 0 or (end_seconds is not None and end_seconds <= start):
                 raise UsageError(
-                    f"the stretch {start:g} to {end_seconds or 0:g} s is empty: --start before "
-                    "--end"
+                    f"the segment from {start:g} to {end_seconds or 0:g} s is empty: start_seconds "
+                    "must lie before end_seconds",
+                    field=("start_seconds", "end_seconds"),
                 )
             stretch = (start, end_seconds)
         embeddings = self.encoder.encode(path, stretch=stretch)
@@ -154,13 +160,30 @@ class QuerySource:
                     start_seconds=held.start_seconds,
                     end_seconds=held.end_seconds,
                     name=video,
+                    video_id=self._row_of_stored(store, row),
                 )
-                for video, held in store
+                for row, (video, held) in enumerate(store)
                 if len(held)
             ]
         if not found:
             raise StoreError(f"{path} has no clip to search with")
         return found
+
+    def _row_of_stored(self, store: FeatureStore, row: int) -> int:
+        """Row of the video that one of a feature file is; -1 for none.
+
+        The same path below the same root, or below another one with the file's size and time.
+        """
+        videos = self.index.videos
+        named = videos.names.find(store.paths[row])
+        if named is None:
+            return -1
+        own = videos.row_of[named]
+        same = all(
+            int(videos[fact][own]) == int(store.videos[fact][row])
+            for fact in ("size_bytes", "mtime_ns")
+        )
+        return own if same or store.source_root == self.index.head.source_root else -1
 
     def _stored_path(self, path: Path) -> str | None:
         """The index's own path of a file that has not changed since it was indexed."""
@@ -178,7 +201,8 @@ class QuerySource:
         """Row of the video that a file is, changed or not, whatever links lead to it; -1 for none.
 
         The indexed path may itself be a link: then the file behind it is looked for among the
-        videos of its size.
+        videos of its size. Where the whole root has moved, a file is known by the end of its path
+        and its size.
         """
         root = self.root or self.index.source_root
         for place in (_unlinked(path), path.resolve()):
@@ -195,6 +219,14 @@ class QuerySource:
         except OSError:
             return -1
         videos = self.index.videos
+        if not root.is_dir():
+            parts = _unlinked(path).parts[1:]
+            for first in range(len(parts)):
+                identity = videos.names.find(path_to_identity(str(Path(*parts[first:]))))
+                if identity is not None:
+                    row = videos.row_of[identity]
+                    return row if int(videos["size_bytes"][row]) == size else -1
+            return -1
         for row in np.flatnonzero(videos["alive"] & (videos["size_bytes"] == size)).tolist():
             with suppress(OSError, StoreError):
                 if self.index.local_path(videos.paths[row], root).samefile(path):
@@ -216,7 +248,10 @@ def make_queries(
     if not texts:
         raise UsageError("there is nothing to search with: give a video or a path of the index")
     if len(texts) > 1 and (start_seconds is not None or end_seconds is not None):
-        raise UsageError("--start and --end choose a stretch of one query: give one")
+        raise UsageError(
+            "start_seconds and end_seconds choose a segment of one query: give one",
+            field=("start_seconds", "end_seconds"),
+        )
     return [query for text in texts for query in source.make(text, start_seconds, end_seconds)]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.index.engine import TUNED_NEIGHBOURS, Engine
+from vidfeat.index.engine import TUNED_NEIGHBOURS, SearchEngine
 
 RECALL_TARGET = 0.97
 _QUERIES = 200
@@ -28,7 +28,7 @@ class Tuned:
 
 
 def tune(
-    engine: Engine,
+    engine: SearchEngine,
     video_of: NDArray[np.int32],
     *,
     target: float = RECALL_TARGET,
@@ -103,7 +103,7 @@ def _ladder(kind: str, num_rows: int, lists: int) -> list[dict[str, int]]:
 
 
 def _exact(
-    engine: Engine,
+    engine: SearchEngine,
     vectors: NDArray[np.float32],
     video_of: NDArray[np.int32],
     sample: NDArray[np.int64],
@@ -128,7 +128,7 @@ def _exact(
 
 
 def _recall(
-    engine: Engine,
+    engine: SearchEngine,
     vectors: NDArray[np.float32],
     video_of: NDArray[np.int32],
     sample: NDArray[np.int64],

@@ -32,7 +32,7 @@ a:hover{text-decoration:underline}
 """
 
 
-def write_report(
+def write_search_report(
     path: Path,
     index: VideoIndex,
     queries: Sequence[Query],

@@ -72,7 +72,7 @@ def evaluate_retrieval(
     """Run the protocol on the ``train`` and ``test`` parts of some labels.
 
     Args:
-        store: features of both parts, ten clips a video for the protocol.
+        store: features of both parts, ten clips per video for the protocol.
         labels: with parts.
         ranks: the k of R@k.
         center: subtract the mean of the gallery's video vectors from all.
@@ -90,7 +90,7 @@ def evaluate_retrieval(
         if not len(part):
             raise DataError(
                 f"{labels.source} has no video of the {name} part in {store.path}: give an "
-                "official --split, or a labels.csv with a column split of train and test"
+                "official split, or a labels.csv with a column split of train and test"
             )
     pooled = samples.pooled()
     names = [row.path for row in samples.rows]
@@ -101,7 +101,7 @@ def evaluate_retrieval(
     notes = _notes(counts, samples.y[train], samples.y[test], samples.missing)
     clips = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()}-{counts.max()}"
     variant = (
-        f"{labels.source}: {clips} clips a video, vectors averaged, "
+        f"{labels.source}: {clips} clips per video, vectors averaged, "
         f"{'minus the mean of the gallery, ' if center else ''}cosine; {len(train)} train videos "
         f"as the gallery, {len(test)} test videos as queries, exact"
     )
@@ -184,8 +184,8 @@ def _notes(
     notes = []
     if counts.min() != CLIPS or counts.max() != CLIPS:
         notes.append(
-            f"the protocol has {CLIPS} clips a video, these have {counts.min()} to {counts.max()}: "
-            f"extract with --clips {CLIPS} for figures to be compared"
+            f"the protocol takes {CLIPS} clips per video; here: {counts.min()} to {counts.max()}; "
+            f"extract with clips={CLIPS} for figures to be compared"
         )
     alone = int((~np.isin(test_y, train_y)).sum())
     if alone:

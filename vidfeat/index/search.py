@@ -7,22 +7,25 @@ step with it, as far as it stays nearer to it than just anything does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.index.align import Aligned, align
-from vidfeat.index.engine import Engine
+from vidfeat.index.engine import SearchEngine
 from vidfeat.index.match import Match, Query, SearchOptions
 from vidfeat.index.recall import sample_rows
 from vidfeat.index.videos import Videos
 
-_BACKGROUND_ROWS = 512
+BACKGROUND_ROWS = 512
 _QUERY_BLOCK = 128
 _LONG_QUERY = 64
 _EXACT_ROWS = 65_536
+# So many videos that a search leaves out are passed over one by one.
+_FEW_VIDEOS = 64
 # Cosines held at a time (64 MB), and hits of a round: what long queries may take.
 _MOST_SCORES = 1 << 24
 _MOST_HITS = 1 << 20
@@ -38,7 +41,10 @@ class Searcher:
         videos: the table of videos.
     """
 
-    engine: Engine
+    scans: ClassVar[bool] = True
+    """Whether an exact search may read all vectors, as it may where they are on this machine."""
+
+    engine: SearchEngine
     clips: NDArray[np.void]
     videos: Videos
 
@@ -51,13 +57,23 @@ class Searcher:
     @cached_property
     def background(self) -> NDArray[np.float32]:
         """Vectors of a seeded sample of the index, (B, D)."""
-        return self.engine.take(sample_rows(self.engine.num_rows, _BACKGROUND_ROWS))
+        return self.engine.take(sample_rows(self.engine.num_rows, BACKGROUND_ROWS))
 
     def rows_of(self, allowed: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
         """Rows that may be found: those of allowed videos that are alive."""
         if allowed is None:
             return self.alive_rows
-        rows: NDArray[np.bool_] = (allowed & self.videos["alive"])[self.clips["video"]]
+        alive = self.videos["alive"]
+        left_out = np.flatnonzero(alive & ~allowed)
+        if len(left_out) > _FEW_VIDEOS:
+            return (allowed & alive)[self.clips["video"]]  # type: ignore[no-any-return]
+        # Looking up the video of every row takes longer than many a search.
+        if self.alive_rows is None:
+            rows = np.ones(len(self.clips), dtype=bool)
+        else:
+            rows = self.alive_rows.copy()
+        for video in left_out.tolist():
+            rows[self.videos.rows(video)] = False
         return rows
 
     def search(
@@ -71,11 +87,20 @@ class Searcher:
             allowed: (V,) videos that may be found; None for all.
         """
         keep = self.rows_of(allowed)
+        inside = self._inside(options)
+        if inside is not None:
+            keep = inside if keep is None else keep & inside
         if keep is not None and not keep.any():
             return []
         if options.clips:
             return self._clips(query, options, keep)
         return self._videos(query, options, keep)
+
+    def _inside(self, options: SearchOptions) -> NDArray[np.bool_] | None:
+        """Rows between the seconds that were asked for; None for all."""
+        if options.between_seconds is None:
+            return None
+        return options.inside(self.clips["start_seconds"], self.clips["end_seconds"])
 
     # ------------------------------------------------------------------ clips
 
@@ -132,7 +157,7 @@ class Searcher:
         alone = len(query.vectors) == 1
         # A flat index would compare everything too: a long query asks it for too many hits.
         long = len(query.vectors) >= _LONG_QUERY and self.engine.head.kind == "flat"
-        if options.exact or long:
+        if (options.exact and self.scans) or long:
             chosen = self._rank(query, options, self._all_videos(keep))
         else:
             scores, rows, chosen = self._near_videos(query, options, keep)
@@ -152,7 +177,11 @@ class Searcher:
 
     def _all_videos(self, keep: NDArray[np.bool_] | None) -> NDArray[np.int64]:
         videos = np.flatnonzero(self.videos["alive"] & (self.videos["count"] > 0))
-        return videos if keep is None else videos[keep[self.videos["offset"][videos]]]
+        if keep is None:
+            return videos
+        found = np.zeros(len(self.videos), dtype=bool)
+        found[self.clips["video"][keep]] = True
+        return videos[found[videos]]
 
     def _near_videos(
         self, query: Query, options: SearchOptions, keep: NDArray[np.bool_] | None
@@ -172,7 +201,12 @@ class Searcher:
             left = np.zeros(len(self.videos), dtype=bool)
             left[every] = True
             left[videos] = False
-            more = self._best_of_videos(query, options, left[self.clips["video"]], count)
+            rows_left = left[self.clips["video"]]
+            if keep is not None:
+                rows_left &= keep
+            more = self._best_of_videos(query, options, rows_left, count)
+            if not len(more[1]):
+                break  # the others have no clip that may be found
             scores = np.concatenate([scores, more[0]])
             rows = np.concatenate([rows, more[1]])
             videos = np.concatenate([videos, more[2]])
@@ -201,9 +235,23 @@ class Searcher:
                 continue
             starts = np.cumsum(count[part]) - count[part]
             scores = query.vectors @ self._take_videos(videos[part], starts).T - levels
+            self._shut_out(scores, videos[part], options)
             nearest = np.maximum.reduceat(scores, starts, axis=1)
             best[part] = nearest.max(axis=0) if options.rank_by == "best" else nearest.mean(axis=0)
         return videos[np.argsort(-best, kind="stable")[: options.k]]
+
+    def _shut_out(
+        self, scores: NDArray[np.float32], videos: NDArray[np.int64], options: SearchOptions
+    ) -> None:
+        """Clips of some videos that lie elsewhere in time are never the nearest."""
+        if options.between_seconds is None:
+            return
+        clips = [self.clips[self.videos.rows(video)] for video in videos.tolist()]
+        start, end = (
+            np.concatenate([part[name] for part in clips])
+            for name in ("start_seconds", "end_seconds")
+        )
+        scores[:, ~_all_of(options.inside(start, end), len(start))] = -np.inf
 
     def _take_videos(
         self, videos: NDArray[np.int64], starts: NDArray[np.int64]
@@ -226,15 +274,17 @@ class Searcher:
         if options.normalize_scores:
             scores -= levels[:, None]
             levels = np.zeros_like(levels)
-        found = align(
-            scores,
-            query.start_seconds,
-            self.clips["start_seconds"][span],
-            self.clips["end_seconds"][span],
-            levels,
-            first_row=span.start,
-            most=options.per_video,
-        )
+        start, end = self.clips["start_seconds"][span], self.clips["end_seconds"][span]
+        rows = np.arange(span.start, span.stop)
+        inside = options.inside(start, end)
+        if inside is not None:
+            scores, start, end, rows = scores[:, inside], start[inside], end[inside], rows[inside]
+        found = [
+            replace(aligned, rows=tuple(rows[list(aligned.rows)].tolist()))
+            for aligned in align(
+                scores, query.start_seconds, start, end, levels, first_row=0, most=options.per_video
+            )
+        ]
         if options.rank_by == "best":
             return [(aligned.best, aligned) for aligned in found]
         whole = float(scores.max(axis=1).mean())
@@ -256,3 +306,7 @@ class Searcher:
             query_end_seconds=float(query.end_seconds[clips].max()),
             video_id=video,
         )
+
+
+def _all_of(which: NDArray[np.bool_] | None, count: int) -> NDArray[np.bool_]:
+    return np.ones(count, dtype=bool) if which is None else which

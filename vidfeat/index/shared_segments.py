@@ -10,9 +10,14 @@ from numpy.typing import NDArray
 
 from vidfeat.index.search import Searcher
 
-# Clips of a still picture are about as near to each other as a copy is to its original.
+# Clips of a still picture are about as near to each other as a copy is to its original: exactly
+# alike where the copy is exact, and where both have grain, up to twice as far from each other.
 _STILL_COSINE = 0.999
+_LEAST_STILL_COSINE = 0.97
 _STILL_SHARE = 0.5
+# Bars, black and a title in a row make a leader; more pictures than that are slides, say.
+_MOST_STILLS = 3
+_STILL_SAMPLE = 32
 
 
 @dataclass(frozen=True)
@@ -105,25 +110,39 @@ def distinctive_segments(
         segment
         for segment in segments
         if segment.seconds(side) >= _STILL_SHARE * shorter - 1e-6
-        or not _is_still(searcher, videos[side], (segment.first, segment.second)[side])
+        or not _is_still(searcher, videos[side], segment, side)
     ]
 
 
-def _is_still(searcher: Searcher, video: int, span: tuple[float, float]) -> bool:
-    """Whether the clips of a segment are all alike: black, a title card, or one clip alone.
+def _is_still(searcher: Searcher, video: int, segment: SharedSegment, side: int) -> bool:
+    """Whether most clips of a segment show up to three still pictures, or it is one clip alone.
 
-    The first and the last may reach beyond what is still.
+    Black, a title card, colour bars: such clips would fit each other as well as they fit the other
+    video. Those at a cut, at the start and at the end may show something else too.
     """
     rows = searcher.videos.rows(video)
     clips = searcher.clips[rows]
+    start, end = (segment.first, segment.second)[side]
     inside = np.flatnonzero(
-        (clips["start_seconds"] >= span[0] - 1e-6) & (clips["end_seconds"] <= span[1] + 1e-6)
+        (clips["start_seconds"] >= start - 1e-6) & (clips["end_seconds"] <= end + 1e-6)
     )
     if len(inside) < 2:
         return True
     vectors = searcher.engine.take(rows.start + inside)
-    alike = vectors @ vectors[(len(vectors) - 1) // 2] >= _STILL_COSINE
-    return bool(alike[1:-1].all() and np.count_nonzero(alike) * 2 > len(alike))
+    level = max(_STILL_COSINE - 2 * max(0.0, 1 - segment.score), _LEAST_STILL_COSINE)
+    alike = np.einsum("nd,nd->n", vectors[1:], vectors[:-1]) >= level
+    runs = np.split(np.arange(len(vectors)), np.flatnonzero(~alike) + 1)
+    stills = [run for run in runs if len(run) > 1]
+    if len(stills) > _MOST_STILLS or 2 * sum(map(len, stills)) <= len(vectors):
+        return False
+    return all(_mean_cosine(vectors[run]) >= level for run in stills)
+
+
+def _mean_cosine(vectors: NDArray[np.float32]) -> float:
+    """Of all pairs among some vectors of a run: a slow movement is small from clip to clip only."""
+    taken = np.linspace(0, len(vectors) - 1, min(len(vectors), _STILL_SAMPLE)).astype(int)
+    cosines = vectors[taken] @ vectors[taken].T
+    return float(cosines[np.triu_indices(len(taken), 1)].mean())
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:

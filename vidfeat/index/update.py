@@ -2,13 +2,12 @@
 
 Added videos go to a *tail*, a second pair of files that is compared exactly, so that adding costs
 what is added and not what is there; removed videos are marked and passed over. When the tail or
-the marked ones have grown to a share of the whole, the first part is built anew from the stored
+the marked ones have grown to a share of the whole, the first part is rebuilt from the stored
 vectors, which needs neither the feature files nor the encoder.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,14 +20,12 @@ from numpy.typing import NDArray
 from vidfeat.errors import DataError, StoreError, UsageError
 from vidfeat.index.arrays import RowWriter, save_npy
 from vidfeat.index.build import (
-    Report,
     finish_base,
-    quiet,
     write_part,
 )
 from vidfeat.index.folder import (
     FileEntry,
-    Head,
+    IndexHeader,
     file_name,
     now,
     read_head,
@@ -40,12 +37,14 @@ from vidfeat.index.folder import (
     writing,
 )
 from vidfeat.index.opened import OpenIndex
+from vidfeat.index.patterns import paths_that_fit
 from vidfeat.index.videos import CLIP, Videos
 from vidfeat.store.reader import FeatureStore
+from vidfeat.system.callbacks import Report, no_report
 from vidfeat.system.files import named_errors, temporary_name
-from vidfeat.system.identities import identity_to_path, normal_form
+from vidfeat.system.identities import identity_to_path
 
-# The first part is built anew when a tail costs more than it saves, or when a share of its rows
+# The first part is rebuilt when a tail costs more than it saves, or when a share of its rows
 # is passed over at every search.
 TAIL_ROWS = 20_000
 TAIL_SHARE = 0.10
@@ -61,7 +60,7 @@ class Change:
         updated: videos whose clips were replaced.
         unchanged: videos that were there already, with the same vectors.
         removed: videos removed.
-        rebuilt: the first part was built anew.
+        rebuilt: the first part was rebuilt.
         skipped: clips left out because their vector cannot be compared.
     """
 
@@ -89,8 +88,8 @@ def change_index(
         add: feature files; a video whose path is there is replaced.
         remove: paths, folders (a slash at the end) or patterns (``*``).
         skip_bad_rows: leave out vectors that cannot be compared.
-        rebuild: build the first part anew in any case.
-        report: is told what goes on.
+        rebuild: rebuild the first part in any case.
+        report: called with a line on each step.
 
     Raises:
         FingerprintError: a feature file of another encoder.
@@ -98,12 +97,12 @@ def change_index(
         LockedError: another run is changing the index.
         DataError: vectors that cannot be compared, or nothing would be left.
     """
-    tell = report or quiet
+    report = report or no_report
     read_head(path)
     with named_errors(path), writing(path), undone(path):
         index = OpenIndex(path)
         remove_leftovers(path, index.head)
-        writer = _Writer(index, tell)
+        writer = _Writer(index, report)
         if remove:
             writer.remove(remove)
         for features in add:
@@ -117,9 +116,9 @@ def change_index(
 class _Writer:
     """Collects a change and writes it as the next state."""
 
-    def __init__(self, index: OpenIndex, tell: Report) -> None:
+    def __init__(self, index: OpenIndex, report: Report) -> None:
         self.index = index
-        self.tell = tell
+        self.report = report
         self.change = Change()
         self.videos = index.videos
         self.removed: set[int] = set()
@@ -130,22 +129,9 @@ class _Writer:
 
     def remove(self, wanted: Sequence[str]) -> None:
         """Mark videos as removed."""
-        row_of, names = self.videos.row_of, self.videos.names
+        row_of = self.videos.row_of
         for text in wanted:
-            stored = names.find(text)
-            normal = normal_form(text)
-            if stored is not None:
-                found = [stored]
-            elif text.endswith("/"):
-                found = [path for path in row_of if normal_form(path).startswith(normal)]
-            elif any(sign in text for sign in "*?["):
-                found = [p for p in row_of if fnmatch.fnmatchcase(normal_form(p), normal)]
-            else:
-                self.index._row(text)  # raises, with the nearest name
-                found = []
-            if not found:
-                raise StoreError(f"{self.index.path} has no video that fits {text!r}")
-            for path in found:
+            for path in paths_that_fit(self.videos, text, self.index.path):
                 if row_of[path] not in self.removed:
                     self.removed.add(row_of[path])
                     self.change.removed.append(path)
@@ -170,7 +156,7 @@ class _Writer:
             warnings.warn(
                 f"the videos of {store.path} lie below {store.source_root}, those of "
                 f"{self.index.path} below {head.source_root}: pictures and playback look for all "
-                "of them below one root, so extract with --root where both lie",
+                "of them below one root, so extract with root=FOLDER where both lie",
                 stacklevel=3,
             )
         taken: dict[str, int] = {}
@@ -211,8 +197,8 @@ class _Writer:
             return  # the videos have moved
         raise StoreError(
             f"{store.paths[row]} is a video below {theirs} in {store.path}, and another one below "
-            f"{ours} in {self.index.path}: extract both with one --root above them, or remove the "
-            "old ones first with --remove"
+            f"{ours} in {self.index.path}: extract both with one root=FOLDER above them, or "
+            "remove the old ones first"
         )
 
     def _same(self, store: FeatureStore, row: int, old: int, *, skip_bad_rows: bool) -> bool:
@@ -331,15 +317,15 @@ class _Writer:
         )
 
     def _rebuild(
-        self, head: Head, videos: Videos, tail: NDArray[Any], tail_clips: NDArray[Any]
-    ) -> Head:
+        self, head: IndexHeader, videos: Videos, tail: NDArray[Any], tail_clips: NDArray[Any]
+    ) -> IndexHeader:
         """Write a first part of all that is there, and index it."""
         folder, base = self.index.path, head.num_base
         engine, all_clips = self.index.searcher.engine, self.index.searcher.clips
         alive = np.flatnonzero(videos["alive"])
         counts = videos["count"][alive]
         total = int(counts.sum())
-        self.tell(f"building the index anew: {len(alive)} videos, {total} clips")
+        self.report(f"rebuilding the index: {len(alive)} videos, {total} clips")
         vectors_path = folder / file_name("vectors", head.generation)
         clips_path = folder / file_name("clips", head.generation)
         clips = np.empty(total, dtype=CLIP)
@@ -362,7 +348,7 @@ class _Writer:
         kept: dict[str, FileEntry] = {
             role: head.files[role] for role in ("mean", "whitening") if role in head.files
         }
-        return finish_base(folder, head, vectors_path, clips_path, table, kept, self.tell)
+        return finish_base(folder, head, vectors_path, clips_path, table, kept, self.report)
 
 
 def _shifted(span: slice, by: int) -> slice:

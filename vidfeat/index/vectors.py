@@ -2,7 +2,7 @@
 
 Features of one network share a direction (their mean) and vary most along a few others (how bright
 a scene is, how much it moves). Centring takes the first away. Whitening also evens out the others,
-so that what is rare counts: retrieval by features of little training gains most from it.
+so that what is rare counts: retrieval with lightly trained networks gains most from it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from vidfeat.errors import DataError
 # Rounding leaves about 1e-7 of a vector's length when it is its own mean.
 _NO_LENGTH = 1e-6
 _SHRINK = 1e-4
+_LARGE = 1e30
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Normalisation:
             more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
             raise DataError(
                 f"the vector of {name(row)} {what}{more}: extract it again, or leave such clips "
-                "out with --skip-bad-rows"
+                "out with skip_bad_rows=True"
             )
         return scaled
 
@@ -71,6 +72,10 @@ class Normalisation:
                 length = before
             least = 0 if self.whitening is not None else _NO_LENGTH * before
             good = np.isfinite(length) & (length > least) & (before > 0)
+            far = good & (length > _LARGE)  # a length that float32 does not hold
+            if far.any():
+                work[far] /= np.float32(_LARGE)
+                length[far] /= _LARGE
             work /= np.where(good, length, 1.0)[:, None].astype(np.float32)
         return work, np.flatnonzero(~good)
 

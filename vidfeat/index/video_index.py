@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ class VideoIndex(OpenIndex):
         StoreError: no index, a newer version, damaged, or not whole.
     """
 
+    labels: Mapping[str, str] = MappingProxyType({})
+    """Path to label, where labels are stored with the index."""
+
     @classmethod
     def build(
         cls,
@@ -59,8 +63,8 @@ class VideoIndex(OpenIndex):
             center: subtract the mean of the features from every vector and query.
             whiten: even out their spread too; see `vidfeat.index.vectors`.
             skip_bad_rows: leave out vectors that cannot be compared, where they are an error else.
-            overwrite: build anew what is there.
-            report: is told what goes on, a line at a time.
+            overwrite: replace an existing index.
+            report: called with a line on each step.
 
         Raises:
             UsageError: a kind that cannot be, or something at ``path``.
@@ -104,6 +108,17 @@ class VideoIndex(OpenIndex):
         )
 
     @property
+    def name(self) -> str:
+        """What the page is titled with."""
+        return self.path.resolve().name
+
+    @property
+    def state_key(self) -> str:
+        """Another state of the index has another one."""
+        hashes = [self.head.files[role].sha256 for role in ("vectors", "videos")]
+        return "\0".join([str(self.head.generation), *hashes])
+
+    @property
     def space_fingerprint(self) -> str:
         """What a query's vectors must come from."""
         return self.head.space_fingerprint
@@ -128,6 +143,48 @@ class VideoIndex(OpenIndex):
         """Start and end seconds of a video's clips."""
         clips = self.searcher.clips[self.videos.rows(self._row(path))]
         return clips["start_seconds"].copy(), clips["end_seconds"].copy()
+
+    def allowed(
+        self,
+        only: Sequence[str] = (),
+        only_labels: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+    ) -> NDArray[np.bool_] | None:
+        """Which videos pass a filter, for `search`; None for all.
+
+        Args:
+            only: paths, folders (a slash at the end) or patterns (``*``); any of them.
+            only_labels: any of these labels.
+            labels: path to label; None for those that are stored with the index.
+
+        Raises:
+            StoreError: a path or pattern that no video fits.
+            UsageError: no video has one of the labels.
+        """
+        if not only and not only_labels:
+            return None
+        mask = np.array(self.videos["alive"], dtype=bool)
+        if only:
+            from vidfeat.index.patterns import paths_that_fit
+
+            fits = np.zeros(len(mask), dtype=bool)
+            for text in only:
+                found = paths_that_fit(self.videos, text, self.where)
+                fits[[self.videos.row_of[path] for path in found]] = True
+            mask &= fits
+        if only_labels:
+            known = self.labels if labels is None else labels
+            wanted = set(only_labels)
+            missing = wanted - set(known.values())
+            if missing:
+                told = ", ".join(sorted(set(known.values()))[:10]) or "none"
+                raise UsageError(
+                    f"no video of {self.where} has the label {min(missing)!r}; known labels: "
+                    f"{told}",
+                    field="only_labels",
+                )
+            mask &= np.array([known.get(path) in wanted for path in self.videos.paths], dtype=bool)
+        return mask
 
     # ------------------------------------------------------------------ queries
 
@@ -180,6 +237,7 @@ class VideoIndex(OpenIndex):
         rank_by: str = "mean",
         exclude_self: bool = False,
         allowed: NDArray[np.bool_] | None = None,
+        between_seconds: tuple[float, float] | None = None,
         space_fingerprint: str | None = None,
         **former: bool,
     ) -> list[Match]:
@@ -198,7 +256,8 @@ class VideoIndex(OpenIndex):
             normalize_scores: subtract the mean cosine with a background sample.
             rank_by: ``mean`` over the query's clips, or ``best`` pair of clips.
             exclude_self: leave out the videos that the query was taken from.
-            allowed: (videos,) rows of the table that may be found.
+            allowed: (videos,) rows of the table that may be found; see `allowed`.
+            between_seconds: find only clips between these seconds of their videos.
             space_fingerprint: that of the query; refused if it is another encoder's.
             former: ``normalise_scores``, the former name of ``normalize_scores``.
 
@@ -218,6 +277,7 @@ class VideoIndex(OpenIndex):
             exact=exact,
             normalize_scores=normalize_scores,
             rank_by=rank_by,  # type: ignore[arg-type]
+            between_seconds=between_seconds,
         )
         if space_fingerprint is not None:
             self.require_space(space_fingerprint, "the query")
@@ -301,7 +361,11 @@ def clips_in_stretch(
     low = 0.0 if start_seconds is None else start_seconds
     high = np.inf if end_seconds is None else end_seconds
     if not low < high or high <= 0:
-        raise UsageError(f"the stretch {low:g} to {high:g} s is empty: --start before --end")
+        raise UsageError(
+            f"the segment from {low:g} to {high:g} s is empty: start_seconds must lie before "
+            "end_seconds",
+            field=("start_seconds", "end_seconds"),
+        )
     if not len(start) or low >= end.max() or high <= start.min():
         raise UsageError(
             f"the stretch from {low:g} s lies outside of {video}, which has clips from "

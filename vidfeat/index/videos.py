@@ -1,7 +1,7 @@
 """The table of an index's videos and its clips: which seconds of which video a row is.
 
-``videos.npz`` holds a row a video; a removed video keeps its row, with ``alive`` false, until the
-index is built anew, so that the numbers in ``clips.npy`` hold.
+``videos.npz`` holds one row per video; a removed video keeps its row, with ``alive`` false, until
+the index is rebuilt, so that the numbers in ``clips.npy`` hold.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def load_videos(path: Path, num_rows: int) -> Videos:
     except (OSError, ValueError, KeyError, EOFError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise StoreError(f"{path} is no table of videos: {error}; build the index anew") from error
+        raise StoreError(f"{path} is no table of videos: {error}; rebuild the index") from error
     sound = all(column.shape == (len(paths),) for column in columns.values())
     if sound and len(paths):
         offset, count = columns["offset"], columns["count"]
@@ -141,5 +141,5 @@ def load_videos(path: Path, num_rows: int) -> Videos:
             and (offset[held] + count[held] <= num_rows).all()
         )
     if not sound:
-        raise StoreError(f"{path} does not fit the index around it: build the index anew")
+        raise StoreError(f"{path} does not fit the index around it: rebuild the index")
     return Videos(paths, columns)

@@ -69,7 +69,7 @@ class VideoNetwork(nn.Module):
         for name in chosen:
             if name not in self.layer_names:
                 known = ", ".join(self.layer_names)
-                raise UsageError(f"no layer {name!r} in this network: --layer takes {known}")
+                raise UsageError(f"no layer {name!r} in this network, which has {known}")
         if len(set(chosen)) < len(chosen):
             raise UsageError(f"a layer is named twice in {','.join(chosen)}: name each one once")
         return chosen
@@ -189,7 +189,7 @@ def check_pools(pool: Sequence[str], known: Sequence[str] = POOLS) -> tuple[str,
     if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
         given = ",".join(chosen) or "nothing"
         takes = f"{', '.join(known)}" if len(known) > 1 else known[0]
-        raise UsageError(f"cannot pool by {given}: --pool takes {takes}, or several joined")
+        raise UsageError(f"cannot pool by {given}: pool takes {takes}, or several joined")
     return chosen
 
 
@@ -211,7 +211,7 @@ def pool_features(features: Mapping[str, Tensor], pool: Sequence[str] = ("mean",
         for how in chosen:
             if value.dim() == 2:
                 if how != "mean":
-                    raise UsageError(f"layer {name} is one vector a clip: take it with --pool mean")
+                    raise UsageError(f"layer {name} is one vector per clip: take it with pool=mean")
                 vectors.append(value)
             elif how == "mean":
                 vectors.append(F.adaptive_avg_pool3d(value, 1).flatten(1))

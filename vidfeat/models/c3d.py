@@ -50,7 +50,7 @@ class C3D(SequentialNetwork):
         if "fc6" in self.check_layers(layers) and tuple(x.shape[2:]) != INPUT:
             raise UsageError(
                 f"C3D takes 16 frames of 112 x 112, got {' x '.join(map(str, x.shape[2:]))}: leave "
-                "--clip-frames and the preprocessing to its weights"
+                "its frames and preprocessing to its weights"
             )
         return super().features(x, layers)
 

@@ -252,6 +252,6 @@ class VideoResNet(SequentialNetwork):
         if self.design.kinds[0] == "whole" and x.shape[2] != self.clip_frames:
             raise UsageError(
                 f"this R2D takes clips of {self.clip_frames} frames, got {x.shape[2]}: "
-                "build it for that length (clip_frames), or give --clip-frames its own"
+                "build it for that length (clip_frames), or give clips of that length"
             )
         return super().features(x, chosen)

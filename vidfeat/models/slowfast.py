@@ -60,7 +60,7 @@ NAMES = tuple(DESIGNS)
 
 
 def slow_frames(frames: int, ratio: int) -> Tensor:
-    """Which frames the slow pathway sees: so many of them, from the first to the last."""
+    """Which frames the slow pathway sees: this many of them, from the first to the last."""
     return torch.linspace(0, frames - 1, frames // ratio).long()
 
 
@@ -146,7 +146,7 @@ class SlowFast(VideoNetwork):
         if x.shape[2] % ratio:
             raise UsageError(
                 f"this SlowFast takes clips of a multiple of {ratio} frames, got {x.shape[2]}: "
-                "leave --clip-frames to its weights"
+                "leave the length to its weights"
             )
         slow = x.index_select(2, slow_frames(x.shape[2], ratio).to(x.device))
         fast = x

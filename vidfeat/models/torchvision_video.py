@@ -106,7 +106,7 @@ class MViT(_Wrapped):
         if tuple(x.shape[2:]) != MVIT_INPUT:
             raise UsageError(
                 f"MViT takes 16 frames of 224 x 224, got {' x '.join(map(str, x.shape[2:]))}: "
-                "leave --clip-frames and the preprocessing to its weights"
+                "leave the length and the preprocessing to its weights"
             )
         tokens = net.pos_encoding(net.conv_proj(x).flatten(2).transpose(1, 2))
         size = (net.pos_encoding.temporal_size, *net.pos_encoding.spatial_size)

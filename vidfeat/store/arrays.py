@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.errors import DataError, UsageError
+from vidfeat.errors import DataError, MissingExtraError, UsageError
 
 
 class StoreColumns(Protocol):
@@ -99,8 +99,29 @@ def to_arrays(
         if values is not None and len(values) != len(rows):
             raise DataError(f"{len(values)} {name} for {len(rows)} rows, expected one a row")
     if pooled is None:
-        return _gather(store, rows), y, groups
+        return gather_rows(store, rows), y, groups
     return _pooled(store, rows, videos, y, groups)
+
+
+def to_pandas(store: StoreColumns, *, vectors: bool) -> Any:
+    """See `FeatureStore.to_pandas`."""
+    try:
+        import pandas as pd
+    except ImportError:
+        raise MissingExtraError("pandas", "pandas", "to_pandas") from None
+    rows = _ranges(store.videos["offset"], store.videos["count"])
+    paths = np.repeat(np.array(store.paths, dtype=object), store.videos["count"])
+    table = pd.DataFrame(
+        {
+            "path": paths,
+            "start_seconds": store.read_column("start_seconds")[rows],
+            "end_seconds": store.read_column("end_seconds")[rows],
+        }
+    )
+    if not vectors:
+        return table
+    names = [f"v{number}" for number in range(store.dimension)]
+    return pd.concat([table, pd.DataFrame(gather_rows(store, rows), columns=names)], axis=1)
 
 
 def _pooled(
@@ -126,7 +147,7 @@ def _pooled(
     step = max(1, (32 << 20) // (4 * store.dimension))
     for start in range(0, len(rows), step):
         block = slice(start, start + step)
-        np.add.at(sums, which[block], _gather(store, rows[block]))
+        np.add.at(sums, which[block], gather_rows(store, rows[block]))
     means = (sums / np.bincount(which, minlength=len(names))[:, None]).astype(np.float32)
     return means, None if y is None else y[first], groups[first]
 
@@ -148,8 +169,8 @@ def _videos_of(store: StoreColumns, rows: NDArray[np.int64]) -> NDArray[np.int64
     return np.asarray(store.read_column("video")[rows], dtype=np.int64)
 
 
-def _gather(store: StoreColumns, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Rows of ``/vectors`` as float32; the file is read in its own order, in large blocks."""
+def gather_rows(store: StoreColumns, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Rows of ``/vectors``, (n, D) float32; the file is read in its own order, in large blocks."""
     X = np.empty((len(rows), store.dimension), dtype=np.float32)
     if not len(rows):
         return X

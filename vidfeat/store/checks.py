@@ -19,7 +19,7 @@ from vidfeat.system.hdf5_reading import in_use_reason, open_hdf5
 _BEST_COMPRESSION = 1100
 
 _TEXT = ("encoder", "space_fingerprint", "run_fingerprint")
-_TEXT_OPTIONAL = ("source_root", "shards", "vidfeat_version", "created")
+_TEXT_OPTIONAL = ("source_root", "shards", "division", "vidfeat_version", "created")
 
 
 class _RefusedError(Exception):
@@ -55,7 +55,7 @@ def open_checked(path: Path) -> tuple[h5py.File, dict[str, Any]]:
         raise StoreError(f"{path} {error}") from None
     except Exception as error:
         handle.close()
-        raise StoreError(f"{path} is a damaged feature file: {error}; make it anew") from error
+        raise StoreError(f"{path} is a damaged feature file: {error}; make it again") from error
 
 
 def _check(handle: h5py.File) -> dict[str, Any]:

@@ -21,9 +21,14 @@ def settings_that_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> l
 
 
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings by dotted names: ``{"plan": {"frames": 16}}`` is ``{"plan.frames": 16}``."""
+    """Nested settings by dotted names: ``{"plan": {"frames": 16}}`` is ``{"plan.frames": 16}``.
+
+    The parts of a list of settings (``joined``) are numbered: ``joined.0.model``.
+    """
     flat: dict[str, Any] = {}
     for name, value in settings.items():
+        if isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
+            value = {str(number): part for number, part in enumerate(value)}
         if isinstance(value, Mapping):
             flat |= {f"{name}.{inner}": part for inner, part in flat_settings(value).items()}
         else:

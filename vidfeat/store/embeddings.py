@@ -21,7 +21,7 @@ class Embeddings:
     """
 
     vectors: FloatVectors
-    """(N, D) float32 or float16, a row a clip."""
+    """(N, D) float32 or float16, one row per clip."""
     start_seconds: NDArray[np.float64]
     """(N,) from the first shown frame of the video."""
     end_seconds: NDArray[np.float64]

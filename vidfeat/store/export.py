@@ -1,29 +1,25 @@
-"""Features for tools that want other files: one npy a video, or one parquet table."""
+"""Features for tools that want other files: one npy per video, or parquet tables."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
-import re
-from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vidfeat.errors import MissingExtraError, StoreError
+from vidfeat.errors import StoreError
+from vidfeat.store.file_names import file_names
+from vidfeat.store.pca import PCA
 from vidfeat.store.reader import FeatureStore
-from vidfeat.system.files import atomic_folder, atomic_write, write_json
+from vidfeat.system.callbacks import Progress
+from vidfeat.system.files import atomic_folder, write_json
 
 INDEX_CSV = "index.csv"
 INDEX_JSON = "index.json"
 _EXPORT_FORMAT = "vidfeat-npy-per-video"
-_LONGEST_NAME = 255  # bytes of a file's name in the file systems of today
-_ROW_GROUP_BYTES = 32 << 20
-
-Progress = Callable[[int, int], None]
-"""Called with what is done and what there is to do: videos or clips."""
 
 
 # ---------------------------------------------------------------------- npy
@@ -33,32 +29,44 @@ def export_npy(
     features: str | os.PathLike[str],
     folder: str | os.PathLike[str],
     *,
+    keep_extensions: bool = False,
+    pca: PCA | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> int:
-    """Write ``<folder>/<path of the video>.npy`` (n, D) for every video.
+    """Write ``<folder>/<path of the video without its extension>.npy`` (n, D) for every video.
 
-    ``index.csv`` in the folder has a line a clip (path, file, row, start_seconds, end_seconds) and
-    ``index.json`` what made the vectors. The folder is there when all of it is.
+    ``index.csv`` in the folder has one line per clip (path, file, row, start_seconds, end_seconds)
+    and ``index.json`` what made the vectors. The folder is there when all of it is.
 
     Args:
         features: the feature file.
         folder: must not exist or be empty.
+        keep_extensions: ``a.mp4.npy`` for ``a.mp4``.
+        pca: projects the rows first.
         overwrite: replace an earlier export.
-        progress: see `Progress`.
+        progress: called with the videos or clips done, of how many.
 
     Returns:
         How many videos were written.
 
     Raises:
-        StoreError: a path of the feature file leads out of the folder, or the folder has other
-            things in it.
+        StoreError: a path of the feature file leads out of the folder, two videos would share a
+            name, or the folder has other things in it.
+        FingerprintError: the PCA is of another network.
         OSError: as writing does; the folder is then as it was.
     """
     folder = Path(folder)
     with FeatureStore(features) as store:
-        names = npy_names(store.paths, str(store.path))
-        _make_room(folder, overwrite)
+        if pca is not None:
+            pca.check(store)
+        names = file_names(
+            store.paths,
+            str(store.path),
+            keep_extensions=keep_extensions,
+            reserved=(INDEX_CSV, INDEX_JSON),
+        )
+        make_room(folder, overwrite=overwrite, format_name=_EXPORT_FORMAT)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(folder) as temporary:
             with (temporary / INDEX_CSV).open("w", encoding="utf-8", newline="") as index:
@@ -68,7 +76,8 @@ def export_npy(
                     name = names[path]
                     file = temporary / name
                     file.parent.mkdir(parents=True, exist_ok=True)
-                    np.save(file, rows.vectors, allow_pickle=False)
+                    vectors = rows.vectors if pca is None else pca.apply(rows.vectors)
+                    np.save(file, vectors, allow_pickle=False)
                     seconds = zip(
                         rows.start_seconds.tolist(), rows.end_seconds.tolist(), strict=True
                     )
@@ -90,49 +99,17 @@ def _about(store: FeatureStore) -> dict[str, Any]:
     }
 
 
-def npy_names(paths: list[str], where: str) -> dict[str, str]:
-    """The file of each video below the folder, with ``/``: its path and ``.npy``.
+def projected(vectors: NDArray[Any], pca: PCA | None) -> NDArray[np.float32]:
+    """Rows as float32, projected where there is a PCA."""
+    return np.asarray(vectors, dtype=np.float32) if pca is None else pca.apply(vectors)
 
-    A name that is too long for a file system, or that another video needs for a folder, is
-    shortened and gets a hash of the path.
+
+def make_room(folder: Path, *, overwrite: bool, format_name: str) -> None:
+    """Refuse a folder with things in it that no export of this kind made.
 
     Raises:
-        StoreError: a path is absolute or leads upwards.
+        StoreError: it has other things in it, or an export that is not to be replaced.
     """
-    folders: set[str] = set()
-    for path in paths:
-        parts = PurePosixPath(path).parts
-        if not parts or path != "/".join(parts) or not _is_below(path):
-            raise StoreError(
-                f"{where}: the path {path!r} leads out of the folder of the export; only paths "
-                "below the root are written"
-            )
-        if any(len(part.encode()) > _LONGEST_NAME for part in parts[:-1]):
-            raise StoreError(f"{where}: a folder in the path {path!r} has too long a name")
-        if len(parts) > 1 and parts[0] in (INDEX_CSV, INDEX_JSON):
-            raise StoreError(f"{where}: the path {path!r} needs a folder {parts[0]}, our own file")
-        folders |= {str(folder) for folder in PurePosixPath(path).parents}
-    names = {}
-    for path in paths:
-        name = f"{path}.npy"
-        if name in folders or len(PurePosixPath(name).name.encode()) > _LONGEST_NAME:
-            parent, _, last = path.rpartition("/")
-            short = last.encode()[:160].decode("utf-8", "ignore")
-            mark = hashlib.sha256(path.encode()).hexdigest()[:32]
-            name = f"{parent}/{short}~{mark}.npy" if parent else f"{short}~{mark}.npy"
-        names[path] = name
-    return names
-
-
-def _is_below(path: str) -> bool:
-    """Whether a path stays below a folder, on the systems of today."""
-    parts = re.split(r"[/\\]" if os.sep == "\\" else "/", path)
-    drive = os.sep == "\\" and ":" in path
-    return not drive and all(part not in ("", ".", "..") for part in parts)
-
-
-def _make_room(folder: Path, overwrite: bool) -> None:
-    """Refuse a folder with things in it that no export made."""
     if not folder.exists() and not folder.is_symlink():
         return
     if not folder.is_dir():
@@ -140,91 +117,8 @@ def _make_room(folder: Path, overwrite: bool) -> None:
     if not any(folder.iterdir()):
         return
     index = folder / INDEX_JSON
-    ours = index.is_file() and f'"format": "{_EXPORT_FORMAT}"' in index.read_text(
-        "utf-8", "replace"
-    )
+    ours = index.is_file() and f'"format": "{format_name}"' in index.read_text("utf-8", "replace")
     if not ours:
         raise StoreError(f"{folder} has other files in it: choose a new or an empty folder")
     if not overwrite:
-        raise StoreError(f"{folder} has an export already: give --overwrite to replace it")
-
-
-# ---------------------------------------------------------------------- parquet
-
-
-def export_parquet(
-    features: str | os.PathLike[str],
-    file: str | os.PathLike[str],
-    *,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> int:
-    """Write a table with a row a clip: path, start_seconds, end_seconds, vector.
-
-    ``vector`` is a list of D float32. What made the vectors stands in the schema's metadata, as
-    JSON texts under ``vidfeat.encoder`` and the names of the fingerprints.
-
-    Args:
-        features: the feature file.
-        file: the table.
-        overwrite: replace a file that is there.
-        progress: see `Progress`.
-
-    Returns:
-        How many clips were written.
-
-    Raises:
-        MissingExtraError: pyarrow is not installed.
-        StoreError: the file is there already.
-        OSError: as writing does; the file is then as it was.
-    """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingExtraError("parquet", "pyarrow", "writing parquet") from error
-    from vidfeat.system.files import canonical_json
-
-    file = Path(file)
-    with FeatureStore(features) as store:
-        if file.exists() and not overwrite:
-            raise StoreError(f"{file} is there already: give --overwrite to replace it")
-        metadata = {
-            "vidfeat.encoder": canonical_json(store.encoder),
-            "vidfeat.space_fingerprint": store.space_fingerprint,
-            "vidfeat.run_fingerprint": store.run_fingerprint,
-            "vidfeat.source_root": store.source_root,
-        }
-        schema = pa.schema(
-            [
-                ("path", pa.string()),
-                ("start_seconds", pa.float64()),
-                ("end_seconds", pa.float64()),
-                ("vector", pa.list_(pa.float32(), store.dimension)),
-            ],
-            metadata=metadata,
-        )
-        with (
-            atomic_write(file) as temporary,
-            pq.ParquetWriter(temporary, schema, use_dictionary=["path"]) as table,
-        ):
-            for first, count in _row_groups(store):
-                rows = store.read_rows(slice(first, first + count))
-                videos = store.read_videos(slice(first, first + count))
-                vectors = pa.array(rows.vectors.astype(np.float32, copy=False).reshape(-1))
-                columns = [
-                    pa.array([store.paths[video] for video in videos.tolist()], pa.string()),
-                    pa.array(rows.start_seconds),
-                    pa.array(rows.end_seconds),
-                    pa.FixedSizeListArray.from_arrays(vectors, store.dimension),
-                ]
-                table.write_table(pa.Table.from_arrays(columns, schema=schema))
-                if progress is not None:
-                    progress(first + count, store.num_clips)
-        return store.num_clips
-
-
-def _row_groups(store: FeatureStore) -> Iterator[tuple[int, int]]:
-    step = max(1, _ROW_GROUP_BYTES // (4 * store.dimension))
-    for first in range(0, store.num_clips, step):
-        yield first, min(step, store.num_clips - first)
+        raise StoreError(f"{folder} has an export already: give overwrite=True to replace it")

@@ -22,15 +22,15 @@ from vidfeat.store.parts import (
     sweep_leftovers,
 )
 from vidfeat.store.parts_summary import (
-    Piece,
-    Progress,
+    PartsSummary,
+    RowRange,
     collector_paused,
     scan_parts,
     without_bad_rows,
 )
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import RunIdentity, VideoFailure, VideoRecord, require_same_run
-from vidfeat.store.shards import Shards, describe_missing
+from vidfeat.store.shards import Shards, describe_missing, of_other_lists
 from vidfeat.store.writer import writing_store
 from vidfeat.system.lock import OutputLock
 
@@ -54,7 +54,7 @@ class _Video(NamedTuple):
 
     about: tuple[Any, ...]
     """Its record but the path, in the order of `ABOUT`."""
-    pieces: tuple[Piece, ...]
+    pieces: tuple[RowRange, ...]
 
 
 class Rows:
@@ -91,7 +91,7 @@ def merge_parts(
     folder: Path,
     existing: FeatureStore | None = None,
     keep: Callable[[str], bool] | None = None,
-    progress: Progress | None = None,
+    summary: PartsSummary | None = None,
 ) -> MergeReport:
     """Write the feature file from its parts, and remove them. Hold `OutputLock` first.
 
@@ -104,7 +104,7 @@ def merge_parts(
         folder: of the parts, with ``run.json``.
         existing: the file of an earlier run, whose videos are kept.
         keep: which paths go into the file; all by default.
-        progress: of the folder, where it has just been scanned.
+        summary: of the folder, where it has just been scanned.
 
     Raises:
         FingerprintError: ``existing`` was made otherwise than the parts.
@@ -116,13 +116,13 @@ def merge_parts(
     if existing is not None:
         require_same_run(existing.identity, identity, str(existing.path))
     with collector_paused():
-        progress = progress or scan_parts(folder)
-        videos, failures = _newest(existing, progress)
+        summary = summary or scan_parts(folder)
+        videos, failures = _newest(existing, summary)
         known = {*videos, *failures}
         wanted = known if keep is None else {path for path in known if keep(path)}
         chosen = {path: videos[path] for path in sorted(wanted & videos.keys())}
         failed = [failures[path] for path in sorted(wanted & failures.keys())]
-        rows = Rows(progress.parts, [] if existing is None else [existing])
+        rows = Rows(summary.parts, [] if existing is None else [existing])
         with closing(rows):
             clips = _write(output, identity, chosen, failed, rows)
     remove_parts(folder)
@@ -130,23 +130,23 @@ def merge_parts(
 
 
 def _newest(
-    existing: FeatureStore | None, progress: Progress
+    existing: FeatureStore | None, summary: PartsSummary
 ) -> tuple[dict[str, _Video], dict[str, VideoFailure]]:
-    """What is known of each path, by the newest that tells of it."""
+    """What is known of each path, by the newest that has it."""
     videos: dict[str, _Video] = {}
     failures: dict[str, VideoFailure] = {}
     if existing is not None:
-        videos = _videos_of(existing, len(progress.parts))
+        videos = _videos_of(existing, len(summary.parts))
         failures = {failure.path: failure for failure in existing.errors}
-    for path, failure in progress.failures.items():
+    for path, failure in summary.failures.items():
         failures[path] = failure
         old = videos.get(path)
         if old is not None and not VideoRecord(path, *old.about).same_file(
             failure.size_bytes, failure.mtime_ns
         ):
             del videos[path]  # the file changed since, and what it is now cannot be read
-    thinned = without_bad_rows(progress)
-    for path, video in progress.finished.items():
+    thinned = without_bad_rows(summary)
+    for path, video in summary.finished.items():
         if path in thinned:
             failures[path] = thinned[path].failure
             if thinned[path].pieces:
@@ -155,7 +155,7 @@ def _newest(
                 videos.pop(path, None)
             continue
         videos[path] = _Video(video.header.about(video.index), video.pieces)
-        if path not in progress.failures:
+        if path not in summary.failures:
             failures.pop(path, None)
     return videos, failures
 
@@ -164,7 +164,7 @@ def _videos_of(store: FeatureStore, source: int) -> dict[str, _Video]:
     columns = [store.videos[name].tolist() for name in ABOUT]
     offsets, counts = (store.videos[name].tolist() for name in ("offset", "count"))
     return {
-        path: _Video(tuple(about), (Piece(source, offset, count),) if count else ())
+        path: _Video(tuple(about), (RowRange(source, offset, count),) if count else ())
         for path, offset, count, *about in zip(store.paths, offsets, counts, *columns, strict=True)
     }
 
@@ -266,7 +266,7 @@ def merge_stores(
         stack.enter_context(OutputLock(output))
         if output.exists() and not overwrite:
             raise StoreError(
-                f"{output} is there already: give --overwrite to replace it, or another output "
+                f"{output} is there already: give overwrite=True to replace it, or another output "
                 "with -o"
             )
         sweep_leftovers(output)
@@ -285,10 +285,15 @@ def merge_stores(
 def _shards_of(stores: Sequence[FeatureStore], *, allow_missing: bool) -> str:
     """The shards that some files hold together; nothing where these are all."""
     together: Shards | None = None
+    first = next((store for store in stores if store.shards), None)
     for store in stores:
         if not store.shards:
             continue
         own = Shards.parse(store.shards)
+        if first is not None and of_other_lists(first.identity, store.identity):
+            if not allow_missing:
+                raise _other_lists(first, store)
+            return ""
         if together is not None and own.count != together.count:
             raise StoreError(
                 f"{store.path} is of {own.count} shards, and others are of {together.count}: "
@@ -307,6 +312,16 @@ def _shards_of(stores: Sequence[FeatureStore], *, allow_missing: bool) -> str:
     return str(together)
 
 
+def _other_lists(one: FeatureStore, other: FeatureStore) -> StoreError:
+    error = StoreError(
+        f"{one.path} (of {one.source_root}) and {other.path} (of {other.source_root}) are shards "
+        "of different lists of videos, so that videos may be missing: run all shards over the "
+        "same videos, or merge what there is with allow_missing"
+    )
+    error.fields = ("allow_missing",)
+    return error
+
+
 def _refuse_duplicates(stores: Sequence[FeatureStore]) -> None:
     """A path in two shards means that they are not of one division of the videos."""
     owner: dict[str, FeatureStore] = {}
@@ -322,5 +337,5 @@ def _refuse_duplicates(stores: Sequence[FeatureStore]) -> None:
         more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
         raise StoreError(
             f"videos are in several files: {', '.join(twice[:3])}{more}; merge shards that were "
-            "divided by one --shard K/N over one list"
+            "divided by one shard=K/N over one list"
         )

@@ -1,6 +1,6 @@
 """The folder of finished parts beside a feature file that is being made.
 
-``features.h5.parts/`` holds ``run.json`` (what all parts share) and one file a part, written by
+``features.h5.parts/`` holds ``run.json`` (what all parts share) and one file per part, written by
 temporary name, fsync and rename: a part is whole or absent. A part is a header of JSON and the raw
 arrays, because that is as fast as the disk; HDF5 is written once, at the merge::
 
@@ -53,16 +53,16 @@ _FAILURE_FIELDS = tuple(field.name for field in fields(VideoFailure))
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
-    """Consecutive clips of one video, as they stand in one part.
+class VideoSlice:
+    """Consecutive clips of one video, as one part holds them.
 
     Raises:
-        DataError: the numbers cannot be meant, or the record is of another video.
+        DataError: the numbers are invalid, or the record is of another video.
     """
 
     path: str
     attempt: str
-    """Segments of one attempt make one video; a video that is planned anew gets another."""
+    """Segments of one attempt make one video; a video that is planned again gets another."""
     first_clip: int
     """Number of the first clip of the segment in the video."""
     count: int
@@ -81,7 +81,7 @@ class Segment:
 class Part:
     """Rows, whose they are (the segments in order), and what failed.
 
-    The failure of a video that broke midway stands in the part of its complete segment or in a
+    The failure of a video that broke midway is in the part of its complete slice or in a
     later one: an older failure is taken for mended.
 
     Raises:
@@ -89,7 +89,7 @@ class Part:
     """
 
     embeddings: Embeddings
-    segments: Sequence[Segment]
+    segments: Sequence[VideoSlice]
     failures: Sequence[VideoFailure] = ()
     carried: CarriedFrames | None = None
     """Frames of the last segment's video that its later clips need."""
@@ -138,14 +138,14 @@ class PartHeader:
         return self.seconds_at + self.rows * 16
 
     @property
-    def segments(self) -> tuple[Segment, ...]:
+    def segments(self) -> tuple[VideoSlice, ...]:
         """The segments, in the order of their rows."""
         return tuple(self.segment(index) for index in range(len(self.columns["path"])))
 
-    def segment(self, index: int) -> Segment:
+    def segment(self, index: int) -> VideoSlice:
         """One of the segments."""
         own = {name: self.columns[name][index] for name in _SEGMENT_FIELDS}
-        return Segment(**own, record=self.record(index))
+        return VideoSlice(**own, record=self.record(index))
 
     def record(self, index: int) -> VideoRecord:
         """The video of one of the segments."""
@@ -169,7 +169,7 @@ def parts_folder(output: str | os.PathLike[str]) -> Path:
 def open_parts(
     output: str | os.PathLike[str], identity: RunIdentity, *, overwrite: bool = False
 ) -> Path:
-    """Make the folder of the parts, or go on with the one that is there. Hold `OutputLock` first.
+    """Make the folder of the parts, or continue with the existing one. Hold `OutputLock` first.
 
     Args:
         output: the feature file.
@@ -196,8 +196,8 @@ def open_parts(
         require_same_run(read_run(folder), identity, str(folder))
     elif any(file.suffix == _SUFFIX for file in folder.iterdir()):
         raise StoreError(
-            f"{folder} has parts, but no {RUN_FILE} that says what made them: give --overwrite to "
-            "begin anew, or another output with -o"
+            f"{folder} has parts, but no {RUN_FILE} that says what made them: give "
+            "overwrite=True to start again, or another output"
         )
     write_json(described, identity.to_dict())
     return folder
@@ -213,7 +213,7 @@ def read_run(folder: Path) -> RunIdentity:
         return RunIdentity.from_dict(json.loads((folder / RUN_FILE).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{folder / RUN_FILE} cannot be read ({error}): give --overwrite to begin anew, or "
+            f"{folder / RUN_FILE} cannot be read ({error}): give overwrite=True to start again, or "
             "another output with -o"
         ) from error
 
@@ -252,7 +252,7 @@ def write_part(folder: Path, part: Part, number: int, name: str | None = None) -
     Args:
         folder: of the parts.
         part: what to write.
-        number: its place in time: of two parts that tell of one video, the higher one counts.
+        number: its place in time: of two parts with the same video, the higher one counts.
         name: of the file, the number by default. A part that is written under a name that is
             there takes its place.
 
@@ -388,14 +388,14 @@ def _rows_of(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def segments_to_columns(segments: Sequence[Segment]) -> dict[str, list[Any]]:
+def segments_to_columns(segments: Sequence[VideoSlice]) -> dict[str, list[Any]]:
     """Segments as `PartHeader` holds them."""
     records = [segment.record for segment in segments]
     return _to_columns(segments, _SEGMENT_FIELDS) | _to_columns(records, ABOUT)
 
 
 def _checked_columns(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """The columns that are known, all of one length, with numbers that can be meant."""
+    """The columns that are known, all of one length, with valid numbers."""
     known = {name: columns[name] for name in (*_SEGMENT_FIELDS, *ABOUT)}
     if len({len(column) for column in known.values()}) != 1:
         raise ValueError("columns of unequal length")

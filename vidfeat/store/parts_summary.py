@@ -14,11 +14,11 @@ from vidfeat.store.records import RunIdentity, VideoFailure, VideoRecord
 from vidfeat.system.files import TEMPORARY_MARK
 
 
-class Piece(NamedTuple):
+class RowRange(NamedTuple):
     """Consecutive rows of one file."""
 
     source: int
-    """Index in ``Progress.parts``."""
+    """Index in ``PartsSummary.parts``."""
     first_row: int
     num_rows: int
 
@@ -30,7 +30,7 @@ class FinishedVideo:
     attempt: str
     count: int
     """Clips."""
-    pieces: tuple[Piece, ...]
+    pieces: tuple[RowRange, ...]
     """Its rows, in the order of time."""
     header: PartHeader
     """The part that ends it."""
@@ -56,13 +56,13 @@ class PartialVideo:
 
 
 @dataclass(frozen=True)
-class Progress:
+class PartsSummary:
     """What a folder of parts holds."""
 
     finished: dict[str, FinishedVideo] = field(default_factory=dict)
     partial: dict[str, PartialVideo] = field(default_factory=dict)
     """The newest attempts that did not come to their end; a path may be finished (by an older
-    attempt) and begun anew."""
+    attempt) and started again."""
     failures: dict[str, VideoFailure] = field(default_factory=dict)
     """The newest failure of each path, unless the video was finished since."""
     parts: tuple[PartHeader, ...] = ()
@@ -95,7 +95,7 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def scan_parts(folder: Path, *, sweep: bool = True) -> Progress:
+def scan_parts(folder: Path, *, sweep: bool = True) -> PartsSummary:
     """Read the headers of all parts.
 
     Args:
@@ -107,7 +107,7 @@ def scan_parts(folder: Path, *, sweep: bool = True) -> Progress:
         OSError: a part cannot be read.
     """
     if not folder.is_dir():
-        return Progress()
+        return PartsSummary()
     with collector_paused():
         headers, warnings = _read_headers(folder, read_run(folder), sweep)
         return summarize(headers, warnings)
@@ -157,16 +157,16 @@ class _Placed(NamedTuple):
     complete: bool
 
 
-def summarize(headers: Iterable[PartHeader], warnings: Iterable[str] = ()) -> Progress:
+def summarize(headers: Iterable[PartHeader], warnings: Iterable[str] = ()) -> PartsSummary:
     """The state of every video, from the headers of the parts, oldest first."""
-    progress = Progress(parts=tuple(headers), warnings=tuple(warnings))
+    summary = PartsSummary(parts=tuple(headers), warnings=tuple(warnings))
     failures: dict[str, tuple[int, VideoFailure]] = {}
-    for order, part in enumerate(progress.parts):
+    for order, part in enumerate(summary.parts):
         for failure in part.failures:
             failures[failure.path] = (order, failure)
 
-    for path, segments in _by_path(progress.parts).items():
-        ended, finished, partial = _resolve(progress.parts, segments)
+    for path, segments in _by_path(summary.parts).items():
+        ended, finished, partial = _resolve(summary.parts, segments)
         if finished is not None and path in failures:
             failed, failure = failures[path]
             if failed < ended:
@@ -176,11 +176,11 @@ def summarize(headers: Iterable[PartHeader], warnings: Iterable[str] = ()) -> Pr
             ):
                 finished = None  # the file changed since, and what it is now cannot be read
         if finished is not None:
-            progress.finished[path] = finished
+            summary.finished[path] = finished
         if partial is not None:
-            progress.partial[path] = partial
-    progress.failures.update({path: failure for path, (_, failure) in failures.items()})
-    return progress
+            summary.partial[path] = partial
+    summary.failures.update({path: failure for path, (_, failure) in failures.items()})
+    return summary
 
 
 def _by_path(parts: Iterable[PartHeader]) -> dict[str, list[_Placed]]:
@@ -206,7 +206,7 @@ def _resolve(
     """The part that finished a video, its rows, and what a newer attempt has of it."""
     last = segments[-1]
     if len(segments) == 1 and last.complete and not last.first_clip:  # nearly every video
-        whole = (Piece(last.order, last.row, last.clips),) if last.clips else ()
+        whole = (RowRange(last.order, last.row, last.clips),) if last.clips else ()
         header = parts[last.order]
         return last.order, FinishedVideo(last.attempt, last.clips, whole, header, last.number), None
     finished = None
@@ -239,13 +239,13 @@ def _carrier(
 
 def _chain(
     segments: list[_Placed], attempt: str, total: int | None
-) -> tuple[tuple[Piece, ...], int]:
+) -> tuple[tuple[RowRange, ...], int]:
     """Rows of one attempt from clip 0 on without a gap, up to ``total``, and the clip reached.
 
     Where segments overlap (work that was done twice), the newest one that has the clip counts.
     """
     own = [placed for placed in segments if placed.attempt == attempt]
-    pieces: list[Piece] = []
+    pieces: list[RowRange] = []
     reached = 0
     while total is None or reached < total:
         best: _Placed | None = None
@@ -258,7 +258,7 @@ def _chain(
         clips = best.clips - skip
         if total is not None:
             clips = min(clips, total - reached)
-        pieces.append(Piece(best.order, best.row + skip, clips))
+        pieces.append(RowRange(best.order, best.row + skip, clips))
         reached += clips
     return tuple(pieces), reached
 
@@ -267,21 +267,21 @@ def _chain(
 class Thinned:
     """A video without the clips whose vectors are not finite."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[RowRange, ...]
     """Its other rows; empty where there are none."""
     failure: VideoFailure
     """What to say of it."""
 
 
-def without_bad_rows(progress: Progress) -> dict[str, Thinned]:
+def without_bad_rows(summary: PartsSummary) -> dict[str, Thinned]:
     """The finished videos with vectors that hold NaN or infinity, as they go into the feature file.
 
-    Which rows these are stands in the parts: they stay there, so that a run which goes on makes the
+    The parts record which rows these are: they stay there, so that a run which resumes makes the
     same batches.
     """
-    bad = {order: part.not_finite for order, part in enumerate(progress.parts) if part.not_finite}
+    bad = {order: part.not_finite for order, part in enumerate(summary.parts) if part.not_finite}
     found: dict[str, Thinned] = {}
-    for path, video in progress.finished.items() if bad else ():
+    for path, video in summary.finished.items() if bad else ():
         pieces = tuple(good for piece in video.pieces for good in _good_rows(piece, bad))
         kept = sum(piece.num_rows for piece in pieces)
         if kept == video.count:
@@ -290,7 +290,7 @@ def without_bad_rows(progress: Progress) -> dict[str, Thinned]:
             f"the vectors of {video.count - kept} of {video.count} clips are NaN or infinite and "
             "are left out: the network's weights are damaged, or the precision does not suffice"
         )
-        known = progress.failures.get(path)
+        known = summary.failures.get(path)
         record = video.record
         failure = VideoFailure(
             path=path,
@@ -304,13 +304,13 @@ def without_bad_rows(progress: Progress) -> dict[str, Thinned]:
     return found
 
 
-def _good_rows(piece: Piece, bad: dict[int, tuple[int, ...]]) -> Iterator[Piece]:
+def _good_rows(piece: RowRange, bad: dict[int, tuple[int, ...]]) -> Iterator[RowRange]:
     """A piece cut around its bad rows."""
     first, stop = piece.first_row, piece.first_row + piece.num_rows
     for row in bad.get(piece.source, ()):
         if first <= row < stop:
             if row > first:
-                yield Piece(piece.source, first, row - first)
+                yield RowRange(piece.source, first, row - first)
             first = row + 1
     if stop > first:
-        yield Piece(piece.source, first, stop - first)
+        yield RowRange(piece.source, first, stop - first)

@@ -141,9 +141,10 @@ class FeatureStore:
         self.__init__(state["path"])  # type: ignore[misc]
 
     def __repr__(self) -> str:
+        made = "closed" if self._closed else f"by {self.encoder.get('model', 'an unknown network')}"
         return (
             f"FeatureStore({str(self.path)!r}: {self.num_videos} videos, {self.num_clips} clips "
-            f"of {self.dimension} dimensions)"
+            f"of {self.dimension} dimensions, {made})"
         )
 
     # ------------------------------------------------------------------ what is in it
@@ -165,7 +166,7 @@ class FeatureStore:
 
     @property
     def run_fingerprint(self) -> str:
-        """Equal for vectors that can stand in one file."""
+        """Equal for vectors that may share a file."""
         return str(self._head["run_fingerprint"])
 
     @property
@@ -177,6 +178,11 @@ class FeatureStore:
     def shards(self) -> str:
         """Which shards of the videos the file holds, as ``2/4``; nothing for all videos."""
         return str(self._head["shards"])
+
+    @property
+    def division(self) -> str:
+        """Digest of the list that the shards divide; nothing where it is not known."""
+        return str(self._head["division"])
 
     @property
     def vidfeat_version(self) -> str:
@@ -199,6 +205,7 @@ class FeatureStore:
             dtype=self.dtype,
             source_root=self.source_root,
             shards=self.shards,
+            division=self.division,
         )
 
     @property
@@ -278,6 +285,18 @@ class FeatureStore:
             row = None if stored is None else self._by_path()[stored.encode("utf-8")]
         return row
 
+    def __len__(self) -> int:
+        """How many videos there are, as an iteration gives them."""
+        return self.num_videos
+
+    def __getitem__(self, path: str) -> Embeddings:
+        """The embeddings of a video: ``store["run/a.mp4"]``.
+
+        Raises:
+            StoreError: there is no such video in the file, or the file is damaged there.
+        """
+        return self.read(path)
+
     def __contains__(self, path: object) -> bool:
         return isinstance(path, str) and self._find(path) is not None
 
@@ -307,6 +326,11 @@ class FeatureStore:
         return self._read(
             lambda: Embeddings(self._vectors[rows], self._start[rows], self._end[rows])
         )
+
+    def read_seconds(self, rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Start and end seconds of some consecutive rows; no vector is read."""
+        self._here()
+        return self._read(lambda: (self._start[rows], self._end[rows]))
 
     def read_videos(self, rows: slice) -> NDArray[np.int64]:
         """The row of ``/videos`` of some consecutive rows of ``/vectors``."""
@@ -378,7 +402,7 @@ class FeatureStore:
             labels: None for all rows and no ``y``; a mapping from path to label; or an object with
                 ``resolve(store)``, see `vidfeat.store_arrays.LabelSource`. Rows without a label
                 are left out.
-            pooled: ``"mean"`` for one row a video, the mean over its rows.
+            pooled: ``"mean"`` for one row per video, the mean over its rows.
 
         Returns:
             ``groups`` is the row of ``/videos`` (so that clips of one video are never on both
@@ -390,6 +414,19 @@ class FeatureStore:
         from vidfeat.store.arrays import to_arrays
 
         return to_arrays(self, labels, pooled)
+
+    def to_pandas(self, *, vectors: bool = True) -> Any:
+        """A pandas DataFrame, a row per clip: ``path, start_seconds, end_seconds``, and the vector.
+
+        Args:
+            vectors: with the numbers of the vectors, in columns ``v0`` to ``v(D-1)``.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        from vidfeat.store.arrays import to_pandas
+
+        return to_pandas(self, vectors=vectors)
 
     # ------------------------------------------------------------------ reading with care
 
@@ -405,4 +442,4 @@ class FeatureStore:
         try:
             return read()
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise StoreError(f"{self.path} is damaged: {error}; make it anew") from error
+            raise StoreError(f"{self.path} is damaged: {error}; make it again") from error

@@ -105,10 +105,12 @@ class RunIdentity:
     """Absolute path of the root, escaped as an identity is; a hint, no part of the comparison."""
     shards: str = ""
     """Which shards of a division of the videos, as ``2/4``; nothing for all videos."""
+    division: str = ""
+    """Digest of the whole list that the shards divide; nothing where it is not known."""
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "float16"):
-            raise UsageError(f"dtype is {self.dtype!r}: --dtype takes float32 or float16")
+            raise UsageError(f"dtype must be float32 or float16, not {self.dtype!r}", field="dtype")
         if self.dimension < 1:
             raise DataError(f"vectors of {self.dimension} dimensions, expected at least 1")
         canonical_json(self.encoder)  # raises now, not when hours of work are to be written
@@ -123,6 +125,7 @@ class RunIdentity:
             "dtype": self.dtype,
             "source_root": self.source_root,
             "shards": self.shards,
+            "division": self.division,
         }
 
     @classmethod
@@ -140,6 +143,7 @@ class RunIdentity:
             dtype=values["dtype"],
             source_root=str(values["source_root"]),
             shards=str(values.get("shards", "")),
+            division=str(values.get("division", "")),
         )
 
 
@@ -165,7 +169,7 @@ def require_same_run(
     )
     if same:
         return
-    remedy = remedy or "give --overwrite to begin anew, or another output with -o"
+    remedy = remedy or "give overwrite=True to start again, or another output"
     raise FingerprintError(f"{where} was made otherwise: {_difference(found, wanted)}; {remedy}")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vidfeat.errors import DataError
+from vidfeat.store.records import RunIdentity
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Shards:
         return Shards(self.numbers | frozenset(numbers), self.count)
 
 
+def of_other_lists(one: RunIdentity, other: RunIdentity) -> bool:
+    """Whether the shards are known to divide different lists of videos."""
+    return bool(one.division and other.division) and one.division != other.division
+
+
 def _listed(numbers: Iterable[int]) -> str:
     return ",".join(map(str, sorted(numbers)))
 
@@ -57,17 +63,17 @@ def describe_missing(shards: Shards) -> str:
     return f"shards {shown} of {shards.count} are missing"
 
 
-def joined(before: str, own: str) -> str:
-    """What a file holds after a run on it.
+def joined(before: RunIdentity, own: RunIdentity) -> str:
+    """Shards that a file holds after a run on it; nothing for all videos.
 
     Args:
-        before: shards that the file held, nothing for all videos.
-        own: shards of the run, nothing for all videos.
+        before: of the file.
+        own: of the run.
     """
-    if not before or not own:
+    if not before.shards or not own.shards:
         return ""
-    held, added = Shards.parse(before), Shards.parse(own)
-    if held.count != added.count:
-        return own
+    held, added = Shards.parse(before.shards), Shards.parse(own.shards)
+    if held.count != added.count or of_other_lists(before, own):
+        return own.shards
     together = held.with_others(added.numbers)
     return str(together) if together.missing else ""

@@ -214,6 +214,7 @@ def _write_attributes(handle: h5py.File, identity: RunIdentity) -> None:
     handle.attrs["source_root"] = identity.source_root
     if identity.shards:
         handle.attrs["shards"] = identity.shards
+        handle.attrs["division"] = identity.division
     handle.attrs["vidfeat_version"] = __version__
     handle.attrs["created"] = datetime.now(UTC).isoformat(timespec="seconds")
 

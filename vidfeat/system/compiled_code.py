@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from vidfeat.system.download import cache_folder
+from vidfeat.system.cache import writable_cache
 
 
 def keep_compiled_code() -> None:
@@ -12,6 +12,6 @@ def keep_compiled_code() -> None:
 
     torch would put them into the folder for temporary files, which does not outlive the machine.
     """
-    folder = cache_folder().parent / "compiled"
+    folder = writable_cache() / "compiled"
     for variable, name in (("TORCHINDUCTOR_CACHE_DIR", "inductor"), ("TRITON_CACHE_DIR", "triton")):
         os.environ.setdefault(variable, str(folder / name))

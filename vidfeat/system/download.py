@@ -15,22 +15,20 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from typing import IO, Any
 
 from vidfeat.errors import DownloadError, LockedError
+from vidfeat.system.cache import chosen_cache, writable_cache
+from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import sync_file
 from vidfeat.system.lock import OutputLock
 
-CACHE_VARIABLE = "VIDFEAT_CACHE"
 CHUNK = 1 << 16
 ATTEMPTS = 8
 WAIT_UNSAID_SECONDS = 3.0
-
-Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all where the server says
 
 
 @dataclass(frozen=True)
@@ -53,13 +51,13 @@ class Source:
 
 
 def cache_folder() -> Path:
-    """Where weights are kept: ``$VIDFEAT_CACHE/weights``, else in the platform's cache folder."""
-    given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given).expanduser() / "weights"
-    import platformdirs
+    """Where weights are written: ``weights`` in the cache folder (see ``cache.py``)."""
+    return writable_cache() / "weights"
 
-    return Path(platformdirs.user_cache_dir("vidfeat")) / "weights"
+
+def _known_folders() -> list[Path]:
+    """Where a file may be already: torch hub's cache, ours, and ours where it is read-only."""
+    return [torch_hub_folder(), chosen_cache() / "weights"]
 
 
 def torch_hub_folder() -> Path:
@@ -71,7 +69,7 @@ def torch_hub_folder() -> Path:
 
 def find_cached(filename: str) -> Path | None:
     """The file in torch hub's cache or in ours, without a look at its contents."""
-    for folder in (torch_hub_folder(), cache_folder()):
+    for folder in _known_folders():
         if (folder / filename).is_file():
             return folder / filename
     return None
@@ -93,7 +91,7 @@ def fetch(source: Source, progress: Progress | None = None) -> Path:
         DownloadError: it cannot be fetched, or what came is not the file; the message names the
             url, the file and the folder to put it in by hand.
     """
-    for folder in (torch_hub_folder(), cache_folder()):
+    for folder in _known_folders():
         path = folder / source.filename
         if path.is_file() and _is_right(path, source):
             return path
@@ -157,14 +155,14 @@ def _is_right(path: Path, source: Source) -> bool:
 def _failure(source: Source, reason: str) -> DownloadError:
     return DownloadError(
         f"cannot download {source.url}: {reason}; put {source.filename} into {cache_folder()} "
-        "yourself, or use --weights FILE; --model bundled is a small network that needs no download"
+        "yourself, or give weights=FILE; model=bundled is a small network that needs no download"
     )
 
 
 def _download(source: Source, target: Path, progress: Progress) -> None:
     """Fill the part file, attempt by attempt, check it and give it its name."""
     part = _part(target)
-    reason, mismatches = "nothing came", 0
+    reason, mismatches = "no data arrived", 0
     for attempt in range(source.attempts):
         if attempt:
             time.sleep(source.pause_seconds * 2 ** (attempt - 1))

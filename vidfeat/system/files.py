@@ -6,6 +6,7 @@ The order that makes it so: write under a temporary name in the same folder, flu
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -24,19 +25,27 @@ TEMPORARY_MARK = ".writing-"
 
 # Of the name of a file, on all common file systems (some count UTF-16 units: those are fewer).
 _MOST_NAME_BYTES = 255
-# Room behind a name for what marks a temporary one: the mark, a process, a few random digits.
+# Room behind a name for what marks a temporary one: the mark, a process, digits, a suffix.
 _MARK_BYTES = 40
-_LEFTOVER = re.compile(r"(?P<pid>[0-9]{1,10})-(?P<machine>[0-9a-f]{4})[0-9a-f]{8}")
+_LEFTOVER = re.compile(
+    r"(?P<pid>[0-9]{1,10})-(?P<machine>[0-9a-f]{4})[0-9a-f]{8}(?P<suffix>\.[a-z0-9]+)?"
+)
+# Of a folder that was whole and is being replaced.
+_FORMER = ".former"
 
 
-def temporary_name(path: Path) -> Path:
+def temporary_name(path: Path, suffix: str = "") -> Path:
     """A name beside ``path`` that no finished file has; leftovers are recognised by it.
 
     It fits wherever the final name fits: what is too long is cut, and told apart by a hash.
+
+    Args:
+        path: the final name.
+        suffix: what the name is to end with, for writers that go by it: ``.mp4``.
     """
     stem = fitting(path.name, _MARK_BYTES)
     who = f"{os.getpid()}-{_machine()}{secrets.token_hex(4)}"
-    return path.with_name(f"{stem}{TEMPORARY_MARK}{who}")
+    return path.with_name(f"{stem}{TEMPORARY_MARK}{who}{suffix}")
 
 
 @cache
@@ -46,9 +55,19 @@ def _machine() -> str:
 
 
 def remove_dead_leftovers(path: Path) -> None:
-    """Remove temporary files and folders of ``path`` whose process, on this machine, has ended."""
+    """Remove temporary files and folders of ``path`` whose process, on this machine, has ended.
+
+    One that was killed just while it put a new folder in the place of an old one left no ``path``:
+    the old one comes back.
+    """
     for file in path.parent.iterdir():
-        _remove_if_dead(file, path)
+        if not is_temporary_of(file, path):
+            continue
+        if file.name.endswith(_FORMER) and is_dead_leftover(file) and not os.path.lexists(path):
+            with suppress(OSError):
+                file.replace(path)
+        else:
+            remove_if_dead(file)
 
 
 @cache
@@ -64,11 +83,18 @@ def _temporary_files_of(folder: Path) -> tuple[Path, ...]:
         return ()  # the write itself says what is wrong with the folder
 
 
-def _remove_if_dead(file: Path, path: Path) -> None:
-    if not is_temporary_of(file, path):
-        return
-    found = _LEFTOVER.fullmatch(file.name.rpartition(TEMPORARY_MARK)[2])
-    if found is None or found["machine"] != _machine() or _is_running(int(found["pid"])):
+def is_dead_leftover(file: Path) -> bool:
+    """Whether a file has a temporary name of a process of this machine that has ended."""
+    _, mark, who = file.name.rpartition(TEMPORARY_MARK)
+    found = _LEFTOVER.fullmatch(who) if mark else None
+    return (
+        found is not None and found["machine"] == _machine() and not _is_running(int(found["pid"]))
+    )
+
+
+def remove_if_dead(file: Path) -> None:
+    """Remove a temporary file or folder whose process, on this machine, has ended."""
+    if not is_dead_leftover(file):
         return
     if file.is_dir() and not file.is_symlink():
         shutil.rmtree(file, ignore_errors=True)
@@ -158,7 +184,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         OSError: as the writing or the rename does, a full disk among them; ``path`` is untouched.
     """
     for file in _temporary_files_of(path.parent):
-        _remove_if_dead(file, path)
+        if is_temporary_of(file, path):
+            remove_if_dead(file)
     temporary = temporary_name(path)
     try:
         with named_errors(path):
@@ -176,14 +203,15 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary folder to fill; on success it becomes ``path``, on an error it is removed.
 
     A folder cannot be renamed over one that has files. The old one is moved aside first and
-    removed last, so that it is never lost: only between two renames is ``path`` absent.
+    removed last, so that it is never lost: only between two renames is ``path`` absent, and after a
+    kill there the next writer brings it back.
 
     Raises:
         FileExistsError: ``path`` exists and ``replace`` is False.
     """
-    if path.exists() and not replace:
-        raise FileExistsError(str(path))
     remove_dead_leftovers(path)
+    if path.exists() and not replace:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
     temporary = temporary_name(path)
     temporary.mkdir()
     aside: Path | None = None
@@ -194,7 +222,7 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
                 sync_file(file)
             sync_file(temporary)
             if path.exists():
-                aside = temporary_name(path)
+                aside = temporary_name(path, _FORMER)
                 path.replace(aside)
             temporary.replace(path)
             sync_file(path.parent)

@@ -89,7 +89,7 @@ class PatientFile:
         self._syncing = self._disk.submit(_sync, self._file.fileno(), leave=leave)
 
     def _note_sync(self) -> None:
-        """An error of the disk is told once, to whoever asked first: keep it."""
+        """A disk error is raised once, to whoever asked first: keep it."""
         if self._syncing is not None and self._syncing.done():
             error = self._syncing.exception()
             if self.error is None and isinstance(error, OSError):
@@ -164,7 +164,7 @@ class PatientFile:
 
 @contextmanager
 def new_hdf5(path: Path, name: Path | None = None) -> Iterator[tuple[h5py.File, PatientFile]]:
-    """A new HDF5 file and what it is written through: ``check()`` of that tells of errors early.
+    """A new HDF5 file and what it is written through: ``check()`` of that reports errors early.
 
     Args:
         path: the file.
@@ -180,7 +180,7 @@ def new_hdf5(path: Path, name: Path | None = None) -> Iterator[tuple[h5py.File, 
             yield handle, target
             handle.close()
         except BaseException:
-            with suppress(Exception):  # the first error is the one that tells
+            with suppress(Exception):  # the first error is the one that counts
                 handle.close()
             raise
         target.finish()

@@ -66,8 +66,20 @@ def written_identity(text: str, root: str = "") -> str:
     text = text.strip()
     if not text:
         return text
-    path = str(PurePosixPath(text))
-    return path.removeprefix(root.rstrip("/") + "/") if root else path
+    return below(str(PurePosixPath(text)), root)
+
+
+def below(path: str, root: str) -> str:
+    """A path relative to a root, where it lies below it; else as it is.
+
+    Accents may be written in another Unicode form than the root's; what is left keeps its own.
+    """
+    if not root:
+        return path
+    parts, of_root = path.split("/"), root.rstrip("/").split("/")
+    if len(parts) > len(of_root) and all(map(looks_like, parts, of_root)):
+        return "/".join(parts[len(of_root) :])
+    return path
 
 
 class Names:
@@ -102,9 +114,34 @@ def normal_form(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def looks_like(text: str, other: str) -> bool:
+    """Whether two texts are equal, their accents in whatever form."""
+    return text == other or normal_form(text) == normal_form(other)
+
+
+def one_spelling(names: Iterable[str]) -> dict[str, str]:
+    """For each name the one to use: itself, or NFC where the names hold it in several forms."""
+    forms: dict[str, set[str]] = {}
+    for name in names:
+        forms.setdefault(normal_form(name), set()).add(name)
+    return {
+        name: normal if len(several) > 1 else name
+        for normal, several in forms.items()
+        for name in several
+    }
+
+
 def existing_spelling(path: str) -> str:
-    """A path as the file system spells it: as written, or with its accents in the other form."""
-    for spelling in (path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))):
+    """A path as the file system spells it: as written, or with its accents in another form.
+
+    Each part for itself: a folder that came from a Mac may hold a file that did not.
+    """
+    if path.isascii() or os.path.lexists(path):
+        return path
+    folder, name = os.path.split(path)
+    there = existing_spelling(folder) if name and folder and folder != path else folder
+    for form in ("NFC", "NFD"):
+        spelling = os.path.join(there, unicodedata.normalize(form, name))  # noqa: PTH118
         if os.path.lexists(spelling):
             return spelling
     return path

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from vidfeat.errors import DataError, VidfeatError
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _SEPARATORS = (",", ";", "\t")
+_EXCEL_LINE = re.compile(r"sep=([,;\t])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,10 @@ class Row:
         text = self[column]
         if not text:
             return None
-        value = float(text.replace(",", "."))
+        try:
+            value = float(text.replace(",", "."))
+        except ValueError:
+            value = float("nan")
         if not abs(value) < float("inf"):
             raise ValueError(f"{column} is {text!r}, expected seconds like 12.5")
         return value
@@ -77,9 +82,13 @@ def read_bytes(
     return without_mark(data, os.fspath(path), error)
 
 
-def without_mark(data: bytes, name: str, error: type[VidfeatError] = DataError) -> bytes:
-    """The same of bytes that were read already."""
-    if data.startswith(_UTF16_MARKS):
+def without_mark(
+    data: bytes, name: str, error: type[VidfeatError] = DataError, *, zeros: bool = False
+) -> bytes:
+    """The same of bytes that were read already; ``zeros`` says that zero bytes belong to them."""
+    # without a mark, every other byte of UTF-16 is zero: no list holds that many
+    head = b"" if zeros else data[:4096]
+    if data.startswith(_UTF16_MARKS) or 0 < len(head) <= 4 * head.count(0):
         raise error(f"{name} is UTF-16 text: save it as UTF-8")
     return data.removeprefix(_UTF8_MARK)
 
@@ -122,16 +131,17 @@ def read_table(
         VidfeatError: it cannot be read, is not UTF-8, or is no table.
     """
     text = read_text(path, error, purpose)
-    # what stands most often in the header separates the columns
+    # what stands most often in the header separates the columns, unless Excel's own line says it
     header = next((line for line in text.splitlines() if line.strip()), "")
-    separator = max(_SEPARATORS, key=header.count)
+    named = _EXCEL_LINE.fullmatch(header.strip(" \r"))
+    separator = named[1] if named else max(_SEPARATORS, key=header.count)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
     columns: tuple[str, ...] = ()
     rows: list[Row] = []
     try:
         for fields in lines:
             values = [field.strip() for field in fields]
-            if not any(values):
+            if not any(values) or (named and lines.line_num == 1):
                 continue
             if not columns:
                 columns = tuple(value.lower() for value in values)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from vidfeat.system.identities import normal_form
+
 # Words that a mirror exchanges; longer ones first, since clockwise stands in counterclockwise.
 _MIRRORED = (
     ("counterclockwise", "clockwise"),
@@ -25,15 +27,18 @@ _MIRRORED = (
     ("port", "starboard"),
 )
 _FOLDED = str.maketrans("_", " ", "'()")
+_SIDES = re.compile("left|right")
 _TURN_NAMES = re.compile(r"\b(counter|anti) clockwise\b")
 
 
 def plain_name(name: str) -> str:
     """A class name as names are compared: in any case, underscores as spaces, without ``'()``.
 
+    Accents may be in either Unicode form.
+
     ``torchvision.datasets.Kinetics`` leaves those three signs out of the folders that it makes.
     """
-    return " ".join(name.translate(_FOLDED).casefold().split())
+    return " ".join(normal_form(name).translate(_FOLDED).casefold().split())
 
 
 def order_of(names: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
@@ -78,6 +83,12 @@ def _reflections(words: tuple[str, ...]) -> list[tuple[str, ...]]:
         exchanges.setdefault(other, []).append(one)
     found: list[tuple[str, ...]] = [()]
     for word in words:
-        options = exchanges.get(word, [word])
+        options = exchanges.get(word) or [_other_side(word)]
         found = [(*start, option) for start in found for option in options]
     return [own for own in found if own != words]
+
+
+def _other_side(word: str) -> str:
+    """A longer word with left for right, and the reverse: ``leftturn``, ``righthanded``."""
+    sides = {"left": "right", "right": "left"}
+    return _SIDES.sub(lambda found: sides[found[0]], word)

@@ -76,7 +76,7 @@ class ClipRequest:
         """Yield the clip: uint8 (T, crop, crop, 3), or packed flow (T, crop, crop, 4).
 
         Raises:
-            VideoError: kind ``too_short``: the stretch lies behind the end of the video.
+            VideoError: kind ``too_short``: the segment lies past the end of the video.
             Recounted: see :meth:`VideoReader.frames`.
         """
         plan = _plan(self.frames + self.flow, self.stride, self.fps)
@@ -105,7 +105,7 @@ class VideoRequest:
         """Yield the clips as :meth:`ClipRequest.read` does: ``clips`` times ``windows`` of them.
 
         Raises:
-            VideoError: kind ``too_short``: the stretch lies behind the end of the video, or the
+            VideoError: kind ``too_short``: the segment lies past the end of the video, or the
                 video is shorter than a clip and to be left out.
             Recounted: see :meth:`VideoReader.frames`.
         """

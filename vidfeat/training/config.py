@@ -23,6 +23,7 @@ Labels = Literal["draw", "all"]
 ShortVideos = Literal["repeat", "leave_out"]
 CropOrigin = Literal["round", "floor"]
 
+RANDOM = "random"  # model.init: no weights to start from
 NATIVE = "native"  # data.fps: each video's own rate, whatever the initial weights name
 
 
@@ -148,8 +149,9 @@ class ModelConfig:
     bn_eps: float = 0.0
     """Batch norm's epsilon; 0 takes that of the initial weights, or the network's own."""
     init: str = ""
-    """Weights to start from: a name, a file or a run; empty starts from random ones. The last layer
-    is kept only for the same class names."""
+    """Weights to start from: a name, a file, a run, or ``random``. Empty: the bundled weights for
+    their network (``r2plus1d_10_w16``), random ones for others. The last layer is kept only for the
+    same class names."""
     needs_init: bool = False
     """Whether the recipe is meaningless without ``init``."""
     freeze: tuple[str, ...] = ()

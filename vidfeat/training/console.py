@@ -1,4 +1,4 @@
-"""What a run tells the user while it goes on: a live line on a terminal, plain lines elsewhere."""
+"""What a run shows the user: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ class Console:
             self._step(line)
         elif event == "start":
             self.say(
-                f"{line['data']}\n{line['model']}, {line['parameters'] / 1e6:.1f} M parameters; "
-                f"{line['steps']:,} steps of {line['batch']} clips, {line['steps_per_epoch']:,} an "
-                f"epoch; {line['processes']} process(es) on {line['device']}, "
+                f"{line['data']}\n{line['model']}, {line['parameters'] / 1e6:.1f} M parameters, "
+                f"from {line['init']} weights; {line['steps']:,} steps of {line['batch']} clips, "
+                f"{line['steps_per_epoch']:,} an epoch; "
+                f"{line['processes']} process(es) on {line['device']}, "
                 f"{line['threads']} thread(s)"
             )
             for note in line.get("notes", ()):
@@ -38,7 +39,9 @@ class Console:
         elif event == "evaluation":
             self.say(
                 f"step {line['step']:,}: clip@1 {line['clip@1']:.1%}, video@1 "
-                f"{line['video@1']:.1%}, video@5 {line['video@5']:.1%} of {line['videos']:,} videos"
+                f"{line['video@1']:.1%}"
+                + (f", video@5 {line['video@5']:.1%}" if "video@5" in line else "")
+                + f" of {line['videos']:,} videos"
                 + (f", {line['failed']} could not be read" if line["failed"] else "")
             )
         elif event == "resume":
@@ -46,7 +49,7 @@ class Console:
             for reason in line.get("passed_over", ()):
                 self.say(f"passed over: {reason}")
         elif event == "stop":
-            self.say(f"stopped at step {line['step']:,} by {line['reason']}: --resume goes on")
+            self.say(f"stopped at step {line['step']:,} by {line['reason']}: --resume continues")
         elif event == "precision" and line["fp32_layers"]:
             names = ", ".join(line["fp32_layers"][:3])
             more = len(line["fp32_layers"]) - 3

@@ -21,6 +21,7 @@ from vidfeat.datasets.base import Sample, VideoDataset
 from vidfeat.datasets.synthetic_motion import SceneRequest
 from vidfeat.errors import DataError, WeightsError
 from vidfeat.evaluation.scores import Scores
+from vidfeat.system.callbacks import Progress
 from vidfeat.training.batches import to_tensor
 from vidfeat.training.clips import VideoRequest, Window
 from vidfeat.training.config import Recipe
@@ -30,8 +31,6 @@ from vidfeat.training.network import normalize
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Told = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,8 @@ class NetworkEvaluation:
     """clip@1: share of clips whose best class is right."""
     video_accuracy: float
     """video@1: the same for videos, by the mean of their clips' scores."""
-    video_top5: float
+    video_top5: float | None
+    """video@5; None with fewer than six classes, of which it says nothing."""
     failures: tuple[str, ...] = field(default=(), repr=False)
     """Videos that could not be read, with the reason; they count in nothing."""
 
@@ -91,10 +91,15 @@ class NetworkEvaluation:
             "failed": len(self.failures),
             "clip@1": self.clip_accuracy,
             "video@1": self.video_accuracy,
-            "video@5": self.video_top5,
+            **({} if self.video_top5 is None else {"video@5": self.video_top5}),
             **{f"{name}@1": value for name, value in self.group_accuracy().items()},
             **self.scores.source,
         }
+
+
+def top5_accuracy(scores: Scores) -> float | None:
+    """video@5; None with fewer than six classes."""
+    return float(hits(scores, 5).mean()) if len(scores.classes) > 5 else None
 
 
 def hits(scores: Scores, k: int) -> NDArray[np.bool_]:
@@ -149,7 +154,7 @@ def evaluate_network(
     world: World | None = None,
     *,
     autocast: Callable[[], Any] = nullcontext,
-    told: Told | None = None,
+    progress: Progress | None = None,
     source: dict[str, Any] | None = None,
 ) -> NetworkEvaluation:
     """Score all videos of a dataset.
@@ -159,9 +164,9 @@ def evaluate_network(
         dataset: the part to evaluate; a sample a row of the result.
         recipe: says what a clip is, and the protocol.
         feed: gives the clips.
-        world: this process among its fellows; None: alone.
+        world: this process's rank and group; None: a single process.
         autocast: context in which the network runs.
-        told: called with (videos done, of how many) in this process.
+        progress: called with the videos done in this process, of how many.
         source: what to note beside the scores.
 
     Raises:
@@ -185,8 +190,8 @@ def evaluate_network(
                 probabilities = _predict(network, read.clips, recipe, world.device, autocast)
                 best = probabilities.argmax(axis=1).tolist()
                 answers.append((row, probabilities.mean(axis=0), best, ""))
-            if told is not None:
-                told(len(answers), len(own))
+            if progress is not None:
+                progress(len(answers), len(own))
     network.train(was_training)
     everything = sorted(item for part in world.gather(answers) for item in part)
     return _summary(dataset, recipe, everything, source or {})
@@ -262,7 +267,7 @@ def _summary(
         scores=scores,
         clip_accuracy=float(np.mean(clip_hits)),
         video_accuracy=float(hits(scores, 1).mean()),
-        video_top5=float(hits(scores, min(5, len(dataset.classes))).mean()),
+        video_top5=top5_accuracy(scores),
         failures=failures,
     )
 

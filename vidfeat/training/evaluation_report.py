@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,16 +12,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vidfeat.datasets import Part, VideoDataset, open_dataset
+from vidfeat.datasets import DatasetPart, VideoDataset, open_dataset
 from vidfeat.datasets.holdout import with_evaluation_part
 from vidfeat.errors import UsageError, WeightsError
 from vidfeat.evaluation.scores import Scores, write_scores
+from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import atomic_write, write_json
 from vidfeat.system.float32_rules import float32_rules
 from vidfeat.training.class_names import plain_name
 from vidfeat.training.config import DataConfig, ModelConfig, Recipe
 from vidfeat.training.distributed import World, cores_per_process, join
-from vidfeat.training.evaluation import NetworkEvaluation, Told, evaluate_network
+from vidfeat.training.evaluation import NetworkEvaluation, evaluate_network
 from vidfeat.training.feed import Feed, workers_of
 from vidfeat.training.settings import change
 from vidfeat.training.setup import RECIPE_FILE, on_main
@@ -111,20 +113,42 @@ def with_classes(dataset: VideoDataset, names: tuple[str, ...] | None, count: in
                 f"{len(dataset.classes)}: they cannot be matched"
             )
         return dataset
-    index = {plain_name(name): number for number, name in enumerate(names)}
-    lacking = [name for name in dataset.classes if plain_name(name) not in index]
+    places = _places(names, dataset.classes)
+    lacking = [name for name, own in zip(dataset.classes, places, strict=True) if not own]
     if lacking:
         raise UsageError(
             f"the network knows no {lacking[0]!r} ({len(lacking)} of the "
             f"{len(dataset.classes)} classes of {dataset.name} are unknown to it): evaluate on "
             f"the data that it was trained for"
         )
-    number = [index[plain_name(name)] for name in dataset.classes]
+    for name, own in zip(dataset.classes, places, strict=True):
+        if len(own) > 1:
+            found = ", ".join(repr(names[number]) for number in own)
+            raise UsageError(
+                f"the class {name!r} of {dataset.name} may be any of the network's {found}: name "
+                "it as one of them"
+            )
+    number = [own[0] for own in places]
+    if len(set(number)) < len(number):
+        twins = [name for name, own in zip(dataset.classes, number, strict=True)
+                 if number.count(own) > 1]  # fmt: skip
+        raise UsageError(
+            f"the classes {', '.join(map(repr, twins))} of {dataset.name} are the same one to the "
+            f"network, {names[number[dataset.classes.index(twins[0])]]!r}: rename or join them"
+        )
     samples = tuple(
         replace(sample, labels=tuple(number[label] for label in sample.labels))
         for sample in dataset.samples
     )
     return replace(dataset, classes=tuple(names), samples=samples)
+
+
+def _places(names: Sequence[str], wanted: Sequence[str]) -> list[list[int]]:
+    """The network's classes that each wanted one may be: the very name, or those like it."""
+    exact, plain = {name: number for number, name in enumerate(names)}, defaultdict(list)
+    for number, name in enumerate(names):
+        plain[plain_name(name)].append(number)
+    return [[exact[name]] if name in exact else plain[plain_name(name)] for name in wanted]
 
 
 def evaluate_subject(
@@ -133,10 +157,10 @@ def evaluate_subject(
     *,
     lists: Path | None = None,
     dataset: str | None = None,
-    part: Part | Literal["all"] | None = None,
+    part: DatasetPart | Literal["all"] | None = None,
     settings: tuple[str, ...] = (),
     device: str = "auto",
-    told: Told | None = None,
+    progress: Progress | None = None,
     before: Callable[[VideoDataset], None] | None = None,
 ) -> tuple[NetworkEvaluation, World]:
     """Evaluate on a dataset, alone or among the processes that torchrun started.
@@ -149,8 +173,8 @@ def evaluate_subject(
         part: ``val``, ``test``, ``train`` or ``all``; None: the one that accuracy is reported on.
         settings: changes of the recipe, as ``evaluate.clips=10``.
         device: ``auto``, ``cpu`` or ``cuda``.
-        told: called with (videos done, of how many).
-        before: told of the dataset before the first video.
+        progress: called with the videos done, of how many.
+        before: called with the dataset before the first video.
 
     Raises:
         UsageError: settings that do not exist, or classes that do not match.
@@ -193,24 +217,24 @@ def evaluate_subject(
         with exact, Feed(recipe, workers_of(recipe, world.local_size)) as feed:
             source = {"weights": subject.name, "recipe": recipe.name}
             result = evaluate_network(
-                network, videos, recipe, feed, world, told=told, source=source
+                network, videos, recipe, feed, world, progress=progress, source=source
             )
         return result, world
 
 
 def summary_of(scores: Scores) -> dict[str, Any]:
-    """video@1 and video@5 of scores, such as those of two fused networks."""
-    from vidfeat.training.evaluation import hits
+    """video@1 of scores, such as those of two fused networks; video@5 from six classes on."""
+    from vidfeat.training.evaluation import hits, top5_accuracy
 
-    top = min(5, len(scores.classes))
+    top5 = top5_accuracy(scores)
     return {
         "videos": len(scores),
         "video@1": float(hits(scores, 1).mean()),
-        "video@5": float(hits(scores, top).mean()),
+        **({} if top5 is None else {"video@5": top5}),
     }
 
 
-def write_report(folder: Path, scores: Scores, summary: dict[str, Any]) -> list[Path]:
+def write_evaluation_report(folder: Path, scores: Scores, summary: dict[str, Any]) -> list[Path]:
     """Write ``summary.json``, ``classes.csv``, ``confusion.csv``, ``confusion.png``, ``scores.h5``.
 
     Videos without a known label count in none of the tables.

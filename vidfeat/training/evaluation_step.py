@@ -61,7 +61,7 @@ def evaluate_step(
         **{
             "clip@1": result.clip_accuracy,
             "video@1": result.video_accuracy,
-            "video@5": result.video_top5,
+            **({"video@5": result.video_top5} if result.video_top5 is not None else {}),
         },
         **{f"{name}@1": value for name, value in result.group_accuracy().items()},
         videos=len(result.scores),
@@ -75,7 +75,7 @@ def advice(recipe: Recipe) -> str:
     """What to do about weights that have diverged."""
     half = recipe.train.precision in HALF
     return (
-        "resuming from the last checkpoint cannot mend it; start again with a lower train.lr, a "
+        "resuming from the last checkpoint cannot repair it; start again with a lower train.lr, a "
         "longer train.warmup_epochs or train.clip_gradient=5"
         + (f", or with train.precision=fp32 in place of {recipe.train.precision}" if half else "")
     )

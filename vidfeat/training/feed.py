@@ -119,7 +119,7 @@ def _task(path: str, wanted: Reading | SceneRequest) -> VideoTask:
 
 
 def default_workers(cores: int) -> int:
-    """Decode processes of one training process with so many cores: all but one, at least one."""
+    """Decode processes of one training process with this many cores: all but one, at least 1."""
     return max(1, min(MAX_WORKERS, cores - 1))
 
 

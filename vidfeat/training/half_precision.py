@@ -179,7 +179,7 @@ def check_first_step(
         loss_of: the step's loss.
         autocast: the context of half precision.
         clips: of one pass.
-        world: this process among its fellows; all of them call this.
+        world: this process's rank and group; all processes call this.
         log: takes a line of the run's log.
         precision: its name, for the message.
         loss_scale: that of the gradient scaler.

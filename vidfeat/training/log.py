@@ -1,4 +1,4 @@
-"""The log of a run: ``log.jsonl``, a line a step and a line an evaluation, and who listens to it.
+"""The log of a run: ``log.jsonl``, one line per step and per evaluation, and its listener.
 
 A line is a JSON object with an ``event``: ``start``, ``step``, ``evaluation``, ``checkpoint``,
 ``resume``, ``stop``, ``end``. Steps count from 1: the line of step n is written when n are done.
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from vidfeat.errors import DataError
+from vidfeat.system.cache import keep_matplotlib_quiet
 from vidfeat.system.files import atomic_write, named_errors
 
-Listener = Callable[[dict[str, Any]], None]
+LogReport = Callable[[dict[str, Any]], None]
 
 
 class RunLog:
@@ -24,19 +25,20 @@ class RunLog:
 
     Args:
         folder: of the run; None writes nothing.
-        listener: called with each line.
+        report: called with each line.
         tensorboard: write for TensorBoard too, where it is installed.
     """
 
     def __init__(
-        self, folder: Path | None, listener: Listener | None = None, *, tensorboard: bool = True
+        self, folder: Path | None, report: LogReport | None = None, *, tensorboard: bool = True
     ) -> None:
         self._file = None
         self._board: Any = None
-        self._listener = listener if folder is not None else None
+        self._report = report if folder is not None else None
         if folder is not None:
             self._file = (folder / "log.jsonl").open("a", encoding="utf-8", buffering=1)
         if folder is not None and tensorboard:
+            keep_matplotlib_quiet()  # which tensorboard imports
             with contextlib.suppress(ImportError):
                 from torch.utils.tensorboard import SummaryWriter
 
@@ -53,8 +55,8 @@ class RunLog:
             for key, value in line.items():
                 if isinstance(value, float):
                     self._board.add_scalar(f"{event}/{key}", value, line["step"])
-        if self._listener is not None:
-            self._listener(line)
+        if self._report is not None:
+            self._report(line)
 
     def close(self) -> None:
         """Close the files."""

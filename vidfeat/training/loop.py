@@ -65,7 +65,7 @@ class Trainer:
         network: with the weights to start from.
         data: the videos.
         folder: of the run.
-        world: this process among its fellows.
+        world: this process's rank and group.
         log: takes the lines.
     """
 
@@ -186,7 +186,7 @@ class Trainer:
         self.log.write("checkpoint", step=self.step, name=path.name, seconds=seconds)
 
     def run(self, until: int | None = None) -> bool:
-        """Train to the end, or until so many steps are done, or a SIGTERM comes.
+        """Train to the end, or until step ``until``, or until SIGTERM arrives.
 
         Returns:
             Whether the run is complete.

@@ -1,4 +1,4 @@
-"""Which clips a step trains on, and by which random numbers: a function of seed and step alone.
+"""Which clips per step trains on, and by which random numbers: a function of seed and step alone.
 
 Nothing here keeps a state. The order of an epoch depends on (seed, epoch); the random numbers of a
 clip on (seed, epoch, sample, pass), where a pass is a round through the dataset within an epoch. So

@@ -45,7 +45,7 @@ class Readings:
 
     Args:
         recipe: settled.
-        world: this process among its fellows; all of them add and read alike.
+        world: this process's rank and group; all processes add and read alike.
         log: takes a line for each step.
         total_steps: of the run.
     """
@@ -72,7 +72,7 @@ class Readings:
         """Wait for the steps noted, and log them; all processes call this after the same step.
 
         Args:
-            stop: whether this process has been told to stop.
+            stop: whether this process was asked to stop.
 
         Returns:
             Whether any process has.

@@ -1,6 +1,6 @@
 """The recipes: functions that return a frozen config, by the paper and its authors' scripts.
 
-Learning rates are per GPU in the sources (32 clips a GPU, 0.01): here ``lr`` belongs to
+Learning rates are per GPU in the sources (32 clips per GPU, 0.01): here ``lr`` belongs to
 ``lr_batch`` clips and is scaled with the batch, whatever the number of processes.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from vidfeat.errors import UsageError
 from vidfeat.training.config import (
+    RANDOM,
     AugmentConfig,
     DataConfig,
     EvaluateConfig,
@@ -51,7 +52,7 @@ def from_scratch(
 ) -> Recipe:
     """The paper's training from random weights: 45 epochs of a million clips.
 
-    32 clips a GPU; 0.01, with a linear warm-up over 10 epochs, then divided by 10 every 10;
+    32 clips per GPU; 0.01, with a linear warm-up over 10 epochs, then divided by 10 every 10;
     Nesterov's momentum, as in every run of the authors' Caffe2 trainer.
     """
     return Recipe(
@@ -96,7 +97,7 @@ def fine_tuning(
 ) -> Recipe:
     """The authors' fine-tuning on UCF101 and HMDB51 from a large network.
 
-    32 frames, 4 clips a GPU, 8 epochs of 100,000 (HMDB51: 40,000) clips, divided by 10 every 2,
+    32 frames, 4 clips per GPU, 8 epochs of 100,000 (HMDB51: 40,000) clips, divided by 10 every 2,
     weight decay 0.005, Nesterov's momentum; 0.0001 a GPU on UCF101, 0.0002 on HMDB51.
     """
     hmdb = dataset == "hmdb51"
@@ -124,8 +125,8 @@ def layerwise(dataset: str, *, name: str, about: str) -> Recipe:
     """A learning rate a layer, as the authors' PyTorch scripts: stem 0, layers 0.001, fc 0.1.
 
     45 epochs of five clips a training video, 10 of them a warm-up, divided by 10 at 20, 30 and 40;
-    24 clips a GPU of 15 frames a second, scaled to 128 x 174. The weights of the stem stay as they
-    are; its batch norms go on taking their running statistics from the clips. SGD without
+    24 clips per GPU of 15 frames per second, scaled to 128 x 174. The weights of the stem stay as
+    they are; its batch norms still take their running statistics from the clips. SGD without
     Nesterov's momentum, unlike the Caffe2 trainer. Midplanes and epsilon are those of the initial
     weights.
     """
@@ -198,7 +199,7 @@ def bundled() -> Recipe:
             crop=64,
         ),
         augment=AugmentConfig(flip=0.0),
-        model=ModelConfig(name="r2plus1d_10_w16", motion_stem=True),
+        model=ModelConfig(name="r2plus1d_10_w16", init=RANDOM, motion_stem=True),
         train=TrainConfig(
             epochs=20,
             epoch_clips=7_168,
@@ -284,6 +285,10 @@ def get_recipe(name: str) -> Recipe:
         import difflib
 
         close = difflib.get_close_matches(name, RECIPES, n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else "vidfeat train --list shows them"
+        hint = (
+            f"did you mean {', '.join(close)}?"
+            if close
+            else "the recipes are listed by vidfeat train --list"
+        )
         raise UsageError(f"no recipe {name!r}: {hint}")
     return RECIPES[name]()

@@ -16,12 +16,13 @@ from vidfeat.errors import UsageError
 from vidfeat.training import setup
 from vidfeat.training.checkpoint import read_checkpoint
 from vidfeat.training.class_names import mirrored_pairs
-from vidfeat.training.config import Recipe
+from vidfeat.training.config import RANDOM, Recipe
 from vidfeat.training.distributed import World, join
-from vidfeat.training.log import Listener, RunLog, trim_log
+from vidfeat.training.log import LogReport, RunLog, trim_log
 from vidfeat.training.loop import Trainer
 from vidfeat.training.network import build_network, load_init, save_network, started_from
 from vidfeat.training.setup import RunData
+from vidfeat.training.start import length_note, read_as_stored, with_init
 from vidfeat.training.toml import read_recipe
 from vidfeat.weights.load import load_weights
 
@@ -42,52 +43,97 @@ class RunResult:
 
 
 def train(
-    recipe: Recipe,
+    recipe: Recipe | None,
     data: str | Path | None,
     out: str | Path,
     *,
     lists: str | Path | None = None,
     resume: bool = False,
     device: str = "auto",
-    listener: Listener | None = None,
+    report: LogReport | None = None,
     find_broken: Callable[[VideoDataset], list[str]] | None = None,
     until: int | None = None,
 ) -> RunResult:
-    """Train a network, or go on with a run.
+    """Train a network, or resume a run.
 
     Started by torchrun, all its processes call this alike.
 
     Args:
-        recipe: what to train and how.
-        data: the dataset's folder; None for a dataset that is rendered.
+        recipe: what to train and how; None with ``resume`` for that of the run.
+        data: the dataset's folder; None for a dataset that is rendered, and with ``resume`` for
+            the folder that the run was started with.
         out: the folder of the run.
         lists: the folder of the dataset's lists, where it is another one.
-        resume: go on from the newest checkpoint of ``out``, if there is one.
+        resume: continue from the newest checkpoint of ``out``, if there is one. A recipe of more
+            epochs makes the run longer, where its schedule allows it.
         device: ``auto``, ``cpu`` or ``cuda``.
-        listener: called in the main process with each line of the log.
+        report: called in the main process with each line of the log.
         find_broken: looks through the videos for those that cannot be read; None looks at none.
-        until: stop after so many steps (with a checkpoint), as if the run had been interrupted.
+        until: stop at this step (with a checkpoint), as if the run had been interrupted.
 
     Raises:
-        UsageError: settings that do not go together, or a run in ``out`` that cannot go on.
+        UsageError: settings that do not go together, or a run in ``out`` that cannot be resumed.
         DataError: the data is not laid out as the recipe's dataset is.
         TrainingError: the loss is no longer a number.
     """
     folder = Path(out)
     with join(device) as world:
         resume = resume or world.restarts > 0
+        if recipe is None:
+            if not resume:
+                raise UsageError("give a recipe to train by", field="recipe")
+            recipe = stored_recipe(folder)
+        if resume:
+            known_data, known_lists = setup.stored_places(folder)
+            data, lists = data or known_data, lists or known_lists
         _check(recipe, data, folder)
+        chosen = recipe
+        where = {
+            "root": None if data is None else str(Path(data).absolute()),
+            "lists": None if lists is None else str(Path(lists).absolute()),
+        }
 
         def open_data() -> RunData:
-            root, where = Path(data or ""), None if lists is None else Path(lists)
-            return setup.open_data(recipe, root, where, folder, find_broken)
+            root, lists_folder = Path(data or ""), None if lists is None else Path(lists)
+            return setup.open_data(chosen, root, lists_folder, folder, find_broken)
 
         opened = setup.on_main(world, open_data)
-        return _train(recipe, opened, folder, world, listener, resume=resume, until=until)
+        how = _Start(folder, where, resume, until)
+        return _train(chosen, opened, how, world, report)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """How a run begins and where it stops."""
+
+    folder: Path
+    where: Mapping[str, str | None]
+    resume: bool
+    until: int | None
+
+
+def stored_recipe(folder: Path) -> Recipe:
+    """The recipe of a run that is to go on.
+
+    Raises:
+        UsageError: there is no run.
+    """
+    if not (folder / setup.RECIPE_FILE).is_file():
+        raise UsageError(
+            f"{folder} has no training run to go on with: check the folder, or name a recipe to "
+            "start one"
+        )
+    return read_as_stored(read_recipe(folder / setup.RECIPE_FILE))
 
 
 def _check(recipe: Recipe, data: str | Path | None, folder: Path) -> None:
     """Refuse what can be refused before the data is looked at."""
+    if data is not None and recipe.data.dataset == synthetic_motion.NAME:
+        raise UsageError(
+            f"the recipe {recipe.name} renders its clips and reads no videos: leave data out, or "
+            "train from the bundled weights on your own with the recipe tiny",
+            field="data",
+        )
     if data is None and recipe.data.dataset != synthetic_motion.NAME:
         raise UsageError(
             f"the recipe {recipe.name} needs videos: give their folder as data", field="data"
@@ -106,22 +152,22 @@ def _check(recipe: Recipe, data: str | Path | None, folder: Path) -> None:
 def _train(
     recipe: Recipe,
     data: RunData,
-    folder: Path,
+    how: _Start,
     world: World,
-    listener: Listener | None,
-    *,
-    resume: bool,
-    until: int | None,
+    report: LogReport | None,
 ) -> RunResult:
+    folder = how.folder
     fresh = not (folder / setup.RECIPE_FILE).is_file()
     fresh = world.broadcast(fresh)
     loaded = None
-    if fresh and recipe.model.init:
+    if fresh:
+        recipe = with_init(recipe)
+    if fresh and recipe.model.init != RANDOM:
         loaded = load_weights(recipe.model.init, recipe.model.name)
         recipe = started_from(recipe, loaded)
 
     def start() -> Recipe:
-        return setup.start_run(recipe, folder, data, world, resume=resume)
+        return setup.start_run(recipe, folder, data, world, resume=how.resume, where=how.where)
 
     settled = setup.on_main(world, start)
     point, passed_over = setup.on_main(world, lambda: setup.resume_point(folder))
@@ -130,7 +176,7 @@ def _train(
     network = build_network(settled, len(classes))
     left: list[str] = []
     notes = start_notes(settled, classes)
-    if point is None and settled.model.init:
+    if point is None and settled.model.init != RANDOM:
         loaded = loaded or load_weights(settled.model.init, settled.model.name)
         left, note = load_init(network, loaded, classes)
         notes += [note] if note else []
@@ -138,7 +184,7 @@ def _train(
     if world.is_main:
         saved_step = 0 if point is None else int(point.name.rpartition("-")[2])
         repeated = trim_log(folder, saved_step)
-    log = RunLog(folder if world.is_main else None, listener, tensorboard=settled.run.tensorboard)
+    log = RunLog(folder if world.is_main else None, report, tensorboard=settled.run.tensorboard)
     try:
         trainer = Trainer(settled, network, data, folder, world, log)
         if point is not None:
@@ -153,9 +199,11 @@ def _train(
         elif not fresh:
             log.write("resume", step=0, repeated_steps=repeated, processes=world.size)
         if trainer.step == 0:
+            few = length_note(trainer.total_steps, trainer.order.steps_per_epoch)
+            notes += [few] if few else []
             log.write("start", step=0, **_facts(trainer, data, left), notes=notes)
-        complete = trainer.run(until)
-        if until is not None and not complete and trainer.saved_step != trainer.step:
+        complete = trainer.run(how.until)
+        if how.until is not None and not complete and trainer.saved_step != trainer.step:
             trainer.save()
         if complete:
             _finish(trainer, classes)
@@ -190,6 +238,7 @@ def _facts(trainer: Trainer, data: RunData, left: list[str]) -> dict[str, Any]:
         "evaluate": len(data.evaluate),
         "classes": len(data.train.classes),
         "model": trainer.recipe.model.name,
+        "init": trainer.recipe.model.init,
         "parameters": parameters,
         "left_at_random": left,
         "batch": trainer.recipe.train.batch,
@@ -214,7 +263,7 @@ def _finish(trainer: Trainer, classes: tuple[str, ...]) -> None:
 
 
 def save_snapshot(run: str | Path, target: str | Path) -> int:
-    """Write the weights of a run that still goes on, as it will write its own in the end.
+    """Write the weights of a run in progress, as it will write its own in the end.
 
     Args:
         run: its folder; the newest checkpoint counts.

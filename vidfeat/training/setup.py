@@ -1,23 +1,25 @@
-"""From a recipe and a folder of data to a run that can start, or go on where it stopped."""
+"""From a recipe and a folder of data to a run that can start, or resume."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vidfeat.datasets import VideoDataset, open_dataset, synthetic_motion
+from vidfeat.datasets import DatasetPart, VideoDataset, open_dataset, synthetic_motion
 from vidfeat.datasets.holdout import with_evaluation_part
 from vidfeat.errors import UsageError, VidfeatError
-from vidfeat.system.files import canonical_json, write_json
+from vidfeat.system.files import canonical_json, is_dead_leftover, write_json
 from vidfeat.training import checkpoint
 from vidfeat.training.config import Recipe
 from vidfeat.training.distributed import World, cores_per_process
+from vidfeat.training.order import EpochOrder
 from vidfeat.training.settings import differences
+from vidfeat.training.start import LENGTH_SETTINGS, extended, read_as_stored
 from vidfeat.training.toml import read_recipe, write_recipe
 
 T = TypeVar("T")
@@ -30,7 +32,14 @@ WEIGHTS_FILE = "model.safetensors"
 # what may be changed on the way: it moves no weight
 _FREE = ("run", "evaluate")
 # what is filled in at the start, and may be left at 0 when going on
-_RESOLVED = ("train.batch", "train.epoch_clips", "model.midplanes", "model.bn_eps", "data.fps")
+_RESOLVED = (
+    "train.batch",
+    "train.epoch_clips",
+    "model.midplanes",
+    "model.bn_eps",
+    "model.init",
+    "data.fps",
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class RunData:
     digest: str
     """Of the training samples in their order: the order of the steps depends on it."""
     left_out: tuple[str, ...] = ()
-    """Videos that cannot be read, and stretches behind the end of one, found before the start."""
+    """Videos that cannot be read, and segments past the end of one, found before the start."""
 
 
 def on_main(world: World, work: Callable[[], T]) -> T:
@@ -105,12 +114,35 @@ def check_share(recipe: Recipe, world: World) -> None:
         )
 
 
-def start_run(recipe: Recipe, folder: Path, data: RunData, world: World, *, resume: bool) -> Recipe:
-    """Make the folder of a run, or check that the one that is there can go on.
+def stored_places(folder: Path) -> tuple[str | None, str | None]:
+    """The folders of data and lists that a run was started with; None where it does not say."""
+    file = folder / DATA_FILE
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return known.get("root"), known.get("lists")
+
+
+def start_run(
+    recipe: Recipe,
+    folder: Path,
+    data: RunData,
+    world: World,
+    *,
+    resume: bool,
+    where: Mapping[str, str | None],
+) -> Recipe:
+    """Make the folder of a run, or check that the existing one can be resumed.
+
+    Args:
+        recipe: what is asked for.
+        folder: of the run.
+        data: its videos.
+        world: this process's rank and group.
+        resume: go on with the run that is there.
+        where: ``root`` and ``lists``: the folders of the data, for resuming without naming them.
 
     Returns:
         The recipe as it is run: settled, and on a resume the stored one with the sections ``run``
-        and ``evaluate`` of the given one.
+        and ``evaluate`` of the given one, and its length where that changes no rate used so far.
 
     Raises:
         UsageError: the folder has a run and ``resume`` is off; or the run there has another
@@ -124,20 +156,21 @@ def start_run(recipe: Recipe, folder: Path, data: RunData, world: World, *, resu
             field="resume",
         )
     if not stored_file.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(not _of_a_failed_start(path) for path in folder.iterdir()):
             raise UsageError(f"{folder} has files but no training run: choose an empty folder")
         settled = settle(recipe, len(data.train), world)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / DATA_FILE, _describe(data))
+        write_json(folder / DATA_FILE, {**_describe(data), **where})
         write_recipe(stored_file, settled)  # last: with it, the run is there
         return settled
-    stored = read_recipe(stored_file)
+    stored = read_as_stored(read_recipe(stored_file))
     changed = [
         key
         for key in differences(recipe, stored, but=_FREE)
         if not (key in _RESOLVED and _left_open(recipe, key))
     ]
-    if changed:
+    longer = bool(changed) and LENGTH_SETTINGS.issuperset(changed)
+    if changed and not longer:
         raise UsageError(
             f"{folder} was started with other settings of {', '.join(changed)}: leave them as in "
             f"its {RECIPE_FILE}, or start another run with model.init={folder}"
@@ -149,10 +182,23 @@ def start_run(recipe: Recipe, folder: Path, data: RunData, world: World, *, resu
             f"then, {len(data.train):,} now, or other ones; bring them back, or start another run "
             f"with model.init={folder}"
         )
+    if longer:
+        point, _ = resume_point(folder)
+        done = 0 if point is None else int(point.name.rpartition("-")[2])
+        train = stored.train
+        order = EpochOrder(train.seed, len(data.train), train.epoch_clips, train.batch)
+        per_epoch = order.steps_per_epoch
+        stored = extended(stored, recipe, folder, done=done, per_epoch=per_epoch)
+        write_recipe(stored_file, stored)
     threads = recipe.run.threads or stored.run.threads
     going_on = replace(stored, run=replace(recipe.run, threads=threads), evaluate=recipe.evaluate)
     check_share(going_on, world)
     return going_on
+
+
+def _of_a_failed_start(path: Path) -> bool:
+    """Whether a run left a file when it was killed, or met a full disk, before it had begun."""
+    return path.name == DATA_FILE or is_dead_leftover(path)
 
 
 def _left_open(recipe: Recipe, key: str) -> bool:
@@ -189,7 +235,7 @@ def open_data(
     )
     dataset = with_evaluation_part(dataset, recipe.data.holdout)
     file = folder / DATA_FILE
-    if file.is_file():
+    if (folder / RECIPE_FILE).is_file():
         broken = json.loads(file.read_text(encoding="utf-8"))["left_out"]
     else:
         rendered = recipe.data.dataset == synthetic_motion.NAME
@@ -197,7 +243,7 @@ def open_data(
     whole = replace(
         dataset.without(broken), notes=(*dataset.notes, *_left_out_notes(dataset, broken))
     )
-    whole = replace(whole, notes=(*whole.notes, *untrained_classes(whole)))
+    whole = replace(whole, notes=(*whole.notes, *_use_of_parts(whole), *untrained_classes(whole)))
     train = whole.part("train")
     identity = [[s.path, s.labels, s.start_seconds, s.end_seconds] for s in train.samples]
     text = canonical_json({"classes": train.classes, "samples": identity, "left_out": broken})
@@ -215,10 +261,22 @@ def _left_out_notes(dataset: VideoDataset, left_out: Sequence[str]) -> list[str]
         notes.append(f"{len(videos):,} cannot be read and are left out (the first: {videos[0]})")
     if behind:
         notes.append(
-            f"{len(behind):,} stretches start behind the end of their video and are left out (the "
+            f"{len(behind):,} segments start past the end of their video and are left out (the "
             f"first: {behind[0]})"
         )
     return notes
+
+
+def _use_of_parts(dataset: VideoDataset) -> list[str]:
+    """What each part is for, where there are others than train."""
+    there = Counter(sample.part for sample in dataset.samples)
+    if len(there) < 2:
+        return []
+    order: tuple[DatasetPart, ...] = ("train", "val", "test", "unused")
+    counts = ", ".join(f"{part} {there[part]:,}" for part in order if there[part])
+    measured = dataset.evaluation_part
+    unseen = "" if measured == "test" or not there["test"] else "; test is not looked at"
+    return [f"parts: {counts}; accuracy is measured on {measured}{unseen}"]
 
 
 def untrained_classes(dataset: VideoDataset) -> list[str]:

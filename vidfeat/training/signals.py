@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def on_sigterm(stop: threading.Event) -> Iterator[None]:
-    """Set an event at a SIGTERM, for as long as this lasts; only the main thread hears signals."""
+    """Set an event at SIGTERM while this lasts; only the main thread receives signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -59,9 +59,9 @@ class ClipPlan:
 
     def __post_init__(self) -> None:
         if self.frames < 1:
-            raise UsageError(f"--clip-frames must be at least 1, not {self.frames}")
+            raise UsageError(f"frames must be at least 1, not {self.frames}", field="frames")
         if self.stride < 1:
-            raise UsageError(f"--frame-stride must be at least 1, not {self.stride}")
+            raise UsageError(f"stride must be at least 1, not {self.stride}", field="stride")
         if self.stream is not None and self.stream < 0:
             raise UsageError(f"stream must be 0 or more, not {self.stream}", field="stream")
         for name in ("fps", "frames_fps"):
@@ -73,28 +73,29 @@ class ClipPlan:
             except (ValueError, OverflowError):  # not a number, infinite
                 rate = Fraction(0)
             if rate <= 0:
-                flag = name.replace("_", "-")
-                raise UsageError(f"--{flag} must be a rate above 0, not {given_rate}")
+                raise UsageError(f"{name} must be a rate above 0, not {given_rate}", field=name)
             object.__setattr__(self, name, rate)
         layouts = {
-            "--hop-frames": self.hop_frames,
-            "--hop-seconds": self.hop_seconds,
-            "--clips": self.clips,
+            "hop_frames": self.hop_frames,
+            "hop_seconds": self.hop_seconds,
+            "clips": self.clips,
         }
         given = [name for name, value in layouts.items() if value is not None]
         if len(given) > 1:
-            raise UsageError(f"{' and '.join(given)} exclude each other: give one of them")
+            raise UsageError(
+                f"{' and '.join(given)} exclude each other: give one of them", field=tuple(given)
+            )
         for name in given:
             value = layouts[name]
             assert value is not None
             if not value > 0 or value == float("inf"):
-                raise UsageError(f"{name} must be above 0, not {value}")
+                raise UsageError(f"{name} must be above 0, not {value}", field=name)
         if self.short not in get_args(ShortPolicy):
             known = ", ".join(get_args(ShortPolicy))
-            raise UsageError(f"--short knows {known}, not {self.short!r}")
+            raise UsageError(f"short must be one of {known}, not {self.short!r}", field="short")
         if self.tail is not None and self.tail not in get_args(TailPolicy):
             known = ", ".join(get_args(TailPolicy))
-            raise UsageError(f"--tail knows {known}, not {self.tail!r}")
+            raise UsageError(f"tail must be one of {known}, not {self.tail!r}", field="tail")
 
     @property
     def span(self) -> int:
@@ -178,7 +179,7 @@ def plan_clips(
 
     Raises:
         VideoError: kind ``too_short``: the policy is "error" and a clip does not fit, or all
-            stretches lie behind the end of the video (see :func:`stretches_behind_end`).
+            segments lie past the end of the video (see :func:`stretches_behind_end`).
     """
     total = timeline.slots(plan.fps)
     if not stretches:
@@ -211,7 +212,7 @@ def describe_behind_end(behind: Sequence[Stretch], duration_seconds: float) -> s
     starts = ", ".join(f"{stretch.start_seconds:g} s" for stretch in behind[:3])
     more = f" and {len(behind) - 3} more" if len(behind) > 3 else ""
     lies = "the segment from {} begins" if len(behind) == 1 else "the segments from {} begin"
-    return f"{lies.format(starts + more)} behind the end of the video at {duration_seconds:.3f} s"
+    return f"{lies.format(starts + more)} past the end of the video at {duration_seconds:.3f} s"
 
 
 def _plan_shots(timeline: Timeline, plan: ClipPlan, first: int, end: int) -> list[PlannedClip]:
@@ -306,7 +307,7 @@ def _short_slots(timeline: Timeline, plan: ClipPlan, length: int) -> list[int]:
         return [slot % length for slot in wanted]
     raise VideoError(
         f"{length} frames ({timeline.duration_seconds:.2f} s) are fewer than the {plan.span} of a "
-        f"clip: choose --short repeat_last or loop, or fewer --clip-frames",
+        f"clip: choose short=repeat_last or short=loop, or fewer frames per clip",
         kind="too_short",
     )
 

@@ -71,7 +71,7 @@ def stream_clips(
         first: the index of ``clips[0]`` in the whole plan.
 
     Raises:
-        Recounted: see :meth:`VideoReader.frames`; plan anew.
+        Recounted: see :meth:`VideoReader.frames`; plan again.
     """
     decoded = video.frames({position for clip in clips for position in clip.positions})
     ready: dict[int, Any] = {}

@@ -1,21 +1,22 @@
 """One rule for the frame clock: which rate a video has, or that it has none.
 
-Constant: every timestamp lies within one tick or half a frame of n / rate. Then frames are told by
-their index, in integers, since containers round times (Matroska to a millisecond) and resampling
-by rounded times picks other frames. All else is truly variable, and goes by the time at which a
-frame is shown.
+Constant: every timestamp lies within one tick or half a frame of n / rate. Then the index
+identifies a frame, in integers, since containers round times (Matroska to a millisecond) and
+resampling by rounded times picks other frames. All else is truly variable, and goes by the time at
+which a frame is shown.
 
 Timestamps that are missing, repeated or out of order do not discredit the others: the longest
 ascending run of them is kept, and the rest is repaired from their neighbours. Where most are out
-of order, as in AVI files with B-frames, the decoding times in output order tell the time instead,
+of order, as in AVI files with B-frames, the decoding times in output order give the time instead,
 and where these say nothing either, the index does.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -31,6 +32,10 @@ _MOSTLY_GOOD = 0.8
 _HALF_GOOD = 0.5
 # A run of so many frames that repeats earlier times is a clock that was set back, not a slip.
 _RESET_FRAMES = 10
+# Of a frame: what rounding to milliseconds moves a time by is less; a rate that is wrong is not.
+_ROUNDING = 0.05
+# What stands still for longer is a pause, which says nothing of how long a frame is shown.
+_STILL_SECONDS = 60.0
 
 Timing = Literal["constant", "variable", "disordered"]
 
@@ -72,7 +77,7 @@ def clock_from_ticks(
         shown = np.array(ticks, dtype=np.int64)
         shown -= shown[0]
         return _clock(shown, time_base, claimed, last_duration)
-    ticks = _continued(ticks)
+    ticks, moved = _continued(ticks)
     good = _ascending(ticks)
     by_decoding = _ascending(decode_ticks) if len(decode_ticks) == count else []
     if len(good) < _MOSTLY_GOOD * count and len(by_decoding) >= _MOSTLY_GOOD * count:
@@ -80,7 +85,8 @@ def clock_from_ticks(
         timing: Timing = "disordered" if found.timeline.times is None else "variable"
         return Clock(found.timeline, timing)
     if len(good) >= max(2, _HALF_GOOD * count):
-        return _repaired(ticks, good, time_base, claimed, last_duration)
+        found = _repaired(ticks, good, time_base, claimed, last_duration)
+        return replace(found, repaired=min(count, found.repaired + moved))
     return Clock(Timeline(count, _rate_over(ticks, good, time_base, by_header)), "disordered")
 
 
@@ -94,12 +100,24 @@ def _clock(
     count = len(shown)
     average = Fraction(count - 1) / (Fraction(float(shown[-1])) * time_base)
     for rate in [*claimed, *_near(average)]:
-        if _is_constant(shown, time_base, rate):
+        off = _largest_error(shown, time_base, rate)
+        if off <= _allowed(time_base, rate):
+            errors = {near: _largest_error(shown, time_base, near) for near in _usual_near(rate)}
+            nearest = min(errors, key=errors.__getitem__, default=rate)
+            if errors.get(nearest, math.inf) <= off:
+                return Clock(Timeline(count, nearest), "constant")
             return Clock(Timeline(count, rate), "constant")
     times = (shown * float(time_base)).tolist()
-    last = last_duration * float(time_base) if last_duration > 0 else float(1 / average)
+    last = last_duration * float(time_base) if last_duration > 0 else _usual_seconds(times, average)
     timeline = Timeline(count, average.limit_denominator(1_000_000), tuple(times), times[-1] + last)
     return Clock(timeline, "variable")
+
+
+def _usual_seconds(times: Sequence[float], average: Fraction) -> float:
+    """How long a frame is shown on average, pauses left out."""
+    steps = np.diff(np.array(times))
+    moving = steps[steps <= _STILL_SECONDS]
+    return float(moving.mean()) if 0 < len(moving) < len(steps) else float(1 / average)
 
 
 def _ascend(ticks: Sequence[int | None]) -> bool:
@@ -111,15 +129,19 @@ def _ascend(ticks: Sequence[int | None]) -> bool:
 # -- repair ------------------------------------------------------------------------------------
 
 
-def _continued(ticks: Sequence[int | None]) -> list[int | None]:
-    """Times that start over, as where two recordings were joined, go on from where they were."""
+def _continued(ticks: Sequence[int | None]) -> tuple[list[int | None], int]:
+    """Times that start over, as where two recordings were joined, continue from where they were.
+
+    Returns:
+        The times, and how many were moved.
+    """
     starts = [0]
     for place in range(1, len(ticks)):
         before, here = ticks[place - 1], ticks[place]
         if before is not None and here is not None and here <= before:
             starts.append(place)
     fixed = list(ticks)
-    shift = 0
+    shift = moved = 0
     bounds = [*starts, len(ticks)]
     for number in range(1, len(starts)):
         begin, end = bounds[number], bounds[number + 1]
@@ -135,7 +157,8 @@ def _continued(ticks: Sequence[int | None]) -> list[int | None]:
         for place in range(begin, end):
             tick = ticks[place]
             fixed[place] = None if tick is None else tick + shift
-    return fixed
+            moved += bool(shift) and tick is not None
+    return fixed, moved
 
 
 def _ascending(ticks: Sequence[int | None]) -> list[int]:
@@ -186,12 +209,14 @@ def _repaired(
         average = Fraction(int(places[-1] - places[0])) / (
             Fraction(int(kept[-1] - kept[0])) * time_base
         )
-        for rate in [*rates, *_near(average)]:
+        candidates = [*rates, *_near(average)]
+        # A header's rate may be off by the very times that are wrong: first what fits closely.
+        for rate, share in [(r, _ROUNDING) for r in candidates] + [(r, 0.5) for r in candidates]:
             frame = float(1 / (rate * time_base))
             off = kept[sure] - places[sure] * frame
             middle = (off.max() + off.min()) / 2
-            allowed = max(1.0, frame / 2) + 1e-6
-            if float(np.abs(off - middle).max()) <= allowed:
+            if float(np.abs(off - middle).max()) <= max(1.0, share * frame) + 1e-6:
+                allowed = max(1.0, frame / 2) + 1e-6
                 wrong = sum(
                     tick is None or abs(tick - place * frame - middle) > 2 * allowed
                     for place, tick in enumerate(ticks)
@@ -242,12 +267,26 @@ def _rate_over(
 # -- rates -------------------------------------------------------------------------------------
 
 
-def _is_constant(
+def _largest_error(
     shown: NDArray[np.int64] | NDArray[np.float64], tick: Fraction, rate: Fraction
-) -> bool:
+) -> float:
+    """Ticks by which the time of a frame differs from its place at a rate, at most."""
     frame = float(1 / (rate * tick))  # ticks of a frame
-    off = np.abs(shown - np.arange(shown.size) * frame)
-    return bool(off.max() <= max(1.0, frame / 2) + 1e-6)
+    return float(np.abs(shown - np.arange(shown.size) * frame).max())
+
+
+def _allowed(tick: Fraction, rate: Fraction) -> float:
+    return max(1.0, float(1 / (rate * tick)) / 2) + 1e-6
+
+
+def _usual_near(rate: Fraction) -> list[Fraction]:
+    """Whole and NTSC rates that a header may mean which was computed from rounded times.
+
+    An MP4 of 30 frames per second whose times are whole milliseconds claims 29.998; by that, every
+    third frame would be shown a hair too late, and resampling would pick the one before it.
+    """
+    usual = (Fraction(max(1, round(rate))), *_NTSC)
+    return [] if rate in usual else [near for near in usual if abs(near - rate) * 500 <= rate]
 
 
 def _near(average: Fraction) -> list[Fraction]:

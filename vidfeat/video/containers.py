@@ -35,6 +35,7 @@ CONTAINERS = (
     "ogg",
     "mxf",
     "gif",
+    "apng",
     "dv",
     "ivf",
     "nut",
@@ -257,6 +258,9 @@ def _why_not(path: str, error: Exception) -> str:
     for signature, name in _SIGNATURES:
         if head.startswith(signature):
             return f"not a video: it is {name}"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        animated = " (animated WebP is not read: convert it to MP4 or GIF)" * (b"ANIM" in head[:64])
+        return f"not a video: it is a WebP picture{animated}"
     if head[4:8] == b"ftyp" or head[:4] == b"RIFF" or head[:4] == b"\x1a\x45\xdf\xa3":
         return (
             "a video container that cannot be opened, most likely cut short before its index was "
@@ -279,7 +283,7 @@ def _no_stream(container: av.container.InputContainer) -> str:
     if container.streams.video:
         return "no video stream: sound with a cover picture"
     if container.streams.audio:
-        return "no video stream: the file holds sound alone"
+        return "no video stream: the file has only an audio stream"
     return "no video stream in the file"
 
 

@@ -1,6 +1,6 @@
 """A folder of frames as a video: ``img_00001.jpg`` and so on, in the order of their numbers.
 
-Each file is one picture, decoded by FFmpeg's decoder for its format, which its first bytes tell: no
+Each file is one picture, decoded by FFmpeg's decoder for its format, which its first bytes show: no
 container is opened. The rate stands nowhere, and has to be given.
 """
 
@@ -55,7 +55,7 @@ class FrameFolder(VideoReader):
     Args:
         path: the folder.
         limits: what it may ask of this machine.
-        fps: frames a second.
+        fps: frames per second.
 
     Raises:
         VideoError: no frames, a number that stands twice, or a first frame that cannot be
@@ -75,7 +75,7 @@ class FrameFolder(VideoReader):
         numbers = [number_of(name) for name in self._names]
         twice = next((n for n, m in pairwise(numbers) if n == m), None)
         if twice is not None:
-            raise VideoError(f"frame {twice} stands in two files", kind="unreadable", path=path)
+            raise VideoError(f"frame {twice} is in two files", kind="unreadable", path=path)
         first = self._picture(0)
         self._check_pixels(first.width, first.height)
         status = Path(path).stat()

@@ -6,6 +6,7 @@ order of the identities, whatever order the system lists a folder in.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections import Counter
@@ -27,8 +28,9 @@ from vidfeat.video.frame_names import frames_in
 
 # What a folder is searched for; a file that is named itself is taken whatever its name.
 _SUFFIXES = (
-    "264 265 3g2 3gp asf av1 avc avi avif divx dv f4v flv gif h264 h265 hevc ivf m1v m2ts m2v m4v "
-    "mjpeg mjpg mkv mov mp4 mpeg mpg mpv mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv wtv y4m"
+    "264 265 3g2 3gp apng asf av1 avc avi avif divx dv f4v flv gif h264 h265 hevc ivf m1v m2ts m2v "
+    "m4v mjpeg mjpg mkv mov mp4 mpeg mpg mpv mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv "
+    "wtv y4m"
 )
 VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 
@@ -55,6 +57,16 @@ class Listing:
     videos: tuple[ListedVideo, ...]
     notes: tuple[str, ...] = ()
     """What a user should know about the input, a sentence each."""
+    laid_by: str = ""
+    """How the stretches of the videos were found, where they were: part of a run's identity."""
+
+    @property
+    def digest(self) -> str:
+        """The same for the same videos, wherever they lie: of their names and sizes."""
+        hashed = hashlib.sha256()
+        for video in self.videos:
+            hashed.update(f"{video.identity}\t{video.size_bytes}\n".encode())
+        return hashed.hexdigest()[:32]
 
     def shard(self, number: int, count: int) -> Listing:
         """The videos of one shard: every ``count``-th, so that shards are alike in size."""
@@ -69,7 +81,9 @@ def parse_shard(text: str) -> tuple[int, int]:
     """
     number, _, count = text.partition("/")
     if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
-        raise UsageError(f"--shard takes K/N with K from 1 to N, as 2/8, not {text!r}")
+        raise UsageError(
+            f"shard must be K/N with K from 1 to N, such as 2/8, not {text!r}", field="shard"
+        )
     return int(number), int(count)
 
 
@@ -176,18 +190,47 @@ def read_list(source: str, separator: bytes = b"\n") -> list[str]:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
         raise UsageError(f"list {source}: {error.strerror}", field="list") from None
-    data = without_mark(data, f"list {source}", UsageError)
+    data = without_mark(data, f"list {source}", UsageError, zeros=separator == b"\0")
     if separator == b"\n":
         data = data.replace(b"\r\n", b"\n")
-    paths = [_as_it_exists(os.fsdecode(name)) for name in data.split(separator) if name.strip()]
+        if b"\n" not in data:
+            data = data.replace(b"\r", b"\n")  # as spreadsheets on old Macs end their lines
+    names = [(line, name) for line, name in enumerate(data.split(separator), 1) if name.strip()]
+    paths = [_as_it_exists(os.fsdecode(name)) for _, name in names]
+    _check_encoding(source, names, paths)
     if not paths:
         raise UsageError(f"list {source} is empty: it should name a video a line", field="list")
     return paths
 
 
+def _check_encoding(source: str, names: list[tuple[int, bytes]], paths: list[str]) -> None:
+    """Refuse a list in another encoding; file names of other bytes than UTF-8 are allowed.
+
+    Raises:
+        UsageError: lines are not UTF-8, and not one of them names a file.
+    """
+    odd = []
+    for (line, name), path in zip(names, paths, strict=True):
+        try:
+            name.decode("utf-8")
+        except UnicodeDecodeError:
+            if os.path.lexists(path):
+                return
+            odd.append(line)
+    if odd:
+        raise UsageError(
+            f"list {source}, line {odd[0]}: not UTF-8 text, and no file has these bytes as its "
+            "name: save the list as UTF-8",
+            field="list",
+        )
+
+
 def _as_it_exists(path: str) -> str:
+    if "\0" in path:
+        return path
     bare = path.strip().rstrip(";").strip()
-    unquoted = bare[1:-1] if len(bare) > 1 and bare[0] == bare[-1] == '"' else bare
+    quoted = len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'"
+    unquoted = bare[1:-1] if quoted else bare
     for spelling in (path, bare, unquoted):
         existing = existing_spelling(spelling)
         if os.path.lexists(existing):
@@ -206,10 +249,10 @@ def read_segments(
     Args:
         source: the table; its paths are written as in a table of labels.
         root: of the videos, as an identity: absolute paths below it are taken too.
-        notes: gets a line for each row that cannot be meant; such a row is left out.
+        notes: gets a line for each invalid row; such a row is left out.
 
     Raises:
-        UsageError: no such file, not UTF-8, a column is missing, or not one row can be meant.
+        UsageError: no such file, not UTF-8, a column is missing, or no row is valid.
     """
     table = read_table(source, UsageError)
     if not set(SEGMENT_COLUMNS) <= set(table.columns):
@@ -241,9 +284,9 @@ def _root(
     given: Sequence[str], root: str | os.PathLike[str] | None, *, frames: bool = False
 ) -> str:
     if root is not None:
-        base = os.path.abspath(os.fspath(root))  # noqa: PTH100
+        base = existing_spelling(os.path.abspath(os.fspath(root)))  # noqa: PTH100
         if not os.path.isdir(base):  # noqa: PTH112
-            raise UsageError(f"--root {_shown(base)}: no such folder")
+            raise UsageError(f"root={_shown(base)}: no such folder")
         return base
     parents = [
         path if os.path.isdir(path) and not (frames and frames_in(path)) else os.path.dirname(path)  # noqa: PTH112, PTH120
@@ -255,7 +298,7 @@ def _root(
 def _identity(path: str, base: str) -> str:
     relative = os.path.relpath(path, base)
     if relative == os.pardir or relative.startswith(os.pardir + os.sep):
-        raise UsageError(f"{_shown(path)} lies outside of --root {_shown(base)}")
+        raise UsageError(f"{_shown(path)} lies outside root={_shown(base)}")
     return path_to_identity(relative)
 
 
@@ -306,7 +349,7 @@ def _search(start: str, skipped: Counter[str], *, frames: bool = False) -> Itera
 def _listed(identity: str, path: str, stretches: tuple[Stretch, ...]) -> ListedVideo:
     try:
         status = os.stat(path)  # noqa: PTH116
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a zero byte, which no name can hold
         return ListedVideo(identity, path, -1, -1, stretches)
     return ListedVideo(identity, path, status.st_size, status.st_mtime_ns, stretches)
 

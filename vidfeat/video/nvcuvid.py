@@ -34,7 +34,7 @@ from vidfeat.video.nvcuvid_types import (
 )
 
 CODECS = {"h264": 4, "hevc": 8, "vp9": 10, "av1": 11}
-# The status of a picture is told for these alone.
+# Only these report the status of a picture.
 _WITH_STATUS = frozenset({"h264", "hevc"})
 _IN_PROGRESS, _SUCCESS = 1, 2
 _CHROMA_420 = 1
@@ -114,7 +114,7 @@ class Card:
         _check(name, getattr(self._cuvid, name)(*arguments))
 
     def session(self, codec: str, width: int, height: int, depth: int) -> Session:
-        """Begin to decode a video, or go on at another key of it.
+        """Begin to decode a video, or continue at another key of it.
 
         Args:
             codec: a key of ``CODECS``.
@@ -141,7 +141,7 @@ class Card:
         return found
 
     def decoder(self, key: tuple[Any, ...], make: Callable[[], CreateInfo]) -> c_void_p:
-        """The decoder for a key, kept from an earlier video or made anew."""
+        """The decoder for a key, kept from an earlier video or made again."""
         found = self._decoders.get(key)
         if found is None:
             while len(self._decoders) >= _KEPT_DECODERS:

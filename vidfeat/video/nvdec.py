@@ -8,8 +8,8 @@ on from there:
 * it is not of a kind that the card takes, or its packets leave a doubt about its frames;
 * the first frame, which FFmpeg decodes too, differs from the card's in a single sample;
 * a frame comes that the packets did not announce, or one is missing;
-* the card decoded a picture with an error (told for H.264 and HEVC; damage *within* a picture of
-  VP9 or AV1 is noticed neither here nor, mostly, by FFmpeg).
+* the card decoded a picture with an error (reported for H.264 and HEVC; damage *within* a picture
+  of VP9 or AV1 is noticed neither here nor, mostly, by FFmpeg).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _ANNEX_B = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 _AV1_CONFIG_BYTES = 4  # before the sequence header in the container's configuration record
 
 
-class Refused(Exception):  # noqa: N818 (no error: a turn of the way)
+class Refused(Exception):  # noqa: N818 (control flow, not an error)
     """Read this video on a processor; the frames given so far are right."""
 
 

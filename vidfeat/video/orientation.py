@@ -56,7 +56,7 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
     Angles between quarter turns are taken to the nearest.
     """
     side_data = frame.side_data
-    if not len(side_data):  # nearly every frame; a look-up in vain raises and catches an error
+    if not len(side_data):  # nearly every frame; a failed look-up raises and catches an error
         return UPRIGHT
     matrix = side_data.get("DISPLAYMATRIX")
     return UPRIGHT if matrix is None else orientation_of_matrix(bytes(cast(Any, matrix)))
@@ -71,7 +71,7 @@ def orientation_of_matrix(data: bytes) -> Orientation:
     if len(data) < _MATRIX.size:
         return UPRIGHT
     a, b, _, c, d, *_ = _MATRIX.unpack_from(data)
-    if a * d == b * c:  # not invertible: shows nothing, so it cannot be meant
+    if a * d == b * c:  # not invertible: shows nothing, so it is invalid
         return UPRIGHT
     if abs(a) + abs(d) >= abs(b) + abs(c):
         if (a < 0) == (d < 0):

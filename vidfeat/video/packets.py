@@ -45,7 +45,7 @@ _ANNEX_B_IDR = re.compile(rb"\x00\x00\x01[\x25\x45\x65]")  # start code, slice o
 class PacketIndex:
     """Presentation times of all shown frames, and where decoding may begin.
 
-    Arrays are small enough to send to another process: 16 bytes a frame.
+    Arrays are small enough to send to another process: 16 bytes per frame.
     """
 
     pts: NDArray[np.int64]
@@ -121,7 +121,7 @@ def scan_packets(
 def samples_behind_end(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream
 ) -> int:
-    """How many samples of an mp4's table lie, wholly or in part, behind the end of the file.
+    """How many samples of an mp4's table lie, wholly or in part, past the end of the file.
 
     That table alone is to be trusted in this: the counts in other headers are often off.
     """

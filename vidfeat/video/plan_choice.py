@@ -28,13 +28,13 @@ class PlanChoice:
     """Rate of folders of frames, which are then read as videos."""
 
     def __post_init__(self) -> None:
-        self.apply(ClipPlan())  # what cannot be meant is said before any weights are loaded
+        self.apply(ClipPlan())  # invalid values are refused before any weights are loaded
 
     def apply(self, published: ClipPlan) -> ClipPlan:
         """The plan of a run.
 
         Raises:
-            UsageError: values that cannot be meant.
+            UsageError: invalid values.
         """
         values: dict[str, Any] = {
             name: value for name, value in vars(self).items() if value is not None
@@ -58,5 +58,6 @@ def parse_rate(text: Fraction | str | float) -> Fraction | None:
         return Fraction(text.strip() if isinstance(text, str) else text)
     except (ValueError, ZeroDivisionError, OverflowError):
         raise UsageError(
-            f"--fps takes a rate as 15, 29.97 or 30000/1001, or native, not {text!r}"
+            f"fps must be a rate such as 15, 29.97 or 30000/1001, or native, not {text!r}",
+            field="fps",
         ) from None

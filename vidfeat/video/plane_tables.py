@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import av
 
 # Columns are picked one by one where their range is at least this many times as long: picking
-# takes longer than copying whole rows, and the buffer is so many times smaller.
+# takes longer than copying whole rows, and the buffer is as many times smaller.
 _PICK_RATIO = 2.5
 
 Places = NDArray[np.int32]

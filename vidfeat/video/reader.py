@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _KEEP_BYTES = 64 << 20
 # Seeking costs a flush and a few packets: closer frames are reached by decoding on.
 _SEEK_GAIN_FRAMES = 4
+_UNLIKELY_RATE = 300  # in a header; recorders of variable rate write 1000 or 90000
 
 
 T = TypeVar("T")
@@ -80,7 +81,7 @@ class VideoInfo:
     rotation: int
     """Degrees by which frames are turned counter-clockwise to stand upright: 0, 90, 180, 270."""
     timing: Timing
-    """Disordered: timestamps out of order, so that frames are told by their index alone."""
+    """Disordered: timestamps out of order, so that only their index identifies frames."""
     size_bytes: int
     mtime_ns: int
     mirrored: bool = False
@@ -94,6 +95,9 @@ class VideoInfo:
     pauses: int = 0
     """Places where one frame stays for a minute or more, in which no clip is laid."""
 
+    assumed_rate: bool = False
+    """A raw stream that does not say its rate: FFmpeg's 25 frames per second are taken."""
+
     @property
     def remarks(self) -> tuple[str, ...]:
         """What is unusual about the video and was decided for it, a phrase each."""
@@ -102,6 +106,15 @@ class VideoInfo:
             found.append(
                 f"{self.repaired_timestamps} of {self.num_frames} timestamps were wrong and "
                 "were repaired"
+            )
+        if self.timing == "disordered" and self.fps > _UNLIKELY_RATE:
+            found.append(
+                f"its timestamps say nothing, and by its header's {float(self.fps):g} frames/s it "
+                f"lasts {self.duration_seconds:.2f} s"
+            )
+        if self.assumed_rate:
+            found.append(
+                f"a raw stream that does not say its rate: {self.fps} frames/s are assumed"
             )
         if self.num_streams > 1:
             found.append(f"{self.num_streams} video streams: number {self.stream} was taken")
@@ -158,6 +171,7 @@ class VideoReader:
         self._next = 0  # position of the frame that self._frames gives next
         self._kept: list[av.VideoFrame] | None = None
         self._first: av.VideoFrame | None = None
+        self._assumed_rate = False
         self.damage: Damage | None = None
         self.index: PacketIndex | None = None
         try:
@@ -198,7 +212,7 @@ class VideoReader:
             else:
                 self._describe(self._first, clock, "packets")
         if self.damage is None and missing:
-            self._set_damage(f"the file ends early: {missing} of its frames lie behind its end")
+            self._set_damage(f"the file ends early: {missing} of its frames lie past its end")
 
     def _describe(
         self, first: av.VideoFrame, clock: Clock, source: Literal["packets", "decoding"]
@@ -233,6 +247,7 @@ class VideoReader:
             stream=self._choice.number,
             num_streams=self._choice.count,
             pauses=len(clock.timeline.pauses),
+            assumed_rate=self._assumed_rate,
         )
 
     def _clock(
@@ -249,7 +264,11 @@ class VideoReader:
         rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
         time_base = stream.time_base or Fraction(1, 1000)
         if not has_timestamps(self._container):
-            ticks = [None] * len(ticks)  # FFmpeg makes some up out of the rate, here and there
+            # FFmpeg makes some up, here and there, and an average out of 25 frames/s; the stream's
+            # own headers give the rate, where anything does.
+            ticks = [None] * len(ticks)
+            rates = [stream.guessed_rate, *rates]
+            self._assumed_rate = not stream.codec_context.framerate
         return clock_from_ticks(ticks, time_base, rates, last_duration, decode_ticks)
 
     def _limit(self, found: str, limit: str, field: str) -> VideoError:
@@ -276,7 +295,7 @@ class VideoReader:
         # FFmpeg counts padding too: its own guard gets room, the exact check is ours.
         options = {"max_pixels": str(2 * self.limits.max_pixels + (1 << 20))}
         if strict:
-            # Errors that a lenient decoder papers over depend on where it began: with them told,
+            # Errors that a lenient decoder papers over depend on where it began: with them shown,
             # a frame reached by seeking is the one that sequential decoding gives, or none.
             options["err_detect"] = "explode"
         context.options = options
@@ -413,7 +432,7 @@ class VideoReader:
             self._set_damage(broke.message)
 
     def _noted(self) -> Damage | None:
-        """What the reading noted on its way (a method, so that the type is looked at anew)."""
+        """What the reading noted on its way (a method, so that the type is evaluated again)."""
         return self.damage
 
     # -- frames --------------------------------------------------------------------------------
@@ -427,7 +446,7 @@ class VideoReader:
         Raises:
             IndexError: a position outside of the video.
             Recounted: the video has been counted by decoding: ``info`` and ``timeline`` have
-                changed, and the positions must be planned anew. Happens once at most.
+                changed, and the positions must be planned again. Happens once at most.
             VideoError: kind ``limit``.
         """
         wanted = sorted(set(positions))

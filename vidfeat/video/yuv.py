@@ -299,7 +299,7 @@ class ChromaProbe:
     def __init__(self) -> None:
         from av.video.reformatter import VideoReformatter
 
-        # two, since one sets itself up anew for each change of sizes or formats
+        # two, since one sets itself up again for each change of sizes or formats
         self._shrink, self._convert = VideoReformatter(), VideoReformatter()
         self._known: dict[tuple[object, ...], tuple[list[bytes], dict[bytes, int]]] = {}
 

@@ -16,16 +16,15 @@
 ``GET /media/ID``              the file, with ranges
 ``GET /clip/ID``               a stretch as MP4, for files that browsers do not play
 =============================  ==================================================================
+
+The routes of teaching are in `vidfeat.web.teach_routes`.
 """
 
 from __future__ import annotations
 
 import errno
-import math
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -42,6 +41,7 @@ from starlette.routing import Route
 
 from vidfeat.errors import (
     FingerprintError,
+    LockedError,
     StoreError,
     UsageError,
     VideoError,
@@ -49,11 +49,13 @@ from vidfeat.errors import (
     WeightsError,
 )
 from vidfeat.index import Match, Query, VideoIndex
-from vidfeat.web.atlas import MapMaker
 from vidfeat.web.cache import Cache
 from vidfeat.web.catalog import Catalog, MediaFile
 from vidfeat.web.guard import Guard, HostNames
-from vidfeat.web.transcode import MOST_SECONDS, browser_type, transcode, transcode_apart
+from vidfeat.web.parameters import FRESH, filters, integer, seconds_of, text_of
+from vidfeat.web.site import Site
+from vidfeat.web.teach_routes import read_only_answer, teach_routes
+from vidfeat.web.transcode import MOST_SECONDS, transcode, transcode_apart
 from vidfeat.web.uploads import TooLargeError, Upload, Uploads
 
 STATIC = {
@@ -64,6 +66,10 @@ STATIC = {
     "player.js": "text/javascript; charset=utf-8",
     "map.js": "text/javascript; charset=utf-8",
     "folders.js": "text/javascript; charset=utf-8",
+    **{
+        f"{name}.js": "text/javascript; charset=utf-8"
+        for name in ("export", "filmstrip", "quality", "rows", "teach")
+    },
     "icon.svg": "image/svg+xml",
 }
 MOST_RESULTS = 200
@@ -72,33 +78,8 @@ MOST_FOLDERS_FOUND = 200
 MOST_CLIPS = 2000
 THUMBNAIL_WIDTH = 320
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_WRITING = (errno.EACCES, errno.EPERM, errno.EROFS)
 _KEEP = {"cache-control": "private, max-age=86400"}
-_FRESH = {"cache-control": "no-store"}
-
-
-@dataclass
-class Site:
-    """What the handlers work with."""
-
-    index: VideoIndex
-    catalog: Catalog
-    cache: Cache
-    uploads: Uploads
-    work: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(2))
-    """Decoding and transcoding at a time."""
-    types: dict[str, str | None] = field(default_factory=dict)
-    """Media types of files that were looked at, by their keys."""
-
-    def __post_init__(self) -> None:
-        self.map = MapMaker(self.index, self.cache)
-
-    def media_type(self, file: MediaFile) -> str | None:
-        """The type of a file that browsers play, None for others."""
-        if file.key not in self.types:
-            if len(self.types) > 100_000:
-                self.types.clear()
-            self.types[file.key] = browser_type(file.path)
-        return self.types[file.key]
 
 
 def create_app(
@@ -107,30 +88,49 @@ def create_app(
     cache: Cache,
     uploads: Uploads,
     names: HostNames | None = None,
+    *,
+    read_only: bool = False,
 ) -> Starlette:
-    """The application, guarded."""
-    site = Site(index, catalog, cache, uploads)
+    """The application, guarded.
+
+    Args:
+        index: the index.
+        catalog: what of it is shown.
+        cache: pictures, stretches and the map.
+        uploads: dropped files.
+        names: what the server is called.
+        read_only: take no upload and no label.
+    """
+    site = Site(index, catalog, cache, uploads, read_only)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
+        site.close()
         uploads.close()
+
+    def answer(make: Callable[[], Response]) -> Response:
+        try:
+            return make()
+        except VidfeatError as error:
+            return failure(error)
+        except OSError as error:
+            if error.errno in _DISK_FULL:
+                return _disk_full(site)
+            if error.errno in _NO_WRITING:
+                return _no_writing(error)
+            raise
 
     def route(path: str, handler: Callable[..., Response], *names: str) -> Route:
         def endpoint(request: Request) -> Response:
-            try:
-                return handler(site, request)
-            except VidfeatError as error:
-                return failure(error)
-            except OSError as error:
-                if error.errno not in _DISK_FULL:
-                    raise
-                return _disk_full(site)
+            return answer(lambda: handler(site, request))
 
         endpoint.__name__ = handler.__name__
         return Route(path, endpoint, methods=list(names) or ["GET"])
 
     async def upload(request: Request) -> Response:
+        if read_only:
+            return read_only_answer()
         return await _upload(site, request)
 
     app = Starlette(
@@ -149,6 +149,7 @@ def create_app(
             route("/thumb/{video}", _thumb),
             route("/media/{video}", _media),
             route("/clip/{video}", _clip),
+            *teach_routes(site, answer),
         ],
         middleware=[Middleware(Guard, names=names or HostNames())],
         exception_handlers={HTTPException: _http_error},
@@ -164,52 +165,32 @@ def create_app(
 def failure(error: VidfeatError) -> JSONResponse:
     """An error of the library as an answer; none of them is the server's fault."""
     status = 400
-    if isinstance(error, (FingerprintError, WeightsError)):
+    if isinstance(error, (FingerprintError, LockedError, WeightsError)):
         status = 409
     elif isinstance(error, StoreError):
         status = 404
     elif isinstance(error, VideoError):
         status = 422
-    return JSONResponse({"error": str(error)}, status_code=status, headers=_FRESH)
+    return JSONResponse({"error": str(error)}, status_code=status, headers=FRESH)
 
 
 def _disk_full(site: Site) -> JSONResponse:
     message = (
         f"the disk of the folder {site.cache.folder} is full, or that of the uploads: make room "
-        "there, or give another --cache"
+        "there, or start vidfeat serve with another --cache"
     )
-    return JSONResponse({"error": message}, status_code=507, headers=_FRESH)
+    return JSONResponse({"error": message}, status_code=507, headers=FRESH)
+
+
+def _no_writing(error: OSError) -> JSONResponse:
+    message = f"{error.filename}: {error.strerror}: make the folder of the index writable"
+    return JSONResponse({"error": message}, status_code=403, headers=FRESH)
 
 
 def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    headers = {**(error.headers or {}), **_FRESH}
+    headers = {**(error.headers or {}), **FRESH}
     return JSONResponse({"error": error.detail}, status_code=error.status_code, headers=headers)
-
-
-def _integer(request: Request, name: str, default: int, low: int, high: int) -> int:
-    text = request.query_params.get(name)
-    if text is None or text == "":
-        return default
-    if not text.isascii() or not text.lstrip("-").isdigit() or len(text) > 12:
-        raise UsageError(f"{name} is {text[:40]!r}, expected a whole number")
-    number = int(text)
-    if not low <= number <= high:
-        raise UsageError(f"{name} is {number}, expected {low} to {high}")
-    return number
-
-
-def _seconds(request: Request, name: str) -> float | None:
-    text = request.query_params.get(name)
-    if text is None or text == "":
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number <= 1e7:
-        raise UsageError(f"{name} is {text[:40]!r}, expected seconds")
-    return number
 
 
 def _video_number(request: Request) -> int:
@@ -243,14 +224,6 @@ def _source(site: Site, request: Request) -> MediaFile:
     return file
 
 
-def _filters(request: Request) -> dict[str, str]:
-    return {name: request.query_params.get(name, "")[:500] for name in ("folder", "label")}
-
-
-def _text(request: Request) -> str:
-    return request.query_params.get("text", "")[:500]
-
-
 # ---------------------------------------------------------------------- the page
 
 
@@ -277,7 +250,7 @@ def _index(site: Site, _request: Request) -> Response:
     head = site.index.head
     return JSONResponse(
         {
-            "name": site.index.path.resolve().name,
+            "name": site.index.name,
             "videos": head.num_videos,
             "clips": head.num_clips,
             "dimension": head.dimension,
@@ -288,20 +261,21 @@ def _index(site: Site, _request: Request) -> Response:
             "labels": site.catalog.label_counts(),
             "most_upload_bytes": site.uploads.most_bytes,
             "most_clip_seconds": MOST_SECONDS,
+            "read_only": site.read_only,
         },
-        headers=_FRESH,
+        headers=FRESH,
     )
 
 
 def _folders(site: Site, request: Request) -> Response:
     tree = site.catalog.folders
-    text = _text(request)
+    text = text_of(request, "text", 500)
     if text:
         total, found = tree.matching(text, MOST_FOLDERS_FOUND)
     else:
         found = tree.level(request.query_params.get("parent", "")[:4096])
         total = len(found)
-    return JSONResponse({"total": total, "folders": found}, headers=_FRESH)
+    return JSONResponse({"total": total, "folders": found}, headers=FRESH)
 
 
 def _find(site: Site, request: Request) -> Response:
@@ -309,24 +283,24 @@ def _find(site: Site, request: Request) -> Response:
     row = site.catalog.find(path)
     if row is None:
         raise StoreError(f"there is no video {path[:200]!r} in this index")
-    return JSONResponse({"id": row}, headers=_FRESH)
+    return JSONResponse({"id": row}, headers=FRESH)
 
 
 def _videos(site: Site, request: Request) -> Response:
-    first = _integer(request, "first", 0, 0, 1 << 31)
-    count = _integer(request, "count", 60, 1, MOST_LISTED)
-    allowed = site.catalog.allowed(**_filters(request), text=_text(request))
+    first = integer(request, "first", 0, 0, 1 << 31)
+    count = integer(request, "count", 60, 1, MOST_LISTED)
+    allowed = site.catalog.allowed(**filters(request), text=text_of(request, "text", 500))
     total, rows = site.catalog.page(first, count, allowed)
     return JSONResponse(
-        {"total": total, "videos": [site.catalog.describe(row) for row in rows]}, headers=_FRESH
+        {"total": total, "videos": [site.catalog.describe(row) for row in rows]}, headers=FRESH
     )
 
 
 def _groups(site: Site, request: Request) -> Response:
     names, groups = site.catalog.groups()
-    allowed = site.catalog.allowed(**_filters(request), text=_text(request))
+    allowed = site.catalog.allowed(**filters(request), text=text_of(request, "text", 500))
     shown = None if allowed is None else allowed.astype(int).tolist()
-    return JSONResponse({"names": names, "groups": groups, "shown": shown}, headers=_FRESH)
+    return JSONResponse({"names": names, "groups": groups, "shown": shown}, headers=FRESH)
 
 
 def _video(site: Site, request: Request) -> Response:
@@ -342,7 +316,7 @@ def _video(site: Site, request: Request) -> Response:
             "playable": file is not None and site.media_type(file) is not None,
             "clips": clips,
         },
-        headers=_FRESH,
+        headers=FRESH,
     )
 
 
@@ -350,7 +324,7 @@ def _video(site: Site, request: Request) -> Response:
 
 
 def _search(site: Site, request: Request) -> Response:
-    start, end = _seconds(request, "start"), _seconds(request, "end")
+    start, end = seconds_of(request, "start"), seconds_of(request, "end")
     token = request.query_params.get("upload", "")
     if token:
         upload = site.uploads.get(token)
@@ -360,7 +334,7 @@ def _search(site: Site, request: Request) -> Response:
     else:
         if "video" not in request.query_params:
             raise UsageError("what to search with: video=ID or upload=TOKEN")
-        number = _known_video(site, _integer(request, "video", 0, 0, 1 << 40))
+        number = _known_video(site, integer(request, "video", 0, 0, 1 << 40))
         query = site.index.query(site.catalog.path(number), start, end)
     return _answers(site, request, query, token)
 
@@ -381,11 +355,11 @@ def _without_path(error: VideoError, path: Path, name: str) -> VideoError:
 
 
 def _answers(site: Site, request: Request, query: Query, token: str) -> Response:
-    allowed = site.catalog.allowed(**_filters(request), text=_text(request))
+    allowed = site.catalog.allowed(**filters(request), text=text_of(request, "text", 500))
     matches = site.index.search(
         query,
-        _integer(request, "k", 48, 1, MOST_RESULTS),
-        per_video=_integer(request, "per_video", 1, 1, 20),
+        integer(request, "k", 48, 1, MOST_RESULTS),
+        per_video=integer(request, "per_video", 1, 1, 20),
         exclude_self=True,
         allowed=allowed,
     )
@@ -401,7 +375,7 @@ def _answers(site: Site, request: Request, query: Query, token: str) -> Response
             },
             "results": [_described(site, match) for match in matches],
         },
-        headers=_FRESH,
+        headers=FRESH,
     )
 
 
@@ -425,14 +399,14 @@ async def _upload(site: Site, request: Request) -> Response:
         path = await site.uploads.receive(request.stream(), announced)
     except TooLargeError:
         most = site.uploads.most_bytes / 1e6
-        message = f"the file is larger than the {most:.0f} MB allowed: raise --max-upload"
-        return JSONResponse({"error": message}, 413, headers={**_FRESH, "connection": "close"})
+        message = f"the file is larger than the {most:.0f} MB allowed by --max-upload"
+        return JSONResponse({"error": message}, 413, headers={**FRESH, "connection": "close"})
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise
         return _disk_full(site)
     except ClientDisconnect:
-        return JSONResponse({"error": "the upload broke off"}, 400, headers=_FRESH)
+        return JSONResponse({"error": "the upload broke off"}, 400, headers=FRESH)
     try:
         upload = await anyio.to_thread.run_sync(partial(site.uploads.embed, path, name))
         return await anyio.to_thread.run_sync(
@@ -451,7 +425,7 @@ def _thumb(site: Site, request: Request) -> Response:
     if _is_upload(request):
         raise StoreError("there is no such picture")
     file = _source(site, request)
-    second = round(_seconds(request, "t") or 0.0, 1)
+    second = round(seconds_of(request, "t") or 0.0, 1)
 
     made: list[bytes] = []
 
@@ -473,7 +447,7 @@ def _thumb(site: Site, request: Request) -> Response:
 
             with site.work:
                 made.append(jpeg(clip_frames(file.path, second, second, 1)[0], THUMBNAIL_WIDTH))
-        return Response(made[0], media_type="image/jpeg", headers=_FRESH)
+        return Response(made[0], media_type="image/jpeg", headers=FRESH)
     return _file(path, "image/jpeg")
 
 
@@ -487,8 +461,8 @@ def _media(site: Site, request: Request) -> Response:
 
 def _clip(site: Site, request: Request) -> Response:
     file = _source(site, request)
-    start = _seconds(request, "start") or 0.0
-    end = _seconds(request, "end")
+    start = seconds_of(request, "start") or 0.0
+    end = seconds_of(request, "end")
     end = start + MOST_SECONDS if end is None else min(end, start + MOST_SECONDS)
     if end <= start:
         raise UsageError(f"the stretch {start:g} to {end:g} s is empty")
@@ -515,5 +489,5 @@ def _file(path: Path, media_type: str) -> Response:
 def _map(site: Site, _request: Request) -> Response:
     path = site.map.path(wait_seconds=0.2)
     if path is None:
-        return JSONResponse({"state": "being made"}, status_code=202, headers=_FRESH)
+        return JSONResponse({"state": "being made"}, status_code=202, headers=FRESH)
     return _file(path, "application/octet-stream")

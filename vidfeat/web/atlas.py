@@ -94,9 +94,7 @@ class MapMaker:
     def __init__(self, index: VideoIndex, cache: Cache) -> None:
         self.index = index
         self.cache = cache
-        head = index.head
-        hashes = [head.files[role].sha256 for role in ("vectors", "videos")]
-        self._key = "\0".join(["map", str(head.generation), *hashes])
+        self._key = f"map\0{index.state_key}"
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._path: Path | None = None
@@ -127,7 +125,7 @@ class MapMaker:
     def _work(self) -> None:
         try:
             self._path = self.cache.get(self._key, ".map", lambda path: write_map(self.index, path))
-        except Exception as error:  # told to who asks: nobody waits for this thread
+        except Exception as error:  # reported to whoever asks: nobody waits for this thread
             self._error = error
 
 

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from vidfeat.system.files import TEMPORARY_MARK, temporary_name
+from vidfeat.system.cache import writable_cache
+from vidfeat.system.files import TEMPORARY_MARK, remove_if_dead, temporary_name
 
 # Between two looks at the size of the folder, as many bytes may be written.
 _LOOK_BYTES = 32 << 20
@@ -64,7 +65,7 @@ class Cache:
 
     def _make(self, path: Path, make: Callable[[Path], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_name(path).with_suffix(path.suffix)
+        temporary = temporary_name(path, path.suffix)
         try:
             make(temporary)
             size = temporary.stat().st_size
@@ -83,6 +84,9 @@ class Cache:
         """Remove the longest unused files until the rest fits the cap."""
         files = []
         for path in self.folder.glob("*/*"):
+            if TEMPORARY_MARK in path.name:
+                remove_if_dead(path)  # others are being written
+                continue
             with suppress(OSError):
                 status = path.stat()
                 files.append((status.st_mtime_ns, status.st_size, path))
@@ -90,7 +94,7 @@ class Cache:
         for _, size, path in sorted(files):
             if total <= self.most_bytes:
                 break
-            if path == keep or TEMPORARY_MARK in path.name:
+            if path == keep:
                 continue
             with suppress(OSError):
                 path.unlink()
@@ -99,6 +103,4 @@ class Cache:
 
 def default_folder() -> Path:
     """The user's cache folder for pictures and stretches."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("vidfeat")) / "web"
+    return writable_cache() / "web"

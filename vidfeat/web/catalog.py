@@ -152,7 +152,7 @@ class Catalog:
         return len(rows), rows[first : first + count]
 
     def describe(self, video: int) -> dict[str, Any]:
-        """What the page is told of a video."""
+        """What the page learns about a video."""
         path = self.videos.paths[video]
         return {
             "id": video,
@@ -179,7 +179,7 @@ class Catalog:
                     "this video is a link that leads out of the folder of the videos: start the "
                     "page with --follow-links to show what such links lead to"
                 )
-        return "the file of this video is missing: say where it is with --root"
+        return "the file of this video is missing: start vidfeat serve with --root FOLDER"
 
     def file(self, video: int) -> MediaFile | None:
         """The file of a video, None where it is missing, no file, or out of the root."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vidfeat.errors import MissingExtraError, UsageError
 from vidfeat.index import VideoIndex
+from vidfeat.index.databases import open_index
 from vidfeat.index.query import QuerySource
 
 
@@ -31,6 +32,7 @@ class ServeOptions:
         most_cache_bytes: what it may take.
         most_upload_bytes: of a video dropped on the page.
         follow_links: serve what links below the root lead to.
+        read_only: take no upload and no label.
         allow_hosts: further names that the page is opened by, such as that of a reverse proxy.
     """
 
@@ -44,13 +46,17 @@ class ServeOptions:
     most_cache_bytes: int = 2 << 30
     most_upload_bytes: int = 512 << 20
     follow_links: bool = False
+    read_only: bool = False
     allow_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65_536:
-            raise UsageError(f"port {self.port}: --port takes 0 to 65535")
+            raise UsageError(f"port must be from 0 to 65535, not {self.port}", field="port")
         if self.most_upload_bytes < 1 or self.most_cache_bytes < 1:
-            raise UsageError("--max-upload and --max-cache take sizes above 0")
+            raise UsageError(
+                "most_upload_bytes and most_cache_bytes must be above 0",
+                field=("most_upload_bytes", "most_cache_bytes"),
+            )
 
 
 def make_app(index: VideoIndex, options: ServeOptions) -> object:
@@ -70,7 +76,7 @@ def make_app(index: VideoIndex, options: ServeOptions) -> object:
     from vidfeat.web.guard import HostNames, host_name
     from vidfeat.web.uploads import Uploads
 
-    labels: dict[str, str] = {}
+    labels = dict(index.labels)
     if options.labels is not None:
         from vidfeat.datasets.labels import read_labels
 
@@ -87,6 +93,7 @@ def make_app(index: VideoIndex, options: ServeOptions) -> object:
             frozenset(host_name(name) for name in options.allow_hosts),
             any_address=options.host in _ALL_ADDRESSES,
         ),
+        read_only=options.read_only,
     )
 
 
@@ -105,7 +112,7 @@ def _own_names(host: str) -> frozenset[str]:
 def page_addresses(host: str, port: int) -> list[str]:
     """Addresses that open the page, those for other machines first.
 
-    A browser cannot open ``0.0.0.0``: all addresses of this machine stand in its place.
+    A browser cannot open ``0.0.0.0``: all addresses of this machine are shown in its place.
     """
     names = [host]
     if host in _ALL_ADDRESSES:
@@ -133,8 +140,14 @@ def _is_loopback(address: str) -> bool:
 
 
 def plain_host(host: str) -> str:
-    """An address as sockets take it: without the brackets of URLs, ``*`` as all addresses."""
+    """An address as sockets take it: without the brackets of URLs, ``*`` as all addresses.
+
+    Raises:
+        UsageError: an empty one, which sockets would take for all addresses.
+    """
     host = host.strip()
+    if not host:
+        raise UsageError("the host is empty: give 127.0.0.1, or 0.0.0.0 for all", field="host")
     if host == "*":
         return "0.0.0.0"
     if host.startswith("[") and host.endswith("]"):
@@ -179,7 +192,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    path: Path,
+    path: str | os.PathLike[str],
     options: ServeOptions,
     *,
     ready: Callable[[list[str]], None] | None = None,
@@ -187,7 +200,7 @@ def serve(
     """Serve an index until the process is interrupted.
 
     Args:
-        path: the index.
+        path: the index, or the address of a database.
         options: how.
         ready: called with the addresses of the page when it can be opened.
 
@@ -201,7 +214,7 @@ def serve(
     except ModuleNotFoundError:
         raise MissingExtraError("web", "uvicorn", "the search page") from None
     options = replace(options, host=plain_host(options.host))
-    index = VideoIndex(path)
+    index = open_index(path)
     # First the address, which may be taken: an application has a folder of uploads to clean up.
     listener = _listen(options.host, options.port)
     try:

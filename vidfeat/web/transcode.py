@@ -1,7 +1,7 @@
 """A stretch of any video as an MP4 that every browser plays: H.264, small, no sound.
 
-What a browser plays by itself is told by container and codec; everything else (the AVI files of
-UCF101 and HMDB51, MPEG-2, HEVC) comes this way, a stretch at a time. Files of strangers go
+Container and codec say what a browser plays by itself; everything else (the AVI files of
+UCF101 and HMDB51, MPEG-2, HEVC) comes this way, a stretch at a time. Untrusted files go
 through ``python -m vidfeat.web.transcode``, a process that may die of them.
 """
 

@@ -1,6 +1,6 @@
 """Videos that were dropped on the page: written to a folder of their own, embedded, forgotten.
 
-They are strangers' files. They are decoded in a process of their own, which may die of them, and
+They are untrusted. They are decoded in a process of their own, which may die of them, and
 reached under a random name, which only the page that sent them knows.
 """
 
@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +23,11 @@ from vidfeat.errors import UsageError, VideoError
 from vidfeat.index.match import Query
 from vidfeat.index.query import QuerySource
 from vidfeat.store.embeddings import Embeddings
+from vidfeat.system.files import remove_dead_leftovers, temporary_name
 from vidfeat.video.clip_plan import Stretch
 
 if TYPE_CHECKING:
-    pass
+    from vidfeat.encoders.encoder import Encoder
 
 MOST_KEPT = 16
 _DECODE_TIMEOUT_SECONDS = 60.0
@@ -64,7 +66,12 @@ class Uploads:
     def __init__(self, source: QuerySource, most_bytes: int) -> None:
         self.source = source
         self.most_bytes = most_bytes
-        self._folder = Path(tempfile.mkdtemp(prefix="vidfeat-uploads-"))
+        # Of a server that was killed, the next one removes the folder.
+        place = Path(tempfile.gettempdir()) / "vidfeat-uploads"
+        with suppress(OSError):
+            remove_dead_leftovers(place)
+        self._folder = temporary_name(place)
+        self._folder.mkdir(mode=0o700)
         self._kept: OrderedDict[str, Upload] = OrderedDict()
         self._lock = threading.Lock()
         self._encoding = threading.Lock()
@@ -140,6 +147,17 @@ class Uploads:
         return Query(vectors, held.start_seconds, held.end_seconds, name=name)
 
     def _decode_and_embed(self, path: Path, name: str, stretch: Stretch | None) -> Embeddings:
+        from vidfeat.encoders.joined import JoinedEncoder
+
+        def embed(encoder: Encoder) -> Embeddings:
+            return self._decode_for(encoder, path, name, stretch)
+
+        encoder = self.source.encoder
+        return encoder.encode_with(embed) if isinstance(encoder, JoinedEncoder) else embed(encoder)
+
+    def _decode_for(
+        self, encoder: Encoder, path: Path, name: str, stretch: Stretch | None
+    ) -> Embeddings:
         from vidfeat.encoders.reading import read_videos
         from vidfeat.video.decode.tasks import Started, VideoTask
 
@@ -150,7 +168,6 @@ class Uploads:
                     "shorter video"
                 )
 
-        encoder = self.source.encoder
         (read,) = read_videos(
             encoder.reader,
             [VideoTask(str(path), () if stretch is None else (stretch,))],

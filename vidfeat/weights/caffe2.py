@@ -1,7 +1,7 @@
 """The paper's authors' own weights files (Caffe2 blobs in a pickle) as state dicts.
 
 Everything is read off the blobs: their names give the blocks and the classes, their shapes the
-channels, the depth and which groups are 3D. What shapes cannot tell:
+channels, the depth and which groups are 3D. What shapes do not show:
 
 - a max-pool after the stem (it has no weights), as in the ``_pool`` networks; CSN has one;
 - R2D on clips of three frames from MC2 (both have a stem three frames long and 2D groups), and
@@ -233,7 +233,7 @@ def blob_name(
     Args:
         key: such as ``layer2.0.conv1.0.3.weight``.
         first_blocks: number of the first block of layer1 .. layer4, counted over all of them.
-        num_classes: stands in the name of the last layer.
+        num_classes: part of the name of the last layer.
         separable: the network is an R(2+1)D.
         csn: ``ir_csn`` or ``ip_csn``, of those networks.
     """

@@ -53,7 +53,7 @@ def convert_file(
     if target.suffix != ".safetensors":
         raise UsageError(f"the output is a safetensors file: name it {target.stem}.safetensors")
     if target.exists() and not overwrite:
-        raise UsageError(f"{target} exists: give --overwrite, or another name")
+        raise UsageError(f"{target} exists: give overwrite=True, or another name")
     if not source.is_file():
         raise UsageError(f"no weights file {source}")
     content, facts = read_tensors(source, model)
@@ -62,13 +62,14 @@ def convert_file(
     if network is None and facts.get("networks"):
         raise UsageError(
             f"{source} may be any of {', '.join(facts['networks'])}, whose tensors are alike: name "
-            "the network by --model"
+            "the network with model=NAME"
         )
     if network is None:
         layout = recognise(tensors)
         if layout is None or layout.network is None:
             raise StateDictError(
-                f"{source} holds no network that vidfeat knows: if it is one, name it by --model"
+                f"{source} holds no network that vidfeat knows: if it is one, name it with "
+                "model=NAME"
             )
         network = layout.network
     loaded = with_facts(fit_tensors(tensors, network, str(source)), facts)

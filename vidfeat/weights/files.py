@@ -103,7 +103,7 @@ def _by_layout(content: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, An
 def _convert(
     blobs: caffe2.Blobs, model: str | None
 ) -> tuple[dict[str, Tensor], caffe2.Caffe2Facts]:
-    """As the network named, if the shapes leave that open, else as the one they tell."""
+    """As the network named, if the shapes leave that open, else as the one they show."""
     if model in DESIGNS and not model.startswith(tuple(CSN)):
         try:
             return caffe2.convert(blobs, model)

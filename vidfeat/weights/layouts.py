@@ -31,7 +31,7 @@ class Layout:
 
     Attributes:
         description: whose.
-        marks: names that only such files have; one of them tells it.
+        marks: names that only such files have; one of them identifies it.
         rename: our name of a tensor, None for one that is not used.
         networks: which of ours come so.
         bn_eps: of batch norm in networks that others publish with another one.
@@ -182,7 +182,7 @@ assert set(LAYOUTS[2].networks) == set(x3d.NAMES)
 
 @dataclass(frozen=True)
 class Understood:
-    """Tensors under our names, and what their layout tells."""
+    """Tensors under our names, and what their layout says."""
 
     tensors: dict[str, Tensor]
     layout: Layout

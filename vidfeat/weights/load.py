@@ -24,7 +24,8 @@ from vidfeat.pretrained import (
     find_entry,
     read_class_list,
 )
-from vidfeat.system.download import Progress, Source, fetch, file_sha256
+from vidfeat.system.callbacks import Progress
+from vidfeat.system.download import Source, fetch, file_sha256
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.flow import FlowMethod
 from vidfeat.video.preprocess import Preprocess
@@ -81,7 +82,8 @@ class LoadedWeights:
         if None not in (clip_frames, self.clip_frames) and clip_frames != self.clip_frames:
             raise UsageError(
                 f"{self.name} takes clips of {self.clip_frames} frames, not {clip_frames}: leave "
-                "--clip-frames out"
+                "frames out",
+                field="frames",
             )
         with torch.device("meta"):
             network = build_model(
@@ -122,7 +124,7 @@ def load_weights(
         num_classes: of random weights.
         in_channels: of random weights.
         clip_frames: of random weights, else 16; only R2D depends on it.
-        progress: told how far a download is; None shows it on stderr.
+        progress: called with the bytes so far, of how many; None shows it on stderr.
 
     Raises:
         UsageError: no such network, entry or file.
@@ -136,8 +138,8 @@ def load_weights(
         entry = default_entry(model)
         if entry is None:
             raise UsageError(
-                f"no weights were ever published for {model}: give --weights FILE, or --weights "
-                "random for an untrained network; --model bundled needs no download"
+                f"no weights were ever published for {model}: give weights=FILE, or "
+                "weights=random for an untrained network; model=bundled needs no download"
             )
         return _load_entry(entry, model, progress)
     text = os.fspath(spec)
@@ -177,7 +179,7 @@ def weights_path(spec: str | os.PathLike[str] | None, model: str) -> Path | None
     if named or path is None or not path.exists():
         entry = default_entry(model) if text is None else find_entry(text, model)
         if entry is None:
-            raise UsageError(f"no weights were ever published for {model}: give --weights FILE")
+            raise UsageError(f"no weights were ever published for {model}: give weights=FILE")
         return fetch(source_of(entry))
     return path / RUN_FILE if path.is_dir() else path
 
@@ -201,7 +203,7 @@ def _load_entry(entry: WeightsEntry, model: str, progress: Progress | None) -> L
 
 def source_of(entry: WeightsEntry) -> Source:
     """What to download for an entry."""
-    limit = 2 * entry.megabytes * 1_000_000 + 16_000_000  # the sizes of some are reckoned
+    limit = 2 * entry.megabytes * 1_000_000 + 16_000_000  # some sizes are estimates
     return Source(entry.url, entry.filename, entry.sha256, max_bytes=limit, by_hand=entry.by_hand)
 
 
@@ -228,7 +230,7 @@ def _load_file(path: Path, model: str) -> LoadedWeights:
     tensors, metadata = read_tensors(path, model)
     named = metadata.get("model")
     if isinstance(named, str) and _plain(named) != _plain(model):
-        raise StateDictError(f"{path} holds weights of {named}: give --model {named}")
+        raise StateDictError(f"{path} holds weights of {named}: give model={named}")
     return with_facts(fit_tensors(tensors, model, str(path)), metadata)
 
 
@@ -238,7 +240,7 @@ def _plain(model: str) -> str:
 
 
 def fit_tensors(tensors: Mapping[str, Tensor], model: str, origin: str) -> LoadedWeights:
-    """Check the tensors against the network, and read off them what they tell."""
+    """Check the tensors against the network, and read off what they show."""
     odd = [name for name, value in tensors.items() if _is_odd(value)]
     if odd:
         raise WeightsError(f"{origin}: {odd[0]} is a sparse or quantised tensor, which is not read")
@@ -279,7 +281,7 @@ def _preset_of(model: str, in_channels: int) -> Preprocess | None:
 
 
 def _plan_of(clip_frames: int | None) -> ClipPlan | None:
-    """R2D's tensors tell the length of its clips; others tell nothing."""
+    """R2D's tensors show the length of its clips; others do not."""
     return None if clip_frames is None else ClipPlan(frames=clip_frames)
 
 

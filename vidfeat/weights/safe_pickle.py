@@ -1,4 +1,4 @@
-"""Pickles from strangers: arrays and plain containers, and not one function is called.
+"""Untrusted pickles: arrays and plain containers, and no function is called.
 
 A pickle is a program for a small stack machine, and Python's own machine calls whatever the
 program names. The one below knows the instructions that numbers, strings, tuples, lists, dicts and

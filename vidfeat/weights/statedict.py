@@ -136,7 +136,7 @@ def _advice(state_dict: Mapping[str, Any], model: str) -> str:
         return "it looks like no layout that vidfeat knows"
     if layout.network is None:
         return f"it looks like {layout.description}"
-    return f"it looks like {layout.description}: give --model {layout.network} in place of {model}"
+    return f"it looks like {layout.description}: give model={layout.network} in place of {model}"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 A *plan* says what happens (``vocabulary.py``): what the camera does, which shapes move how, what
 figures do alone and with each other, at which pace. It is drawn from a sample's number, and its
 labels are the sample's. How it looks (surfaces, colours, sizes, places, light, compression) is
-drawn anew at each showing and does not depend on the labels.
+drawn again each time it is shown and does not depend on the labels.
 
 The order of difficulty follows "Learning Video Representations without Natural Videos" (2024), in
 which moving shapes, their transformation, acceleration and textures each add to what a network

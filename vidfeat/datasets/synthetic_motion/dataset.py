@@ -1,7 +1,7 @@
 """Rendered scenes as a dataset: samples without files, and clips of them on request.
 
 A sample is a plan; its clips are rendered where videos would be decoded. Each showing has looks of
-its own, so that a run never sees the same clip twice however long it goes on.
+its own, so that a run never sees the same clip twice however long it lasts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from vidfeat.datasets.base import Sample, VideoDataset
-from vidfeat.datasets.part_names import Part
+from vidfeat.datasets.part_names import DatasetPart
 from vidfeat.datasets.synthetic_motion.looks import Frames
 from vidfeat.datasets.synthetic_motion.render import plan_of, render_clip
 from vidfeat.datasets.synthetic_motion.vocabulary import CLASSES
@@ -21,7 +21,7 @@ NAME = "synthetic_motion"
 TRAIN_SCENES = 16_384
 VAL_SCENES = 256
 
-_PARTS: tuple[tuple[Part, int], ...] = (("train", TRAIN_SCENES), ("val", VAL_SCENES))
+_PARTS: tuple[tuple[DatasetPart, int], ...] = (("train", TRAIN_SCENES), ("val", VAL_SCENES))
 _NUMBERS = {"train": 0, "val": 1}
 
 

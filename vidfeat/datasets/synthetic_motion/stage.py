@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.float32]
 Track = NDArray[np.float64]
-"""One number a frame: (T,)."""
+"""One number per frame: (T,)."""
 
 FRAME_SECONDS = 0.1
 """Between two frames of a clip at normal tempo."""

@@ -122,7 +122,7 @@ class ScenePlan:
 
     @property
     def _moves(self) -> bool:
-        """Whether there is a motion by which a pace can be told."""
+        """Whether there is a motion that has a recognisable pace."""
         resting = {"still", "stand", "talk"}
         shown = (self.camera, *self.movers, *self.pairs, *self.actions, *self.meetings)
         return any(name not in resting for name in shown)

@@ -65,14 +65,14 @@ def make_engine(
 
         if precision == "int8":
             raise UsageError(
-                "--precision int8 needs a quantised network: make it with vidfeat export MODEL "
-                "--precision int8 --calibrate VIDEOS -o net/, and give --weights net/"
+                "precision=int8 needs a quantised network: make it with vidfeat export MODEL "
+                "--precision int8 --calibrate VIDEOS -o net/, and give weights=net/"
             )
         if precision != "fp32":
             raise UsageError(f"the openvino engine runs fp32 and int8, not {precision}")
         check_openvino(device.type, compiled=compiled)
         return convert_network(network, layers, pool, preprocess, clip_frames)
-    raise UsageError(f"--engine takes {', '.join(ENGINES)}, not {name!r}")
+    raise UsageError(f"engine must be one of {', '.join(ENGINES)}, not {name!r}", field="engine")
 
 
 def check_openvino(device_type: str, *, compiled: bool) -> None:
@@ -82,6 +82,6 @@ def check_openvino(device_type: str, *, compiled: bool) -> None:
         UsageError: another device than the processor, or torch's compiler.
     """
     if device_type != "cpu":
-        raise UsageError("--engine openvino runs on the processor: leave --device out")
+        raise UsageError("engine=openvino runs on the processor: leave device out", field="device")
     if compiled:
-        raise UsageError("--compile is torch's: leave it out with --engine openvino")
+        raise UsageError("compiled=True is for torch: leave it out with engine=openvino")

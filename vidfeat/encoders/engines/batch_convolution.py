@@ -52,7 +52,7 @@ class Shape:
 def how_to_run(shape: Shape, dtype: torch.dtype) -> How:
     """What computes a convolution soonest where Triton is there: a constant of its shape.
 
-    Measured with r2plus1d_18 in fp16 on an H100, clips a second of the whole network: 3,420 by
+    Measured with r2plus1d_18 in fp16 on an H100, clips per second of the whole network: 3,420 by
     cuDNN with all that follows a convolution, 3,650 with kernels over time in Triton (3,030 where
     none walks along the frames), 3,810 with those over space too. fp32 and TF32 stay with the
     library, whose sums they promise.

@@ -260,7 +260,7 @@ class BatchNetwork(nn.Module):
         if self._clip_frames is not None and clips.shape[1] != self._clip_frames:
             raise UsageError(
                 f"this R2D takes clips of {self._clip_frames} frames, got {clips.shape[1]}: "
-                "build it for that length (clip_frames), or give --clip-frames its own"
+                "build it for that length (clip_frames), or give clips of that length"
             )
         maps: dict[str, tuple[Tensor, int]] = {}
         for name, images, frames in self._walk(clips):

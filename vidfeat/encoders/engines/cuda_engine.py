@@ -224,7 +224,7 @@ class CudaEngine(Engine):
                 if size == 1:
                     raise VidfeatError(
                         f"one clip does not fit into the memory of {self.device}: take a smaller "
-                        "network, fewer frames a clip, precision fp16, or the processor"
+                        "network, fewer frames per clip, precision fp16, or the processor"
                     )
                 size = self.largest_batch = (size + 1) // 2
                 continue

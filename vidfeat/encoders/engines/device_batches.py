@@ -70,7 +70,7 @@ class _Staged:
         self.count = 0
 
     def takes(self, batch: DeviceBatch, cut: PlaneCut) -> bool:
-        """Whether the next clip of a batch can stand with these."""
+        """Whether the next clip can share a batch with these."""
         same = self.cut is cut or self.cut == cut
         return same and self.batch is batch and self.count < _CONVERTED_TOGETHER
 
@@ -160,7 +160,7 @@ class DeviceFeed:
         return self._register
 
     def _register(self, memory: NDArray[np.uint8]) -> Callable[[], None]:
-        """Register memory for copies without a detour, while others go on.
+        """Register memory for copies without a detour, while others continue.
 
         Where CUDA refuses, and until it is done, copies are slower and right.
         """

@@ -133,7 +133,7 @@ def convert_network(
         MissingExtraError: OpenVINO is not installed.
         ExportError: it cannot take the network, or computes something else.
     """
-    openvino = import_openvino("--engine openvino")
+    openvino = import_openvino("the engine openvino")
     module = _FromBytes(EmbeddingAndScores(network, layers, pool), preprocess).eval()
     shape = (1, clip_frames, *preprocess.frame_shape)
     generator = torch.Generator().manual_seed(_SEED)
@@ -145,7 +145,7 @@ def convert_network(
     except Exception as error:  # its own classes, by version
         line = " ".join(str(error).split())[:300] or type(error).__name__
         raise ExportError(
-            f"OpenVINO cannot take this network ({line}): leave --engine out"
+            f"OpenVINO cannot take this network ({line}): leave engine out", field="engine"
         ) from error
     engine = OpenVinoEngine(model, precision="fp32")
     with torch.no_grad():
@@ -157,7 +157,8 @@ def convert_network(
     if not engine.precision_error <= TOLERANCE:
         raise ExportError(
             f"OpenVINO's outputs differ from torch's by {engine.precision_error:.2g} of their "
-            f"largest value, more than {TOLERANCE:g}: leave --engine out"
+            f"largest value, more than {TOLERANCE:g}: leave engine out",
+            field="engine",
         )
     return engine
 

@@ -1,6 +1,6 @@
-"""One process a GPU: replicas of a network, each on a device of its own.
+"""One process per GPU: replicas of a network, each on a device of its own.
 
-A replica is ``python -m vidfeat.encoders.engines.replica``, which makes the encoder anew on its
+A replica is ``python -m vidfeat.encoders.engines.replica``, which builds the encoder again on its
 device and answers batch by batch; clips travel through shared memory. A process has one Python
 lock: two GPUs fed from one process would wait for each other.
 """
@@ -108,7 +108,7 @@ class Replica(Engine):
 
     def predict(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:  # noqa: ARG002
         """Not offered: replicas embed."""
-        raise UsageError("several --devices serve extract alone")
+        raise UsageError("several devices are for extract only", field="devices")
 
     def close(self) -> None:
         """End the process."""
@@ -148,7 +148,8 @@ def parse_devices(text: str, device: str) -> list[str]:
     devices = [f"{kind}:{name}" if name.isdigit() else name for name in names]
     if not devices:
         raise UsageError(
-            f"--devices takes devices as 0,1 or cuda:0,cuda:1 (0,0: two processes on one), not "
+            f"devices must be numbers or names such as 0,1 or cuda:0,cuda:1 (0,0: two processes on "
+            f"one), not "
             f"{text!r}"
         )
     return devices

@@ -37,7 +37,7 @@ class SideBySide:
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="vidfeat-clip")
 
     def fills(self, clips: int) -> bool:
-        """Whether so many clips keep more than half of the threads busy."""
+        """Whether this many clips keep more than half of the threads busy."""
         return 2 * clips > self.threads
 
     def map(self, work: Callable[[Given], Found], clips: Iterable[Given]) -> list[Found]:

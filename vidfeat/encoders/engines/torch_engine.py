@@ -50,9 +50,9 @@ def choose_device(device: str) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise UsageError(f"no device {device!r}: --device takes auto, cpu, cuda, cuda:1") from None
+        raise UsageError(f"no device {device!r}: give device=auto, cpu, cuda or cuda:1") from None
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device can be used here: take --device cpu")
+        raise UsageError("no CUDA device can be used here: take device=cpu")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise UsageError(
             f"no device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices"
@@ -73,7 +73,7 @@ def _try_device(device: torch.device) -> None:
     except (RuntimeError, NotImplementedError, AssertionError, ImportError):
         works = False
     if not works:
-        raise UsageError(f"no device {str(device)!r} can be used here: --device cpu works anywhere")
+        raise UsageError(f"no device {str(device)!r} can be used here: device=cpu works anywhere")
 
 
 _NO_MEMORY = "can't allocate memory"
@@ -224,7 +224,7 @@ class TorchEngine(Engine):
                 if size == 1:
                     raise VidfeatError(
                         f"one clip does not fit into the memory of {self.device}: take a smaller "
-                        "network, fewer --clip-frames, --precision fp16, or --device cpu"
+                        "network, fewer frames per clip, precision=fp16, or device=cpu"
                     )
                 size = self.largest_batch = (size + 1) // 2
                 continue
@@ -261,6 +261,6 @@ class TorchEngine(Engine):
             raise PrecisionError(
                 f"{self.precision} differs from fp32 by {error:.1%} on the first clips on "
                 f"{self.device}, more than rounding explains (a faulty kernel, or values out of "
-                f"range): take --precision fp32"
+                f"range): take precision=fp32"
             )
         self._reference = None

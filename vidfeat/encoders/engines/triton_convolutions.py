@@ -37,12 +37,12 @@ class Tiles:
     stages: int = 3
 
     def blocks(self, outputs: int) -> int:
-        """Programs side by side for so many outputs."""
+        """Programs side by side for this many outputs."""
         return -(-outputs // (self.outputs + self.more_outputs))
 
 
 def tiles_of_convolution(inputs: int, outputs: int) -> Tiles:
-    """Tiles that waste least of a convolution with so many channels."""
+    """Tiles that waste least of a convolution with this many channels."""
     pairs = [(128, 0), (128, 16), (128, 32), (128, 64), (64, 0), (64, 16), (64, 32), (32, 0)]
     pairs += [(32, 16), (16, 0)]
 

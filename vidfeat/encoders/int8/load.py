@@ -32,17 +32,18 @@ def encoder_of_net(choice: EncoderChoice) -> Encoder:
     net = read_net(choice.weights)
     facts = net.facts
     for option, asked, fixed in (
-        ("--model", choice.model, facts["model"]),
-        ("--layer", _joined(choice.layers), ",".join(facts["layers"])),
-        ("--pool", _joined(choice.pool), ",".join(facts["pool"])),
-        ("--precision", choice.precision, facts["precision"]),
-        ("--engine", choice.engine, "openvino"),
+        ("model", choice.model, facts["model"]),
+        ("layers", _joined(choice.layers), ",".join(facts["layers"])),
+        ("pool", _joined(choice.pool), ",".join(facts["pool"])),
+        ("precision", choice.precision, facts["precision"]),
+        ("engine", choice.engine, "openvino"),
         ("aggregate", choice.aggregate, facts.get("aggregate")),
     ):
         if asked is not None and asked != fixed:
             raise UsageError(
-                f"{net.folder} is quantised for {option} {fixed}, not {asked}: leave {option} out, "
-                "or quantise again with vidfeat export --precision int8"
+                f"{net.folder} is quantised for {option}={fixed}, not {asked}: leave {option} out, "
+                "or quantise again with vidfeat export --precision int8",
+                field=option,
             )
     device = "cpu" if choice.device == "auto" else choose_device(choice.device).type
     check_openvino(device, compiled=choice.compiled)
@@ -51,7 +52,7 @@ def encoder_of_net(choice: EncoderChoice) -> Encoder:
     if plan.frames != published.frames:
         raise UsageError(
             f"{net.folder} takes clips of {published.frames} frames, not {plan.frames}: leave "
-            "--clip-frames out, or quantise again with vidfeat export --precision int8"
+            "frames out, or quantise again with vidfeat export --precision int8"
         )
     runner = read_network(net.model_file, "int8")
     spec = EncoderSpec.from_description(
@@ -85,8 +86,8 @@ def _joined(names: Sequence[str] | None) -> str | None:
 
 
 def _notes(net: QuantisedNet) -> tuple[str, ...]:
-    """What a user should be told before hours of work."""
+    """What a user should know before hours of work."""
     agreement = f"{net.folder} is quantised to int8: {net.agreement_in_words()}"
     if str(net.facts["weights"]).startswith("random"):
-        return "the network is UNTRAINED: its vectors tell videos apart poorly", agreement
+        return "the network is UNTRAINED: its vectors separate videos poorly", agreement
     return (agreement,)

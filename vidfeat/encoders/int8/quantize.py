@@ -13,7 +13,7 @@ import math
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +39,7 @@ from vidfeat.encoders.load import load_choice
 from vidfeat.encoders.openvino_package import import_openvino
 from vidfeat.errors import ExportError, NothingDoneError, UsageError, VideoError
 from vidfeat.store.differences import settings_that_differ
+from vidfeat.system.callbacks import Report, no_report
 from vidfeat.system.files import atomic_folder, write_json
 from vidfeat.system.files import beside as beside_file
 from vidfeat.system.lock import OutputLock
@@ -50,11 +51,10 @@ from vidfeat.video.listing import ListedVideo
 from vidfeat.video.preprocess import Preprocess
 
 Clips = NDArray[np.uint8]  # (N, T, H, W, 3)
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationOptions:
     """How many clips are looked at."""
 
     clips: int = 32
@@ -68,7 +68,8 @@ class Calibration:
         if self.clips < 1 or self.check_clips < 0:
             raise UsageError(
                 f"cannot quantise on {self.clips} clips and check on {self.check_clips}: "
-                "--calibration-clips must be at least 1"
+                "calibration_clips must be at least 1",
+                field="calibration_clips",
             )
 
 
@@ -84,7 +85,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Sample:
+class CalibrationClips:
     """Clips of some videos."""
 
     calibration: Clips
@@ -100,9 +101,9 @@ def quantise(
     videos: Sequence[ListedVideo],
     target: Path,
     *,
-    calibration: Calibration | None = None,
+    calibration: CalibrationOptions | None = None,
     overwrite: bool = False,
-    say: Say | None = None,
+    report: Report | None = None,
 ) -> QuantisedNet:
     """Quantise a network and write the folder that ``--weights`` takes.
 
@@ -112,35 +113,35 @@ def quantise(
         target: the folder.
         calibration: how many clips.
         overwrite: replace a folder that is there.
-        say: told what is being done, a line each.
+        report: called with a line on each step.
 
     Raises:
-        UsageError: the target is there, or a setting cannot be meant.
+        UsageError: the target is there, or a setting is invalid.
         MissingExtraError: OpenVINO or NNCF is not installed.
         NothingDoneError: not one video can be read.
         ExportError: OpenVINO or NNCF cannot take this network.
     """
-    calibration = calibration or Calibration()
-    say = say or (lambda _: None)
-    openvino = import_openvino("--precision int8", "nncf")
+    calibration = calibration or CalibrationOptions()
+    report = report or no_report
+    openvino = import_openvino("precision int8", "nncf")
     if target.exists() and not overwrite:
-        raise UsageError(f"{target} exists: give --overwrite, or another name")
+        raise UsageError(f"{target} exists: give overwrite=True, or another name")
     if target.exists() and not (target / FACTS_FILE).is_file():
         raise UsageError(f"{target} is no quantised network, and is not replaced: name another")
     encoder = _in_fp32(network, "openvino")
-    say(f"quantising {encoder.spec.model} to int8: reading clips of {len(videos)} videos")
+    report(f"quantising {encoder.spec.model} to int8: reading clips of {len(videos)} videos")
     plan = encoder.plan
     if encoder.spec.modality == "frame":
         plan = replace(plan, frames=1, stride=1)
     sample = sample_clips(videos, plan, encoder.preprocess, calibration)
-    say(f"  calibrating on {len(sample.calibration)} clips")
+    report(f"  calibrating on {len(sample.calibration)} clips")
     exact_engine = encoder.engine
     assert isinstance(exact_engine, OpenVinoEngine)
     quantised = _quantised(exact_engine.model, sample.calibration)
     quantised = _without_shift(quantised, exact_engine, sample.calibration)
     with atomic_folder(target) as folder:
         openvino.save_model(quantised, folder / MODEL_FILE, compress_to_fp16=False)
-        say(f"  measuring the error on {len(sample.held_out)} other clips")
+        report(f"  measuring the error on {len(sample.held_out)} other clips")
         engine = read_network(folder / MODEL_FILE, "int8")
         error = None
         if len(sample.held_out) > 2:  # of two, each is the other's nearest
@@ -177,7 +178,7 @@ def quantised_beside(
     *,
     sharded: bool = False,
     overwrite: bool = False,
-    say: Say | None = None,
+    report: Report | None = None,
 ) -> Path:
     """The quantised network of a feature file; made if it is not there.
 
@@ -186,8 +187,8 @@ def quantised_beside(
         network: which, and with which settings.
         videos: of the run; a sample of them is used.
         sharded: whether the run is one of several that will be merged.
-        overwrite: make it anew where it was made with other settings.
-        say: told what is being done.
+        overwrite: make it again where it was made with other settings.
+        report: called with a line on each step.
 
     Raises:
         UsageError: it was made with other settings, or would be another one in every shard.
@@ -195,7 +196,7 @@ def quantised_beside(
     """
     folder = beside(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    import_openvino("--precision int8")
+    import_openvino("precision int8")
     with OutputLock(output):
         if is_net(folder):
             net, encoder = read_net(folder), _in_fp32(network, "torch")
@@ -207,15 +208,15 @@ def quantised_beside(
                 raise UsageError(
                     f"{folder} was quantised otherwise "
                     f"({'; '.join(settings_that_differ(before, now)) or 'in its architecture'}): "
-                    "give --overwrite to begin anew, or another output"
+                    "give overwrite=True to start again, or another output"
                 )
         if sharded:
             raise UsageError(
-                "--shard with --precision int8 needs one quantised network for all shards: make "
+                "shard=K/N with precision=int8 needs one quantised network for all shards: make "
                 "it with vidfeat export MODEL --precision int8 --calibrate VIDEOS -o net/, and "
-                "give --weights net/"
+                "give weights=net/"
             )
-        quantise(network, videos, folder, overwrite=overwrite, say=say)
+        quantise(network, videos, folder, overwrite=overwrite, report=report)
     return folder
 
 
@@ -226,8 +227,8 @@ def sample_clips(
     videos: Sequence[ListedVideo],
     plan: ClipPlan,
     preprocess: Preprocess,
-    calibration: Calibration,
-) -> Sample:
+    calibration: CalibrationOptions,
+) -> CalibrationClips:
     """Clips of videos in a seeded order, evenly spread over each, parted by video.
 
     Raises:
@@ -271,7 +272,7 @@ def sample_clips(
         np.stack(group[:want]) if group[:want] else np.empty((0, *shape), np.uint8)
         for group, want in zip(groups, wanted, strict=True)
     )
-    return Sample(calibration_clips, held_out, taken[0], taken[1], len(unreadable))
+    return CalibrationClips(calibration_clips, held_out, taken[0], taken[1], len(unreadable))
 
 
 def _clips_of(video: ListedVideo, plan: ClipPlan, preprocess: Preprocess) -> list[Clips]:
@@ -330,7 +331,7 @@ def _quantised(model: Any, clips: Clips) -> Any:
 
 def _without_shift(model: Any, exact: OpenVinoEngine, clips: Clips) -> Any:
     """The model with the mean difference from fp32 over the clips taken off its outputs."""
-    openvino = import_openvino("--precision int8")
+    openvino = import_openvino("precision int8")
     from openvino import opset13
 
     outputs = range(len(model.outputs))  # embedding, and scores where there are classes
@@ -361,8 +362,8 @@ def _bars_on_stderr() -> Iterator[None]:
 def _facts(
     encoder: Encoder,
     folder: Path,
-    sample: Sample,
-    calibration: Calibration,
+    sample: CalibrationClips,
+    calibration: CalibrationOptions,
     error: Agreement | None,
 ) -> dict[str, Any]:
     from importlib.metadata import version

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from vidfeat.system.cache import writable_cache
 from vidfeat.system.files import write_json
 
 _MOST = 1000
@@ -21,9 +22,7 @@ _only_known: ContextVar[bool] = ContextVar("only_known", default=False)
 
 def record_file() -> Path:
     """Where the hashes are kept: the user's cache folder."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("vidfeat")) / "own_networks.json"
+    return writable_cache() / "own_networks.json"
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class TimmNetwork(VideoNetwork):
 
 
 class VectorNetwork(VideoNetwork):
-    """A network that gives one vector a frame."""
+    """A network that gives one vector per frame."""
 
     modality = "frame"
     has_classes = False

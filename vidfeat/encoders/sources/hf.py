@@ -193,7 +193,7 @@ def _plan(
     frames = choice.clip_frames or plan.frames
     return plan, (
         f"{Path(repo.name).name} does not say how far apart its frames are: {frames} in a row "
-        "at each video's own rate, unless --frame-stride and --fps say otherwise",
+        "at each video's own rate, unless stride and fps say otherwise",
     )
 
 
@@ -301,7 +301,7 @@ def _loaded(
     weights = f"random (seed {choice.seed})" if untrained else repo.revision or repo.folder.name
     if untrained:
         notes = (
-            "the network is UNTRAINED (--weights random): its vectors tell videos apart poorly",
+            "the network is UNTRAINED (weights=random): its vectors separate videos poorly",
             *notes,
         )
     return LoadedNetwork(

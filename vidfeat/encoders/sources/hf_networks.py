@@ -215,7 +215,7 @@ class PEVideo(TokenNetwork):
         return self.video_encoder(pixel_values_videos=_frames_first(x))  # type: ignore[operator]
 
     def tokens(self, x: Tensor) -> Tensor:
-        """One token a frame."""
+        """One token per frame."""
         return self._encoded(x).last_hidden_state.transpose(1, 2)[..., None, None]  # type: ignore[no-any-return]
 
     def own_pooling(self, x: Tensor, how: str) -> Tensor:  # noqa: ARG002
@@ -317,7 +317,7 @@ class CLIPImage(FrameTokens):
 class SigLIPVision(FrameTokens):
     """SigLIP's and SigLIP 2's image tower (arXiv 2303.15343, 2502.14786).
 
-    Its attention pooling is the vector that stands in the space of texts.
+    Its attention pooling is the vector in the space of texts.
     """
 
     own = ("projection",)

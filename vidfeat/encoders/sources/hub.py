@@ -141,7 +141,7 @@ def _why(
 
 
 def offline() -> bool:
-    """The hub's client has been told not to connect."""
+    """The hub's client is set not to connect."""
     from huggingface_hub import is_offline_mode
 
     return bool(is_offline_mode())

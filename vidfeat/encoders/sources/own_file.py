@@ -34,7 +34,7 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
     if not code_trust.may_run(code):
         raise WeightsError(
             f"the vectors were made by {named}, which this user has not run as it is now: look at "
-            f"it, then give --model {named}"
+            f"it, then give model={named}"
         )
     made = _run(path, code, function)
     code_trust.remember(code)

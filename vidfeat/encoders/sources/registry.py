@@ -93,7 +93,10 @@ def _of_flow(
             "made: networks of optical flow trained by vidfeat do"
         )
     if choice.precision == "bf16":
-        raise UsageError("--precision bf16 is too coarse for pixels that flow is made of: fp16")
+        raise UsageError(
+            "precision=bf16 is too coarse for pixels that flow is computed from: give "
+            "precision=fp16"
+        )
     wrapped = FlowNetwork(network, loaded.preprocess, loaded.flow)
     return wrapped, frames_preprocess(loaded.preprocess)
 
@@ -111,7 +114,7 @@ def _is_random(weights: str | os.PathLike[str] | None) -> bool:
 
 
 def _file_of(weights: str | os.PathLike[str] | None, loaded: LoadedWeights) -> str:
-    """The file that was given, absolute; nothing for weights that a name tells."""
+    """The file that was given, absolute; nothing for weights that a name identifies."""
     if weights is None or loaded.entry is not None:
         return ""
     if os.fspath(weights) in ("random", bundled.NAME):
@@ -120,12 +123,12 @@ def _file_of(weights: str | os.PathLike[str] | None, loaded: LoadedWeights) -> s
 
 
 def _notes(loaded: LoadedWeights, asked: str | os.PathLike[str] | None) -> list[str]:
-    """What a user should be told about the weights before hours of work."""
+    """What a user should know about the weights before hours of work."""
     if _is_random(asked):
-        return ["the network is UNTRAINED (--weights random): its vectors tell videos apart poorly"]
+        return ["the network is UNTRAINED (weights=random): its vectors separate videos poorly"]
     if loaded.plan is None:
         return [
             f"{loaded.name} says nothing about its clips: 16 frames at each video's own rate, "
-            "unless --clip-frames, --frame-stride and --fps say otherwise"
+            "unless frames, stride and fps say otherwise"
         ]
     return []

@@ -27,6 +27,7 @@ from vidfeat.extraction.cluster.lease import Lease
 from vidfeat.extraction.options import ExtractOptions
 from vidfeat.extraction.resume import WorkPlan
 from vidfeat.extraction.steps import Run
+from vidfeat.extraction.stopping import StopFile
 from vidfeat.store.records import VideoFailure
 from vidfeat.video.decode.decoder import Decoder
 from vidfeat.video.decode.pool import PoolStats
@@ -91,6 +92,8 @@ class Done:
     failures: tuple[VideoFailure, ...]
     decoding: PoolStats
     engine: Mapping[str, Any]
+    stopped: bool = False
+    """The run was asked to end before the lease was finished: what was finished is on the disk."""
 
 
 class LeaseWorker:
@@ -132,7 +135,8 @@ class LeaseWorker:
         """Embed the videos of a lease and write their parts; the last answer is no `Update`."""
         assert self._errand is not None and self._encoder is not None
         errand = self._errand
-        run = Run(self._encoder, errand.options, WorkPlan(lease.todo))
+        stop = StopFile(stop_file(Path(errand.folder), errand.token))
+        run = Run(self._encoder, errand.options, WorkPlan(lease.todo), stop=stop)
         told = 0.0
         try:
             steps = run.steps(
@@ -160,6 +164,7 @@ class LeaseWorker:
             tuple(run.report.failures),
             self._newly_decoded(run.report.decoding),
             run.report.engine,
+            run.stopped,
         )
 
     def _check_shared(self, errand: Errand) -> None:
@@ -173,7 +178,7 @@ class LeaseWorker:
         while not token.exists():
             if time.monotonic() > deadline:
                 raise VidfeatError(
-                    f"does not see what was written to {errand.folder}: --engine ray needs an "
+                    f"does not see what was written to {errand.folder}: a Ray cluster needs an "
                     "output on a file system that all nodes share under one path"
                 )
             time.sleep(0.2)
@@ -183,7 +188,7 @@ class LeaseWorker:
         path = Path(sample.path)
         if not path.exists() or path.stat().st_size != sample.size_bytes:
             raise VidfeatError(
-                f"does not see the video {sample.identity} at {path.parent}: --engine ray needs "
+                f"does not see the video {sample.identity} at {path.parent}: a Ray cluster needs "
                 "videos on a file system that all nodes share under one path"
             )
 
@@ -201,6 +206,11 @@ class LeaseWorker:
         return PoolStats(
             **{name: value - getattr(before, name) for name, value in asdict(stats).items()}
         )
+
+
+def stop_file(folder: Path, token: str) -> Path:
+    """What the driver writes beside its token to end the leases at their next batch boundary."""
+    return folder / f"{token}.stop"
 
 
 def encoder_of(errand: Errand, weights: NDArray[np.uint8] | None) -> Encoder:

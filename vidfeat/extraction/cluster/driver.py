@@ -1,4 +1,4 @@
-"""The driver of a run on many machines: hires actors, leases videos to them, hears them out."""
+"""The driver of a run on many machines: starts actors, leases videos to them, collects results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ import numpy as np
 
 from vidfeat.errors import ClusterError
 from vidfeat.extraction.assembly import AssemblyStats
-from vidfeat.extraction.cluster.actor import Done, Errand, LeaseWorker, Problem, Ready, Update
+from vidfeat.extraction.cluster.actor import (
+    Done,
+    Errand,
+    LeaseWorker,
+    Problem,
+    Ready,
+    Update,
+    stop_file,
+)
 from vidfeat.extraction.cluster.lease import Lease, after_loss, cut_leases
 from vidfeat.extraction.cluster.options import ClusterOptions, actor_size
 from vidfeat.extraction.part_writing import place_name
@@ -62,6 +70,7 @@ class Driver:
         nodes = self._nodes()
         self._size = actor_size(list(nodes.values()), options)
         self._leases = deque(cut_leases(run.todo, self._size.places(list(nodes.values()))))
+        self._token = token
         self._errand = self._make_errand(token)
         self._weights = self._put_weights()
         self._hands: list[_Hand] = []
@@ -74,11 +83,17 @@ class Driver:
         self._able = time.monotonic()
 
     def work(self) -> None:
-        """Lease until nothing is left."""
+        """Lease until nothing is left, or the run is asked to end."""
         began = time.monotonic()
         while self._leases or any(hand.lease for hand in self._hands):
-            self._hire()
-            self._hand_out()
+            if self._run.stop.asked:
+                if not any(hand.lease for hand in self._hands):
+                    self._run.stopped = True
+                    break
+                stop_file(self._folder, self._token).touch()
+            else:
+                self._hire()
+                self._hand_out()
             self._listen()
             self._tick()
         self._tick(now=True)
@@ -146,7 +161,7 @@ class Driver:
         elif now - self._able > self._options.start_seconds:
             raise ClusterError(
                 f"no actor could start for {self._options.start_seconds:.0f} s: are the machines "
-                "of the cluster busy or lost? See 'ray status'; the same command goes on from "
+                "of the cluster busy or lost? See 'ray status'; the same command continues from "
                 "what is finished"
             )
         if now - self._hired < _POLL_SECONDS or self._failed_starts >= _FAILED_STARTS:
@@ -194,7 +209,9 @@ class Driver:
         if isinstance(answer, Problem):
             if answer.errno is not None:
                 raise OSError(answer.errno, answer.message)
-            raise ClusterError(f"{answer.message} (finished parts stay: the same command goes on)")
+            raise ClusterError(
+                f"{answer.message} (finished parts stay: the same command continues)"
+            )
         if isinstance(answer, Ready):
             hand.answer, hand.node = None, answer.node
             self._most_hands = max(self._most_hands, sum(bool(h.node) for h in self._hands))
@@ -214,7 +231,9 @@ class Driver:
         self._done = _sum([self._done, done.stats])
         self._frames += done.frames
         run = self._run
-        for item in lease.todo:
+        if done.stopped:
+            run.stopped = True
+        for item in () if done.stopped else lease.todo:
             run.meter.finish(max(0, item.video.size_bytes))
         for failure in done.failures:
             run.note_failure(failure)

@@ -16,7 +16,7 @@ from vidfeat.extraction.resume import Todo
 _LEASE_BYTES = 256 << 20  # of videos: some half a minute of one GPU, at common rates
 _LEASES_PER_ACTOR = 4  # at least, so that all end at about the same time
 _LEAST_BYTES = 64 << 10  # what opening a file costs, however short it is
-_DEATHS_TOGETHER = 2  # then the videos of a lease go on one by one
+_DEATHS_TOGETHER = 2  # then the videos of a lease are leased one by one
 _DEATHS_ALONE = 3
 _MOST_ROUNDS = 20  # of a lease whose nodes vanish, which is not its doing
 # Parts of a later round must stand above those of an earlier one of the same videos.

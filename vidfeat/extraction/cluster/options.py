@@ -26,16 +26,18 @@ class ClusterOptions:
 
     def __post_init__(self) -> None:
         if self.actor_cpus is not None and self.actor_cpus < 1:
-            raise UsageError(f"--actor-cpus must be at least 1, not {self.actor_cpus}")
+            raise UsageError(
+                f"actor_cpus must be at least 1, not {self.actor_cpus}", field="actor_cpus"
+            )
         if self.device not in ("auto", "cpu", "cuda"):
             raise UsageError(
-                f"--engine ray gives every actor a GPU of its own: --device takes auto, cpu or "
-                f"cuda, not {self.device!r}"
+                f"on a Ray cluster every actor has a GPU of its own: device=auto, device=cpu or "
+                f"device=cuda, not {self.device!r}"
             )
         if self.address.startswith("ray://"):
             raise UsageError(
-                "--address ray://... drives a cluster from outside of it: run the command on one "
-                "of its machines, with --address auto or host:port"
+                "address=ray://... drives a cluster from outside: run this on one of its machines, "
+                "with address=auto or HOST:PORT"
             )
 
 
@@ -66,13 +68,14 @@ def actor_size(nodes: Sequence[Mapping[str, float]], options: ClusterOptions) ->
         share = min(int(node.get("CPU", 0)) // int(node["GPU"]) for node in with_gpus)
         size = ActorSize(options.actor_cpus or max(1, share), 1)
     elif options.device == "cuda":
-        raise ClusterError("no node of the cluster has a GPU: take --device cpu")
+        raise ClusterError("no node of the cluster has a GPU: take device=cpu")
     else:
         cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
         size = ActorSize(options.actor_cpus or min([_CPUS_PER_ACTOR, *cpus]), 0)
     if not size.places(nodes):
         raise ClusterError(
             f"no node of the cluster has {size.cpus} CPUs{' and a GPU' if size.gpus else ''} for "
-            "an actor: see 'ray status', or give a smaller --actor-cpus"
+            "an actor: see 'ray status', or give fewer actor_cpus",
+            field="actor_cpus",
         )
     return size

@@ -20,12 +20,14 @@ from typing import Any
 
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.errors import ClusterError, MissingExtraError, UsageError
+from vidfeat.extraction.cluster.actor import stop_file
 from vidfeat.extraction.cluster.driver import Driver
 from vidfeat.extraction.cluster.options import ClusterOptions
 from vidfeat.extraction.options import ExtractOptions
 from vidfeat.extraction.report import ExtractProgress, ExtractReport
 from vidfeat.extraction.run import extract
 from vidfeat.extraction.steps import Run
+from vidfeat.extraction.stopping import Stop, handlers_kept
 from vidfeat.store.records import VideoFailure
 from vidfeat.video.listing import Listing
 
@@ -51,7 +53,7 @@ def import_ray(address: str = "auto") -> Any:
     try:
         import ray
     except ImportError:
-        raise MissingExtraError("ray", "ray", "--engine ray") from None
+        raise MissingExtraError("ray", "ray", "a Ray cluster") from None
     return ray
 
 
@@ -66,11 +68,12 @@ def extract_on_cluster(
     cluster: ClusterOptions | None = None,
     progress: Callable[[ExtractProgress], None] | None = None,
     on_failure: Callable[[VideoFailure], None] | None = None,
+    stop: Stop | None = None,
 ) -> ExtractReport:
     """Do what :func:`vidfeat.extraction.run.extract` does, on the machines of a Ray cluster.
 
     The output and the videos must lie on a file system that all machines see under one path. A
-    feature file that was begun on one machine can be gone on with on many, and the other way.
+    feature file that was begun on one machine can be continued on many, and the other way round.
 
     Args:
         inputs: folders and files, or a listing.
@@ -82,6 +85,7 @@ def extract_on_cluster(
         cluster: which machines.
         progress: called about once a second.
         on_failure: called for each video that could not be read.
+        stop: asks for the end at the next batch boundary of each actor.
 
     Raises:
         ClusterError: no machine can do the work, or one lacks what it takes; finished parts stay.
@@ -90,8 +94,8 @@ def extract_on_cluster(
     """
     if encoder.engine.name != "torch":
         raise UsageError(
-            f"--engine ray runs networks with torch, not {encoder.engine.name}: for that, run "
-            "--shard K/N on every machine and merge the files"
+            f"a Ray cluster runs networks with torch, not {encoder.engine.name}: for that, extract "
+            "shard=K/N on every machine and merge the files"
         )
     cluster = cluster or ClusterOptions()
     ray = import_ray(cluster.address)
@@ -104,6 +108,7 @@ def extract_on_cluster(
         options=options,
         progress=progress,
         on_failure=on_failure,
+        stop=stop,
         work=partial(_work, ray, cluster),
     )
 
@@ -129,12 +134,13 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
         quiet |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         quiet |= {"object_store_memory": _LOCAL_MEMORY}
     try:
-        ray.init(address=address, **quiet)
+        with handlers_kept():
+            ray.init(address=address, **quiet)
     except (ray.exceptions.RayError, ConnectionError, ValueError, RuntimeError) as error:
         raise ClusterError(
-            f"no Ray cluster at --address {address} ({str(error).partition('. ')[0]}): start one "
+            f"no Ray cluster at address={address} ({str(error).partition('. ')[0]}): start one "
             "with 'ray start --head' here and 'ray start --address HOST:6379' on the other "
-            "machines, or take --address local"
+            "machines, or take address=local"
         ) from None
     try:
         yield
@@ -144,13 +150,14 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
 
 @contextmanager
 def _token(folder: Path) -> Iterator[str]:
-    """The name of a file in the folder by which actors know it, while the run goes on."""
+    """The name of a file in the folder by which actors know it, during the run."""
     file = folder / f"run-{uuid.uuid4().hex}.token"
     file.touch()
     try:
         yield file.name
     finally:
         file.unlink(missing_ok=True)
+        stop_file(folder, file.name).unlink(missing_ok=True)
 
 
 def await_parts(folder: Path, files: Sequence[Path], seconds: float = _SHOWN_SECONDS) -> None:

@@ -178,7 +178,7 @@ class _Child:
             self.channel.send(("source", source, slots, split_clips, size))
 
     def clip_in(self, slot: int, cut: int | None) -> ClipFrames:
-        """The clip in a slot: pixels, or planes of a cut that the process has told."""
+        """The clip in a slot: pixels, or planes of a cut that the process has announced."""
         if self._pin is not None:  # at its first clip: most of the start is over by then
             self._unpin, self._pin = self._pin(self.slots.reshape(-1)), None
         memory = self.slots[slot]
@@ -301,7 +301,7 @@ class DecodePool:
         """Decode videos; events come task by task, in the order of the tasks.
 
         For each task: ``Started``, its clips in order, ``Finished``. A second ``Started`` means
-        that the video was planned anew and what came before is void.
+        that the video was planned again and what came before is void.
         """
         self._tasks = iter(tasks)
         self._units.clear()
@@ -448,7 +448,7 @@ class DecodePool:
                 self._lost(
                     child,
                     VideoError(
-                        f"no frame for {allowed:.0f} s: given up (--video-timeout)", kind="timeout"
+                        f"no frame for {allowed:.0f} s: given up (video_timeout)", kind="timeout"
                     ),
                 )
         self._hand_out()
@@ -522,7 +522,7 @@ class DecodePool:
         self._children.append(self._new_child(child.card))
 
     def _give_card_up(self, child: _Child, why: str) -> None:
-        """Do without a card's process; the processors go on with its video."""
+        """Do without a card's process; the processors take over its video."""
         unit = child.unit
         self._end(child)
         child.unit = None

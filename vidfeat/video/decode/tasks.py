@@ -168,7 +168,7 @@ def check_there(path: str) -> None:
         VideoError: kind ``gone``.
     """
     if not os.path.lexists(path):
-        raise VideoError("disappeared while the run went on", kind="gone", path=path)
+        raise VideoError("disappeared during the run", kind="gone", path=path)
 
 
 def cut_at_keys(known: Known, clips: Sequence[PlannedClip], first: int, size: int) -> list[Piece]:
@@ -181,7 +181,7 @@ def cut_at_keys(known: Known, clips: Sequence[PlannedClip], first: int, size: in
         return [Piece(known, clips, first)]
     starts = np.array([min(clip.positions) for clip in clips])
     key_of = np.searchsorted(index.keys, starts, side="right") - 1
-    lost = starts - index.keys[key_of]  # frames decoded in vain by a piece that begins here
+    lost = starts - index.keys[key_of]  # frames decoded needlessly by a piece that begins here
     cuts = [0]
     while len(clips) - cuts[-1] > size + size // 2:
         low = cuts[-1] + max(1, size // 2)

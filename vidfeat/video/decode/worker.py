@@ -118,7 +118,7 @@ class Worker:
         try:
             work()
         except Refused:
-            self._send("refused")  # the card: a processor goes on behind the last clip sent
+            self._send("refused")  # the card: a processor takes over after the last clip sent
         except VideoError as error:
             self._send("done", error, None)
         except MemoryError:
@@ -227,7 +227,7 @@ class Worker:
         self._send("clip", clip.index, slot, seconds, cut, clip.step_seconds, clip.new_frames)
 
     def _number_of(self, cut: PlaneCut) -> int:
-        """The number under which the parent knows a cut; it is told of a new one first."""
+        """The number under which the parent knows a cut; a new one is announced first."""
         number = self._cuts.get(cut)
         if number is None:
             number = self._cuts[cut] = len(self._cuts)

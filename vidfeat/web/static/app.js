@@ -1,11 +1,14 @@
-// The page: what is shown stands in the address after #, so that back and forward work.
+// The page: the address after # says what is shown, so that back and forward work.
 //   #            all videos            #v=a/b.mp4       search with the video of that path
-//   #v=a/b.mp4&s=3.2&e=5               with a segment   #u=TOKEN  with an upload   #map
+//   #v=a/b.mp4&s=3.2&e=5               with a segment   #u=TOKEN  with an upload   #map   #teach
 
+import { saveResults } from "./export.js";
+import { drawStrip } from "./filmstrip.js";
 import { FolderPicker } from "./folders.js";
 import { ClipMap } from "./map.js";
 import { moveFocus, setVersion, stopAll, tile } from "./grid.js";
 import { at, clock, info, load, seekTo, stop } from "./player.js";
+import { Lesson } from "./teach.js";
 
 const $ = (id) => document.getElementById(id);
 const PAGE = 60;
@@ -15,6 +18,8 @@ let query = null;        // { id | upload, name, duration, start, end, playable,
 let stretch = null;      // [start, end] chosen on the track
 const dropped = new Map();  // token -> { url, name, duration }
 let map = null;
+let lesson = null;       // teaching, once it was opened
+let shown = [];          // the results on the page
 let turn = 0;            // answers of an older turn are not shown
 
 // ---------------------------------------------------------------- asking
@@ -27,7 +32,7 @@ async function ask(path, options) {
     throw new Error("The server does not answer.");
   }
   const value = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(value.error ?? `The server answers ${answer.status}.`);
+  if (!answer.ok) throw Object.assign(new Error(value.error ?? `The server answers ${answer.status}.`), { exists: value.exists });
   return value;
 }
 
@@ -75,8 +80,13 @@ async function route() {
   const mine = ++turn;
   stopAll();
   const onMap = place.has("map");
+  const teaches = place.has("teach");
+  if (teaches && site.read_only) { go({}); return; }
   $("map").hidden = !onMap;
-  $("found").hidden = onMap;
+  $("teach").hidden = !teaches;
+  $("lesson-bar").classList.toggle("away", !teaches);
+  $("found").hidden = onMap || teaches;
+  $("save-results").hidden = true;
   $("show-map").setAttribute("aria-pressed", String(onMap));
   document.title = `${site.name} · vidfeat`;
   if (onMap) {
@@ -84,6 +94,13 @@ async function route() {
     map ??= new ClipMap($("map"), searchWith);
     window.clipMap = map;
     await map.open(groups);
+    return;
+  }
+  if (teaches) {
+    closeQuery();
+    lesson ??= new Lesson({ ask, filters, go, search: searchWith, say: sayOfLesson, target: pointedAt });
+    window.lesson = lesson;
+    await lesson.open().catch((error) => sayOfLesson(error.message, true));
     return;
   }
   if (!place.has("v") && !place.has("u")) {
@@ -101,6 +118,26 @@ async function route() {
   }
 }
 
+// ---------------------------------------------------------------- teaching
+
+function sayOfLesson(text, isError = false) {
+  $("lesson-status").textContent = text;
+  $("lesson-status").classList.toggle("error", isError);
+}
+
+// What a key labels outside of the lesson's own grid: a result, or the segment on the bar.
+function pointedAt() {
+  const inQuery = $("query").contains(document.activeElement);
+  const card = document.querySelector("#grid .tile:hover") ?? (inQuery ? null : document.activeElement.closest?.("#grid .tile"));
+  if (card?.dataset.start !== undefined) {
+    return { id: Number(card.dataset.id), start: Number(card.dataset.start), end: Number(card.dataset.end), name: card.title, path: card.title, card };
+  }
+  if (!query || query.upload || !stretch) return null;
+  return { id: query.id, start: stretch[0], end: stretch[1], name: query.name, path: query.path };
+}
+
+const leave = () => { if (lesson?.on) lesson.close(); };
+
 // ---------------------------------------------------------------- all videos
 
 function restart() {
@@ -113,7 +150,7 @@ function restart() {
 // By the address, not by what is shown: an answer to it may still be on its way.
 const lists = () => {
   const place = new URLSearchParams(location.hash.slice(1));
-  return !["v", "u", "map"].some((name) => place.has(name));
+  return !["v", "u", "map", "teach"].some((name) => place.has(name));
 };
 
 async function more() {
@@ -154,7 +191,7 @@ async function openQuery(id, upload, start, end, mine) {
       duration: kept?.duration ?? 0, playable: kept?.playable ?? false, url: kept?.url,
     };
   } else {
-    // The path, not the row: a rebuilt index numbers its videos anew.
+    // The path, not the row: a rebuilt index renumbers its videos.
     const found = await ask(`api/find?${new URLSearchParams({ path: id })}`);
     next = await info(found.id);
   }
@@ -175,6 +212,7 @@ async function openQuery(id, upload, start, end, mine) {
   else load($("player"), next, Math.max(0, from > 50 ? from - 5 : 0), Math.min(next.duration || 60, Math.max(0, from > 50 ? from - 5 : 0) + 60));
   $("player").play().catch(() => {});
   marks();
+  drawStrip($("track-strip"), next);
 }
 
 function closeQuery() {
@@ -234,6 +272,8 @@ async function search(mine, start, end) {
 
 function show(found, took) {
   const { results } = found;
+  shown = results;
+  $("save-results").hidden = !results.length;
   const scores = results.map((result) => result.score);
   const best = { high: Math.max(...scores), low: Math.min(...scores) };
   best.low -= 0.25 * (best.high - best.low || 1);
@@ -351,7 +391,7 @@ function look(url) {
 
 function listenDrop() {
   let depth = 0;
-  const files = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  const files = (event) => !site.read_only && [...(event.dataTransfer?.types ?? [])].includes("Files");
   addEventListener("dragenter", (event) => {
     if (!files(event)) return;
     event.preventDefault();
@@ -384,13 +424,17 @@ function listenKeys() {
   addEventListener("keydown", (event) => {
     const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
     if (event.key === "Escape") {
-      if ($("help").open) return;  // the dialog closes itself
+      if (document.querySelector("dialog[open]")) return;  // the dialog closes itself
       if (typing) { event.target.blur(); return; }
       if (document.querySelector(".tile.plays")) stopAll();
-      else if (location.hash.length > 1) go({});
+      else if (lesson?.escape()) return;
+      else if (lesson?.on && !lesson.here) go({ teach: "" });
+      else if (location.hash.length > 1) { leave(); go({}); }
       return;
     }
-    if (typing || event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
+    if (typing || document.querySelector("dialog[open]")) return;
+    if (lesson?.key(event)) { event.preventDefault(); return; }
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     const key = event.key.toLowerCase();
     if (!$("map").hidden && /^(Arrow|[-+=0]$|Enter$)/.test(event.key) && document.activeElement === document.body) {
       $("canvas").focus({ preventScroll: true });
@@ -399,11 +443,16 @@ function listenKeys() {
     } else if (event.key.startsWith("Arrow") && event.target.tagName !== "VIDEO" && $("map").hidden) {
       if (moveFocus($("grid"), event.key)) event.preventDefault();
     } else if (key === "/") { event.preventDefault(); $("text").focus(); }
+    else if (key === "t" && !site.read_only) teach();
     else if (key === "m") go($("map").hidden ? { map: "" } : {});
     else if (key === "i") edge(0);
-    else if (key === "o") { if (query) edge(1); else $("file").click(); }
+    else if (key === "o") { if (query) edge(1); else if (!site.read_only) $("file").click(); }
     else if (event.key === "?") $("help").showModal();
   });
+}
+
+function teach() {
+  if (lesson?.on) { leave(); go({}); } else go({ teach: "" });
 }
 
 function theme() {
@@ -432,12 +481,16 @@ async function begin() {
   let typing = 0;
   $("text").oninput = () => {
     clearTimeout(typing);
-    typing = setTimeout(() => { if (!$("map").hidden || query) route(); else restart(); }, 150);
+    typing = setTimeout(() => { if (!$("map").hidden || query || lesson?.here) route(); else restart(); }, 150);
   };
   $("label").onchange = route;
-  $("home").onclick = (event) => { event.preventDefault(); $("text").value = ""; go({}); };
-  $("close").onclick = () => go({});
+  $("home").onclick = (event) => { event.preventDefault(); $("text").value = ""; leave(); go({}); };
+  $("close").onclick = () => go(lesson?.on ? { teach: "" } : {});
   $("show-map").onclick = () => go($("map").hidden ? { map: "" } : {});
+  $("show-teach").hidden = $("choose-file").hidden = site.read_only;
+  for (const line of document.querySelectorAll(".teaching")) line.hidden = site.read_only;
+  $("show-teach").onclick = teach;
+  $("save-results").onclick = () => saveResults(shown, query?.name ?? "results");
   $("search-stretch").onclick = searchStretch;
   $("whole").onclick = () => go(query.upload ? { u: query.upload } : { v: query.path });
   $("theme").onclick = theme;

@@ -1,0 +1,165 @@
+"""Clips by shots: the shots of all videos, found once and kept beside the output as a CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from vidfeat.extraction.options import ExtractOptions
+from vidfeat.system.callbacks import Progress
+from vidfeat.system.files import append_lines, beside
+from vidfeat.video.clip_plan import ClipPlan, Stretch
+from vidfeat.video.clips import Clip
+from vidfeat.video.decode.decoder import make_decoder
+from vidfeat.video.decode.tasks import ClipSource, Finished, Started, VideoTask
+from vidfeat.video.listing import ListedVideo, Listing
+from vidfeat.video.preprocess import Preprocess
+from vidfeat.video.shots import SHOT_SHAPE, Shot, ShotReading, ShotRule, shot_of
+
+COLUMNS = (
+    *("path", "start_seconds", "end_seconds"),
+    *("shot", "shots", "size_bytes", "mtime_ns", "detector"),
+)
+
+
+def shots_file(output: Path) -> Path:
+    """Where the shots of an output's videos are kept: a CSV that ``--segments`` reads too."""
+    return beside(output, ".shots.csv")
+
+
+def by_shots(
+    listing: Listing,
+    output: Path,
+    fps: Fraction | None,
+    *,
+    rule: ShotRule | None = None,
+    options: ExtractOptions | None = None,
+    progress: Progress | None = None,
+) -> Listing:
+    """The listing with the shots of each video in place of the whole of it.
+
+    Shots that are known, of files that have not changed, are not looked for again. A video that
+    cannot be read stays whole: the extraction says why.
+
+    Args:
+        listing: the videos.
+        output: the feature file; the shots stand beside it.
+        fps: the rate of the clips; None for each video's own. A shot then begins with the first
+            slot that lies in it.
+        rule: what counts as a cut.
+        options: decode processes and limits.
+        progress: told how far it is.
+    """
+    rule, options = rule or ShotRule(), options or ExtractOptions()
+    known = read_shots(shots_file(output), rule)
+    found = {
+        video.identity: known[video.identity][1]
+        for video in listing.videos
+        if known.get(video.identity, ((-1, -1), ()))[0] == (video.size_bytes, video.mtime_ns)
+    }
+    todo = [video for video in listing.videos if video.identity not in found]
+    if todo:
+        with append_lines(shots_file(output)) as lines:
+            if lines.tell() == 0:
+                lines.write(_line(COLUMNS))
+            for done, (video, shots) in enumerate(_search(todo, rule, options), 1):
+                if shots:
+                    found[video.identity] = shots
+                    lines.write(_lines(video, shots, rule))
+                if progress is not None:
+                    progress(done, len(todo))
+    videos = tuple(
+        replace(video, stretches=stretches_of(found.get(video.identity, ()), fps))
+        for video in listing.videos
+    )
+    return replace(listing, videos=videos, laid_by=f"shots by {rule.name}")
+
+
+def stretches_of(shots: Sequence[Shot], fps: Fraction | None) -> tuple[Stretch, ...]:
+    """Shots as what clips are laid over.
+
+    A stretch begins with the slot that is shown at its start, which at a rate of one's own may show
+    a frame before the cut: it is moved to the first slot behind it. A shot between two slots has
+    none, and no clip.
+    """
+    made = []
+    for shot in shots:
+        start = shot.start_seconds
+        if fps is not None:
+            start = float(math.ceil(Fraction(start) * fps - Fraction(1, 10**6)) / fps)
+        if start < shot.end_seconds - 1e-6:
+            made.append(Stretch(start, shot.end_seconds))
+    return tuple(made)
+
+
+def read_shots(file: Path, rule: ShotRule) -> dict[str, tuple[tuple[int, int], tuple[Shot, ...]]]:
+    """Shots by video, with the size and time of the file that they are of.
+
+    Lines of another rule, and those of a video whose lines a kill cut off, are passed over.
+    """
+    if not file.is_file():
+        return {}
+    gathered: dict[tuple[str, int, int], dict[int, tuple[int, Shot]]] = {}
+    with file.open(encoding="utf-8", errors="replace", newline="") as lines:
+        for row in csv.DictReader(lines):
+            try:
+                if row["detector"] != rule.name:
+                    continue
+                key = (row["path"], int(row["size_bytes"]), int(row["mtime_ns"]))
+                shot = Shot(float(row["start_seconds"]), float(row["end_seconds"]))
+                gathered.setdefault(key, {})[int(row["shot"])] = (int(row["shots"]), shot)
+            except (KeyError, TypeError, ValueError):
+                continue
+    known = {}
+    for (path, size, mtime), shots in gathered.items():
+        count = next(iter(shots.values()))[0]
+        if sorted(shots) == list(range(count)):
+            known[path] = ((size, mtime), tuple(shots[place][1] for place in range(count)))
+    return known
+
+
+def _search(
+    videos: Sequence[ListedVideo], rule: ShotRule, options: ExtractOptions
+) -> Iterator[tuple[ListedVideo, tuple[Shot, ...]]]:
+    """Each video with its shots, none for one that cannot be read, in the order given."""
+    frames, height, width, _ = SHOT_SHAPE
+    source = ClipSource(
+        ClipPlan(frames), Preprocess((height, width), (height, width)), options.limits
+    )
+    tasks = [VideoTask(video.path, reading=ShotReading(rule)) for video in videos]
+    workers = min(options.num_workers, len(videos))
+    with make_decoder(source, workers, timeout_seconds=options.video_timeout) as decoder:
+        names = iter(videos)
+        shots: list[Shot] = []
+        for _, event in decoder.run(tasks):
+            if isinstance(event, Started):
+                shots = []
+            elif isinstance(event, Clip):
+                shots.append(shot_of(event.frames_THWC))
+                event.release()
+            elif isinstance(event, Finished):
+                yield next(names), () if event.error is not None else tuple(shots)
+                shots = []
+
+
+def _lines(video: ListedVideo, shots: Sequence[Shot], rule: ShotRule) -> str:
+    return "".join(
+        _line(
+            (
+                *(video.identity, shot.start_seconds, shot.end_seconds),
+                *(place, len(shots), video.size_bytes, video.mtime_ns, rule.name),
+            )
+        )
+        for place, shot in enumerate(shots)
+    )
+
+
+def _line(values: Sequence[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue()

@@ -1,0 +1,225 @@
+"""A head that is taught label by label: fitted in milliseconds, and what to label next.
+
+The vectors are those of an index: of length one. They are moved by the collection's own mean and
+scaled by its own spread, both known before the first label, so that one strength of the
+regularisation fits all collections. What is fitted is multinomial logistic regression, started from
+the weights of the fit before.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.system.threads import threads_for
+
+STRENGTHS = (1.0, 10.0, 100.0)
+"""Values of C to choose from, the strongest regularisation first."""
+FIRST_STRENGTH = 10.0
+"""C until there are enough labels to choose one by."""
+_TOLERANCE = 1e-4
+_MOST_ITERATIONS = 200
+_SPREAD_SAMPLE = 4000
+_SPREAD_FIRST = 64
+
+
+@dataclass(frozen=True)
+class Placing:
+    """How vectors of a collection are moved and scaled before a fit.
+
+    Attributes:
+        mean: (D,) of the collection.
+        spread: root of the mean squared distance from it.
+    """
+
+    mean: NDArray[np.float64]
+    spread: float
+
+    @classmethod
+    def of(cls, sample: NDArray[np.float32]) -> Placing:
+        """Of a sample (S, D) of the collection."""
+        mean = sample.mean(axis=0, dtype=np.float64)
+        spread = float(np.sqrt(np.square(sample - mean).sum(axis=1).mean()))
+        return cls(mean, spread if spread > 1e-9 else 1.0)
+
+    def apply(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Vectors (N, D) as a fit takes them."""
+        return (vectors - self.mean) / self.spread
+
+
+@dataclass(frozen=True)
+class LinearScores:
+    """Class scores of vectors as they are stored: the placing is part of the weights.
+
+    Attributes:
+        classes: (C,) numbers of the classes, rising.
+        weights: float32 (C, D).
+        bias: float32 (C,).
+    """
+
+    classes: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+    def scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores (N, C) of vectors (N, D); a row is positive and sums to 1."""
+        logits = vectors @ self.weights.T
+        logits += self.bias
+        logits -= logits.max(axis=1, keepdims=True)
+        np.exp(logits, out=logits)
+        logits /= logits.sum(axis=1, keepdims=True)
+        return np.asarray(logits, dtype=np.float32)
+
+
+class QuickHead:
+    """Logistic regression that starts from its last fit.
+
+    Args:
+        placing: of the collection.
+        strength: C, the inverse strength of the L2 penalty, for placed vectors.
+    """
+
+    def __init__(self, placing: Placing, strength: float = FIRST_STRENGTH) -> None:
+        self.placing = placing
+        self.strength = strength
+        self._known: dict[int, tuple[NDArray[np.float64], float]] = {}
+
+    def fit(self, vectors: NDArray[np.float32], y: NDArray[np.int64]) -> LinearScores:
+        """Fit on stored vectors (N, D) and the numbers of their classes (N,).
+
+        Raises:
+            ValueError: fewer than two classes.
+        """
+        return self.fit_placed(self.placing.apply(vectors), y)
+
+    def fit_placed(self, placed: NDArray[np.float64], y: NDArray[np.int64]) -> LinearScores:
+        """The same with vectors that are placed already."""
+        from sklearn.linear_model import LogisticRegression
+
+        classes = np.unique(y)
+        if len(classes) < 2:
+            raise ValueError("a head needs labels of two classes or more")
+        model = LogisticRegression(
+            C=self.strength, warm_start=True, tol=_TOLERANCE, max_iter=_MOST_ITERATIONS
+        )
+        self._start(model, classes, placed.shape[1])
+        with threads_for(placed.nbytes), _quiet():
+            model.fit(placed, y)
+        weights, bias = model.coef_, model.intercept_
+        if len(classes) == 2:
+            # The solver of two classes keeps one row: half of it for each makes the same scores.
+            weights, bias = np.concatenate([-weights, weights]) / 2, np.repeat(bias, 2) / 2
+            bias[0] = -bias[0]
+        self._known = {
+            int(name): (row, float(offset))
+            for name, row, offset in zip(classes, weights, bias, strict=True)
+        }
+        inner = weights / self.placing.spread
+        return LinearScores(
+            classes=classes,
+            weights=inner.astype(np.float32),
+            bias=(bias - inner @ self.placing.mean).astype(np.float32),
+        )
+
+    def _start(self, model: object, classes: NDArray[np.int64], dimension: int) -> None:
+        """Begin at the last fit; a class that is new begins at zero."""
+        rows = [self._known.get(int(name)) for name in classes]
+        if not any(rows):
+            return
+        weights = np.array([np.zeros(dimension) if row is None else row[0] for row in rows])
+        bias = np.array([0.0 if row is None else row[1] for row in rows])
+        if len(classes) == 2:
+            weights, bias = (weights[1] - weights[0])[None], bias[1:] - bias[:1]
+        model.coef_, model.intercept_ = weights, bias  # type: ignore[attr-defined]
+        model.classes_ = classes  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warning where the solver stops early: the next label continues from there."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+# ---------------------------------------------------------------------- what to label next
+
+
+def uncertainty(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How near the best two classes are, (N,) within 0 and 1: 1 where they are equal.
+
+    Margin sampling (Scheffer, Decomain and Wrobel, 2001): with two classes the same order as by
+    entropy; with more it asks where two classes compete, not where many are a little likely.
+    """
+    if scores.shape[1] == 2:
+        return np.asarray(1 - np.abs(scores[:, 1] - scores[:, 0]))
+    best = np.partition(scores, scores.shape[1] - 2, axis=1)[:, -2:]
+    return np.asarray(1 - (best[:, 1] - best[:, 0]))
+
+
+def by_turns(
+    keys: NDArray[np.float32],
+    groups: NDArray[np.int64],
+    already: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """Positions by falling key, groups taking turns: the best of each, then the second of each.
+
+    Clips of one video look alike: a label on one tells little about the next one.
+
+    Args:
+        keys: (N,) larger is earlier.
+        groups: (N,) number of each one's group.
+        already: (G,) turns that a group has had.
+    """
+    order = np.argsort(-keys, kind="stable")
+    among = groups[order]
+    places = np.argsort(among, kind="stable")
+    sorted_groups = among[places]
+    first = np.flatnonzero(np.diff(sorted_groups, prepend=-1))
+    turn = np.empty(len(keys), dtype=np.int64)
+    turn[places] = np.arange(len(keys)) - np.repeat(first, np.diff(first, append=len(keys)))
+    if already is not None:
+        turn += already[among]
+    result: NDArray[np.int64] = order[np.argsort(turn, kind="stable")]
+    return result
+
+
+def spread_order(vectors: NDArray[np.float32], seed: int = 0) -> NDArray[np.int64]:
+    """All positions, first some that are far from each other, then the others by chance.
+
+    Farthest first (Gonzalez, 1985) over a seeded sample: what to label while no head can be
+    fitted. It starts near the middle of the collection.
+
+    Args:
+        vectors: (N, D) of length one.
+        seed: of the sample and of the order of the others.
+    """
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(vectors))
+    sample = vectors[shuffled[:_SPREAD_SAMPLE]]
+    count = min(_SPREAD_FIRST, len(sample))
+    if not count:
+        return shuffled
+    chosen = [int(np.argmax(sample @ sample.mean(axis=0)))]
+    nearest = sample @ sample[chosen[0]]
+    nearest[chosen[0]] = np.inf
+    while len(chosen) < count:
+        chosen.append(int(np.argmin(nearest)))
+        nearest = np.maximum(nearest, sample @ sample[chosen[-1]])
+        nearest[chosen[-1]] = np.inf
+    left = np.delete(shuffled, chosen)
+    result: NDArray[np.int64] = np.concatenate([shuffled[chosen], left])
+    return result
+
+
+def likeness(vectors: NDArray[np.float32], examples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosine of vectors (N, D) with the mean of a few (M, D): where one class alone is labelled."""
+    mean = examples.mean(axis=0)
+    return np.asarray(vectors @ (mean / max(float(np.linalg.norm(mean)), 1e-9)))

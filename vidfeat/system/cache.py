@@ -1,0 +1,101 @@
+"""The cache folder: ``$VIDFEAT_CACHE``, or the platform's; a temporary one where it is read-only.
+
+=============  =====================================================================
+weights/       downloaded weights
+scans/         which videos of a folder can be read, for training
+web/           pictures and stretches of the search page
+compiled/      kernels that torch and Triton compile
+=============  =====================================================================
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+CACHE_VARIABLE = "VIDFEAT_CACHE"
+
+
+def chosen_cache() -> Path:
+    """The folder that is meant to be the cache: ``$VIDFEAT_CACHE``, else the platform's.
+
+    It need not exist, and may be one that can only be read.
+    """
+    given = os.environ.get(CACHE_VARIABLE)
+    if given:
+        return Path(given).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("vidfeat"))
+
+
+def writable_cache() -> Path:
+    """The cache folder to write to: the chosen one, or a temporary one where that is read-only.
+
+    The latter is said once, in one line on standard error.
+    """
+    return _writable(chosen_cache())
+
+
+@cache
+def _writable(chosen: Path) -> Path:
+    try:
+        chosen.mkdir(parents=True, exist_ok=True)
+        if os.access(chosen, os.W_OK | os.X_OK):
+            return chosen
+        reason = "it is read-only"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    folder = _temporary()
+    print(
+        f"note: the cache folder {chosen} cannot be written to ({reason}): {folder} is used; "
+        f"{CACHE_VARIABLE} names another",
+        file=sys.stderr,
+    )
+    return folder
+
+
+def _temporary() -> Path:
+    """A folder of this user among the temporary ones, the same each time.
+
+    Others can make folders there too: one that is a link, or another's, is not used.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    folder = Path(tempfile.gettempdir()) / f"vidfeat-cache-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+        own = status.st_uid == os.getuid() if hasattr(os, "getuid") else True
+        private = os.name == "nt" or not status.st_mode & 0o022
+        if stat.S_ISDIR(status.st_mode) and own and private and os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="vidfeat-cache-"))
+
+
+def keep_matplotlib_quiet() -> None:
+    """Give matplotlib a folder for its caches where it cannot write to its own.
+
+    It would say so in three lines, and build its list of fonts each time. Call this before it is
+    imported.
+    """
+    if "MPLCONFIGDIR" in os.environ or "matplotlib" in sys.modules:
+        return
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # "building the cache"
+    for variable, name in (("XDG_CONFIG_HOME", ".config"), ("XDG_CACHE_HOME", ".cache")):
+        base = os.environ.get(variable) or os.path.join(os.path.expanduser("~"), name)  # noqa: PTH111, PTH118
+        folder = Path(base) / "matplotlib"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK | os.X_OK):
+                continue
+        except OSError:
+            pass
+        os.environ["MPLCONFIGDIR"] = str(writable_cache() / "matplotlib")
+        return

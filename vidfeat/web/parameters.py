@@ -1,0 +1,91 @@
+"""Parameters of requests: what the page asks with, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from vidfeat.errors import UsageError
+
+FRESH = {"cache-control": "no-store"}
+Name = TypeVar("Name", bound=str)
+
+
+def integer(request: Request, name: str, default: int, low: int, high: int) -> int:
+    """A whole number.
+
+    Raises:
+        UsageError: it is none, or lies outside of ``low`` to ``high``.
+    """
+    text = request.query_params.get(name)
+    if text is None or text == "":
+        return default
+    if not text.isascii() or not text.lstrip("-").isdigit() or len(text) > 12:
+        raise UsageError(f"{name} is {text[:40]!r}, expected a whole number")
+    number = int(text)
+    if not low <= number <= high:
+        raise UsageError(f"{name} is {number}, expected {low} to {high}")
+    return number
+
+
+def seconds_of(request: Request, name: str) -> float | None:
+    """Seconds, None where there are none.
+
+    Raises:
+        UsageError: no number, or none of a video's seconds.
+    """
+    text = request.query_params.get(name)
+    if text is None or text == "":
+        return None
+    number = _number(text)
+    if not 0 <= number <= 1e7:
+        raise UsageError(f"{name} is {text[:40]!r}, expected seconds")
+    return number
+
+
+def share(request: Request, name: str, default: float) -> float:
+    """A number from 0 to 1.
+
+    Raises:
+        UsageError: it is none.
+    """
+    text = request.query_params.get(name)
+    if text is None or text == "":
+        return default
+    number = _number(text)
+    if not 0 <= number <= 1:
+        raise UsageError(f"{name} is {text[:40]!r}, expected 0 to 1")
+    return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def one_of(request: Request, name: str, known: Sequence[Name]) -> Name:
+    """One of a few words; the first where none is given.
+
+    Raises:
+        UsageError: another one.
+    """
+    text = request.query_params.get(name) or known[0]
+    for word in known:
+        if word == text:
+            return word
+    raise UsageError(f"{name} is {text[:40]!r}, expected one of {', '.join(known)}")
+
+
+def text_of(request: Request, name: str, most: int) -> str:
+    """A text, cut to a number of letters; empty where there is none."""
+    return request.query_params.get(name, "")[:most]
+
+
+def filters(request: Request) -> dict[str, str]:
+    """The filters by folder and label."""
+    return {name: text_of(request, name, 500) for name in ("folder", "label")}

@@ -1,0 +1,171 @@
+"""The clips of an index as teaching sees them, and the orders in which the page shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.heads.teaching import (
+    LinearScores,
+    Placing,
+    by_turns,
+    likeness,
+    spread_order,
+    uncertainty,
+)
+from vidfeat.heads.teaching_quality import newest
+from vidfeat.index import VideoIndex
+
+Order = Literal["uncertain", "certain", "mistakes", "labelled"]
+ORDERS: tuple[Order, ...] = ("uncertain", "certain", "mistakes", "labelled")
+_SAMPLE_ROWS = 20_000
+_MOST_COPY_BYTES = 1 << 30
+_BLOCK_ROWS = 65_536
+_SEED = 5
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What one state of the labels makes of the collection.
+
+    Attributes:
+        revision: of the labels.
+        labels: (N,) number of each clip's class, -1 for none.
+        first: (N,) place of the label that each clip has, -1 for none: the earlier, the smaller.
+        head: None while there are labels of fewer than two classes.
+        scores: float32 (N, C) in the order of ``head.classes``; None without a head.
+        strength: C of the fit.
+    """
+
+    revision: int
+    labels: NDArray[np.int32] = field(repr=False)
+    first: NDArray[np.int64] = field(repr=False)
+    head: LinearScores | None
+    scores: NDArray[np.float32] | None = field(repr=False)
+    strength: float
+
+
+class ClipTable:
+    """The clips of an index that are there, their vectors, and how these are placed."""
+
+    def __init__(self, index: VideoIndex) -> None:
+        searcher = index.searcher
+        self.engine = searcher.engine
+        self.num_videos = len(index.videos)
+        clips = searcher.clips
+        self.video: NDArray[np.int64] = clips["video"].astype(np.int64)
+        self.start_seconds: NDArray[np.float64] = np.ascontiguousarray(clips["start_seconds"])
+        self.end_seconds: NDArray[np.float64] = np.ascontiguousarray(clips["end_seconds"])
+        alive = searcher.alive_rows
+        self.alive = np.ones(len(clips), dtype=bool) if alive is None else np.array(alive)
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    @cached_property
+    def _whole(self) -> NDArray[np.float32] | None:
+        """All vectors in one array, where they are that already or take little memory."""
+        engine = self.engine
+        if not len(engine.tail) and engine.vectors.dtype == np.float32:
+            return engine.vectors
+        if 4 * len(self) * engine.head.dimension > _MOST_COPY_BYTES:
+            return None
+        return engine.take(np.arange(len(self)))
+
+    @cached_property
+    def placing(self) -> Placing:
+        """Mean and spread of a seeded sample."""
+        rows = np.flatnonzero(self.alive)
+        if len(rows) > _SAMPLE_ROWS:
+            rows = np.sort(np.random.default_rng(_SEED).choice(rows, _SAMPLE_ROWS, replace=False))
+        return Placing.of(self.engine.take(rows))
+
+    @cached_property
+    def spread(self) -> NDArray[np.int64]:
+        """Clips in the order to look at while there is no head."""
+        rows = np.flatnonzero(self.alive)
+        rows = np.random.default_rng(_SEED).permutation(rows)
+        few = rows[:_SAMPLE_ROWS]
+        return np.concatenate([few[spread_order(self.engine.take(few))], rows[_SAMPLE_ROWS:]])
+
+    def each(
+        self, function: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """A function of the vectors of all clips, a block at a time."""
+        whole = self._whole
+        blocks = []
+        for low in range(0, len(self), _BLOCK_ROWS):
+            rows = np.arange(low, min(low + _BLOCK_ROWS, len(self)))
+            block = self.engine.take(rows) if whole is None else whole[low : low + _BLOCK_ROWS]
+            blocks.append(function(block))
+        return np.concatenate(blocks)
+
+
+def rows_judged(state: Fitted, alive: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The clips that a judgement of a state is about, in its order."""
+    rows = np.flatnonzero((state.labels >= 0) & alive)
+    rows = rows[np.argsort(state.first[rows], kind="stable")]
+    return rows[newest(len(rows))]
+
+
+def ordered(
+    clips: ClipTable,
+    state: Fitted,
+    kind: Order,
+    number: int,
+    shown: NDArray[np.bool_],
+    own_scores: NDArray[np.float64] | None = None,
+) -> NDArray[np.int64]:
+    """Clips in an order.
+
+    Args:
+        clips: all of them.
+        state: labels and scores.
+        kind: ``uncertain``: those that the head is least sure of, videos taking turns;
+            ``certain``: those most surely of a class; ``mistakes``: labelled ones that heads which
+            have not seen them take for another class; ``labelled``: the newest first.
+        number: of the class, for ``certain``; -1 for none.
+        shown: (N,) clips that pass the filters.
+        own_scores: (N,) of each labelled clip's own label, out of fold, where that is known.
+    """
+    if kind in ("mistakes", "labelled"):
+        rows = np.flatnonzero((state.labels >= 0) & shown)
+        keys = -state.first[rows].astype(np.float64)
+        if kind == "mistakes":
+            keys = _own_scores(state, rows) if own_scores is None else own_scores[rows]
+        return rows[np.argsort(keys, kind="stable")]
+    free = np.flatnonzero((state.labels < 0) & shown)
+    if kind == "certain" and number >= 0:
+        of_class = _class_scores(clips, state, number)
+        if of_class is not None:
+            return free[np.argsort(-of_class[free], kind="stable")]
+    if state.scores is None:
+        spread = clips.spread
+        return spread[(state.labels[spread] < 0) & shown[spread]]
+    turns = np.bincount(clips.video[state.labels >= 0], minlength=clips.num_videos)
+    return free[by_turns(uncertainty(state.scores[free]), clips.video[free], turns)]
+
+
+def _class_scores(clips: ClipTable, state: Fitted, number: int) -> NDArray[np.float32] | None:
+    if state.scores is not None and state.head is not None:
+        at = np.flatnonzero(state.head.classes == number)
+        return state.scores[:, at[0]] if len(at) else None
+    rows = np.flatnonzero(state.labels == number)
+    if not len(rows):
+        return None
+    # Moved by the mean: what all clips share says nothing about a class.
+    mean = clips.placing.mean.astype(np.float32)
+    examples = clips.engine.take(rows) - mean
+    return clips.each(lambda block: likeness(block - mean, examples))
+
+
+def _own_scores(state: Fitted, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    if state.scores is None or state.head is None:
+        return np.zeros(len(rows))
+    column = np.searchsorted(state.head.classes, state.labels[rows])
+    return state.scores[rows, column].astype(np.float64)
