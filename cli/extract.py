@@ -108,13 +108,6 @@ _MOST_TO_LEAST = 200
 @click.option("--retry-errors", is_flag=True, help="Retry unchanged files that failed before.")
 @click.option("--overwrite", is_flag=True, help="Start again, even if the output exists.")
 @click.option("--dry-run", is_flag=True, help="Show what there is to do and how long it may take.")
-@click.option(
-    "--stats", "stats_file", type=OutputPath(), help="Write statistics of the run as JSON."
-)
-@click.option("--shard", metavar="K/N", help="Extract only shard K of N.")
-@click.option("--retry-errors", is_flag=True, help="Retry unchanged files that failed before.")
-@click.option("--overwrite", is_flag=True, help="Start again, even if the output exists.")
-@click.option("--dry-run", is_flag=True, help="Show what there is to do and how long it may take.")
 @click.option("--quiet", is_flag=True, help="Print only failures.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
 @click.option(
