@@ -28,8 +28,8 @@ from vidfeat.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from vidfeat.extraction.options import ExtractOptions
     from vidfeat.extraction.report import ExtractReport
-    from vidfeat.extraction.run import ExtractOptions
     from vidfeat.system.callbacks import Progress, Report
     from vidfeat.video.listing import Listing
 
@@ -128,7 +128,8 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         resume_execution,
         with_quickest_engine,
     )
-    from vidfeat.extraction.run import ExtractOptions, check_output, extract, lacking_bytes
+    from vidfeat.extraction.options import ExtractOptions
+    from vidfeat.extraction.run import check_output, extract, lacking_bytes
     from vidfeat.extraction.stopping import stop_on_signals
     from vidfeat.store.parts import parts_folder
     from vidfeat.video.listing import list_videos, parse_shard, read_list
