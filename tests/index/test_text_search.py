@@ -220,7 +220,7 @@ def test_phrases_are_encoded_once(indexes: dict[str, Path], tmp_path: Path) -> N
     np.testing.assert_array_equal(texts[1].encode(["a", "b"]), first[[1, 0]])
     assert texts[1].scale == texts[0].scale == 50.0
     assert not towers[1].asked
-    # What is damaged or cut counts as absent, and is made anew.
+    # What is damaged or cut counts as absent, and is made again.
     for number, file in enumerate(sorted((tmp_path / "texts").iterdir())):
         data = file.read_bytes()
         file.write_bytes(data[: len(data) // 2] if number % 2 else data[:-40] + bytes(40))
