@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, FingerprintError, StoreError, UsageError
-from vidfeat.index.databases import connect
+from vidfeat.index.databases.addresses import connect
 from vidfeat.index.databases.base import FORMAT, VIDEO_COLUMNS, ClipBlock, Database
 from vidfeat.index.databases.engine import DatabaseEngine, spans_of
-from vidfeat.index.databases.opened import State, read_state, read_videos
+from vidfeat.index.databases.state import State, read_state, read_videos
 from vidfeat.index.engine import TUNED_NEIGHBOURS
 from vidfeat.index.folder import IndexHeader, now
 from vidfeat.index.patterns import paths_that_fit
@@ -254,7 +255,7 @@ class _Push:
             source = _Source(chosen, offset, count, low, min(low + step, total))
             row = self._add_block(source, ids, kept, row, first)
             self.tell(f"pushed {min(low + step, total):,} of {total:,} clips")
-        table: dict[str, list[object]] = {
+        table: dict[str, list[Any]] = {
             name: store.videos[name][chosen].tolist()
             for name in VIDEO_COLUMNS
             if name not in ("video", "path", "label", "offset", "count")
