@@ -115,10 +115,8 @@ _MOST_TO_LEAST = 200
 @click.option("--retry-errors", is_flag=True, help="Retry unchanged files that failed before.")
 @click.option("--overwrite", is_flag=True, help="Start again, even if the output exists.")
 @click.option("--dry-run", is_flag=True, help="Show what there is to do and how long it may take.")
-@click.option("--quiet", is_flag=True, help="Print failures alone.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object an event, on standard output."
-)
+@click.option("--quiet", is_flag=True, help="Print only failures.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
 @click.option(
     "--stats", "stats_file", type=OutputPath(), help="Write statistics of the run as JSON."
 )
@@ -287,10 +285,10 @@ def _shots_progress(note: Report) -> Progress:
 def _warn_of_disk(lacking: int, note: Report) -> None:
     """Say before a run that its disk will not suffice."""
     if lacking > 0:
-        from vidfeat.cli.extract_output import megabytes
+        from vidfeat.system.wording import size_text
 
         note(
-            f"the disk of the output has {megabytes(lacking)} less than this run needs: make room, "
+            f"the disk of the output has {size_text(lacking)} less than this run needs: make room, "
             "or it will stop before its end"
         )
 

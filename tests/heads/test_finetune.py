@@ -90,7 +90,7 @@ def test_a_head_is_replaced_on_request_only(tmp_path):
 
 
 def copied(tmp_path, labels, *, column=""):
-    """Twelve videos per class; each is there twice, and labels.csv tells which recording it is of."""
+    """Twelve videos per class; each is there twice; labels.csv says which recording it is of."""
     names, classes = names_of(("jump", "run"), 12)
     seen = {}
 

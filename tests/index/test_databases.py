@@ -23,7 +23,8 @@ from vidfeat.errors import (
     UsageError,
 )
 from vidfeat.index import VideoIndex
-from vidfeat.index.databases import connect, is_address, open_index
+from vidfeat.index.databases import open_index
+from vidfeat.index.databases.address import connect, is_address
 from vidfeat.index.databases.engine import spans_of
 from vidfeat.index.databases.opened import DatabaseIndex
 from vidfeat.index.databases.push import push

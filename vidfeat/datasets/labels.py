@@ -62,6 +62,11 @@ class Labels:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def several(self) -> bool:
+        """Rows may have several labels: the table has a column ``labels``."""
+        return any(row.labels for row in self.rows)
+
     def resolve(self, store: FeatureStore) -> RowLabels:
         """The labelled rows of a feature file, for ``FeatureStore.to_arrays(labels)``.
 
@@ -120,23 +125,26 @@ def read_labels(
         path,
         purpose="labels are a CSV with the columns path,label, or the word folders",
     )
-    for needed in ("path", "label"):
+    several = "labels" in table.columns and "label" not in table.columns
+    column = "labels" if several else "label"
+    for needed in ("path", column):
         if needed not in table.columns:
             raise DataError(
                 f"{name}: no column {needed!r} in its first line "
                 f"({','.join(table.columns)[:80] or 'empty'}); expected path,label"
-                "[,start_seconds,end_seconds][,split][,group]"
+                "[,start_seconds,end_seconds][,split][,group], or labels with | between several"
             )
-    rows = [_parse(name, row) for row in table.rows]
+    rows = [_parse(name, row, column) for row in table.rows]
     labels = Labels(rows=tuple(rows), source=name, ignore_case=bool(ignore_case))
     labels = _with_one_case(labels, ignore_case)
     return replace(labels, rows=without_doubles(labels.rows, labels.source))
 
 
-def _parse(name: str, row: Row) -> LabelRow:
+def _parse(name: str, row: Row, label: str) -> LabelRow:
     line = row.line
-    for column in ("path", "label"):
-        if not row[column]:
+    parts = sorted({part.strip() for part in row[label].split("|")} - {""})
+    for column in ("path", label):
+        if not row[column] or (column == "labels" and not parts):
             raise DataError(f"{name}, line {line}: the {column} is empty")
     seconds: list[float | None] = []
     for column in ("start_seconds", "end_seconds"):
@@ -154,12 +162,13 @@ def _parse(name: str, row: Row) -> LabelRow:
         raise DataError(f"{name}, line {line}: the stretch {start or 0:g} to {end:g} s is empty")
     return LabelRow(
         path=normal_path(row["path"]),
-        label=row["label"],
+        label="|".join(parts) if label == "labels" else row["label"],
         start_seconds=start,
         end_seconds=end,
         split=row["split"].lower(),
         group=row["group"],
         line=line,
+        labels=tuple(parts) if label == "labels" else (),
     )
 
 
@@ -180,7 +189,7 @@ def relative_to(labels: Labels, *roots: str) -> Labels:
 
 def _with_one_case(labels: Labels, ignore_case: bool | None) -> Labels:
     """One spelling per class: the commonest one, or an error that says which differ."""
-    counts = Counter(row.label for row in labels.rows)
+    counts = Counter(name for row in labels.rows for name in row.labels or (row.label,))
     if not ignore_case:
         refuse_twin_names(
             counts,
@@ -194,7 +203,14 @@ def _with_one_case(labels: Labels, ignore_case: bool | None) -> Labels:
     for label, count in sorted(counts.items()):
         if count > counts[spelling.setdefault(label.casefold(), label)]:
             spelling[label.casefold()] = label
-    rows = tuple(replace(row, label=spelling[row.label.casefold()]) for row in labels.rows)
+
+    def spelt(row: LabelRow) -> LabelRow:
+        if not row.labels:
+            return replace(row, label=spelling[row.label.casefold()])
+        names = tuple(sorted({spelling[name.casefold()] for name in row.labels}))
+        return replace(row, labels=names, label="|".join(names))
+
+    rows = tuple(map(spelt, labels.rows))
     return replace(labels, rows=rows, classes=())
 
 

@@ -58,7 +58,7 @@ def classified(videos: Sequence[VideoPrediction]) -> Iterator[Figure]:
 
 
 def write_csv(path: Path, videos: Sequence[VideoPrediction]) -> None:
-    """Write the scores of all classes: a line per stretch, or a line per video without a time line."""
+    """Write the scores of all classes: one line per segment, or per video without a time line."""
     with (
         atomic_write(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as file,

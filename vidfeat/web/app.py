@@ -10,6 +10,7 @@
 ``GET /api/videos/ID``         one video, and whether the browser can play its file
 ``GET /api/find``              the number of the video at a ``path``, for addresses that last
 ``GET /api/search``            answers to a video or upload, or a stretch of it
+``GET /api/examples``          answers to several examples together: see ``examples.py``
 ``POST /api/upload``           embed the video in the body, and answer to it
 ``GET /api/map``               points of the map (202 while it is made)
 ``GET /thumb/ID``              a picture at second ``t``
@@ -23,7 +24,7 @@ The routes of teaching are in `vidfeat.web.teach_routes`.
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.resources import files
@@ -49,8 +50,10 @@ from vidfeat.errors import (
     WeightsError,
 )
 from vidfeat.index import Match, Query, VideoIndex
+from vidfeat.index.text_query import takes_text
 from vidfeat.web.cache import Cache
 from vidfeat.web.catalog import Catalog, MediaFile
+from vidfeat.web.examples import ExampleQueries, parse_terms
 from vidfeat.web.guard import Guard, HostNames
 from vidfeat.web.parameters import FRESH, filters, integer, seconds_of, text_of
 from vidfeat.web.site import Site
@@ -66,6 +69,8 @@ STATIC = {
     "player.js": "text/javascript; charset=utf-8",
     "map.js": "text/javascript; charset=utf-8",
     "folders.js": "text/javascript; charset=utf-8",
+    "terms.js": "text/javascript; charset=utf-8",
+    "terms.css": "text/css; charset=utf-8",
     **{
         f"{name}.js": "text/javascript; charset=utf-8"
         for name in ("export", "filmstrip", "quality", "rows", "teach")
@@ -144,6 +149,7 @@ def create_app(
             route("/api/groups", _groups),
             route("/api/videos/{video}", _video),
             route("/api/search", _search),
+            route("/api/examples", _examples),
             Route("/api/upload", upload, methods=["POST"]),
             route("/api/map", _map),
             route("/thumb/{video}", _thumb),
@@ -259,6 +265,7 @@ def _index(site: Site, _request: Request) -> Response:
             "version": f"{head.space_fingerprint[:8]}-{head.generation}-{head.created}",
             "folders": len(site.catalog.folders),
             "labels": site.catalog.label_counts(),
+            "text": takes_text(site.index),
             "most_upload_bytes": site.uploads.most_bytes,
             "most_clip_seconds": MOST_SECONDS,
             "read_only": site.read_only,
@@ -339,6 +346,18 @@ def _search(site: Site, request: Request) -> Response:
     return _answers(site, request, query, token)
 
 
+def _examples(site: Site, request: Request) -> Response:
+    queries = ExampleQueries(
+        site.index,
+        site.catalog,
+        site.uploads.source,
+        site.uploads.get,
+        partial(_embedded, site.uploads),
+    )
+    query, terms = queries.make(parse_terms(request.query_params.multi_items()))
+    return _answers(site, request, query, "", {"terms": terms})
+
+
 def _embedded(uploads: Uploads, upload: Upload, start: float | None, end: float | None) -> Query:
     try:
         return uploads.stretch(upload, start, end)
@@ -354,7 +373,13 @@ def _without_path(error: VideoError, path: Path, name: str) -> VideoError:
     return VideoError(text, kind=error.kind, path=name, at_seconds=error.at_seconds)
 
 
-def _answers(site: Site, request: Request, query: Query, token: str) -> Response:
+def _answers(
+    site: Site,
+    request: Request,
+    query: Query,
+    token: str,
+    more: Mapping[str, Any] | None = None,
+) -> Response:
     allowed = site.catalog.allowed(**filters(request), text=text_of(request, "text", 500))
     matches = site.index.search(
         query,
@@ -374,6 +399,7 @@ def _answers(site: Site, request: Request, query: Query, token: str) -> Response
                 "clips": len(query.vectors),
             },
             "results": [_described(site, match) for match in matches],
+            **(more or {}),
         },
         headers=FRESH,
     )

@@ -13,10 +13,8 @@ from __future__ import annotations
 import os
 
 from vidfeat.errors import StoreError
-from vidfeat.index.databases.addresses import connect, is_address
+from vidfeat.index.databases.address import is_address
 from vidfeat.index.video_index import VideoIndex
-
-__all__ = ["connect", "is_address", "open_index"]
 
 
 def open_index(path: str | os.PathLike[str]) -> VideoIndex:

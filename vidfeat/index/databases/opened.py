@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from vidfeat.errors import StoreError
-from vidfeat.index.databases.addresses import connect
+from vidfeat.index.databases.address import connect
 from vidfeat.index.databases.base import FORMAT
 from vidfeat.index.databases.engine import ClipColumns, DatabaseEngine, DatabaseSearcher
 from vidfeat.index.databases.state import State, read_state, read_videos

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, FingerprintError, StoreError, UsageError
-from vidfeat.index.databases.addresses import connect
+from vidfeat.index.databases.address import connect
 from vidfeat.index.databases.base import FORMAT, VIDEO_COLUMNS, ClipBlock, Database
 from vidfeat.index.databases.engine import DatabaseEngine, spans_of
 from vidfeat.index.databases.state import State, read_state, read_videos
@@ -255,19 +254,20 @@ class _Push:
             source = _Source(chosen, offset, count, low, min(low + step, total))
             row = self._add_block(source, ids, kept, row, first)
             self.tell(f"pushed {min(low + step, total):,} of {total:,} clips")
-        table: dict[str, list[Any]] = {
+        table: dict[str, list[object]] = {
             name: store.videos[name][chosen].tolist()
             for name in VIDEO_COLUMNS
             if name not in ("video", "path", "label", "offset", "count")
         }
         paths = [store.paths[video] for video in chosen.tolist()]
         numbers: list[object] = list(range(first, first + len(chosen)))
+        counts: list[object] = kept.tolist()
         table |= {
             "video": numbers,
             "path": list(paths),
             "label": [self.labels.get(path, "") for path in paths],
             "offset": (first_row + np.cumsum(kept) - kept).tolist(),
-            "count": kept.tolist(),
+            "count": counts,
         }
         self.database.add_videos(table)
         head = replace(

@@ -1,4 +1,4 @@
-"""What a database says of its index: its head, and its table of videos."""
+"""What a database says of its index: the state, and the table of videos."""
 
 from __future__ import annotations
 

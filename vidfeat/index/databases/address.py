@@ -1,4 +1,4 @@
-"""Addresses of databases, and what they lead to."""
+"""Addresses of databases, and what connects to them."""
 
 from __future__ import annotations
 
