@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, Timeline, plan_clips
+from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, plan_clips
 from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.orientation import orientation_of
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import VideoReader, to_rgb
+from vidfeat.video.timeline import Timeline
 
 if TYPE_CHECKING:
     import av
