@@ -51,6 +51,8 @@ def find_copies(store: FeatureStore) -> Copies:
             found = find_duplicates(index)
     except DataError:  # vectors that cannot be compared at all
         return Copies()
+    except OSError as error:  # no room for the index: a warning that is missing ends no training
+        return Copies(note=f"near copies were not looked for: {error.strerror or error}")
     except UsageError:  # nearly everything is near everything: these vectors tell no copies
         return Copies(
             note="nearly all videos look like copies of each other to this network: near copies "
