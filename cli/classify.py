@@ -23,7 +23,7 @@ from vidfeat.cli.options import (
 
 if TYPE_CHECKING:
     from vidfeat.encoders.reading import VideoRead
-    from vidfeat.extraction.run import ExtractOptions
+    from vidfeat.extraction.options import ExtractOptions
     from vidfeat.heads.classify import HeadJudge, Judge, NetworkJudge, VideoPrediction
 
 MOST_PICTURES = 12
@@ -42,14 +42,14 @@ OF_THE_HEAD = ("model", "seed", "engine", "compiled")
     "--prompts",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="By names of classes, one a line, for networks with a text tower.",
+    help="Classify by class names alone, one name per line; needs a network with a text tower.",
 )
 @click.option(
     "--template",
     "templates",
     multiple=True,
     metavar="TEXT",
-    help="A phrase around each name, with {} in its place; repeatable.  [default: six of them]",
+    help="Phrase around each name, with {} in its place; may be repeated.  [default: six phrases]",
 )
 @click.option("-k", "--top", default=5, show_default=True, help="Classes to list.")
 @click.option(
@@ -72,13 +72,13 @@ OF_THE_HEAD = ("model", "seed", "engine", "compiled")
 @decode_options()
 @click.pass_context
 def command(ctx: click.Context, /, **values: Any) -> int:
-    """Say what is in videos: by the network's own classes, by a head, or by names of classes.
+    """Show what is in videos: with the network's own classes, a head, or class names.
 
-    VIDEO is a file, a folder that is searched through, or (with --head or --prompts) a feature
-    file. With --prompts, the network is pe_core_s unless --model says another.
+    VIDEO is a file, a folder that is searched, or (with --head or --prompts) a feature file. With
+    --prompts the network is pe_core_s unless --model says otherwise.
     """
     from vidfeat.errors import VideoError
-    from vidfeat.extraction.run import ExtractOptions
+    from vidfeat.extraction.options import ExtractOptions
     from vidfeat.heads.classify import classify_clips
 
     videos: tuple[str, ...] = values.pop("videos")

@@ -43,9 +43,9 @@ from vidfeat.cli.options import RenamedOption
     "--captions",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="By text, as on MSR-VTT: a CSV with path,caption, or MSR-VTT's own CSV or JSON.",
+    help="Text-video retrieval as on MSR-VTT: CSV with path,caption, or MSR-VTT's own files.",
 )
-@click.option("--weights", metavar="NAME|FILE", help="Where the weights of the text tower are now.")
+@click.option("--weights", metavar="NAME|FILE", help="Where the text tower's weights are now.")
 @click.option("--center", is_flag=True, help="Subtract the mean of the gallery from all vectors.")
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors that cannot be compared.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -61,7 +61,7 @@ def command(
     skip_bad_rows: bool,
     as_json: bool,
 ) -> None:
-    """Measure how well test videos find training videos of their class, or captions their video.
+    """Measure how well test videos retrieve their class, or captions their video.
 
     FEATURES holds both parts, ten clips per video: vidfeat extract --clips 10. With --captions it
     holds the videos that these are of, by a network with a text tower.

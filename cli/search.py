@@ -20,38 +20,31 @@ if TYPE_CHECKING:
 )
 @click.argument("index", metavar="INDEX|ADDRESS")
 @click.argument("query", nargs=-1)
+@click.option("--text", multiple=True, metavar="PHRASE", help="Search by text; may be repeated.")
 @click.option(
-    "--text", multiple=True, metavar="PHRASE", help="Search for what a phrase says; repeatable."
-)
-@click.option(
-    "--together",
-    is_flag=True,
-    help="Take all queries and phrases as examples of one thing: one query.",
+    "--together", is_flag=True, help="Combine all queries and phrases into a single query."
 )
 @click.option(
     "--not",
     "unlike",
     multiple=True,
     metavar="QUERY",
-    help="An example of what the answers should not be like; repeatable.",
+    help="Negative example: results should differ from it; may be repeated.",
 )
-@click.option("--not-text", multiple=True, metavar="PHRASE", help="The same, in words; repeatable.")
+@click.option(
+    "--not-text", multiple=True, metavar="PHRASE", help="Negative phrase; may be repeated."
+)
 @click.option(
     "--negative-weight",
     type=float,
     default=0.5,
     show_default=True,
-    help="How much these count beside what is looked for.",
+    help="Weight of negative examples relative to positive ones.",
 )
-@click.option("-k", "k", default=10, show_default=True, help="Answers wanted, for each query.")
+@click.option("-k", "k", default=10, show_default=True, help="Number of results per query.")
 @click.option("--start", type=float, help="Start of the query segment, in seconds.")
 @click.option("--end", type=float, help="End of the query segment, in seconds.")
 @click.option("--clips", is_flag=True, help="List clips instead of videos.")
-@click.option(
-    "--per-video", default=1, show_default=True, help="Maximum number of segments per video."
-)
-@click.option("--exclude-self", is_flag=True, help="Leave out the query's own videos.")
-@click.option("--exact", is_flag=True, help="Compare with every vector, without the index.")
 @click.option(
     "--per-video", default=1, show_default=True, help="Maximum number of segments per video."
 )
@@ -134,8 +127,8 @@ def command(
     """Find videos like QUERY, and the matching segments.
 
     QUERY is the path of a video in the index, a video file, or a feature file; video.mp4#t=12,15
-    takes these seconds of it. Each QUERY and each phrase is a query of its own, unless they are
-    taken --together. In place of an index stands the address of a database that vidfeat push
+    takes these seconds of it. Each QUERY and each phrase is a separate query, unless --together
+    combines them. In place of an index stands the address of a database that vidfeat push
     filled: lance://PATH, milvus://HOST:PORT/COLLECTION or milvus://FILE.db.
     """
     import warnings

@@ -23,7 +23,8 @@ from vidfeat.cli.flags import with_flags
 from vidfeat.encoders.load import load_encoder
 from vidfeat.errors import FingerprintError, UsageError, VideoError
 from vidfeat.evaluation.scores import read_scores
-from vidfeat.extraction.run import ExtractOptions, extract
+from vidfeat.extraction.options import ExtractOptions
+from vidfeat.extraction.run import extract
 from vidfeat.heads.classify import (
     HeadJudge,
     NetworkJudge,

@@ -57,7 +57,7 @@ def write_search_report(
         own = [match for match in matches if match.query == number]
         cards, grey = _cards(index, own, root)
         missing += grey
-        counted = "1 answer" if len(own) == 1 else f"{len(own)} answers"
+        counted = "1 result" if len(own) == 1 else f"{len(own)} results"
         sections.append(
             f"<section>{_asked(index, query, root)}<p>{counted} of {index.head.num_videos} videos, "
             f"{index.head.num_clips} clips</p><ol>{''.join(cards)}</ol></section>"

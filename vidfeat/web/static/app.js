@@ -178,7 +178,7 @@ async function more() {
     if (token !== listing.token || !lists()) return;
     listing.total = total;
     listing.first += videos.length;
-    $("grid").append(...videos.map((video) => tile(video, 0, null, { search: (one) => go({ v: one.path }) })));
+    $("grid").append(...videos.map((video) => tile(video, 0, null, { search: (one) => go({ v: one.path }), decorate })));
     say(`${plural(total, "video")}${total < site.videos ? ` of ${site.videos.toLocaleString("en")}` : `, ${plural(site.clips, "clip")}`}`);
     if (!total) $("grid").innerHTML = '<p class="empty">No video passes these filters.</p>';
   } catch (error) {
@@ -300,6 +300,8 @@ async function searchExamples(mine, place) {
   }
 }
 
+const decorate = (card, picture, video) => terms.decorate(card, picture, video);
+
 // The open query as the first of several examples.
 function currentExample() {
   if (!query) return null;
@@ -317,7 +319,7 @@ function show(found, took, told) {
   const scores = results.map((result) => result.score);
   const best = { high: Math.max(...scores), low: Math.min(...scores) };
   best.low -= 0.25 * (best.high - best.low || 1);
-  $("grid").replaceChildren(...results.map((result, i) => tile(result, i + 1, best, { search: searchWith })));
+  $("grid").replaceChildren(...results.map((result, i) => tile(result, i + 1, best, { search: searchWith, decorate })));
   window.scrollTo({ top: 0 });
   const part = found.query.clips === 1 ? "one clip" : `${found.query.clips} clips`;
   say(results.length
@@ -483,7 +485,7 @@ function listenKeys() {
     } else if (event.key.startsWith("Arrow") && event.target.tagName !== "VIDEO" && $("map").hidden) {
       if (moveFocus($("grid"), event.key)) event.preventDefault();
     } else if (key === "/") { event.preventDefault(); $("text").focus(); }
-    else if (key === "d" && $("phrase")) { event.preventDefault(); $("phrase").focus(); }
+    else if (key === "d" && $("phrase") && !$("found").hidden) { event.preventDefault(); $("phrase").focus(); }
     else if (key === "t" && !site.read_only) teach();
     else if (key === "m") go($("map").hidden ? { map: "" } : {});
     else if (key === "i") edge(0);

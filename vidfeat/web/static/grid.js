@@ -8,10 +8,6 @@ export const thumb = (id, second) => `thumb/${id}?t=${Math.max(0, second).toFixe
 
 const HOVER_MS = 130;
 
-// What another module adds to every tile: a function of the card, its picture and its video.
-let decoration = () => {};
-export const setDecoration = (add) => { decoration = add; };
-
 function make(tag, name, text) {
   const element = document.createElement(tag);
   if (name) element.className = name;
@@ -76,7 +72,7 @@ export function tile(video, rank, best, act) {
   text.append(more);
   card.append(picture, text);
   card.title = video.path;
-  decoration(card, picture, video);
+  act.decorate?.(card, picture, video);
 
   let timer = 0;
   card.addEventListener("pointerenter", (event) => {

@@ -1,7 +1,7 @@
 // Queries of several examples: phrases and stretches, wanted or not, as chips above the results.
 // The address has one parameter for each: #phrase=a+dog&not_phrase=snow&like=3.20,5.00,a/b.mp4
 
-import { setDecoration, thumb } from "./grid.js";
+import { thumb } from "./grid.js";
 import { clock } from "./player.js";
 
 const KINDS = ["phrase", "like", "like_upload"];
@@ -56,7 +56,6 @@ export class Terms {
     this.terms = [];
     this.chips = make("div", "terms-chips");
     element.replaceChildren(...(hasText ? [this.form()] : []), this.chips);
-    setDecoration((card, picture, video) => this.decorate(card, picture, video));
     this.show();
   }
 
@@ -151,7 +150,7 @@ export class Terms {
       this.chips.append(clear);
     }
     this.element.hidden = !this.hasText && !this.terms.length;
-    for (const card of document.querySelectorAll(".tile")) card.markPicked?.();
+    for (const card of document.querySelectorAll("#grid .tile")) card.markPicked?.();
   }
 
   chip(term) {
@@ -181,6 +180,7 @@ export class Terms {
     return chip;
   }
 
+  // Adds "+" and "−" to a tile.
   decorate(card, picture, video) {
     const picks = make("div", "picks");
     const buttons = [["+", false, "More like this one"], ["−", true, "Not like this one"]].map(([sign, negative, title]) => {
@@ -200,8 +200,8 @@ export class Terms {
     card.markPicked = () => {
       const wanted = key(termOf(video, false));
       const known = this.terms.find((one) => key(one) === wanted);
-      card.classList.toggle("picked", Boolean(known));
-      card.classList.toggle("not", Boolean(known?.negative));
+      card.classList.toggle("example", Boolean(known && !known.negative));
+      card.classList.toggle("counter-example", Boolean(known?.negative));
       buttons[0].setAttribute("aria-pressed", String(Boolean(known && !known.negative)));
       buttons[1].setAttribute("aria-pressed", String(Boolean(known?.negative)));
     };
