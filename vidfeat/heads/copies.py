@@ -85,7 +85,7 @@ def copies_across(
         else "give the labels a group column that names what belongs together, such as a recording"
     )
     return [
-        f"warning: {len(found)} of {len(tested)} test videos have a near copy in the training part, "
-        f"as this network sees them ({path} is like {other}, cosine {score:.3f}): if they are "
-        f"copies, the accuracy is too good; {remedy}; vidfeat duplicates lists all pairs"
+        f"warning: {len(found)} of {len(tested)} test videos have a near copy in the training "
+        f"part, as this network sees them ({path} is like {other}, cosine {score:.3f}): if they "
+        f"are copies, the accuracy is too good; {remedy}; vidfeat duplicates lists all pairs"
     ]
