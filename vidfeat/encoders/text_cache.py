@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,20 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.system.download import CACHE_VARIABLE
+from vidfeat.system.cache import writable_cache
 from vidfeat.system.files import atomic_write, canonical_json
 
 MOST_FILES = 50_000
 
 
 def default_folder() -> Path:
-    """Where they are kept: ``$VIDFEAT_CACHE/texts``, else in the platform's cache folder."""
-    own = os.environ.get(CACHE_VARIABLE)
-    if own:
-        return Path(own) / "texts"
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("vidfeat")) / "texts"
+    """Where they are kept: ``texts`` in the cache folder of vidfeat."""
+    return writable_cache() / "texts"
 
 
 class TextCache:
