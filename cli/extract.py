@@ -279,10 +279,10 @@ def _shots_progress(note: Report) -> Progress:
 def _warn_of_disk(lacking: int, note: Report) -> None:
     """Say before a run that its disk will not suffice."""
     if lacking > 0:
-        from vidfeat.cli.extract_output import megabytes
+        from vidfeat.system.wording import size_text
 
         note(
-            f"the disk of the output has {megabytes(lacking)} less than this run needs: make room, "
+            f"the disk of the output has {size_text(lacking)} less than this run needs: make room, "
             "or it will stop before its end"
         )
 

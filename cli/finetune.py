@@ -139,6 +139,8 @@ def command(**values: Any) -> int:
     for part in result.parts:
         for note in part.notes:
             click.echo(f"{part.name}: {note}" if part.name else note, err=True)
+    for note in result.multi_label.notes if result.multi_label is not None else ():
+        click.echo(note, err=True)
     if as_json:
         import json
 
@@ -214,6 +216,15 @@ def _show(result: Any) -> None:
             table.add_row(*row)
         console.print(table)
 
+    if result.multi_label is not None:
+        from vidfeat.heads.multi_label_folder import multi_label_table, summary_line
+
+        click.echo(summary_line(result.multi_label))
+        made = multi_label_table(result.multi_label, MOST_CLASSES)
+        show(made.columns, made.rows)
+        if made.note:
+            click.echo(made.note)
+        return
     for part in result.parts:
         if part.comparison is not None:
             made = comparison_table(part, MOST_CLASSES // 2)

@@ -46,7 +46,7 @@ class Frames(nn.Module):
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """One row a frame, of scenes played forwards and backwards; and labels by scene."""
+    """One row per frame, of scenes played forwards and backwards; and labels by scene."""
     torch.set_num_threads(1)
     encoder = vidfeat.Encoder.from_module(
         Frames(),

@@ -80,3 +80,17 @@ def test_existing_spelling(tmp_path: Path) -> None:
 )
 def test_what_a_person_writes(text: str, root: str, found: str) -> None:
     assert written_identity(text, root) == found
+
+
+def test_errors_name_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+    """Not the temporary one, which nobody has heard of."""
+    with pytest.raises(OSError, match="full") as caught, atomic_folder(tmp_path / "head") as folder:
+        raise OSError(28, "full", str(folder / "a/b.npy"))
+    assert caught.value.filename == str(tmp_path / "head/a/b.npy")
+    with pytest.raises(OSError, match="full") as caught, atomic_write(tmp_path / "f.h5") as file:
+        raise OSError(28, "full", str(file))
+    assert caught.value.filename == str(tmp_path / "f.h5")
+    other = str(tmp_path / "other")
+    with pytest.raises(OSError, match="full") as caught, atomic_write(tmp_path / "f.h5"):
+        raise OSError(28, "full", other)
+    assert caught.value.filename == other

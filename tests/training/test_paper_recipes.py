@@ -5,22 +5,28 @@ from __future__ import annotations
 import tomllib
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
+from av.video.reformatter import Interpolation
 from click.testing import CliRunner
+from torch import nn
 
+from tests.support.odd_videos import ORIENTATIONS, corner_names, oriented
 from vidfeat.cli.train import command
 from vidfeat.datasets import Sample
 from vidfeat.errors import UsageError, VideoError
 from vidfeat.models import count_parameters
 from vidfeat.training.clips import cut
 from vidfeat.training.evaluation import request_of
-from vidfeat.training.network import started_from
+from vidfeat.training.network import make_optimizer, parameter_groups, started_from
 from vidfeat.training.recipes import RECIPES, get_recipe
 from vidfeat.training.settings import change
 from vidfeat.video.clip_plan import ClipPlan
+from vidfeat.video.reader import open_video
 from vidfeat.video.timeline import Timeline
 from vidfeat.weights.load import LoadedWeights
 
@@ -115,6 +121,53 @@ def test_weights_of_another_form_are_refused_and_not_bent(change_weights, messag
     )
     begun = started_from(open_recipe, other)
     assert (begun.model.bn_eps, begun.model.midplanes) == (other.bn_eps, other.midplanes)
+
+
+def test_biases_are_not_decayed_by_the_papers_recipes() -> None:
+    network = nn.Sequential(nn.Conv3d(3, 4, 3, bias=False), nn.BatchNorm3d(4), nn.Linear(4, 2))
+    for name, decayed in (
+        ("kinetics_r2plus1d_18_16f", False),
+        ("ucf101_from_kinetics", False),
+        ("kinetics_from_sports1m_r2plus1d_34_8f", False),
+        ("ucf101_layerwise", True),
+        ("tiny", True),
+    ):
+        train = get_recipe(name).train
+        groups = parameter_groups(network, {}, decay_biases=train.decay_biases)
+        named = dict(network.named_parameters())
+        optimizer = make_optimizer(
+            train,
+            [[named[name] for name in group.names] for group in groups],
+            decays=[group.decays for group in groups],
+        )
+        decay = {
+            name: options["weight_decay"]
+            for group, options in zip(groups, optimizer.param_groups, strict=True)
+            for name in group.names
+        }
+        assert decay.keys() == named.keys()
+        for parameter, value in decay.items():
+            biases = train.weight_decay if decayed else 0.0
+            assert value == (biases if parameter.endswith("bias") else train.weight_decay)
+
+
+@pytest.mark.parametrize("name", ["plain", "clockwise", "transpose"])
+def test_vmzs_scaler_is_ffmpegs(name: str, tmp_path: Path) -> None:
+    """FFmpeg scales on the way to RGB, before the frame is turned upright."""
+    path = oriented(tmp_path, name, (192, 128))
+    recipe = change(
+        get_recipe("kinetics_r2plus1d_18_16f"),
+        ["evaluate.scaler=swscale", "data.scale=[64]", "data.crop=56", "data.frames=1"],
+    )
+    with open_video(path) as video:
+        clip = next(request_of(recipe, Sample("a.mp4", (0,), "val")).read(video))
+    assert clip.shape == (1, 56, 56, 3)
+    assert corner_names(clip[0]) == ORIENTATIONS[name][1]
+    if name == "plain":
+        with av.open(str(path)) as container:
+            frame = next(container.decode(video=0))
+        fast = frame.reformat(96, 64, "rgb24", interpolation=Interpolation.FAST_BILINEAR)
+        np.testing.assert_array_equal(clip[0], fast.to_ndarray()[4:60, 20:76])
 
 
 def test_vmzs_ways_are_options_of_the_evaluation() -> None:

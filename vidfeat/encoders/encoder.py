@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.engines.base import Engine
 from vidfeat.encoders.reading import ClipNetwork, read_videos, rows_of, rows_of_frames
-from vidfeat.encoders.spec import EncoderSpec, LoadedNetwork, Modality
+from vidfeat.encoders.spec import EncoderSpec, LoadedNetwork, Modality, TextTower
 from vidfeat.errors import DataError, UsageError, VideoError
 from vidfeat.store.reader import Embeddings
 from vidfeat.video.clip_plan import ClipPlan, Stretch
@@ -56,6 +56,8 @@ class Encoder:
         self.engine = engine
         self.loaded = loaded
         """The network as its source gave it, of encoders made by :meth:`from_module`."""
+        self.text: TextTower | None = None if loaded is None else loaded.text
+        """Embeds phrases into the space of the clips; None for networks without a text tower."""
         self.spec = spec
         self.batch_size = batch_size
         self.recipe = recipe
@@ -76,7 +78,9 @@ class Encoder:
         from vidfeat.encoders.building import build
 
         built = build(loaded, choice)
-        return cls(built.engine, built.spec, batch_size=built.batch_size, recipe=built.recipe)
+        encoder = cls(built.engine, built.spec, batch_size=built.batch_size, recipe=built.recipe)
+        encoder.text = loaded.text
+        return encoder
 
     @classmethod
     def from_module(
@@ -276,6 +280,28 @@ class Encoder:
             outputs = self._outputs(clips_NVTHWC.swapaxes(1, 2))
             vectors = rows.of_frames(outputs, np.arange(count * frames).reshape(count, frames))
         return self._finite_rows(vectors, "vector") if require_finite else vectors
+
+    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors (N, D) of N phrases, comparable with those of clips by their cosine.
+
+        Raises:
+            UsageError: the network has no text tower, these are not the vectors of its projection,
+                or a phrase is empty.
+            DataError: a vector is NaN or infinite.
+        """
+        from vidfeat.encoders.phrases import check_phrases, encoded, require_text
+
+        phrases = check_phrases(texts)
+        require_text(self.spec.describe(), self.spec.model)
+        if self.text is None:
+            raise UsageError(
+                f"{self.spec.model} was loaded without its text tower: a quantised network has "
+                "none, and a folder needs its tokenizer files beside the weights"
+            )
+        if not phrases:
+            return np.empty((0, self.dimension), np.float32)
+        with self._one_at_a_time:
+            return encoded(self.text, phrases, self.dimension)
 
     def predict_clips(
         self, clips_NTHWC: NDArray[np.uint8], *, require_finite: bool = True

@@ -15,6 +15,7 @@ from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.engines.base import Precision
 from vidfeat.encoders.rows import Aggregate
 from vidfeat.encoders.sources import load_network
+from vidfeat.encoders.spec import LoadedNetwork
 from vidfeat.errors import FingerprintError, UsageError, WeightsError
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.plan_choice import PlanChoice
@@ -141,18 +142,14 @@ def encoder_from_description(
             "with each network, join the files with vidfeat join, and give the joined file in "
             "place of videos"
         )
-    spec: str | os.PathLike[str] | None = weights
-    name = str(description["weights"])
-    seed = re.fullmatch(r"random \(seed (\d+)\)", name)
-    if spec is None:
-        spec = "random" if seed else (description.get("weights_file") or name)
+    spec, seed = _weights_of(description, weights)
     published = ClipPlan.from_dict(dict(description["plan"]))
     try:
         with nullcontext() if model else only_known_files():
             encoder = load_encoder(
                 model or str(description["model"]),
                 spec,
-                seed=int(seed[1]) if seed else 0,
+                seed=seed,
                 plan=published if plan is None else plan.apply(published),
                 layers=list(description["layers"]),
                 pool=list(description["pool"]),
@@ -165,9 +162,51 @@ def encoder_from_description(
             )
     except UsageError as error:
         raise WeightsError(f"{error} (or say where they are now with weights=FILE)") from None
-    if encoder.spec.weights_sha256 != description["weights_sha256"]:
-        raise FingerprintError(
-            f"the weights {encoder.spec.weights} are not those of {description['model']} "
-            f"{name}: their tensors differ; say where the right ones are with weights=FILE"
-        )
+    _check_weights(description, encoder.spec.weights, encoder.spec.weights_sha256)
     return encoder
+
+
+def described_network(
+    description: Mapping[str, Any], weights: str | os.PathLike[str] | None = None
+) -> LoadedNetwork:
+    """The network that a feature file, an index or a head describes, on no engine.
+
+    Args:
+        description: as :meth:`Encoder.describe` gives it.
+        weights: where the weights are, if not where they were.
+
+    Raises:
+        WeightsError: the weights are not where they were.
+        FingerprintError: what was found there are other tensors.
+    """
+    from vidfeat.encoders.sources.code_trust import only_known_files
+
+    spec, seed = _weights_of(description, weights)
+    try:
+        with only_known_files():
+            loaded = load_network(EncoderChoice(str(description["model"]), spec, seed=seed))
+    except UsageError as error:
+        raise WeightsError(f"{error} (or say where they are now with weights=FILE)") from None
+    _check_weights(description, loaded.weights, loaded.weights_sha256)
+    return loaded
+
+
+def _weights_of(
+    description: Mapping[str, Any], weights: str | os.PathLike[str] | None
+) -> tuple[str | os.PathLike[str], int]:
+    """Where the weights of an encoder are, and the seed of random ones."""
+    name = str(description["weights"])
+    found = re.fullmatch(r"random \(seed (\d+)\)", name)
+    seed = int(found[1]) if found else 0
+    if weights is not None:
+        return weights, seed
+    return "random" if found else (description.get("weights_file") or name), seed
+
+
+def _check_weights(description: Mapping[str, Any], name: str, weights_sha256: str) -> None:
+    if weights_sha256 != description["weights_sha256"]:
+        raise FingerprintError(
+            f"the weights {name} are not those of {description['model']} "
+            f"{description['weights']}: their tensors differ; say where the right ones are with "
+            "weights=FILE"
+        )

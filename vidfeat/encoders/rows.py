@@ -4,8 +4,8 @@ A network takes *inputs*: clips, or single frames. A clip of a plan is one input
 frames, for a network of frames, and each of its crops. What the network gives for them becomes one
 row or several: time steps and crops may have rows of their own.
 
-Shapes: N clips, T frames, V crops, R rows a clip, O numbers that the network gives for an input, D
-length of a row.
+Shapes: N clips, T frames, V crops, R rows per clip, O numbers that the network gives for an input,
+D length of a row.
 """
 
 from __future__ import annotations

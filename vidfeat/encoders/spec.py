@@ -62,6 +62,11 @@ Modality = Literal["clip", "frame"]
 class TextTower(Protocol):
     """The part of a network that embeds text into the space of its clips or frames."""
 
+    @property
+    def scale(self) -> float:
+        """What cosines are multiplied by before a softmax: the learned temperature's inverse."""
+        ...
+
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors (N, D) of N texts."""
         ...

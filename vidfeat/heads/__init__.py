@@ -18,6 +18,7 @@ head              a trained head as a folder
 protocols         one split, official splits, few shots
 cross_validation  folds, and several heads side by side
 copies            near copies on both sides of a split
+multi_label       several labels a sample, one class against the rest
 ================  ==================================================================
 """
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.datasets.labels import FolderLabels, Labels, as_labels, labels_from_split
+from vidfeat.datasets.labels import Labels, as_labels, labels_from_split
 from vidfeat.datasets.samples import Samples, collect, require_videos, summary
 from vidfeat.errors import DataError, UsageError
 from vidfeat.heads.copies import Copies, copies_across, find_copies
@@ -31,6 +31,8 @@ from vidfeat.heads.cross_validation import (
     options_by_kind,
 )
 from vidfeat.heads.head import check_target
+from vidfeat.heads.multi_label import train_multi_label
+from vidfeat.heads.multi_label_folder import write_multi_label
 from vidfeat.heads.protocols import (
     FewShot,
     few_shot,
@@ -47,7 +49,7 @@ from vidfeat.system.callbacks import Report, no_report
 
 def finetune(
     features: str | os.PathLike[str],
-    labels: Labels | FolderLabels | Mapping[str, str] | str | os.PathLike[str] | None = None,
+    labels: Labels | Mapping[str, str] | str | os.PathLike[str] | None = None,
     options: FinetuneOptions | None = None,
     *,
     head: str | Sequence[str] | None = None,
@@ -93,6 +95,8 @@ def finetune(
         for name, given in _label_sets(store, labels, options):
             report(f"{name or 'labels'}: reading")
             samples = collect(store, given, skip_bad_rows=options.skip_bad_rows)
+            if given.several:
+                return _multi_label(samples, given.notes, store, copies, options, target)
             parts.append(_train_part(name, samples, given.notes, store, copies, options, report))
         result = FinetuneResult(tuple(parts), _cross_validation(parts, options, report))
         if target is not None:
@@ -112,7 +116,7 @@ def _with_head(options: FinetuneOptions, head: str | Sequence[str] | None) -> Fi
 
 def _label_sets(
     store: FeatureStore,
-    labels: Labels | FolderLabels | Mapping[str, str] | str | os.PathLike[str] | None,
+    labels: Labels | Mapping[str, str] | str | os.PathLike[str] | None,
     options: FinetuneOptions,
 ) -> list[tuple[str, Labels]]:
     if options.dataset is not None:
@@ -163,6 +167,37 @@ def _train_part(
     if not outcome.converged:
         more.append("the solver stopped before its tolerance: try stronger regularisation")
     return TrainedSplit(name, samples, outcome, tuple(shots), comparison, (*lines, *small, *more))
+
+
+def _multi_label(
+    samples: Samples,
+    notes: Sequence[str],
+    store: FeatureStore,
+    copies: Copies,
+    options: FinetuneOptions,
+    target: Path | None,
+) -> FinetuneResult:
+    """Train and judge a head for several labels a sample, and write its folder."""
+    if options.compare or options.cross_validation or options.shots:
+        raise UsageError(
+            "several labels a sample are judged on one test part, by one head: leave head with "
+            "several kinds, cross_validation and shots out",
+            field=("head", "cross_validation", "shots"),
+        )
+    names = sorted({name for row in samples.rows for name in row.labels})
+    found = train_multi_label(
+        samples,
+        names,
+        options.head,
+        test_share=options.test_share,
+        identity=store.identity,
+    )
+    lines = [*summary(samples), *notes, *found.notes]
+    lines += copies_across(copies, samples, found.train, found.test)
+    found = replace(found, notes=tuple(lines))
+    if target is not None:
+        write_multi_label(found, target, store, report=options.report)
+    return FinetuneResult((), multi_label=found)
 
 
 def _compare(

@@ -30,7 +30,8 @@ from vidfeat.version import __version__
 
 FORMAT = "vidfeat-head"
 FORMAT_VERSION = 2
-"""1 until 0.2.0, and of every head that an earlier vidfeat scores right: without ``whitening``."""
+"""1 until 0.2.0, and of every head that an earlier vidfeat scores right: without ``whitening`` and
+``activation``."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,10 @@ class Head:
     def __repr__(self) -> str:
         names = ", ".join(self.classes[:4]) + (", ..." if len(self.classes) > 4 else "")
         tested = self.training.get("test")
-        accuracy = f", accuracy {tested['accuracy']['value']:.1%}" if tested else ""
+        accuracy = ""
+        for name, told in (("accuracy", "accuracy"), ("mean_average_precision", "mAP")):
+            if tested and name in tested:
+                accuracy = f", {told} {tested[name]['value']:.1%}"
         return (
             f"Head({self.scorer.kind}: {len(self.classes)} classes ({names}), "
             f"{self.dimension} dimensions{accuracy})"
@@ -154,7 +158,7 @@ class Head:
         scorer = self.scorer
         description = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION if "whitening" in scorer.arrays else 1,
+            "format_version": FORMAT_VERSION if _is_new(scorer) else 1,
             "vidfeat_version": __version__,
             "kind": scorer.kind,
             "classes": list(self.classes),
@@ -169,6 +173,7 @@ class Head:
                 if scorer.weighting == "softmax"
                 else {}
             ),
+            **({} if scorer.activation == "softmax" else {"activation": scorer.activation}),
             "encoder": dict(self.encoder),
             "space_fingerprint": self.space_fingerprint,
             "run_fingerprint": self.run_fingerprint,
@@ -229,6 +234,7 @@ class Head:
             neighbors=int(values["neighbors"]),
             weighting=values["weighting"],
             vote_temperature=float(values.get("vote_temperature", DINO_TEMPERATURE)),
+            activation=values.get("activation", "softmax"),
         )
         return cls(
             scorer=scorer,
@@ -239,6 +245,11 @@ class Head:
             run_fingerprint=str(values["run_fingerprint"]),
             training=dict(values["training"]),
         )
+
+
+def _is_new(scorer: Scorer) -> bool:
+    """Whether an earlier vidfeat would score it wrongly, so that it must refuse it."""
+    return "whitening" in scorer.arrays or scorer.activation != "softmax"
 
 
 def check_target(folder: Path, *, also: Sequence[str] = (), overwrite: bool = True) -> None:

@@ -44,6 +44,8 @@ class Scorer:
         weighting: votes count equally (``uniform``), by ``1 / distance`` (``distance``), or by
             ``exp(cosine / vote_temperature)`` (``softmax``) (knn).
         vote_temperature: of ``softmax``; vectors must be divided by their norms.
+        activation: scores are a ``softmax`` over the classes, or each class's own ``sigmoid``,
+            where a sample may have several classes.
 
     Raises:
         ValueError: an array is missing, has another shape, or is not finite.
@@ -57,11 +59,14 @@ class Scorer:
     neighbors: int = 0
     weighting: Literal["uniform", "distance", "softmax"] = "uniform"
     vote_temperature: float = DINO_TEMPERATURE
+    activation: Literal["softmax", "sigmoid"] = "softmax"
 
     def __post_init__(self) -> None:
         if self.kind not in HEAD_KINDS:
             raise ValueError(f"unknown kind of head {self.kind!r}: one of {', '.join(HEAD_KINDS)}")
-        if self.num_classes < 2:
+        if self.activation not in ("softmax", "sigmoid"):
+            raise ValueError(f"activation is softmax or sigmoid, not {self.activation!r}")
+        if self.num_classes < (2 if self.activation == "softmax" else 1):
             raise ValueError(f"a head needs two classes or more, this has {self.num_classes}")
         if not (np.isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"temperature must be above 0, this is {self.temperature}")
@@ -188,8 +193,9 @@ class Scorer:
         return result
 
     def scores(self, vectors: Floats | Sequences) -> NDArray[np.float64]:
-        """Class scores (N, C) of vectors (N, D); a row is positive and sums to 1."""
-        return softmax(self.logits(vectors) / self.temperature)
+        """Class scores (N, C) of vectors (N, D), positive; a row of a softmax sums to 1."""
+        logits = self.logits(vectors) / self.temperature
+        return softmax(logits) if self.activation == "softmax" else sigmoid(logits)
 
     @cached_property
     def _neighbours(self) -> Any:
@@ -225,6 +231,12 @@ def l2_normalize(vectors: Floats) -> Floats:
     """Divide each row by its L2 norm; a row of zeros stays one."""
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
     result: Floats = vectors / np.where(norm == 0, 1, norm)
+    return result
+
+
+def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The logistic function, safe for large logits."""
+    result: NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -logits))
     return result
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class CarriedAt:
-    """Whose frames a part carries over, and which."""
+    """Whose frames per part carries over, and which."""
 
     path: str
     attempt: str

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, plan_clips
 from vidfeat.video.frame_preprocessor import FramePreprocessor
+from vidfeat.video.orientation import orientation_of
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import VideoReader, to_rgb
 from vidfeat.video.timeline import Timeline
@@ -42,6 +43,14 @@ class Window:
     mirrored: bool = False
     origin: Literal["round", "floor"] = "round"
     """Where half a pixel of the crop goes."""
+    scaler: Literal["torchvision", "swscale"] = "torchvision"
+    """Who scales the frame, where the window is a crop of the scaled one."""
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that a frame is scaled to before the crop."""
+        if len(self.scale) == 2:
+            return self.scale[0], self.scale[1]
+        return _short_side(self.scale[0], height, width)
 
     def box(self, height: int, width: int) -> tuple[float, float, float, float]:
         """The rectangle of a source frame that becomes the square: top, left, height, width."""
@@ -49,7 +58,7 @@ class Window:
             high = min(float(height), (self.area * height * width / self.aspect) ** 0.5)
             wide = min(float(width), high * self.aspect)
             return (height - high) * self.top, (width - wide) * self.left, high, wide
-        size = self.scale if len(self.scale) == 2 else _short_side(self.scale[0], height, width)
+        size = self.size(height, width)
         whole = int if self.origin == "floor" else round
         top = whole((size[0] - self.crop) * self.top)
         left = whole((size[1] - self.crop) * self.left)
@@ -204,10 +213,26 @@ def _cut_clips(
 
 def _cutter(window: Window) -> Callable[[av.VideoFrame], NDArray[np.uint8]]:
     """How a frame becomes a square; a centre crop is to the bit that of extraction."""
+    if window.scaler == "swscale" and window.area == 0:
+        return lambda frame: cut(_scaled_by_ffmpeg(frame, window), window)
     plain = window.area == 0 and not window.mirrored and window.origin == "round"
     if plain and window.top == window.left == 0.5:
         return FramePreprocessor(_preset(window)).frame
     return lambda frame: cut(to_rgb(frame), window)
+
+
+def _scaled_by_ffmpeg(frame: av.VideoFrame, window: Window) -> NDArray[np.uint8]:
+    """The upright frame at the window's scale, as FFmpeg's scaler makes it: uint8 (H, W, 3)."""
+    from av.video.reformatter import Interpolation
+
+    orientation = orientation_of(frame)
+    height, width = window.size(*orientation.shown(frame.height, frame.width))
+    if orientation.turns % 2:
+        height, width = width, height
+    scaled = frame.reformat(
+        width, height, "rgb24", interpolation=Interpolation.FAST_BILINEAR, threads=1
+    )
+    return orientation.apply(scaled.to_ndarray())
 
 
 def _preset(window: Window) -> Preprocess:

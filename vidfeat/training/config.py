@@ -22,6 +22,7 @@ Midplanes = Literal["default", "block", "conv"]
 Labels = Literal["draw", "all"]
 ShortVideos = Literal["repeat", "leave_out"]
 CropOrigin = Literal["round", "floor"]
+Scaler = Literal["torchvision", "swscale"]
 
 RANDOM = "random"  # model.init: no weights to start from
 NATIVE = "native"  # data.fps: each video's own rate, whatever the initial weights name
@@ -199,6 +200,9 @@ class TrainConfig:
     """Of ``sgd``."""
     nesterov: bool = False
     weight_decay: float = 1e-4
+    decay_biases: bool = True
+    """Whether weight decay is on biases, too; Caffe2's trainer leaves them alone, batch norm's
+    among them."""
     layer_lr: dict[str, float] = field(default_factory=dict)
     """Learning rate of parts, as a factor of ``lr``: ``{stem = 0.0, fc = 10.0}``. At 0 the weights
     stay, and batch norm still takes its statistics from the clips; ``model.freeze`` stops both."""
@@ -251,6 +255,9 @@ class EvaluateConfig:
     crop_origin: CropOrigin = "round"
     """Where half a pixel of a crop goes: ``round`` as torchvision (column 30 of 171), ``floor`` as
     VMZ (column 29)."""
+    scaler: Scaler = "torchvision"
+    """Who scales frames: ``torchvision`` (bilinear, of RGB), or ``swscale``, as VMZ does: FFmpeg's
+    own, fast and bilinear, on the way to RGB."""
 
     def __post_init__(self) -> None:
         _positive("evaluate", self, "clips")

@@ -136,7 +136,14 @@ def request_of(recipe: Recipe, sample: Sample) -> VideoRequest | SceneRequest:
         fps=data.clip_fps,
         clips=protocol.clips,
         windows=tuple(
-            Window(data.scale, data.crop, top, left, origin=protocol.crop_origin)
+            Window(
+                data.scale,
+                data.crop,
+                top,
+                left,
+                origin=protocol.crop_origin,
+                scaler=protocol.scaler,
+            )
             for top, left in places
         ),
         flow=data.modality == "flow",

@@ -115,10 +115,13 @@ class Trainer:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         self.network = network
         named = dict(network.named_parameters())
-        self.groups = parameter_groups(network, recipe.train.layer_lr)
+        self.groups = parameter_groups(
+            network, recipe.train.layer_lr, decay_biases=recipe.train.decay_biases
+        )
         self.optimizer = make_optimizer(
             recipe.train,
             [[named[name] for name in group.names] for group in self.groups],
+            decays=[group.decays for group in self.groups],
             fused=on_gpu,
         )
         self.average = (

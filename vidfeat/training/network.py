@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vidfeat.errors import StateDictError, UsageError
 from vidfeat.models import build_model
@@ -140,10 +141,16 @@ class Group:
 
     factor: float
     names: tuple[str, ...]
+    decays: bool = True
+    """Whether weight decay is on them."""
 
 
-def parameter_groups(network: nn.Module, layer_lr: Mapping[str, float]) -> list[Group]:
+def parameter_groups(
+    network: nn.Module, layer_lr: Mapping[str, float], *, decay_biases: bool = True
+) -> list[Group]:
     """Trained parameters by their factor of the learning rate, in a fixed order.
+
+    Without ``decay_biases``, biases are in groups of their own, without weight decay.
 
     The longest prefix that ``layer_lr`` names counts: ``layer4`` and ``layer4.1`` may both be
     there. A factor of 0 leaves weights as they are.
@@ -152,30 +159,40 @@ def parameter_groups(network: nn.Module, layer_lr: Mapping[str, float]) -> list[
         UsageError: a name that is no part of the network, or nothing is left to train.
     """
     _check_parts(network, layer_lr)
-    groups: dict[float, list[str]] = {}
+    groups: dict[tuple[float, bool], list[str]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
         prefixes = [part for part in layer_lr if name.startswith(f"{part}.")]
         factor = layer_lr[max(prefixes, key=len)] if prefixes else 1.0
-        groups.setdefault(factor, []).append(name)
-    groups.pop(0.0, None)
+        decays = decay_biases or not name.endswith("bias")
+        if factor:
+            groups.setdefault((factor, decays), []).append(name)
     if not groups:
         raise UsageError("nothing is left to train: model.freeze and train.layer_lr stop all parts")
-    return [Group(factor, tuple(names)) for factor, names in groups.items()]
+    return [Group(factor, tuple(names), decays) for (factor, decays), names in groups.items()]
 
 
 def make_optimizer(
-    train: TrainConfig, groups: Sequence[Sequence[nn.Parameter]], *, fused: bool = False
+    train: TrainConfig,
+    groups: Sequence[Sequence[nn.Parameter]],
+    *,
+    decays: Sequence[bool] | None = None,
+    fused: bool = False,
 ) -> Optimizer:
     """The recipe's optimiser over groups of parameters, whose learning rates the loop sets.
 
     Args:
         train: the optimisation.
         groups: parameters on their device.
+        decays: which of the groups have weight decay; None: all.
         fused: one kernel for all of them, on CUDA.
     """
-    options = [{"params": list(group)} for group in groups]
+    decays = [True] * len(groups) if decays is None else decays
+    options = [
+        {"params": list(group), **({} if decayed else {"weight_decay": 0.0})}
+        for group, decayed in zip(groups, decays, strict=True)
+    ]
     one_kernel = True if fused else None
     if train.optimizer == "adamw":
         return torch.optim.AdamW(
@@ -258,23 +275,23 @@ class Average:
     """Exponentially averaged weights; batch norm's statistics are taken as they are."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.state = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        self._weights = {name for name, _ in network.named_parameters()}
+        self._model = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        # The average starts from the first weights; torch's would start from those of step 1.
+        self._model.n_averaged.fill_(1)
 
-    @torch.no_grad()
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The averaged tensors, by the network's own names."""
+        state: dict[str, Tensor] = self._model.module.state_dict()
+        return state
+
     def update(self, network: nn.Module) -> None:
         """Take in the weights of a step."""
-        for name, value in network.state_dict().items():
-            if name in self._weights:
-                self.state[name].lerp_(value, 1 - self.decay)
-            else:
-                self.state[name].copy_(value)
+        self._model.update_parameters(network)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a checkpoint's."""
-        for name, value in state.items():
-            self.state[name].copy_(value)
+        """Continue from a checkpoint's."""
+        self._model.module.load_state_dict(state)
 
     @contextmanager
     def in_place(self, network: nn.Module) -> Iterator[None]:

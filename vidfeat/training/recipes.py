@@ -53,7 +53,8 @@ def from_scratch(
     """The paper's training from random weights: 45 epochs of a million clips.
 
     32 clips per GPU; 0.01, with a linear warm-up over 10 epochs, then divided by 10 every 10;
-    Nesterov's momentum, as in every run of the authors' Caffe2 trainer.
+    Nesterov's momentum and no weight decay on biases, as in every run of the authors' Caffe2
+    trainer.
     """
     return Recipe(
         name=name,
@@ -70,6 +71,7 @@ def from_scratch(
             warmup_epochs=10.0,
             milestones=(20, 30, 40),
             weight_decay=1e-4,
+            decay_biases=False,
         ),
         evaluate=EvaluateConfig(clips=100 if dataset == "sports1m" else 10, videos=5000),
     )
@@ -98,7 +100,8 @@ def fine_tuning(
     """The authors' fine-tuning on UCF101 and HMDB51 from a large network.
 
     32 frames, 4 clips per GPU, 8 epochs of 100,000 (HMDB51: 40,000) clips, divided by 10 every 2,
-    weight decay 0.005, Nesterov's momentum; 0.0001 a GPU on UCF101, 0.0002 on HMDB51.
+    weight decay 0.005, not on biases, Nesterov's momentum; 0.0001 a GPU on UCF101, 0.0002 on
+    HMDB51.
     """
     hmdb = dataset == "hmdb51"
     return Recipe(
@@ -116,6 +119,7 @@ def fine_tuning(
             warmup_epochs=0.0,
             milestones=(2, 4, 6),
             weight_decay=0.005,
+            decay_biases=False,
         ),
         evaluate=EvaluateConfig(clips=10),
     )
