@@ -273,9 +273,12 @@ def test_openvino(name: str, jobs: dict[str, Job]) -> None:
 
 
 @pytest.mark.slow
-def test_int8(jobs: dict[str, Job], videos: tuple[Path, list[Frames]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["videomae", "clip"])
+def test_int8(
+    name: str, jobs: dict[str, Job], videos: tuple[Path, list[Frames]], tmp_path: Path
+) -> None:
     pytest.importorskip("nncf")
-    job = jobs["videomae"]
+    job = jobs[name]
     choice = EncoderChoice(f"hf:{job.folder}", plan=PlanChoice(stride=1, hop_frames=HOP))
     listing = list_videos([videos[0]])
     quantise(choice, listing.videos, tmp_path / "net", calibration=CalibrationOptions(clips=4))
