@@ -23,7 +23,7 @@ from vidfeat.cli.options import (
 
 if TYPE_CHECKING:
     from vidfeat.encoders.reading import VideoRead
-    from vidfeat.extraction.run import ExtractOptions
+    from vidfeat.extraction.options import ExtractOptions
     from vidfeat.heads.classify import HeadJudge, Judge, NetworkJudge, VideoPrediction
 
 MOST_PICTURES = 12
@@ -38,6 +38,19 @@ OF_THE_HEAD = ("model", "seed", "engine", "compiled")
 )
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
 @click.option("--head", "head_folder", metavar="DIR", help="Use a head from vidfeat finetune.")
+@click.option(
+    "--prompts",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Classify by class names alone, one name per line; needs a network with a text tower.",
+)
+@click.option(
+    "--template",
+    "templates",
+    multiple=True,
+    metavar="TEXT",
+    help="Phrase around each name, with {} in its place; may be repeated.  [default: six phrases]",
+)
 @click.option("-k", "--top", default=5, show_default=True, help="Classes to list.")
 @click.option(
     "--every-seconds", type=float, help="Also list them for each segment of this many seconds."
@@ -59,12 +72,13 @@ OF_THE_HEAD = ("model", "seed", "engine", "compiled")
 @decode_options()
 @click.pass_context
 def command(ctx: click.Context, /, **values: Any) -> int:
-    """Show what is in videos: with the network's own classes, or with a head.
+    """Show what is in videos: with the network's own classes, a head, or class names.
 
-    VIDEO is a file, a folder that is searched, or (with --head) a feature file.
+    VIDEO is a file, a folder that is searched, or (with --head or --prompts) a feature file. With
+    --prompts the network is pe_core_s unless --model says otherwise.
     """
     from vidfeat.errors import VideoError
-    from vidfeat.extraction.run import ExtractOptions
+    from vidfeat.extraction.options import ExtractOptions
     from vidfeat.heads.classify import classify_clips
 
     videos: tuple[str, ...] = values.pop("videos")
@@ -75,13 +89,26 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     if top < 1:
         raise click.UsageError(f"--top must be 1 or more, not {top}")
     stored = [_is_features(video) for video in videos]
-    if values["head_folder"] is None and any(stored):
+    prompts, templates = values.pop("prompts"), values.pop("templates")
+    if prompts is not None and values["head_folder"] is not None:
+        raise click.UsageError("--head and --prompts exclude each other: both say the classes")
+    if templates and prompts is None:
+        raise click.UsageError("--template goes with --prompts")
+    if prompts is None and values["head_folder"] is None and any(stored):
         given = videos[stored.index(True)]
-        raise click.UsageError(f"{given} is a feature file: give a --head for it")
+        raise click.UsageError(f"{given} is a feature file: give a --head or --prompts for it")
     decoding = ExtractOptions(
         workers=values.pop("workers"), video_timeout=values.pop("video_timeout")
     )
-    judge = _judge(ctx, values, every, needs_encoder=not all(stored))
+    judge: HeadJudge | NetworkJudge
+    if prompts is not None:
+        from vidfeat.cli.prompts import prompt_judge
+
+        values.pop("head_folder")
+        features = videos[0] if all(stored) else None
+        judge = prompt_judge(values, prompts, templates, every_seconds=every, features=features)
+    else:
+        judge = _judge(ctx, values, every, needs_encoder=not all(stored))
     found: list[VideoPrediction] = []
     failures = 0
     for read in _read(judge, videos, decoding):

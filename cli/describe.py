@@ -30,7 +30,7 @@ def describe(
         UsageError: there is nothing, or nothing that is known.
         VidfeatError: what is there cannot be read.
     """
-    from vidfeat.index.databases import is_address
+    from vidfeat.index.databases.address import is_address
 
     if is_address(path):
         return _database(os.fspath(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -38,6 +39,13 @@ from vidfeat.cli.options import RenamedOption
     show_default=True,
     help="Official split; papers report the first.",
 )
+@click.option(
+    "--captions",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Text-video retrieval as on MSR-VTT: CSV with path,caption, or MSR-VTT's own files.",
+)
+@click.option("--weights", metavar="NAME|FILE", help="Where the text tower's weights are now.")
 @click.option("--center", is_flag=True, help="Subtract the mean of the gallery from all vectors.")
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors that cannot be compared.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -47,20 +55,32 @@ def command(
     dataset: str | None,
     splits: Path | None,
     split: str,
+    captions: Path | None,
+    weights: str | None,
     center: bool,
     skip_bad_rows: bool,
     as_json: bool,
 ) -> None:
-    """Measure how well test videos retrieve training videos of their class.
+    """Measure how well test videos retrieve their class, or captions their video.
 
-    FEATURES holds both parts, ten clips per video: vidfeat extract --clips 10.
+    FEATURES holds both parts, ten clips per video: vidfeat extract --clips 10. With --captions it
+    holds the videos that these are of, by a network with a text tower.
     """
+    if captions is not None:
+        if labels is not None or dataset is not None or splits is not None or center:
+            raise click.UsageError(
+                "--captions is a protocol of its own: leave labels, splits and --center out"
+            )
+        _by_captions(features, captions, weights, skip_bad_rows=skip_bad_rows, as_json=as_json)
+        return
+    if weights is not None:
+        raise click.UsageError("--weights goes with --captions")
     from vidfeat.datasets.labels import labels_from_split, read_labels
     from vidfeat.index.retrieval_protocol import evaluate_retrieval, mean_scores
     from vidfeat.store.reader import FeatureStore
 
     if (labels is None) == (dataset is None):
-        raise click.UsageError("give either --labels CSV or --dataset with --splits DIR")
+        raise click.UsageError("give --labels CSV, --dataset with --splits DIR, or --captions FILE")
     with FeatureStore(features) as store:
         if dataset is not None:
             if splits is None:
@@ -96,3 +116,44 @@ def command(
 
 def _print_line(recall: list[float], precision: float, name: str = "") -> None:
     click.echo("".join(f"{100 * value:>8.1f}" for value in [*recall, precision]) + name)
+
+
+def _by_captions(
+    features: Path, file: Path, weights: str | None, *, skip_bad_rows: bool, as_json: bool
+) -> None:
+    from vidfeat.datasets.captions import read_captions
+    from vidfeat.encoders.text import TextEncoder
+    from vidfeat.index.caption_retrieval import evaluate_captions
+    from vidfeat.store.reader import FeatureStore
+
+    captions = read_captions(file)
+    with FeatureStore(features) as store:
+        texts = TextEncoder(
+            store.encoder, store.space_fingerprint, weights=weights, what=str(features)
+        )
+        with click.progressbar(
+            length=len(captions.texts), label="captions", file=sys.stderr
+        ) as bar:
+            found = evaluate_captions(
+                store,
+                captions,
+                texts,
+                skip_bad_rows=skip_bad_rows,
+                progress=lambda done, _total: bar.update(done - bar.pos),
+            )
+    if as_json:
+        import json
+
+        click.echo(json.dumps(found.to_dict(), indent=2))
+        return
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(found.variant)
+    recalls = found.text_to_video.recall
+    click.echo(f"{'':<16}" + "".join(f"{f'R@{k}':>8}" for k in recalls) + "  median    mean rank")
+    for name, one in (
+        ("text to video", found.text_to_video),
+        ("video to text", found.video_to_text),
+    ):
+        shares = "".join(f"{100 * value:>8.1f}" for value in one.recall.values())
+        click.echo(f"{name:<16}{shares}{one.median_rank:>8.1f}{one.mean_rank:>8.1f}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from vidfeat.system.wording import counted
+from vidfeat.system.wording import counted, duration, size_text
 
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
@@ -183,28 +183,11 @@ def one_line(path: str) -> str:
     return path.encode("unicode_escape").decode() if any(c in path for c in "\r\n\t") else path
 
 
-def duration(seconds: float) -> str:
-    """``42 s``, ``7 min``, ``3 h 20 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def megabytes(size: float) -> str:
-    """Bytes in words."""
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
-
-
 def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
     """Print what was done."""
     from vidfeat.pretrained import bundled
 
-    size = megabytes(output.stat().st_size)
+    size = size_text(output.stat().st_size)
     click.echo(
         f"{output}: {report.videos} videos, {report.clips} clips x {encoder.dimension} "
         f"({encoder.spec.model}, weights {encoder.spec.weights}), {size}"
@@ -237,9 +220,9 @@ def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
 def say_dry_run(estimate: DryRun) -> None:
     """Print what there would be to do."""
     click.echo(
-        f"{estimate.videos} videos ({megabytes(estimate.bytes)}, "
+        f"{estimate.videos} videos ({size_text(estimate.bytes)}, "
         f"{duration(estimate.video_seconds)} of video), {estimate.clips} clips, "
-        f"a file of about {megabytes(estimate.output_bytes)}"
+        f"a file of about {size_text(estimate.output_bytes)}"
     )
     work = f" of {estimate.gflops_per_clip:,.3g} GFLOPs" if estimate.gflops_per_clip else ""
     click.echo(

@@ -27,11 +27,11 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
 @click.option("--split", type=click.Choice(["1", "2", "3", "all"]), default="1", show_default=True)
 @click.option(
     "--head",
-    metavar="linear|svm|knn|mlp[,...]",
+    metavar="linear|svm|knn|mlp|attentive[,...]",
     default="linear",
     show_default=True,
-    help="Logistic regression, linear SVM, nearest neighbours, small network; several are compared "
-    "on the same folds, and the best is trained.",
+    help="Logistic regression, linear SVM, nearest neighbours, small network, attention over a "
+    "video's rows in order; several are compared on the same folds, and the best is trained.",
 )
 @click.option(
     "--train-on",
@@ -139,6 +139,8 @@ def command(**values: Any) -> int:
     for part in result.parts:
         for note in part.notes:
             click.echo(f"{part.name}: {note}" if part.name else note, err=True)
+    for note in result.multi_label.notes if result.multi_label is not None else ():
+        click.echo(note, err=True)
     if as_json:
         import json
 
@@ -214,6 +216,15 @@ def _show(result: Any) -> None:
             table.add_row(*row)
         console.print(table)
 
+    if result.multi_label is not None:
+        from vidfeat.heads.multi_label_folder import multi_label_table, summary_line
+
+        click.echo(summary_line(result.multi_label))
+        made = multi_label_table(result.multi_label, MOST_CLASSES)
+        show(made.columns, made.rows)
+        if made.note:
+            click.echo(made.note)
+        return
     for part in result.parts:
         if part.comparison is not None:
             made = comparison_table(part, MOST_CLASSES // 2)

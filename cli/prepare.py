@@ -39,10 +39,10 @@ def command(
     Names and lists stay, so that the result is laid out as the dataset is. The same command again
     resumes where it was interrupted.
     """
-    from vidfeat.cli.extract_output import megabytes
     from vidfeat.datasets.prepare import prepare
     from vidfeat.datasets.reencode import Encoding
     from vidfeat.errors import UsageError
+    from vidfeat.system.wording import size_text
     from vidfeat.training.distributed import cores_per_process
 
     if short_side is not None:
@@ -67,7 +67,7 @@ def command(
     )
     click.echo(
         f"{report.written:,} videos written, {report.already_there:,} were there, "
-        f"{len(report.failures):,} could not be read; {megabytes(report.bytes_before)} became "
-        f"{megabytes(report.bytes_after)}; {len(report.lists)} lists copied"
+        f"{len(report.failures):,} could not be read; {size_text(report.bytes_before)} became "
+        f"{size_text(report.bytes_after)}; {len(report.lists)} lists copied"
     )
     return 1 if report.failures else 0

@@ -16,11 +16,32 @@ if TYPE_CHECKING:
 @click.command(
     "search",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: vidfeat search INDEX holiday.mp4 --start 12 --end 15 -k 5",
+    epilog='Example: vidfeat search INDEX --text "a man jumps over a fence" -k 5',
 )
 @click.argument("index", metavar="INDEX|ADDRESS")
-@click.argument("query", nargs=-1, required=True)
-@click.option("-k", "k", default=10, show_default=True, help="Number of results.")
+@click.argument("query", nargs=-1)
+@click.option("--text", multiple=True, metavar="PHRASE", help="Search by text; may be repeated.")
+@click.option(
+    "--together", is_flag=True, help="Combine all queries and phrases into a single query."
+)
+@click.option(
+    "--not",
+    "unlike",
+    multiple=True,
+    metavar="QUERY",
+    help="Negative example: results should differ from it; may be repeated.",
+)
+@click.option(
+    "--not-text", multiple=True, metavar="PHRASE", help="Negative phrase; may be repeated."
+)
+@click.option(
+    "--negative-weight",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Weight of negative examples relative to positive ones.",
+)
+@click.option("-k", "k", default=10, show_default=True, help="Number of results per query.")
 @click.option("--start", type=float, help="Start of the query segment, in seconds.")
 @click.option("--end", type=float, help="End of the query segment, in seconds.")
 @click.option("--clips", is_flag=True, help="List clips instead of videos.")
@@ -78,6 +99,11 @@ if TYPE_CHECKING:
 def command(
     index: str,
     query: tuple[str, ...],
+    text: tuple[str, ...],
+    together: bool,
+    unlike: tuple[str, ...],
+    not_text: tuple[str, ...],
+    negative_weight: float,
     k: int,
     start: float | None,
     end: float | None,
@@ -100,8 +126,9 @@ def command(
 ) -> None:
     """Find videos like QUERY, and the matching segments.
 
-    QUERY is the path of a video in the index, a video file, or a feature file; several are
-    searched together. In place of an index stands the address of a database that vidfeat push
+    QUERY is the path of a video in the index, a video file, or a feature file; video.mp4#t=12,15
+    takes these seconds of it. Each QUERY and each phrase is a separate query, unless --together
+    combines them. In place of an index stands the address of a database that vidfeat push
     filled: lance://PATH, milvus://HOST:PORT/COLLECTION or milvus://FILE.db.
     """
     import warnings
@@ -109,6 +136,8 @@ def command(
     from vidfeat.index.databases import open_index
     from vidfeat.index.query import QuerySource, make_queries
 
+    if not query and not text:
+        raise click.UsageError("give a QUERY, or say in words what to look for with --text")
     opened = open_index(index)
     known = None
     if labels is not None:
@@ -119,7 +148,12 @@ def command(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         source = QuerySource(opened, root=root, weights=weights, device=device, model=model)
-        queries = make_queries(source, query, start, end)
+        # A phrase first: where the index has no text tower, nothing is decoded in vain.
+        phrases = [source.of_text(phrase) for phrase in text]
+        negative = [source.of_text(phrase) for phrase in not_text]
+        queries = [*make_queries(source, query, start, end), *phrases]
+        negative = [*make_queries(source, unlike), *negative]
+        queries = opened.combined(queries, negative, together=together, weight=negative_weight)
     for warning in caught:
         if warning.category is UserWarning:
             click.echo(f"warning: {warning.message}", err=True)
@@ -164,16 +198,21 @@ def _print_json(matches: list[Match], queries: list[Query]) -> None:
 
 
 def _print_table(matches: list[Match], queries: list[Query]) -> None:
-    from vidfeat.index.report import clock
-
     if not matches:
         click.echo("nothing found", err=True)
         return
-    several = len(queries) > 1
-    click.echo(f"  #   score  {'from':>9} {'to':>9}  video{'  (query)' if several else ''}")
+    for number, query in enumerate(queries):
+        if len(queries) > 1:
+            click.echo(f"{'' if number == 0 else chr(10)}{query.name}")
+        _print_answers([match for match in matches if match.query == number])
+
+
+def _print_answers(matches: list[Match]) -> None:
+    from vidfeat.index.report import clock
+
+    click.echo(f"  #   score  {'from':>9} {'to':>9}  video")
     for rank, match in enumerate(matches, start=1):
-        asked = f"  ({queries[match.query].name})" if several else ""
         click.echo(
             f"{rank:>3}  {match.score:>6.3f}  {clock(match.start_seconds):>9} "
-            f"{clock(match.end_seconds):>9}  {match.video}{asked}"
+            f"{clock(match.end_seconds):>9}  {match.video}"
         )

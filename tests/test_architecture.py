@@ -138,3 +138,17 @@ def test_public_names_are_documented() -> None:
 @pytest.mark.parametrize("name", [name for name in vidfeat.__all__ if name != "__version__"])
 def test_public_names_have_docstrings(name: str) -> None:
     assert getattr(vidfeat, name).__doc__
+
+
+def test_long_files_have_a_reason() -> None:
+    """No file of the library above 400 lines, unless CONTRIBUTING.md says why."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text.split("### Files above 400 lines", 1)[1].split("\n#", 1)[0]
+    excused = set(re.findall(r"`(vidfeat/[\w/]+\.py)`", section))
+    long = {
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "vidfeat").rglob("*.py")
+        if file.relative_to(ROOT).parts[1] not in ("cli", "pretrained")
+        and len(file.read_text(encoding="utf-8").splitlines()) > 400
+    }
+    assert long == excused

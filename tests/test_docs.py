@@ -43,6 +43,8 @@ NOT_RUN = {
     "openvino": "tested by itself",
     "ig65m_kinetics_32f": "a download",
     "NAME": "a place to fill in",
+    "--prompts": "a network with a text tower; tested with small ones",
+    "--text": "a network with a text tower; tested with small ones",
     "old/": "a folder that no longer is",
     "UCF-101/": "a dataset",
     "fights/": "a dataset",

@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-import venv
 from pathlib import Path
 
 import pytest
 
+from tests.support.installs import IS_CLONE, install
 from tests.support.train_fixtures import render_video
 
-CLONE = Path(__file__).parents[1]
 NAMES = (
     "Tänzer #1.mp4",
     "50 % (copy).mp4",
@@ -70,36 +68,11 @@ json.dump(told, open("told.json", "w"))
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of an environment with the checkout, and all that this one has."""
-    place = tmp_path_factory.mktemp("environment")
-    venv.create(place / "venv", system_site_packages=True, with_pip=False, symlinks=True)
-    (site,) = (place / "venv" / "lib").glob("python*/site-packages")
-    above = [path for path in sys.path if path.endswith("site-packages")]
-    (site / "above.pth").write_text("\n".join(above) + "\n")
-    copy = place / "clone"  # pip builds where the sources are
-    listed = subprocess.run(
-        ["git", "ls-files", "vidfeat", "cli", "pretrained", "pyproject.toml", "README.md"],
-        cwd=CLONE,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.split()
-    for name in (*listed, "LICENSE"):
-        if (CLONE / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).write_bytes((CLONE / name).read_bytes())
-    python = place / "venv" / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
-    done = subprocess.run(
-        [*pip, "--no-deps", "--no-build-isolation", "--no-index", "--ignore-installed", str(copy)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return python.parent
+    """The folder of programs of an environment with the checkout."""
+    return install(tmp_path_factory.mktemp("environment"))
 
 
-@pytest.mark.skipif(not (CLONE / ".git").exists(), reason="no clone of the repository")
+@pytest.mark.skipif(not IS_CLONE, reason="no clone of the repository")
 def test_from_an_empty_folder_to_the_page(installed: Path, tmp_path: Path) -> None:
     videos = tmp_path / "my videos"
     rows = ["path,label"]

@@ -59,9 +59,16 @@ def table(file: Path, columns: str, *rows: str) -> Path:
     return file
 
 
+def quick_settings(at: Checkout, *settings: str) -> list[str]:
+    """``--set`` options of steps that take milliseconds, from random weights."""
+    starts_at_random = not (at.root / "vidfeat/training/start.py").exists()  # as all runs once did
+    common = [one for one in MICRO if not (starts_at_random and one == "model.init=random")]
+    return settings_as_options((*common, *settings))
+
+
 def train(at: Checkout, data: Path | str, run: str, *settings: str, options: tuple = ()) -> Done:
     """``vidfeat train tiny`` in milliseconds a step."""
-    chosen = settings_as_options((*MICRO, *settings))
+    chosen = quick_settings(at, *settings)
     return at.vidfeat("train", "tiny", "--data", data, "--out", run, *chosen, *options)
 
 
@@ -231,7 +238,7 @@ def mirrored(at: Checkout) -> str:
 
 def full_checkpoint(at: Checkout) -> str:
     two_classes(at.folder / "data")
-    options = settings_as_options((*MICRO, *QUICK, "run.checkpoint_every=1"))
+    options = quick_settings(at, *QUICK, "run.checkpoint_every=1")
     command = at.command("train", "tiny", "--data", "data", "--out", "run", *options)
     limited = (
         "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000));"
@@ -286,7 +293,7 @@ def rich_run(at: Checkout) -> str:
 
 def killed_run(at: Checkout) -> str:
     render_motion(at.folder / "data", train=2, val=1)
-    options = settings_as_options((*MICRO, *RIGHT))
+    options = quick_settings(at, *RIGHT)
     command = at.command("train", "tiny", "--data", "data", "--out", "run", *options)
     with subprocess.Popen(
         command, cwd=at.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -304,7 +311,7 @@ def two_processes(at: Checkout) -> str:
     script = "import sys; from torch.distributed.run import main; main(sys.argv[1:])"  # torchrun
     done = at.python(
         script, "--standalone", "--nproc-per-node", 2, "-m", module, "tiny", "--data", "data",
-        "--out", "run", *settings_as_options((*MICRO, *RIGHT)),
+        "--out", "run", *quick_settings(at, *RIGHT),
     )  # fmt: skip
     return f"exit {done.code}, weights {weights_hash(at, 'run')}"
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tests.support.index_fixtures import video_vectors, write_features
 from tests.support.store_fixtures import make_store
 from vidfeat.cli.plot import command
 from vidfeat.errors import DataError
@@ -42,3 +44,17 @@ def test_the_command_names_the_picture(features: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.output.strip() == str(features.with_suffix(".png"))
     assert features.with_suffix(".png").is_file()
+
+
+@pytest.mark.parametrize("with_labels", [False, True])
+def test_vectors_that_are_no_numbers_are_refused_or_left_out(
+    tmp_path: Path, with_labels: bool
+) -> None:
+    names = [f"{'ab'[n % 2]}/{n}.mp4" for n in range(4)]
+    bad = video_vectors(3, 6, 32)
+    bad[2, 1], bad[4, 0] = np.nan, np.inf
+    features = write_features(tmp_path / "f.h5", names, replace={"a/2.mp4": bad})
+    labels = "folders" if with_labels else None
+    with pytest.raises(DataError, match=r"2 vectors of 1 videos hold NaN .*first: a/2\.mp4"):
+        save_map(features, tmp_path / "map.png", labels)
+    assert save_map(features, tmp_path / "map.png", labels, skip_bad_rows=True) == 22

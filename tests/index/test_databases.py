@@ -23,7 +23,8 @@ from vidfeat.errors import (
     UsageError,
 )
 from vidfeat.index import VideoIndex
-from vidfeat.index.databases import connect, is_address, open_index
+from vidfeat.index.databases import open_index
+from vidfeat.index.databases.address import connect, is_address
 from vidfeat.index.databases.engine import spans_of
 from vidfeat.index.databases.opened import DatabaseIndex
 from vidfeat.index.databases.push import push
@@ -217,7 +218,7 @@ def test_a_killed_push_leaves_the_old_state_and_the_next_one_mends_it(
     database = connect(address)
     kind = type(database)
     database.close()
-    for step in ("add_videos", "write_head", "remove", "index_clips"):
+    for step in ("add_clips", "add_videos", "write_head", "remove", "index_clips"):
 
         def dies(*given: Any, **named: Any) -> None:
             raise KeyboardInterrupt
@@ -255,6 +256,25 @@ def test_bad_rows_are_named_or_left_out(address: str, tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------------- addresses, commands
+
+
+def test_tables_of_another_program_are_left_alone(address: str, tmp_path: Path) -> None:
+    features = write_features(tmp_path / "f.h5", 2)
+    if address.startswith("lance"):
+        import lancedb
+        import pyarrow as pa
+
+        place = lancedb.connect(address.removeprefix("lance://"))
+        place.create_table("clips", data=pa.table({"mine": [1, 2, 3]}))
+    else:
+        from pymilvus import MilvusClient
+
+        client = MilvusClient(address.removeprefix("milvus://"))
+        client.create_collection("vidfeat", dimension=4)
+        client.close()
+    for overwrite in (False, True):
+        with pytest.raises(StoreError, match="another program"):
+            push(features, address, overwrite=overwrite)
 
 
 def test_addresses() -> None:

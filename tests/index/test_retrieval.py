@@ -306,10 +306,9 @@ def test_search_json_is_the_contract(index):
 
 def test_search_table_and_several(index):
     table = run("search", index, "a/v000.mp4", "b/v001.mp4", "-k", 3)
-    assert "(b/v001.mp4)" in table
-    assert len(table.splitlines()) == 4
+    assert len(table.splitlines()) == 2 * 5 + 1
     rows = json.loads(run("search", index, "a/v000.mp4", "b/v001.mp4", "-k", 3, "--json"))
-    assert {row["query"] for row in rows} == {"a/v000.mp4", "b/v001.mp4"}
+    assert [row["query"] for row in rows] == ["a/v000.mp4"] * 3 + ["b/v001.mp4"] * 3
 
 
 def test_search_with_a_feature_file(index, tmp_path):

@@ -244,12 +244,12 @@ def test_what_a_file_holds_in_words_and_as_json(tmp_path: Path, features: Path) 
     text = "\n".join(store_in_words(described))
     for told in (
         "features of 5 videos, 8 clips of 6 dimensions (float32)",
-        "footage          20.0 s",
+        "footage          20 s",
         "plan.hop_frames  16",
         "1 damaged",
         "'bad.mp4': bad.mp4 is broken",
     ):
         assert told in text
     empty = describe_store(make_store(tmp_path / "none.h5", {}))
-    assert store_in_words(empty)[-1].split() == ["errors", "none"]
+    assert ["failures", "none"] in [line.split() for line in store_in_words(empty)]
     assert empty["clips_per_video"] is None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +16,54 @@ import numpy as np
 from tests.support.clips import decoded
 from tests.support.index_fixtures import embeddings, identity, record, video_vectors
 from tests.support.rendered_videos import KINDS, render
+from vidfeat.encoders.reading import ClipNetwork
+from vidfeat.encoders.spec import EncoderSpec
 from vidfeat.index import VideoIndex
 from vidfeat.index.query import QuerySource
 from vidfeat.store.reader import Embeddings
 from vidfeat.store.writer import write_store
+from vidfeat.video.decode.tasks import ClipSource
 
 SECRET = b"this is not in the index"
+
+
+class FakeTexts:
+    """Knows the videos by their names; any other phrase is a direction of its own."""
+
+    scale = 100.0
+
+    def __init__(self) -> None:
+        self.known: dict[str, np.ndarray] = {}
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        rows = []
+        for text in texts:
+            seed = zlib.crc32(text.encode())
+            made = np.random.default_rng(seed).standard_normal(FakeEncoder.dimension)
+            rows.append(self.known.get(text, made))
+        return np.asarray(rows, dtype=np.float32)
+
+
+def text_spec(root: Path) -> EncoderSpec:
+    """An encoder whose vectors stand in the space of texts, as a feature file describes it."""
+    from vidfeat.video.clip_plan import ClipPlan
+    from vidfeat.video.preprocess import Preprocess
+
+    return EncoderSpec(
+        model="open_clip:tiny/made-up",
+        weights="made-up",
+        weights_sha256=hashlib.sha256(str(root).encode()).hexdigest(),  # no cache in common
+        architecture={"source": "open_clip", "model": "tiny"},
+        plan=ClipPlan(frames=4, hop_frames=4),
+        preprocess=Preprocess(),
+        layers=("projection",),
+        pool=("mean",),
+        dimension=FakeEncoder.dimension,
+        precision="fp32",
+        engine="torch",
+        modality="frame",
+        aggregate="mean",
+    )
 
 
 class FakeEncoder:
@@ -29,6 +73,7 @@ class FakeEncoder:
     batch_size = 4
     space_fingerprint = "space-1"
     run_fingerprint = "run-1"
+    text: FakeTexts | None = None
 
     def __init__(self) -> None:
         from vidfeat.video.clip_plan import ClipPlan
@@ -43,6 +88,11 @@ class FakeEncoder:
         small = clips[:, :, ::8, ::8].astype(np.float32).mean(axis=1).reshape(len(clips), -1)
         return (small - 110) @ self.matrix
 
+    @property
+    def reader(self) -> ClipNetwork:
+        source = ClipSource(self.plan, self.preprocess)
+        return ClipNetwork(self.encode_clips, source, self.batch_size)
+
     def embed(self, path: Path) -> Embeddings:
         clips = decoded(path, self.plan, self.preprocess).clips
         vectors = self.encode_clips(np.stack([clip.frames_THWC for clip in clips]))
@@ -53,8 +103,18 @@ class FakeEncoder:
         )
 
 
-def build_site(folder: Path, names: list[str], *, seconds: float = 2.0, hostile: bool = False):
+def build_site(
+    folder: Path,
+    names: list[str],
+    *,
+    seconds: float = 2.0,
+    hostile: bool = False,
+    texts: bool = False,
+):
     """Render videos, index them, and make the application.
+
+    With ``texts``, the index can be searched by text: a phrase that is a video's name without its
+    folder and suffix means that video.
 
     With ``hostile``, the index also names a missing file, a link out of the root, a folder and a
     text, and a file of the root is not in the index.
@@ -98,7 +158,15 @@ def build_site(folder: Path, names: list[str], *, seconds: float = 2.0, hostile:
         (root / "a/folder.mp4").mkdir()
         (root / "a/text.mp4").write_bytes(SECRET)
         (root / "a/not_indexed.mp4").write_bytes(SECRET)
-    write_store(folder / "f.h5", identity(16, root=str(root)), rows)
+    about = identity(16, root=str(root))
+    if texts:
+        spec, encoder.text = text_spec(root), FakeTexts()
+        about = replace(about, encoder=spec.describe(), space_fingerprint=spec.space_fingerprint)
+        encoder.space_fingerprint = spec.space_fingerprint
+        encoder.text.known = {
+            Path(facts.path).stem: np.asarray(held.vectors).mean(axis=0) for facts, held in rows
+        }
+    write_store(folder / "f.h5", about, rows)
     index = VideoIndex.build(folder / "f.h5", folder / "INDEX")
     uploads = Uploads(QuerySource(index, encoder=encoder), most_bytes=2_000_000)
     labels = {name: "even" if n % 2 == 0 else "odd" for n, name in enumerate(names)}

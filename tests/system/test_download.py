@@ -241,7 +241,7 @@ def test_progress(capsys):
     bar = StderrProgress("net.pth")
     bar(0, 2_000_000)
     bar(2_000_000, 2_000_000)
-    assert "downloading net.pth: 2.0 of 2.0 MB" in capsys.readouterr().err
+    assert "downloading net.pth: 2.0 MB of 2.0 MB" in capsys.readouterr().err
 
 
 def test_cache_folder_by_the_platform(monkeypatch):

@@ -98,3 +98,17 @@ def test_names_do_not_depend_on_the_locale(locale: dict[str, str], tmp_path: Pat
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | locale, check=True)
     assert [path.name for path in tmp_path.iterdir()] == ["映像.mp4"]
+
+
+def test_errors_name_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+    """Not the temporary one, which nobody has heard of."""
+    with pytest.raises(OSError, match="full") as caught, atomic_folder(tmp_path / "head") as folder:
+        raise OSError(28, "full", str(folder / "a/b.npy"))
+    assert caught.value.filename == str(tmp_path / "head/a/b.npy")
+    with pytest.raises(OSError, match="full") as caught, atomic_write(tmp_path / "f.h5") as file:
+        raise OSError(28, "full", str(file))
+    assert caught.value.filename == str(tmp_path / "f.h5")
+    other = str(tmp_path / "other")
+    with pytest.raises(OSError, match="full") as caught, atomic_write(tmp_path / "f.h5"):
+        raise OSError(28, "full", other)
+    assert caught.value.filename == other

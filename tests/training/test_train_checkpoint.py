@@ -163,7 +163,7 @@ def test_a_start_that_failed_does_not_bar_the_next(tmp_path: Path) -> None:
         temporary_name(run / "recipe.toml").write_text("half")
     lines: list[dict[str, object]] = []
     settings = ("train.epochs=1", "train.epoch_clips=4", "evaluate.clips=1")
-    train(micro(*settings), data, run, resume=True, listener=lines.append)
+    train(micro(*settings), data, run, resume=True, report=lines.append)
     assert next(line for line in lines if line["event"] == "start")["train"] == 8
     (tmp_path / "other").mkdir()
     (tmp_path / "other/notes.txt").touch()

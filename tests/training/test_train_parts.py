@@ -91,6 +91,21 @@ def test_one_class_alone_can_be_measured(data: Path, tmp_path: Path, layout: str
         train(micro(*QUICK), root, tmp_path / "none")
 
 
+@pytest.mark.parametrize("groups", ["a,b", "g,g"])
+def test_groups_that_leave_nothing_to_hold_out_are_told(data: Path, groups: str) -> None:
+    first, second = groups.split(",")
+    group_of = {"a": first, "b": second}
+    rows = [
+        f"{path.relative_to(data)},{path.parent.name},{group_of[path.parent.name]}"
+        for path in data.rglob("*.mp4")
+    ]
+    file = data / f"{first}.csv"
+    file.write_text("\n".join(["path,label,group", *rows]) + "\n")
+    message = "each class lies in one group alone; give some class videos of a second group"
+    with pytest.raises(DataError, match=message):
+        train(micro(*QUICK), file, data / "none")
+
+
 def test_one_class_that_the_network_does_not_know_is_refused(data: Path, tmp_path: Path) -> None:
     train(micro(*QUICK), data, tmp_path / "run")
     shutil.copytree(data / "b", tmp_path / "alone/test/c")

@@ -13,7 +13,8 @@ from tests.support.frame_folders import write_picture
 from tests.support.video_assets import render, x264
 from vidfeat.encoders.load import load_encoder
 from vidfeat.errors import StoreError, UsageError, VideoError
-from vidfeat.extraction.run import ExtractOptions, extract
+from vidfeat.extraction.options import ExtractOptions
+from vidfeat.extraction.run import extract
 from vidfeat.index.query import QuerySource
 from vidfeat.index.video_index import VideoIndex
 from vidfeat.store.reader import FeatureStore

@@ -19,7 +19,8 @@ from tests.support.web_fixtures import SECRET, build_site, running
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory):
-    return build_site(tmp_path_factory.mktemp("site"), ["a/v0.mp4", "a/old.avi"], hostile=True)
+    names = ["a/v0.mp4", "a/old.avi"]
+    return build_site(tmp_path_factory.mktemp("site"), names, hostile=True, texts=True)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,11 @@ TARGETS = [
     b"/api/find?path=../secret.mp4",
     b"/api/find?path=a%00b",
     b"/api/find",
+    b"/api/examples",
+    b"/api/examples?phrase=rain",
+    b"/api/examples?like=nan,1,a/v0.mp4&not_like=,,a/v0.mp4",
+    b"/api/examples?like=,,../secret.mp4",
+    b"/api/examples?like_upload=,,..%2f..%2fsecret&phrase=%ff%fe",
     b"/api/teach/clips?order=%00&class=%ff&first=-1",
     b"/api/teach/clips?revision=99999999999999999999",
     b"/api/teach/clips?first=999999999&count=501",
@@ -94,7 +100,9 @@ def test_bare_requests(address, target):
     assert SECRET not in answer
     assert b"root:" not in answer
     if status == 200:
-        assert target.startswith((b"/api/videos", b"/api/folders", b"/thumb", b"http://"))
+        assert target.startswith(
+            (b"/api/videos", b"/api/folders", b"/api/examples?phrase", b"/thumb", b"http://")
+        )
         assert b"not_indexed" not in answer
 
 
@@ -223,6 +231,15 @@ SCHEMA = {
                     ("k", "query", {"type": "integer"}),
                     ("per_video", "query", {"type": "integer"}),
                     ("folder", "query", {"type": "string"}),
+                ],
+            ),
+            (
+                "/api/examples",
+                "get",
+                [
+                    (f"{no}{kind}", "query", {"type": "array", "items": {"type": "string"}})
+                    for no in ("", "not_")
+                    for kind in ("phrase", "like", "like_upload")
                 ],
             ),
             ("/api/upload", "post", [("name", "query", {"type": "string"})]),

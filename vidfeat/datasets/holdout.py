@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vidfeat.datasets.base import Sample, VideoDataset
+from vidfeat.errors import DataError
 
 
 def hold_out(samples: Sequence[Sample], share: float) -> tuple[Sample, ...]:
@@ -73,10 +74,20 @@ def describe_hold_out(samples: Sequence[Sample], classes: Sequence[str], share: 
 
 
 def with_evaluation_part(dataset: VideoDataset, share: float) -> VideoDataset:
-    """The dataset with a test part: where it has a training part alone, a share is held out."""
+    """The dataset with a test part: where it has a training part alone, a share is held out.
+
+    Raises:
+        DataError: none can be, without taking a class out of training.
+    """
     if {sample.part for sample in dataset.samples} - {"unused"} != {"train"}:
         return dataset
     train = [sample for sample in dataset.samples if sample.part == "train"]
     samples = hold_out(train, share)
     note = describe_hold_out(samples, dataset.classes, share)
+    if all(sample.part == "train" for sample in samples):
+        raise DataError(
+            f"{dataset.name} under {dataset.root}: {note}; give some class videos of a second "
+            "group, or say which videos to test on (folders train and test, or a split column); a "
+            "network can be measured on all of them with part 'all'"
+        )
     return replace(dataset, samples=samples, notes=(*dataset.notes, note))

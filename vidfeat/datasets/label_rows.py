@@ -22,6 +22,8 @@ class LabelRow:
         split: ``train``, ``val``, ``test``; empty where no part is assigned.
         group: what must stay together (one recording, one person); empty where it stands alone.
         line: line of the CSV, 0 where there is none.
+        labels: all its classes, where a table gives several; ``label`` then holds them with ``|``
+            between. Empty where a row has one.
     """
 
     path: str
@@ -31,6 +33,7 @@ class LabelRow:
     split: str = ""
     group: str = ""
     line: int = 0
+    labels: tuple[str, ...] = ()
 
     @property
     def is_stretch(self) -> bool:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING
 
 from vidfeat.datasets.base import match_listing
 from vidfeat.datasets.label_rows import LabelRow, refuse_twin_names, without_doubles
@@ -62,6 +62,11 @@ class Labels:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def several(self) -> bool:
+        """Rows may have several labels: the table has a column ``labels``."""
+        return any(row.labels for row in self.rows)
+
     def resolve(self, store: FeatureStore) -> RowLabels:
         """The labelled rows of a feature file, for ``FeatureStore.to_arrays(labels)``.
 
@@ -76,14 +81,17 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class FolderLabels:
+class FolderLabels(Labels):
     """The folder of each video as its class, of whatever feature file they are used with.
 
-    Attributes:
-        ignore_case: folders that differ only in case are one class.
+    There are no rows before that: :meth:`of` makes them.
     """
 
-    ignore_case: bool = False
+    rows: tuple[LabelRow, ...] = ()
+    source: str = "folder names"
+
+    def __post_init__(self) -> None:
+        """Nothing to check yet."""
 
     def of(self, paths: Iterable[str]) -> Labels:
         """The labels of some videos; see `labels_from_folders`."""
@@ -94,13 +102,7 @@ class FolderLabels:
         return self.of(store.paths).resolve(store)
 
 
-@overload
-def read_labels(path: Literal["folders"], *, ignore_case: bool | None = False) -> FolderLabels: ...
-@overload
-def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = False) -> Labels: ...
-def read_labels(
-    path: str | os.PathLike[str], *, ignore_case: bool | None = False
-) -> Labels | FolderLabels:
+def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = False) -> Labels:
     """Read ``labels.csv``: path, label, and if wanted start_seconds, end_seconds, split, group.
 
     Args:
@@ -114,29 +116,32 @@ def read_labels(
             two labels, or classes differ only in case; the message names the line.
     """
     if path == "folders":
-        return FolderLabels(bool(ignore_case))
+        return FolderLabels(ignore_case=bool(ignore_case))
     name = os.fspath(path)
     table = read_table(
         path,
         purpose="labels are a CSV with the columns path,label, or the word folders",
     )
-    for needed in ("path", "label"):
+    several = "labels" in table.columns and "label" not in table.columns
+    column = "labels" if several else "label"
+    for needed in ("path", column):
         if needed not in table.columns:
             raise DataError(
                 f"{name}: no column {needed!r} in its first line "
                 f"({','.join(table.columns)[:80] or 'empty'}); expected path,label"
-                "[,start_seconds,end_seconds][,split][,group]"
+                "[,start_seconds,end_seconds][,split][,group], or labels with | between several"
             )
-    rows = [_parse(name, row) for row in table.rows]
+    rows = [_parse(name, row, column) for row in table.rows]
     labels = Labels(rows=tuple(rows), source=name, ignore_case=bool(ignore_case))
     labels = _with_one_case(labels, ignore_case)
     return replace(labels, rows=without_doubles(labels.rows, labels.source))
 
 
-def _parse(name: str, row: Row) -> LabelRow:
+def _parse(name: str, row: Row, label: str) -> LabelRow:
     line = row.line
-    for column in ("path", "label"):
-        if not row[column]:
+    parts = sorted({part.strip() for part in row[label].split("|")} - {""})
+    for column in ("path", label):
+        if not row[column] or (column == "labels" and not parts):
             raise DataError(f"{name}, line {line}: the {column} is empty")
     seconds: list[float | None] = []
     for column in ("start_seconds", "end_seconds"):
@@ -154,12 +159,13 @@ def _parse(name: str, row: Row) -> LabelRow:
         raise DataError(f"{name}, line {line}: the stretch {start or 0:g} to {end:g} s is empty")
     return LabelRow(
         path=normal_path(row["path"]),
-        label=row["label"],
+        label="|".join(parts) if label == "labels" else row["label"],
         start_seconds=start,
         end_seconds=end,
         split=row["split"].lower(),
         group=row["group"],
         line=line,
+        labels=tuple(parts) if label == "labels" else (),
     )
 
 
@@ -180,7 +186,7 @@ def relative_to(labels: Labels, *roots: str) -> Labels:
 
 def _with_one_case(labels: Labels, ignore_case: bool | None) -> Labels:
     """One spelling per class: the commonest one, or an error that says which differ."""
-    counts = Counter(row.label for row in labels.rows)
+    counts = Counter(name for row in labels.rows for name in row.labels or (row.label,))
     if not ignore_case:
         refuse_twin_names(
             counts,
@@ -194,7 +200,14 @@ def _with_one_case(labels: Labels, ignore_case: bool | None) -> Labels:
     for label, count in sorted(counts.items()):
         if count > counts[spelling.setdefault(label.casefold(), label)]:
             spelling[label.casefold()] = label
-    rows = tuple(replace(row, label=spelling[row.label.casefold()]) for row in labels.rows)
+
+    def spelt(row: LabelRow) -> LabelRow:
+        if not row.labels:
+            return replace(row, label=spelling[row.label.casefold()])
+        names = tuple(sorted({spelling[name.casefold()] for name in row.labels}))
+        return replace(row, labels=names, label="|".join(names))
+
+    rows = tuple(map(spelt, labels.rows))
     return replace(labels, rows=rows, classes=())
 
 
@@ -270,21 +283,19 @@ def labels_from_split(
 
 
 def as_labels(
-    labels: Labels | FolderLabels | Mapping[str, str] | str | os.PathLike[str],
+    labels: Labels | Mapping[str, str] | str | os.PathLike[str],
     paths: Sequence[str] = (),
     *,
     ignore_case: bool = False,
 ) -> Labels:
     """Labels from whatever says them: a CSV's path, ``"folders"``, a mapping path -> class."""
-    if isinstance(labels, Labels):
-        return labels
     if isinstance(labels, FolderLabels):
         return labels.of(paths)
+    if isinstance(labels, Labels):
+        return labels
     if isinstance(labels, Mapping):
         rows = tuple(LabelRow(normal_path(path), label) for path, label in labels.items())
         return Labels(rows=rows, source="the mapping of labels")
     if labels == "folders":
         return labels_from_folders(paths, ignore_case=ignore_case)
-    read = read_labels(labels, ignore_case=ignore_case)
-    assert isinstance(read, Labels)
-    return read
+    return read_labels(labels, ignore_case=ignore_case)

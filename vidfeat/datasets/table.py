@@ -61,6 +61,8 @@ def read_table(
     labels = relative_to(read_labels(file, ignore_case=None), str(root.resolve()), str(root))
     rows = without_doubles(labels.rows, labels.source)
     classes = labels.classes
+    if labels.several:
+        classes = tuple(sorted({name for row in rows for name in row.labels}))
     index = {label: number for number, label in enumerate(classes)}
     has_parts = any(row.split for row in rows)
     notes: list[str] = []
@@ -69,10 +71,10 @@ def read_table(
     unassigned: list[str] = []
     for row in rows:
         part = _part_of(row, labels.source)
+        own = tuple(index[name] for name in row.labels or (row.label,))
         sample = Sample(
-            row.path, (index[row.label],), part or "train", row.group, row.start_seconds,
-            row.end_seconds,
-        )  # fmt: skip
+            row.path, own, part or "train", row.group, row.start_seconds, row.end_seconds
+        )
         there = Path(existing_spelling(str(root / identity_to_path(sample.path))))
         if not (there.is_file() or (frames and frames_in(there))):
             missing.append(sample.path)

@@ -13,8 +13,9 @@ from typing import Any
 from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.engines.base import Precision
+from vidfeat.encoders.rows import Aggregate
 from vidfeat.encoders.sources import load_network
-from vidfeat.encoders.spec import Aggregate
+from vidfeat.encoders.spec import LoadedNetwork
 from vidfeat.errors import FingerprintError, UsageError, WeightsError
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.plan_choice import PlanChoice
@@ -34,6 +35,8 @@ def load_encoder(
     batch_size: int | None = None,
     compiled: bool = False,
     aggregate: Aggregate | None = None,
+    crops: int | None = None,
+    average_crops: bool = False,
 ) -> Encoder:
     """Load a network with its weights, ready to encode.
 
@@ -47,16 +50,19 @@ def load_encoder(
         seed: of random weights.
         plan: how clips are laid; a :class:`PlanChoice` changes single values of the published one.
         layers: to embed with; None takes the last one before the classifier.
-        pool: ``mean``, ``max`` or both, joined; None takes the mean.
+        pool: ``mean``, ``max`` or both, joined; ``time`` keeps the time steps of a clip as rows of
+            their own; None takes the network's own projection, or the mean.
         precision: fp32, fp16 and bf16 where the device does them well, tf32 on a GPU, or int8 of a
             network that is quantised; None takes fp16 on a GPU, else fp32, or that of ``weights``.
         device: ``auto`` takes the first GPU where there is one.
         engine: what runs the network; None takes torch, or openvino for int8.
-        batch_size: clips at a time; None chooses by device.
+        batch_size: clips at a time, or frames of a network of frames; None chooses by device.
         compiled: let ``torch.compile`` make it faster; takes a minute at the start.
         aggregate: for networks of frames, how the frames of a clip become its vector: ``mean``,
-            ``mean_std`` (both joined) or ``max``. For one vector per frame give a plan of
-            one frame a clip.
+            ``mean_std`` (both joined), ``max``, or ``none`` for a vector for each frame.
+        crops: of each frame: 1, 3 along the long side, 5 (corners and centre), or 10 (these, and
+            mirrored); each has a row of its own. None takes the centre.
+        average_crops: one row for the crops of a clip, their mean.
 
     Raises:
         UsageError: an invalid name or value.
@@ -76,6 +82,8 @@ def load_encoder(
             batch_size=batch_size,
             compiled=compiled,
             aggregate=aggregate,
+            crops=crops,
+            average_crops=average_crops,
         )
     )
 
@@ -134,18 +142,14 @@ def encoder_from_description(
             "with each network, join the files with vidfeat join, and give the joined file in "
             "place of videos"
         )
-    spec: str | os.PathLike[str] | None = weights
-    name = str(description["weights"])
-    seed = re.fullmatch(r"random \(seed (\d+)\)", name)
-    if spec is None:
-        spec = "random" if seed else (description.get("weights_file") or name)
+    spec, seed = _weights_of(description, weights)
     published = ClipPlan.from_dict(dict(description["plan"]))
     try:
         with nullcontext() if model else only_known_files():
             encoder = load_encoder(
                 model or str(description["model"]),
                 spec,
-                seed=int(seed[1]) if seed else 0,
+                seed=seed,
                 plan=published if plan is None else plan.apply(published),
                 layers=list(description["layers"]),
                 pool=list(description["pool"]),
@@ -153,12 +157,56 @@ def encoder_from_description(
                 precision=precision or (None if is_net(spec) else "fp32"),
                 batch_size=batch_size,
                 aggregate=description.get("aggregate"),
+                crops=description["preprocess"].get("crops"),
+                average_crops=bool(description.get("average_crops")),
             )
     except UsageError as error:
         raise WeightsError(f"{error} (or say where they are now with weights=FILE)") from None
-    if encoder.spec.weights_sha256 != description["weights_sha256"]:
-        raise FingerprintError(
-            f"the weights {encoder.spec.weights} are not those of {description['model']} "
-            f"{name}: their tensors differ; say where the right ones are with weights=FILE"
-        )
+    _check_weights(description, encoder.spec.weights, encoder.spec.weights_sha256)
     return encoder
+
+
+def described_network(
+    description: Mapping[str, Any], weights: str | os.PathLike[str] | None = None
+) -> LoadedNetwork:
+    """The network that a feature file, an index or a head describes, on no engine.
+
+    Args:
+        description: as :meth:`Encoder.describe` gives it.
+        weights: where the weights are, if not where they were.
+
+    Raises:
+        WeightsError: the weights are not where they were.
+        FingerprintError: what was found there are other tensors.
+    """
+    from vidfeat.encoders.sources.code_trust import only_known_files
+
+    spec, seed = _weights_of(description, weights)
+    try:
+        with only_known_files():
+            loaded = load_network(EncoderChoice(str(description["model"]), spec, seed=seed))
+    except UsageError as error:
+        raise WeightsError(f"{error} (or say where they are now with weights=FILE)") from None
+    _check_weights(description, loaded.weights, loaded.weights_sha256)
+    return loaded
+
+
+def _weights_of(
+    description: Mapping[str, Any], weights: str | os.PathLike[str] | None
+) -> tuple[str | os.PathLike[str], int]:
+    """Where the weights of an encoder are, and the seed of random ones."""
+    name = str(description["weights"])
+    found = re.fullmatch(r"random \(seed (\d+)\)", name)
+    seed = int(found[1]) if found else 0
+    if weights is not None:
+        return weights, seed
+    return "random" if found else (description.get("weights_file") or name), seed
+
+
+def _check_weights(description: Mapping[str, Any], name: str, weights_sha256: str) -> None:
+    if weights_sha256 != description["weights_sha256"]:
+        raise FingerprintError(
+            f"the weights {name} are not those of {description['model']} "
+            f"{description['weights']}: their tensors differ; say where the right ones are with "
+            "weights=FILE"
+        )

@@ -23,6 +23,7 @@ def save_map(
     labels: Labels | Mapping[str, str] | str | os.PathLike[str] | None = None,
     *,
     seed: int = 0,
+    skip_bad_rows: bool = False,
 ) -> int:
     """Draw the clips of a feature file, coloured by class; the suffix decides the format.
 
@@ -34,21 +35,23 @@ def save_map(
         labels: what names the class of a video, as ``vidfeat finetune`` takes it; None takes the
             folder that each video lies in.
         seed: of the sample, and of the layout.
+        skip_bad_rows: leave out vectors that are NaN or infinite, where they are an error else.
 
     Returns:
         How many clips were drawn.
 
     Raises:
-        DataError: fewer than three clips, or labels that name none of the videos.
+        DataError: fewer than three clips, vectors that are NaN or infinite, or labels that name
+            none of the videos.
     """
     from vidfeat.evaluation import plots
     from vidfeat.evaluation.projection import MOST_POINTS, project
 
     with FeatureStore(features) as store:
         if labels is None:
-            vectors, classes, y = _by_folder(store)
+            vectors, classes, y = _by_folder(store, skip_bad_rows=skip_bad_rows)
         else:
-            samples = collect(store, as_labels(labels, store.paths))
+            samples = collect(store, as_labels(labels, store.paths), skip_bad_rows=skip_bad_rows)
             vectors, classes = samples.vectors, samples.classes
             y = samples.y[samples.sample_of_clip]
     if len(vectors) < FEWEST_CLIPS:
@@ -66,12 +69,21 @@ def save_map(
 
 
 def _by_folder(
-    store: FeatureStore,
+    store: FeatureStore, *, skip_bad_rows: bool
 ) -> tuple[NDArray[np.float32], tuple[str, ...], NDArray[np.int64]]:
     """All vectors, the folders, and the folder of each vector."""
     vectors, _, videos = store.to_arrays()
+    good = np.asarray(np.isfinite(vectors).all(axis=1))
+    if not (skip_bad_rows or good.all()):
+        broken = np.unique(videos[~good])
+        raise DataError(
+            f"{store.path}: {int((~good).sum())} vectors of {len(broken)} videos hold NaN or "
+            f"infinity (first: {store.paths[broken[0]]}): extract these again with precision fp32, "
+            "or leave the clips out with skip_bad_rows",
+            field=("precision", "skip_bad_rows"),
+        )
     folders = [
         str(PurePosixPath(path).parent).removeprefix(".") or "videos" for path in store.paths
     ]
     classes, of_video = np.unique(np.array(folders, dtype=object), return_inverse=True)
-    return vectors, tuple(map(str, classes)), of_video[videos].astype(np.int64)
+    return vectors[good], tuple(map(str, classes)), of_video[videos[good]].astype(np.int64)

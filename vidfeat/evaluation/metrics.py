@@ -62,14 +62,12 @@ def wilson_interval(correct: int, total: int, *, confidence: float = CONFIDENCE)
     """
     if total < 1:
         raise ValueError("an interval needs one sample or more")
-    from scipy.stats import norm
+    from scipy.stats import binomtest
 
-    z = float(norm.ppf(0.5 + confidence / 2))
+    found = binomtest(correct, total).proportion_ci(confidence, method="wilson")
     share = correct / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * np.sqrt(share * (1 - share) / total + (z / total / 2) ** 2)
     # Rounding may leave the share itself a hair outside at 0 and 1.
-    low, high = min(middle - half, share), max(middle + half, share)
+    low, high = min(float(found.low), share), max(float(found.high), share)
     return Interval(share, max(0.0, low), min(1.0, high), "Wilson", confidence)
 
 

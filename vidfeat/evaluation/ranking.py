@@ -1,4 +1,4 @@
-"""How well scores order samples, whatever the threshold: the area under the ROC curve."""
+"""How well scores order samples, whatever the threshold: ROC curves and average precision."""
 
 from __future__ import annotations
 
@@ -62,3 +62,36 @@ def _area(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
         return float("nan")
     ranks = float(rankdata(scores)[positive].sum())
     return (ranks - count * (count + 1) / 2) / (count * others)
+
+
+def average_precision(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """Average precision: the precision at each score, averaged over recall, as in scikit-learn.
+
+    Args:
+        scores: (S,), higher for samples that look positive; equal scores come together.
+        positive: (S,), which samples are.
+
+    Returns:
+        NaN without a positive sample. Guessing gets the share of positive samples.
+    """
+    count = int(positive.sum())
+    if not count:
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    ranked, right = scores[order], np.cumsum(positive[order])
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # of equal scores
+    precision = right[last] / (last + 1)
+    recall = np.diff(right[last], prepend=0) / count
+    return float((precision * recall).sum())
+
+
+def mean_average_precision(scores: NDArray[np.float64], targets: NDArray[np.bool_]) -> float:
+    """The mean of the average precision over classes that have a sample; NaN where none has.
+
+    Args:
+        scores: (S, C).
+        targets: (S, C), which sample has which class.
+    """
+    pairs = zip(scores.T, targets.T, strict=True)
+    found = [average_precision(own, has) for own, has in pairs if has.any()]
+    return float(np.mean(found)) if found else float("nan")

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import FingerprintError, StoreError
-from vidfeat.heads.scorers import DINO_TEMPERATURE, Floats, Scorer
+from vidfeat.heads.attention import Floats, Sequences
+from vidfeat.heads.scorers import DINO_TEMPERATURE, Scorer
 from vidfeat.heads.selection import Unit
 from vidfeat.store.differences import settings_that_differ
 from vidfeat.system.files import atomic_folder
@@ -29,7 +30,8 @@ from vidfeat.version import __version__
 
 FORMAT = "vidfeat-head"
 FORMAT_VERSION = 2
-"""1 until 0.2.0, and of every head that an earlier vidfeat scores right: without ``whitening``."""
+"""1 until 0.2.0, and of every head that an earlier vidfeat scores right: without ``whitening`` and
+``activation``."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Head:
     Attributes:
         scorer: class scores of vectors.
         classes: names, in the order of the scores.
-        unit: ``videos``: the mean vector of a video's clips is scored; ``clips``: each clip is,
-            and the scores are averaged.
+        unit: ``videos``: the mean vector of a video's clips is scored (by an attentive head: the
+            clips together, in their order); ``clips``: each clip is, and the scores are averaged.
         encoder: the JSON description of the encoder that it was trained on.
         space_fingerprint: of that encoder.
         run_fingerprint: of the run that made the features.
@@ -66,7 +68,10 @@ class Head:
     def __repr__(self) -> str:
         names = ", ".join(self.classes[:4]) + (", ..." if len(self.classes) > 4 else "")
         tested = self.training.get("test")
-        accuracy = f", accuracy {tested['accuracy']['value']:.1%}" if tested else ""
+        accuracy = ""
+        for name, told in (("accuracy", "accuracy"), ("mean_average_precision", "mAP")):
+            if tested and name in tested:
+                accuracy = f", {told} {tested[name]['value']:.1%}"
         return (
             f"Head({self.scorer.kind}: {len(self.classes)} classes ({names}), "
             f"{self.dimension} dimensions{accuracy})"
@@ -82,13 +87,17 @@ class Head:
         return self.scorer.scores(np.asarray(vectors, dtype=np.float32))
 
     def scores(self, vectors: Floats) -> NDArray[np.float64]:
-        """Class scores (C,) of one video by its clip vectors (N, D).
+        """Class scores (C,) of one video by its clip vectors (N, D), in the order of time.
 
         Raises:
             ValueError: no clips.
         """
         if len(vectors) == 0:
             raise ValueError("a video without clips has no scores")
+        if self.scorer.of_sequences:
+            rows = np.asarray(vectors, dtype=np.float32)
+            together = Sequences(rows, np.array([0, len(rows)], np.int64))
+            return np.asarray(self.scorer.scores(together)[0])
         if self.unit == "videos":
             mean = np.asarray(vectors).mean(axis=0, dtype=np.float64)[None]
             return np.asarray(self.clip_scores(mean)[0])
@@ -149,7 +158,7 @@ class Head:
         scorer = self.scorer
         description = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION if "whitening" in scorer.arrays else 1,
+            "format_version": FORMAT_VERSION if _is_new(scorer) else 1,
             "vidfeat_version": __version__,
             "kind": scorer.kind,
             "classes": list(self.classes),
@@ -164,6 +173,7 @@ class Head:
                 if scorer.weighting == "softmax"
                 else {}
             ),
+            **({} if scorer.activation == "softmax" else {"activation": scorer.activation}),
             "encoder": dict(self.encoder),
             "space_fingerprint": self.space_fingerprint,
             "run_fingerprint": self.run_fingerprint,
@@ -224,6 +234,7 @@ class Head:
             neighbors=int(values["neighbors"]),
             weighting=values["weighting"],
             vote_temperature=float(values.get("vote_temperature", DINO_TEMPERATURE)),
+            activation=values.get("activation", "softmax"),
         )
         return cls(
             scorer=scorer,
@@ -234,6 +245,11 @@ class Head:
             run_fingerprint=str(values["run_fingerprint"]),
             training=dict(values["training"]),
         )
+
+
+def _is_new(scorer: Scorer) -> bool:
+    """Whether an earlier vidfeat would score it wrongly, so that it must refuse it."""
+    return "whitening" in scorer.arrays or scorer.activation != "softmax"
 
 
 def check_target(folder: Path, *, also: Sequence[str] = (), overwrite: bool = True) -> None:

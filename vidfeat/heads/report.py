@@ -98,7 +98,7 @@ def render_report(samples: Samples, outcome: Outcome, options: ReportOptions) ->
         # The wide card parts the columns; many classes make bars as tall as two pictures.
         *((plane, mistakes) if len(result.classes) > MOST_BESIDE else (mistakes, plane)),
         _few_shots(options.few_shots),
-        *[_table(table) for table in options.tables],
+        *[table_section(table) for table in options.tables],
         _choice(outcome),
         _facts(samples, outcome),
     ]
@@ -268,7 +268,8 @@ def _few_shots(rows: Sequence[FewShot]) -> str:
     return _section("With few training videos", _figure(svg, caption))
 
 
-def _table(table: Table, chosen: int | None = None) -> str:
+def table_section(table: Table, chosen: int | None = None) -> str:
+    """A table as a card of the page, with one of its rows marked."""
     head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
     body = "".join(
         f"<tr{' class=chosen' if i == chosen else ''}>"
@@ -298,7 +299,7 @@ def _choice(outcome: Outcome) -> str:
         f"Temperature {choice.temperature:.3g}."
     )
     table = Table("How it was chosen", ("tried", "accuracy", "log loss"), rows, note)
-    return _table(table, chosen)
+    return table_section(table, chosen)
 
 
 def describe_params(params: dict[str, Any]) -> str:
@@ -328,13 +329,19 @@ def _facts(samples: Samples, outcome: Outcome) -> str:
         "network": f"{encoder.get('model', '?')}, weights {encoder.get('weights', '?')}",
         "clips": describe_plan(encoder.get("plan", {})),
         "precision": str(encoder.get("precision", "?")),
-        "trained on": "mean vectors of videos" if outcome.head.unit == "videos" else "single clips",
+        "trained on": _trained_on(outcome),
         "vectors": f"{len(samples.vectors)} clips of {samples.dimension} numbers",
         "groups": str(samples.num_groups) if samples.has_groups else "none given",
         "solver": "converged" if outcome.converged else "stopped before its tolerance",
     }
     told = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
     return _section("What it was made from", f"<dl>{told}</dl>")
+
+
+def _trained_on(outcome: Outcome) -> str:
+    if outcome.head.scorer.of_sequences:
+        return "the clips of videos, in their order"
+    return "mean vectors of videos" if outcome.head.unit == "videos" else "single clips"
 
 
 def _mistakes(samples: Samples, outcome: Outcome, options: ReportOptions) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from vidfeat.datasets.samples import Samples
 from vidfeat.errors import UsageError
 from vidfeat.heads.cross_validation import Comparison, CrossValidation
+from vidfeat.heads.multi_label import MultiLabelResult
 from vidfeat.heads.protocols import FewShot, Outcome
 from vidfeat.heads.selection import HeadOptions
 
@@ -116,10 +117,12 @@ class FinetuneResult:
     Attributes:
         parts: one, or one for each official split.
         cross_validation: over all samples, where asked for.
+        multi_label: in place of the parts, where samples have several labels.
     """
 
     parts: tuple[TrainedSplit, ...]
     cross_validation: CrossValidation | None = None
+    multi_label: MultiLabelResult | None = None
 
     def mean_and_spread(self, what: Literal["video", "clip"]) -> tuple[float, float]:
         """Mean accuracy over the parts and its standard deviation (0 for one part)."""
@@ -133,6 +136,8 @@ class FinetuneResult:
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers as JSON."""
+        if self.multi_label is not None:
+            return dict(without_nan(self.multi_label.to_dict()))
         values: dict[str, Any] = {"parts": [_part_dict(part) for part in self.parts]}
         if len(self.parts) > 1:
             for what in ("video", "clip"):
@@ -144,7 +149,7 @@ class FinetuneResult:
                 "spread_over_folds": self.cross_validation.spread,
                 "folds": self.cross_validation.accuracies.tolist(),
             }
-        return {name: _without_nan(value) for name, value in values.items()}
+        return {name: without_nan(value) for name, value in values.items()}
 
 
 def _part_dict(part: TrainedSplit) -> dict[str, Any]:
@@ -185,10 +190,10 @@ def _part_dict(part: TrainedSplit) -> dict[str, Any]:
     }
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """NaN as null: JSON has no NaN."""
     if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
+        return {name: without_nan(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value

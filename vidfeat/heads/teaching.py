@@ -195,27 +195,28 @@ def spread_order(vectors: NDArray[np.float32], seed: int = 0) -> NDArray[np.int6
     """All positions, first some that are far from each other, then the others by chance.
 
     Farthest first (Gonzalez, 1985) over a seeded sample: what to label while no head can be
-    fitted. It starts near the middle of the collection.
+    fitted. It starts in the middle of the collection.
 
     Args:
-        vectors: (N, D) of length one.
+        vectors: (N, D).
         seed: of the sample and of the order of the others.
     """
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(len(vectors))
+    shuffled = np.random.default_rng(seed).permutation(len(vectors))
     sample = vectors[shuffled[:_SPREAD_SAMPLE]]
     count = min(_SPREAD_FIRST, len(sample))
     if not count:
         return shuffled
-    chosen = [int(np.argmax(sample @ sample.mean(axis=0)))]
-    nearest = sample @ sample[chosen[0]]
-    nearest[chosen[0]] = np.inf
+    sample = sample - sample.mean(axis=0)  # what all share says nothing about distances
+    squares = np.einsum("nd,nd->n", sample, sample)
+    chosen = [int(np.argmin(squares))]
+    nearest = np.full(len(sample), np.inf, dtype=np.float32)
     while len(chosen) < count:
-        chosen.append(int(np.argmin(nearest)))
-        nearest = np.maximum(nearest, sample @ sample[chosen[-1]])
-        nearest[chosen[-1]] = np.inf
-    left = np.delete(shuffled, chosen)
-    result: NDArray[np.int64] = np.concatenate([shuffled[chosen], left])
+        last = sample[chosen[-1]]
+        distances = squares + squares[chosen[-1]] - 2 * (sample @ last)
+        nearest = np.minimum(nearest, distances)
+        nearest[chosen] = -1
+        chosen.append(int(np.argmax(nearest)))
+    result: NDArray[np.int64] = np.concatenate([shuffled[chosen], np.delete(shuffled, chosen)])
     return result
 
 

@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass
 
 from vidfeat.errors import UsageError
+from vidfeat.system.wording import size_text
 
 KINDS = ("auto", "flat", "hnsw", "ivfsq", "ivfpq", "opq")
 COMPRESSED = ("ivfsq", "ivfpq", "opq")
@@ -86,8 +87,8 @@ def choose(
         if kind in ("ivfsq", "opq"):
             return IndexPlan(plan.kind, plan.factory, plan.memory_bytes, lists_on_disk=True)
         raise UsageError(
-            f"kind={kind} takes {plan.memory_bytes / 1e6:.0f} MB for {num_clips} clips, more "
-            f"than the {budget / 1e6:.0f} MB allowed by max_memory: raise it, or use kind=opq",
+            f"kind={kind} takes {size_text(plan.memory_bytes)} for {num_clips} clips, more "
+            f"than the {size_text(budget)} allowed by max_memory: raise it, or use kind=opq",
             field="max_memory",
         )
     return plan

@@ -23,7 +23,7 @@ class Match:
             the video, or the best of all (``rank_by``); less the background's, if asked for.
         query_start_seconds: where in the query the matching part starts.
         query_end_seconds: where it ends.
-        query: number of the query that it answers best, where there are several.
+        query: number of the query that it answers, where there are several.
         video_id: row of the video in the index's table.
     """
 
@@ -116,6 +116,11 @@ class Query:
         name: what it is called in messages and answers.
         normalised: the vectors are the index's own.
         video_id: row of the stored video that they are of; -1 for others.
+        text: the phrase that it is, empty for clips.
+        file: the file that the clips were read from, where it is not a stored video's.
+        scale: what scores are multiplied by, where ``vectors`` stand for several examples.
+        positive: the examples that it was made of, where there are several.
+        negative: the examples of what is not wanted.
     """
 
     vectors: NDArray[np.float32]
@@ -124,3 +129,20 @@ class Query:
     name: str = "the query"
     normalised: bool = False
     video_id: int = -1
+    text: str = ""
+    file: str = ""
+    scale: float = 1.0
+    positive: tuple[Query, ...] = ()
+    negative: tuple[Query, ...] = ()
+
+    @property
+    def lies_apart(self) -> bool:
+        """Whether it may lie apart from all clips: it has a phrase, or a negative example."""
+        return bool(self.text or self.negative) or any(one.lies_apart for one in self.positive)
+
+    @property
+    def video_ids(self) -> list[int]:
+        """Rows of the stored videos that it, or its examples, are of."""
+        examples = (*self.positive, *self.negative)
+        rows = {self.video_id, *(row for example in examples for row in example.video_ids)}
+        return sorted(rows - {-1})

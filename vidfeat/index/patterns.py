@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+from collections.abc import Mapping, Sequence
 
-from vidfeat.errors import StoreError
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.errors import StoreError, UsageError
 from vidfeat.index.videos import Videos
 from vidfeat.system.identities import normal_form
 
@@ -36,3 +40,42 @@ def paths_that_fit(videos: Videos, text: str, where: object) -> list[str]:
     if not found:
         raise StoreError(f"{where} has no video that fits {text!r}")
     return found
+
+
+def videos_that_pass(
+    videos: Videos,
+    only: Sequence[str],
+    only_labels: Sequence[str],
+    labels: Mapping[str, str],
+    where: str,
+) -> NDArray[np.bool_]:
+    """(videos,) which videos pass a filter of paths and labels.
+
+    Args:
+        videos: the table.
+        only: paths, folders (a slash at the end) or patterns; any of them; none for all.
+        only_labels: any of these labels; none for all.
+        labels: path to label.
+        where: the index, for messages.
+
+    Raises:
+        StoreError: a path or pattern that no video fits.
+        UsageError: no video has one of the labels.
+    """
+    mask = np.array(videos["alive"], dtype=bool)
+    if only:
+        fits = np.zeros(len(mask), dtype=bool)
+        for text in only:
+            fits[[videos.row_of[path] for path in paths_that_fit(videos, text, where)]] = True
+        mask &= fits
+    if only_labels:
+        wanted = set(only_labels)
+        missing = wanted - set(labels.values())
+        if missing:
+            told = ", ".join(sorted(set(labels.values()))[:10]) or "none"
+            raise UsageError(
+                f"no video of {where} has the label {min(missing)!r}; known labels: {told}",
+                field="only_labels",
+            )
+        mask &= np.array([labels.get(path) in wanted for path in videos.paths], dtype=bool)
+    return mask

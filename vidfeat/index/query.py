@@ -1,4 +1,4 @@
-"""From what a user calls a query to its clips: a stored path, a file, or a file of features.
+"""From what a user calls a query to its clips: a stored path, a file, features, or a phrase.
 
 Stored clips are taken wherever they are the file's own, since they cost nothing; else the file goes
 through the encoder that the index describes, which is loaded once.
@@ -7,6 +7,8 @@ through the encoder that the index describes, which is loaded once.
 from __future__ import annotations
 
 import os
+import re
+import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,8 +26,11 @@ from vidfeat.video.frame_names import frames_in
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
     from vidfeat.encoders.joined import JoinedEncoder
+    from vidfeat.encoders.text import TextEncoder
     from vidfeat.store.reader import FeatureStore
 
+# A stretch behind a path, as web addresses have it (W3C Media Fragments): video.mp4#t=12.5,15
+_FRAGMENT = re.compile(r"(?P<path>.+)#t=(?P<start>[0-9.]*)(?:,(?P<end>[0-9.]+))?", re.DOTALL)
 FEATURE_SUFFIXES = (".h5", ".hdf5")
 
 
@@ -57,6 +62,32 @@ class QuerySource:
         self.weights = weights
         self.device = device
         self._encoder = encoder
+        self._texts: TextEncoder | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def texts(self) -> TextEncoder:
+        """The text tower of the index's network, loaded when a new phrase needs it.
+
+        Raises:
+            UsageError: the network has none, or the index is centred.
+        """
+        with self._lock:
+            if self._texts is None:
+                from vidfeat.index.text_query import text_encoder
+
+                tower = getattr(self._encoder, "text", None)  # joined encoders have none
+                self._texts = text_encoder(self.index, weights=self.weights, tower=tower)
+            return self._texts
+
+    def of_text(self, phrase: str) -> Query:
+        """A phrase as a query.
+
+        Raises:
+            UsageError: the network has no text tower, the index is centred, or the phrase is empty.
+            WeightsError: the network's weights are not there.
+        """
+        return self.index.text_query(phrase, self.texts)
 
     @property
     def encoder(self) -> Encoder | JoinedEncoder:
@@ -90,6 +121,12 @@ class QuerySource:
     ) -> list[Query]:
         """The queries that a text stands for: one, or one for each video of a feature file.
 
+        Args:
+            text: a path of the index, a file, or a feature file; ``#t=12.5,15`` behind it takes
+                these seconds of it, where no path is really called so.
+            start_seconds: where the part to search with starts.
+            end_seconds: where it ends.
+
         Raises:
             StoreError: neither a path of the index nor a file.
             FingerprintError: features or weights of another encoder.
@@ -100,6 +137,15 @@ class QuerySource:
         if named is not None:
             return [self.index.query(named, start_seconds, end_seconds)]
         path = Path(existing_spelling(text))
+        fragment = None if path.is_file() else _FRAGMENT.fullmatch(text)
+        if fragment is not None:
+            if start_seconds is not None or end_seconds is not None:
+                raise UsageError(
+                    f"{text} says its own seconds: leave start_seconds and end_seconds out",
+                    field=("start_seconds", "end_seconds"),
+                )
+            start, end = _fragment_seconds(fragment, text)
+            return self.make(fragment["path"], start, end)
         if not (path.is_file() or self._is_video_of_frames(path)):
             raise StoreError(
                 f"{text!r} is neither a video of {self.index.where} nor a file; its videos have "
@@ -142,6 +188,7 @@ class QuerySource:
             end_seconds=embeddings.end_seconds,
             name=name or os.fspath(path),
             video_id=self._row_of(Path(path)),
+            file=os.fspath(path),
         )
 
     def of_features(self, path: Path) -> list[Query]:
@@ -252,6 +299,13 @@ class QuerySource:
         return -1
 
 
+def _fragment_seconds(found: re.Match[str], text: str) -> tuple[float, float | None]:
+    try:
+        return float(found["start"] or 0), None if found["end"] is None else float(found["end"])
+    except ValueError:
+        raise UsageError(f"{text}: expected seconds behind it as in video.mp4#t=12.5,15") from None
+
+
 def make_queries(
     source: QuerySource,
     texts: Sequence[str],
@@ -261,10 +315,10 @@ def make_queries(
     """Queries of all the texts.
 
     Raises:
-        UsageError: no text, or a stretch of several.
+        UsageError: a stretch of several.
     """
     if not texts:
-        raise UsageError("there is nothing to search with: give a video or a path of the index")
+        return []
     if len(texts) > 1 and (start_seconds is not None or end_seconds is not None):
         raise UsageError(
             "start_seconds and end_seconds choose a segment of one query: give one",

@@ -29,6 +29,11 @@ _FEW_VIDEOS = 64
 # Cosines held at a time (64 MB), and hits of a round: what long queries may take.
 _MOST_SCORES = 1 << 24
 _MOST_HITS = 1 << 20
+# The settings of an index are tuned for queries that lie among its clips. Phrases lie apart from
+# all of them, where the nearest lists say less. Up to so many pairs of query and clip they are
+# compared exactly (about a second), and above with so many times more lists and candidates.
+_APART_EXACT_PAIRS = 1_000_000
+_APART_BREADTH = 16
 
 
 @dataclass(eq=False)
@@ -92,9 +97,12 @@ class Searcher:
             keep = inside if keep is None else keep & inside
         if keep is not None and not keep.any():
             return []
-        if options.clips:
-            return self._clips(query, options, keep)
-        return self._videos(query, options, keep)
+        if query.lies_apart and len(query.vectors) * self.engine.num_rows <= _APART_EXACT_PAIRS:
+            options = replace(options, exact=True)
+        found = (self._clips if options.clips else self._videos)(query, options, keep)
+        if query.scale == 1.0:
+            return found
+        return [replace(match, score=match.score * query.scale) for match in found]
 
     def _inside(self, options: SearchOptions) -> NDArray[np.bool_] | None:
         """Rows between the seconds that were asked for; None for all."""
@@ -131,7 +139,12 @@ class Searcher:
         for low in range(0, len(query.vectors), _QUERY_BLOCK):
             block = query.vectors[low : low + _QUERY_BLOCK]
             scores, rows = self.engine.nearest(
-                block, count, keep=keep, exact=options.exact, results=options.k
+                block,
+                count,
+                keep=keep,
+                exact=options.exact,
+                search=self._apart_settings() if query.lies_apart else None,
+                results=options.k,
             )
             if options.normalize_scores:
                 scores = scores - self._levels(block)[:, None]
@@ -143,6 +156,10 @@ class Searcher:
         )
         order = np.argsort(-scores, kind="stable")
         return scores[order], rows[order], who[order]
+
+    def _apart_settings(self) -> dict[str, int]:
+        """The index's settings for queries that lie apart from its clips."""
+        return {name: _APART_BREADTH * value for name, value in self.engine.head.search.items()}
 
     def _levels(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Mean cosine of each query clip with the background, (Q,)."""

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, StoreError, UsageError
+from vidfeat.index.examples import NEGATIVE_WEIGHT, combine
 from vidfeat.index.match import Match, Query, SearchOptions
 from vidfeat.index.opened import OpenIndex
+from vidfeat.index.query_clips import as_query, clips_in_stretch
 from vidfeat.store.reader import Embeddings
 from vidfeat.system.identities import identity_to_path
+
+if TYPE_CHECKING:
+    from vidfeat.encoders.text import TextEncoder
+
+OneQuery: TypeAlias = str | Embeddings | Query | NDArray[Any]
+"""A path of the index, clips, or what `VideoIndex.query` and `VideoIndex.text_query` give."""
 
 
 class VideoIndex(OpenIndex):
@@ -38,6 +47,7 @@ class VideoIndex(OpenIndex):
 
     labels: Mapping[str, str] = MappingProxyType({})
     """Path to label, where labels are stored with the index."""
+    _texts: TextEncoder | None = None
 
     @classmethod
     def build(
@@ -163,28 +173,10 @@ class VideoIndex(OpenIndex):
         """
         if not only and not only_labels:
             return None
-        mask = np.array(self.videos["alive"], dtype=bool)
-        if only:
-            from vidfeat.index.patterns import paths_that_fit
+        from vidfeat.index.patterns import videos_that_pass
 
-            fits = np.zeros(len(mask), dtype=bool)
-            for text in only:
-                found = paths_that_fit(self.videos, text, self.where)
-                fits[[self.videos.row_of[path] for path in found]] = True
-            mask &= fits
-        if only_labels:
-            known = self.labels if labels is None else labels
-            wanted = set(only_labels)
-            missing = wanted - set(known.values())
-            if missing:
-                told = ", ".join(sorted(set(known.values()))[:10]) or "none"
-                raise UsageError(
-                    f"no video of {self.where} has the label {min(missing)!r}; known labels: "
-                    f"{told}",
-                    field="only_labels",
-                )
-            mask &= np.array([known.get(path) in wanted for path in self.videos.paths], dtype=bool)
-        return mask
+        known = self.labels if labels is None else labels
+        return videos_that_pass(self.videos, only, only_labels, known, self.where)
 
     # ------------------------------------------------------------------ queries
 
@@ -223,11 +215,38 @@ class VideoIndex(OpenIndex):
             video_id=row,
         )
 
+    def text_query(self, phrase: str, texts: TextEncoder | None = None) -> Query:
+        """A phrase as a query, by the text tower of the network that the index was made with.
+
+        ::
+
+            index.search(index.text_query("a man jumps over a fence"), k=5)
+
+        Args:
+            phrase: what to look for, in words.
+            texts: the text tower; None loads it where the phrase is new, once for this index.
+
+        Raises:
+            UsageError: the network has no text tower, the index is centred, or the phrase is empty.
+            WeightsError: the network's weights are not where they were.
+            FingerprintError: they are other weights.
+        """
+        from vidfeat.index.text_query import phrase_query, text_encoder
+
+        if texts is None:
+            if self._texts is None:
+                self._texts = text_encoder(self)
+            texts = self._texts
+        return phrase_query(self, phrase, texts)
+
     def search(
         self,
-        query: str | Embeddings | NDArray[Any] | Query | Sequence[str | Embeddings | Query],
+        query: OneQuery | Sequence[OneQuery],
         k: int = 10,
         *,
+        negative: OneQuery | Sequence[OneQuery] = (),
+        together: bool = False,
+        negative_weight: float = NEGATIVE_WEIGHT,
         start_seconds: float | None = None,
         end_seconds: float | None = None,
         clips: bool = False,
@@ -245,9 +264,14 @@ class VideoIndex(OpenIndex):
 
         Args:
             query: the path of a video in the index; embeddings of the same encoder; an array
-                (D,) or (Q, D) of them; what `query` gave; or several of these, which are searched
-                together, each video answering the query it is nearest to.
-            k: number of results, k different videos.
+                (D,) or (Q, D) of them; what `query` or `text_query` gave; or several of these.
+                Several are searched one after the other, ``k`` results each, and
+                ``Match.query`` is the number of the query that a result answers.
+            k: number of results for each query, k different videos.
+            negative: examples, of the same kinds, of what the results should not be like.
+            together: take several queries as examples of one thing: a single query, whose score
+                is the mean over the examples; see `vidfeat.index.examples`.
+            negative_weight: how much negative examples count beside positive ones.
             start_seconds: with a path, where the segment to search with starts.
             end_seconds: with a path, where it ends.
             clips: return every near clip, not videos.
@@ -255,7 +279,7 @@ class VideoIndex(OpenIndex):
             exact: compare with every vector, whatever the index.
             normalize_scores: subtract the mean cosine with a background sample.
             rank_by: ``mean`` over the query's clips, or ``best`` pair of clips.
-            exclude_self: leave out the videos that the query was taken from.
+            exclude_self: leave out the videos that a query, or an example of it, was taken from.
             allowed: (videos,) rows of the table that may be found; see `allowed`.
             between_seconds: find only clips between these seconds of their videos.
             space_fingerprint: that of the query; refused if it is another encoder's.
@@ -281,25 +305,55 @@ class VideoIndex(OpenIndex):
         )
         if space_fingerprint is not None:
             self.require_space(space_fingerprint, "the query")
-        queries: list[Query]
-        if isinstance(query, str):
-            queries = [self.query(query, start_seconds, end_seconds)]
-        elif start_seconds is not None or end_seconds is not None:
-            raise UsageError("start_seconds and end_seconds choose from a video given by its path")
-        elif isinstance(query, (Embeddings, Query, np.ndarray)):
-            queries = [self._prepared(_as_query(query))]
-        else:
-            queries = [
-                self.query(one) if isinstance(one, str) else self._prepared(_as_query(one))
-                for one in query
-            ]
+        if start_seconds is not None or end_seconds is not None:
+            if not isinstance(query, str):
+                raise UsageError(
+                    "start_seconds and end_seconds choose from a video given by its path"
+                )
+            query = self.query(query, start_seconds, end_seconds)
+        queries = self.combined(query, negative, together=together, weight=negative_weight)
+        found: list[Match] = []
+        for number, one in enumerate(queries):
+            may_be = allowed
+            if exclude_self and one.video_ids:
+                may_be = (
+                    np.ones(len(self.videos), dtype=bool) if allowed is None else allowed.copy()
+                )
+                may_be[one.video_ids] = False
+            matches = self.searcher.search(one, options, may_be)
+            found += matches if number == 0 else [replace(match, query=number) for match in matches]
+        return found
+
+    def combined(
+        self,
+        query: OneQuery | Sequence[OneQuery],
+        negative: OneQuery | Sequence[OneQuery] = (),
+        *,
+        together: bool = False,
+        weight: float = NEGATIVE_WEIGHT,
+    ) -> list[Query]:
+        """The queries that a search goes through: one for each, or one of all ``together``.
+
+        Raises:
+            UsageError: there is none, or a weight below 0.
+            DataError: positive and negative examples cancel each other.
+        """
+        queries, against = self._queries(query), self._queries(negative)
         if not queries:
             raise UsageError("there is nothing to search with: give at least one query")
-        if exclude_self:
-            allowed = np.ones(len(self.videos), dtype=bool) if allowed is None else allowed.copy()
-            allowed[[one.video_id for one in queries if one.video_id >= 0]] = False
-        found = [self.searcher.search(one, options, allowed) for one in queries]
-        return found[0] if len(found) == 1 else _together(found, options)
+        if not against and (not together or len(queries) == 1):
+            return queries
+        background = self.searcher.background
+        groups = [queries] if together else [[one] for one in queries]
+        return [combine(group, against, background, weight) for group in groups]
+
+    def _queries(self, given: OneQuery | Sequence[OneQuery]) -> list[Query]:
+        if isinstance(given, (str, Embeddings, Query, np.ndarray)):
+            given = [given]
+        return [
+            self.query(one) if isinstance(one, str) else self._prepared(as_query(one))
+            for one in given
+        ]
 
     def _prepared(self, query: Query) -> Query:
         if query.normalised:
@@ -313,16 +367,17 @@ class VideoIndex(OpenIndex):
             raise DataError(f"{query.name} has no clips to search with")
         times = query.start_seconds
         vectors = self.normalisation.apply(
-            query.vectors, lambda row: f"{query.name}, clip at {times[row]:.2f} s"
+            query.vectors,
+            lambda row: f"{query.name}, clip at {times[row]:.2f} s",
+            "extract it again, or search with another segment or video",
         )
         order = np.argsort(times, kind="stable")
-        return Query(
+        return replace(
+            query,
             vectors=vectors[order],
             start_seconds=times[order],
             end_seconds=query.end_seconds[order],
-            name=query.name,
             normalised=True,
-            video_id=query.video_id,
         )
 
     # ------------------------------------------------------------------ changes
@@ -342,68 +397,3 @@ class VideoIndex(OpenIndex):
         change = change_index(self.path, remove=list(paths))
         self.__init__(self.path)  # type: ignore[misc]
         return change
-
-
-def clips_in_stretch(
-    start: NDArray[np.float64],
-    end: NDArray[np.float64],
-    start_seconds: float | None,
-    end_seconds: float | None,
-    video: str,
-) -> NDArray[np.int64]:
-    """The clips of a video that a stretch of it stands for.
-
-    Raises:
-        UsageError: an empty stretch, or one outside of the video.
-    """
-    if start_seconds is None and end_seconds is None:
-        return np.arange(len(start))
-    low = 0.0 if start_seconds is None else start_seconds
-    high = np.inf if end_seconds is None else end_seconds
-    if not low < high or high <= 0:
-        raise UsageError(
-            f"the segment from {low:g} to {high:g} s is empty: start_seconds must lie before "
-            "end_seconds",
-            field=("start_seconds", "end_seconds"),
-        )
-    if not len(start) or low >= end.max() or high <= start.min():
-        raise UsageError(
-            f"the stretch from {low:g} s lies outside of {video}, which has clips from "
-            f"{start.min(initial=0):g} to {end.max(initial=0):g} s"
-        )
-    slack = 0.51 * float(np.median(np.diff(start))) if len(start) > 1 else 0.0
-    inside = np.flatnonzero((start >= low - slack) & (end <= high + slack))
-    if len(inside):
-        return inside
-    middle = (low + min(high, float(end.max()))) / 2
-    return np.array([int(np.abs((start + end) / 2 - middle).argmin())])
-
-
-def _as_query(value: Embeddings | NDArray[Any] | Query) -> Query:
-    if isinstance(value, Query):
-        return value
-    if isinstance(value, Embeddings):
-        return Query(
-            np.asarray(value.vectors, dtype=np.float32), value.start_seconds, value.end_seconds
-        )
-    vectors = np.atleast_2d(np.asarray(value, dtype=np.float32))
-    zeros = np.zeros(len(vectors))
-    return Query(vectors, zeros, zeros)
-
-
-def _together(found: list[list[Match]], options: SearchOptions) -> list[Match]:
-    """Answers to several queries: each video, or clip, under the query it is nearest to."""
-    from dataclasses import replace
-
-    every = [
-        replace(match, query=number) for number, matches in enumerate(found) for match in matches
-    ]
-    every.sort(key=lambda match: -match.score)
-    taken: dict[object, int] = {}
-    chosen: list[Match] = []
-    for match in every:
-        key = (match.video, match.start_seconds) if options.clips else match.video
-        owner = taken.setdefault(key, match.query)
-        if owner == match.query:
-            chosen.append(match)
-    return chosen[: options.k]

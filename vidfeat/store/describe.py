@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from vidfeat.store.parts import RUN_FILE, parts_folder, read_run
 from vidfeat.store.parts_summary import scan_parts
 from vidfeat.store.reader import FORMAT_VERSION, FeatureStore
 from vidfeat.store.records import VideoFailure
-from vidfeat.system.wording import counted
+from vidfeat.system.wording import counted, duration, size_text
 
 _ERRORS_SHOWN = 5
 _SETTINGS_SHOWN = 24
@@ -82,23 +82,8 @@ def _spread(counts: np.ndarray[Any, Any]) -> dict[str, float] | None:
     }
 
 
-def _size(size: float) -> str:
-    units = ["bytes", "KB", "MB", "GB", "TB"]
-    while size >= 1000 and len(units) > 1:
-        size /= 1000
-        units.pop(0)
-    return f"{size:.0f} bytes" if units[0] == "bytes" else f"{size:.1f} {units[0]}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours:,} h {rest // 60:02d} min" if hours else f"{rest // 60} min {rest % 60:02d} s"
-
-
 def describe_begun(output: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What an extraction that goes on, or was interrupted, has finished; None where there is none.
+    """What a running or interrupted extraction has finished; None where there is none.
 
     Nothing is changed, and a run that is at work does not notice.
 
@@ -147,20 +132,32 @@ def _examples(errors: Sequence[VideoFailure]) -> list[dict[str, str]]:
     ]
 
 
+def _rows_of_a_clip(encoder: Mapping[str, Any]) -> str:
+    """What a clip's rows are, where it has several or one of several crops; empty elsewhere."""
+    parts = []
+    if encoder.get("time_steps", 1) > 1:
+        parts.append(f"{encoder['time_steps']} time steps")
+    crops = encoder.get("preprocess", {}).get("crops", 1)
+    if crops > 1:
+        average = encoder.get("average_crops")
+        parts.append(f"the mean of {crops} crops" if average else f"{crops} crops")
+    return ", each of ".join(parts)
+
+
 def store_in_words(described: dict[str, Any]) -> list[str]:
     """Lines that say what `describe_store` or `describe_begun` found: hashes come last."""
     encoder = dict(described["encoder"])
     title = (
         f"{described['path']}: features of {counted(described['videos'], 'video')}, "
         f"{counted(described['clips'], 'clip')} of {described['dimension']} dimensions "
-        f"({described['dtype']}), {_size(described['size_bytes'])}"
+        f"({described['dtype']}), {size_text(described['size_bytes'])}"
     )
     facts: dict[str, str] = {}
     if described.get("unfinished"):
         begun = described["videos_begun"]
         more = f"; {counted(begun, 'video')} begun" if begun else ""
         facts["not finished"] = f"the same extract command goes on, or is at work{more}"
-    facts["footage"] = _duration(described["duration_seconds"])
+    facts["footage"] = duration(described["duration_seconds"])
     spread = described.get("clips_per_video")
     if spread is not None:
         facts["clips per video"] = (
@@ -178,6 +175,9 @@ def store_in_words(described: dict[str, Any]) -> list[str]:
     if described["shards"]:
         facts["shards"] = f"{described['shards']}: the other videos are in other files"
     facts |= _joined_parts(encoder.pop("joined", []))
+    rows = _rows_of_a_clip(encoder)
+    if rows:
+        facts["rows per clip"] = rows
     settings = {
         name: value
         for name, value in flat_settings(encoder).items()

@@ -25,6 +25,7 @@ from vidfeat.system.cache import chosen_cache, writable_cache
 from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import sync_file
 from vidfeat.system.lock import OutputLock
+from vidfeat.system.wording import duration, size_text
 
 CHUNK = 1 << 16
 ATTEMPTS = 8
@@ -320,13 +321,12 @@ class StderrProgress:
             return
         self._shown = now
         rate = (done - self._first) / max(now - self._began, 1e-6)
-        text = f"downloading {self.label}: {done / 1e6:.1f}"
-        if total is None:
-            text += f" MB, {rate / 1e6:.1f} MB/s"
-        else:
-            text += f" of {total / 1e6:.1f} MB, {rate / 1e6:.1f} MB/s"
-            if rate > 0:
-                text += f", {(total - done) / rate:.0f} s left"
+        text = f"downloading {self.label}: {size_text(done)}"
+        if total is not None:
+            text += f" of {size_text(total)}"
+        text += f", {size_text(rate)}/s"
+        if total is not None and rate > 0:
+            text += f", {duration((total - done) / rate)} left"
         end = "\n" if finished or not self._terminal else ""
         sys.stderr.write(f"\r{text}\x1b[K{end}" if self._terminal else text + end)
         sys.stderr.flush()

@@ -176,6 +176,19 @@ def named_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _final_names(temporary: Path, path: Path) -> Iterator[None]:
+    """Errors of the system under the name that a file is to have, not under its temporary one."""
+    try:
+        with named_errors(path):
+            yield
+    except OSError as error:
+        name, held = os.fspath(temporary), error.filename
+        if isinstance(held, str) and (held == name or held.startswith(name + os.sep)):
+            error.filename = os.fspath(path) + held[len(name) :]
+        raise
+
+
+@contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; success makes it ``path``, an error removes it.
 
@@ -189,7 +202,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             remove_if_dead(file)
     temporary = temporary_name(path)
     try:
-        with named_errors(path):
+        with _final_names(temporary, path):
             yield temporary
             sync_file(temporary)
             temporary.replace(path)
@@ -214,10 +227,10 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     if path.exists() and not replace:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
     temporary = temporary_name(path)
-    temporary.mkdir()
     aside: Path | None = None
     try:
-        with named_errors(path):
+        with _final_names(temporary, path):
+            temporary.mkdir()
             yield temporary
             for file in sorted(temporary.rglob("*")):
                 sync_file(file)

@@ -1,4 +1,4 @@
-"""Numbers in sentences."""
+"""Numbers, sizes and durations in sentences."""
 
 from __future__ import annotations
 
@@ -6,3 +6,20 @@ from __future__ import annotations
 def counted(number: int, noun: str) -> str:
     """A number with its noun: ``1 video``, ``1,200 videos``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """``4.2 s``, ``42 s``, ``7 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if 0 < seconds < 9.95 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size_text(size: float) -> str:
+    """Bytes as ``512 bytes``, ``3.7 MB``, ``120 GB``."""
+    for unit in ("bytes", "KB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"

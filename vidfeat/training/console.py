@@ -7,6 +7,8 @@ import time
 from collections import deque
 from typing import IO, Any
 
+from vidfeat.system.wording import duration
+
 _PLAIN_SECONDS = 20.0
 _LIVE_SECONDS = 0.2
 
@@ -76,7 +78,7 @@ class Console:
         self._said = now
         count = len(self._recent)
         speed, wait, seconds = (sum(values) / count for values in zip(*self._recent, strict=True))
-        left = _duration(seconds * (line["steps"] - line["step"]))
+        left = duration(seconds * (line["steps"] - line["step"]))
         text = (
             f"epoch {line['epoch'] + 1}, step {line['step']:,}/{line['steps']:,}: "
             f"loss {line['loss'] if line['loss'] is not None else float('nan'):.3f}, "
@@ -95,11 +97,3 @@ class Console:
         if self._live and self._shown:
             self._stream.write("\r" + " " * self._shown + "\r")
             self._shown = 0
-
-
-def _duration(seconds: float) -> str:
-    """``42 s``, ``7 min``, ``3 h 20 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

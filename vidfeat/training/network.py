@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vidfeat.errors import StateDictError, UsageError
 from vidfeat.models import build_model
@@ -274,23 +275,24 @@ class Average:
     """Exponentially averaged weights; batch norm's statistics are taken as they are."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.state = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        self._weights = {name for name, _ in network.named_parameters()}
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        self._model = AveragedModel(network, multi_avg_fn=average)
+        # The average starts from the first weights; torch's would start from those of step 1.
+        self._model.n_averaged.fill_(1)
 
-    @torch.no_grad()
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The averaged tensors, by the network's own names."""
+        state: dict[str, Tensor] = self._model.module.state_dict()
+        return state
+
     def update(self, network: nn.Module) -> None:
         """Take in the weights of a step."""
-        for name, value in network.state_dict().items():
-            if name in self._weights:
-                self.state[name].lerp_(value, 1 - self.decay)
-            else:
-                self.state[name].copy_(value)
+        self._model.update_parameters(network)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a checkpoint's."""
-        for name, value in state.items():
-            self.state[name].copy_(value)
+        """Continue from a checkpoint's."""
+        self._model.module.load_state_dict(state)
 
     @contextmanager
     def in_place(self, network: nn.Module) -> Iterator[None]:

@@ -75,14 +75,16 @@ def find_cuts(frames_HWC: Iterable[NDArray[np.uint8]], rule: ShotRule) -> list[i
     difference = np.array(steps)
     if not len(difference):
         return []
+    nothing = np.full(FLASH_FRAMES, np.inf)
     behind = np.concatenate([across, np.full(len(steps) - len(across), np.inf)])
+    ahead = np.concatenate([nothing, behind])[: len(steps)]  # the same at the end of a flash
     total = np.concatenate([[0.0], np.cumsum(difference)])
     place = np.arange(len(difference))
     low, high = np.maximum(place - rule.around, 0), np.minimum(place + rule.around + 1, len(place))
     others = np.maximum(high - low - 1, 1)
     usual = (total[high] - total[low] - difference) / others
     strong = (difference >= rule.least_difference) & (difference >= rule.ratio * usual)
-    strong &= behind >= 0.5 * difference
+    strong &= (behind >= 0.5 * difference) & (ahead >= 0.5 * difference)
     cuts: list[int] = []
     for step in place[strong][np.argsort(-difference[strong], kind="stable")].tolist():
         if all(abs(step + 1 - cut) >= rule.least_frames for cut in cuts):

@@ -27,6 +27,8 @@ _SAMPLE_ROWS = 20_000
 _MOST_COPY_BYTES = 1 << 30
 _BLOCK_ROWS = 65_536
 _SEED = 5
+# A head of fewer labels has seen too little of the collection to know where it is uncertain.
+_SPREAD_LABELS = 6
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def ordered(
         of_class = _class_scores(clips, state, number)
         if of_class is not None:
             return free[np.argsort(-of_class[free], kind="stable")]
-    if state.scores is None:
+    if state.scores is None or np.count_nonzero(state.labels >= 0) < _SPREAD_LABELS:
         spread = clips.spread
         return spread[(state.labels[spread] < 0) & shown[spread]]
     turns = np.bincount(clips.video[state.labels >= 0], minlength=clips.num_videos)

@@ -176,9 +176,7 @@ class TeachSession:
             with self._changed:
                 while not self._ends and (self._fitted is None or self._fitted is done):
                     self._changed.wait()
-                state = self._fitted
-                while not self._ends and self._changed.wait(_JUDGE_AFTER_SECONDS):
-                    state = self._fitted
+                state = self._settled()
                 if self._ends:
                     return
             assert state is not None
@@ -193,6 +191,15 @@ class TeachSession:
                         self._strength = judged.strength
                     self._changed.notify_all()
             done = state
+
+    def _settled(self) -> Fitted | None:
+        """The fit that no other has followed for a while; with the lock held."""
+        state, end = self._fitted, time.monotonic() + _JUDGE_AFTER_SECONDS
+        while not self._ends and (left := end - time.monotonic()) > 0:
+            self._changed.wait(left)
+            if self._fitted is not state:
+                state, end = self._fitted, time.monotonic() + _JUDGE_AFTER_SECONDS
+        return state
 
     def _judge(self, state: Fitted) -> Quality | None:
         rows = rows_judged(state, self.clips.alive)

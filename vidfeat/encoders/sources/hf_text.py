@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 # These were trained on texts padded to their full length, and answer others wrongly.
 _FULL_LENGTH = ("siglip", "videoprism")
 _DEFAULT_LENGTH = 64
+# VideoPrism has no learned temperature; its authors' example divides by 0.01.
+_DEFAULT_SCALE = 100.0
 
 
 class HFTextTower:
@@ -22,6 +24,12 @@ class HFTextTower:
         self._folder = folder
         self._model = model
         self._tokenizer: Any = None
+
+    @property
+    def scale(self) -> float:
+        """See `spec.TextTower`."""
+        learned = getattr(self._model, "logit_scale", None)
+        return _DEFAULT_SCALE if learned is None else float(learned.detach().exp())
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors (N, D) of N texts, as the network gives them: not normalised."""

@@ -174,6 +174,11 @@ class OpenClipTexts:
         self._source = source
         self._tokenizer: Any = None
 
+    @property
+    def scale(self) -> float:
+        """See `spec.TextTower`; the mean where each dimension has its own."""
+        return float(self._model.logit_scale.detach().exp().mean())
+
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors (N, D) of N texts, as the network gives them: not normalised."""
         import open_clip

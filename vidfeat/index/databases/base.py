@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 Span = tuple[int, int]
 """Rows from the first on to before the second."""
 
+FORMAT = "vidfeat-database"
+BEGUN = {"format": FORMAT, "begun": True}
+"""The head of tables that are being made for the first time."""
+
 VIDEO_COLUMNS = (
     "video",
     "path",
@@ -61,7 +65,7 @@ class Database(Protocol):
     """``lance`` or ``milvus``."""
 
     def read_head(self) -> dict[str, Any] | None:
-        """What `write_head` was last given; None for a new place."""
+        """What `write_head` was last given; None for a new place, {} where others wrote it."""
         ...
 
     def write_head(self, head: Mapping[str, Any]) -> None:
@@ -69,7 +73,11 @@ class Database(Protocol):
         ...
 
     def create(self, dimension: int, num_rows: int) -> None:
-        """Empty tables for about this many rows, in place of what is there."""
+        """Empty tables for about this many rows, in place of ours; `BEGUN` is their head.
+
+        Raises:
+            StoreError: there are tables of another program.
+        """
         ...
 
     def add_clips(self, block: ClipBlock) -> None:

@@ -6,6 +6,7 @@ gap. What is kept here is small, 4 bytes per clip and the table of videos; vecto
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from copy import copy
 from dataclasses import replace
@@ -47,6 +48,7 @@ class DatabaseEngine:
         self.videos = videos
         self.num_rows = self.num_base = head.num_base
         self._held: OrderedDict[Span, StoredRows] = OrderedDict()
+        self._lock = threading.Lock()  # a page searches in several threads
         self.between_seconds: tuple[float, float] | None = None
 
     def between(self, seconds: tuple[float, float]) -> DatabaseEngine:
@@ -80,10 +82,14 @@ class DatabaseEngine:
     def span(self, rows: slice) -> StoredRows:
         """Consecutive rows with their vectors; those of the last videos are kept."""
         key = (rows.start, rows.stop)
-        found = self._held.pop(key, None) or self.database.rows([key], vectors=True)
-        self._held[key] = found
-        if len(self._held) > _KEPT_VIDEOS:
-            self._held.popitem(last=False)
+        with self._lock:
+            found = self._held.pop(key, None)
+        if found is None:
+            found = self.database.rows([key], vectors=True)
+        with self._lock:
+            self._held[key] = found
+            if len(self._held) > _KEPT_VIDEOS:
+                self._held.popitem(last=False)
         return found
 
     def take_slice(self, rows: slice) -> NDArray[np.float32]:
@@ -108,7 +114,9 @@ class DatabaseEngine:
         out = np.zeros(len(rows), dtype=CLIP)
         out["video"] = self.video_of[rows]
         missing = np.ones(len(rows), dtype=bool)
-        for (low, high), kept in reversed(self._held.items()):
+        with self._lock:
+            held = list(self._held.items())
+        for (low, high), kept in held:
             inside = np.flatnonzero(missing & (rows >= low) & (rows < high))
             self._fill(out, inside, rows, kept)
             missing[inside] = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import MissingExtraError, StoreError
 from vidfeat.index.databases.base import (
+    BEGUN,
     VIDEO_COLUMNS,
     ClipBlock,
     Span,
@@ -49,6 +51,8 @@ class LanceDatabase:
     kind = "lance"
 
     def __init__(self, address: str, uri: str) -> None:
+        # Its engine tells of each table that it makes.
+        os.environ.setdefault("LANCEDB_LOG", "error")
         try:
             import lancedb
         except ImportError as error:
@@ -86,9 +90,12 @@ class LanceDatabase:
     def read_head(self) -> dict[str, Any] | None:
         """What `write_head` was last given; None for a new place."""
         with self._errors():
-            if not {"head", "clips", "videos"} <= self._names():
+            if "head" not in self._names():
                 return None
-            return dict(json.loads(self._table("head").to_arrow()["text"][0].as_py()))
+            table = self._table("head").to_arrow()
+            if "text" not in table.column_names or len(table) != 1:
+                return {}  # of another program
+            return dict(json.loads(table["text"][0].as_py()))
 
     def write_head(self, head: Mapping[str, Any]) -> None:
         """Replace the text: a new version of its table, which appears whole."""
@@ -117,8 +124,11 @@ class LanceDatabase:
         kinds = {**dict.fromkeys(_TEXT, pa.string()), **dict.fromkeys(_REAL, pa.float64())}
         videos = pa.schema([(name, kinds.get(name, pa.int64())) for name in VIDEO_COLUMNS])
         with self._errors():
-            if "head" in self._names():
-                self._db.drop_table("head")  # first: what is half made is nothing
+            names = self._names()
+        if "head" not in names and {"clips", "videos"} & names:
+            raise StoreError(f"{self.address} has tables of another program: choose another place")
+        self.write_head(BEGUN)  # first: what is half made is nothing, and ours
+        with self._errors():
             self._clips = self._db.create_table("clips", schema=clips, mode="overwrite")
             self._db.create_table("videos", schema=videos, mode="overwrite")
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import MissingExtraError, StoreError
 from vidfeat.index.databases.base import (
+    BEGUN,
     VIDEO_COLUMNS,
     ClipBlock,
     Span,
@@ -67,8 +68,9 @@ class MilvusDatabase:
                 raise MissingExtraError("milvus", "milvus-lite", f"{address}") from error
             if not Path(uri).absolute().parent.is_dir():
                 raise StoreError(f"{address}: there is no folder {Path(uri).parent}")
-            # It logs each call that its in-process server does not know.
+            # Both tell of each call that its in-process server does not know.
             logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
+            logging.getLogger("pymilvus").setLevel(logging.ERROR)
         token = "" if self.lite else os.environ.get("MILVUS_TOKEN", "")
         with self._errors():
             self._client: Any = pymilvus.MilvusClient(uri, token=token)
@@ -96,8 +98,10 @@ class MilvusDatabase:
     def read_head(self) -> dict[str, Any] | None:
         """What `write_head` was last given; None for a new place."""
         with self._errors():
-            if not all(self._client.has_collection(name) for name in (self.name, self._videos)):
+            if not self._client.has_collection(self._videos):
                 return None
+            if not self._client.has_collection(self.name):
+                return dict(BEGUN)
             for name in (self.name, self._videos):
                 self._client.load_collection(name)
             found = self._client.query(
@@ -107,9 +111,8 @@ class MilvusDatabase:
 
     def write_head(self, head: Mapping[str, Any]) -> None:
         """Replace the text: one upsert."""
-        row = {"video": _HEAD, "about": {"head": dict(head)}, "nothing": [0.0, 0.0]}
         with self._errors():
-            self._client.upsert(self._videos, [row])
+            self._client.upsert(self._videos, [_head_row(head)])
             self._flush(self._videos)
 
     def create(self, dimension: int, num_rows: int) -> None:
@@ -117,9 +120,25 @@ class MilvusDatabase:
         from pymilvus import DataType
 
         with self._errors():
-            for name in (self._videos, self.name):
+            there = [self._client.has_collection(name) for name in (self.name, self._videos)]
+        if there == [True, False]:
+            raise StoreError(
+                f"{self.address}: the collection {self.name} is another program's: choose another "
+                "name"
+            )
+        with self._errors():
+            # In this order, so that a kill leaves nothing that looks like another program's.
+            for name in (self.name, self._videos):
                 if self._client.has_collection(name):
                     self._client.drop_collection(name)
+            videos = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
+            videos.add_field("video", DataType.INT64, is_primary=True)
+            videos.add_field("about", DataType.JSON)
+            # A collection has to have a vector.
+            videos.add_field("nothing", DataType.FLOAT_VECTOR, dim=2)
+            self._client.create_collection(self._videos, schema=videos, consistency_level="Strong")
+            self._index(self._videos, "nothing", "FLAT", "L2", {})
+            self._client.upsert(self._videos, [_head_row(BEGUN)])
             clips = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
             clips.add_field("row", DataType.INT64, is_primary=True)
             clips.add_field("clip_id", DataType.VARCHAR, max_length=32)
@@ -130,13 +149,6 @@ class MilvusDatabase:
             clips.add_field("end_seconds", DataType.DOUBLE)
             clips.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
             self._client.create_collection(self.name, schema=clips, consistency_level="Strong")
-            videos = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
-            videos.add_field("video", DataType.INT64, is_primary=True)
-            videos.add_field("about", DataType.JSON)
-            # A collection has to have a vector.
-            videos.add_field("nothing", DataType.FLOAT_VECTOR, dim=2)
-            self._client.create_collection(self._videos, schema=videos, consistency_level="Strong")
-            self._index(self._videos, "nothing", "FLAT", "L2", {})
             self._index_vectors(_lists(num_rows))
 
     def _index(self, name: str, field: str, kind: str, metric: str, params: dict[str, int]) -> None:
@@ -305,6 +317,10 @@ class MilvusDatabase:
     def close(self) -> None:
         """Close the connection, or the file."""
         self._client.close()
+
+
+def _head_row(head: Mapping[str, Any]) -> dict[str, Any]:
+    return {"video": _HEAD, "about": {"head": dict(head)}, "nothing": [0.0, 0.0]}
 
 
 def _lists(num_rows: int) -> int:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
-from itertools import compress
 from pathlib import Path
-from typing import Any, NamedTuple, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, cast
 
 from vidfeat.errors import StoreError
-from vidfeat.index.databases import connect
-from vidfeat.index.databases.base import Database
+from vidfeat.index.databases.address import connect
+from vidfeat.index.databases.base import FORMAT
 from vidfeat.index.databases.engine import ClipColumns, DatabaseEngine, DatabaseSearcher
-from vidfeat.index.folder import FORMAT_VERSION, IndexHeader
+from vidfeat.index.databases.state import State, read_state, read_videos
 from vidfeat.index.vectors import Normalisation
 from vidfeat.index.video_index import VideoIndex
-from vidfeat.index.videos import COLUMNS, Videos
-
-FORMAT = "vidfeat-database"
 
 
 class DatabaseIndex(VideoIndex):
@@ -132,74 +124,3 @@ def describe_database(address: str) -> dict[str, Any]:
         "vidfeat_version": head.vidfeat_version,
         "generation": head.generation,
     }
-
-
-class State(NamedTuple):
-    """What a database says of its index."""
-
-    head: IndexHeader
-    """``num_base`` is the number that the next row gets, ``factory`` the index of the vectors."""
-    next_video: int
-    """Number that the next video gets."""
-    finished: bool = True
-    """Whether the push that wrote it came to its end: indexed, counted, old clips deleted."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The text of a database's head."""
-        return {
-            **self.head.to_dict(),
-            "next_video": self.next_video,
-            "finished": self.finished,
-        }
-
-
-def read_state(database: Database) -> State | None:
-    """What a database says of its index; None where there is none.
-
-    Raises:
-        StoreError: another program's tables, or those of a newer version.
-    """
-    values = database.read_head()
-    if values is None:
-        return None
-    if values.get("format") != FORMAT:
-        raise StoreError(f"{database.address} holds the tables of another program")
-    if int(values.get("format_version", 0)) > FORMAT_VERSION:
-        raise StoreError(
-            f"{database.address} was written by a newer vidfeat "
-            f"({values.get('vidfeat_version', '?')}): update vidfeat to read it"
-        )
-    known = {field.name for field in dataclasses.fields(IndexHeader)}
-    try:
-        head = IndexHeader(**{name: value for name, value in values.items() if name in known})
-        return State(head, int(values["next_video"]), bool(values["finished"]))
-    except (TypeError, KeyError, ValueError) as error:
-        raise StoreError(f"{database.address} is damaged: {error}; push it again") from error
-
-
-def read_videos(database: Database, size: int) -> tuple[Videos, NDArray[np.object_]]:
-    """The table of videos, by their numbers; removed ones leave rows that are not alive.
-
-    Args:
-        database: open.
-        size: numbers that the state knows; what stands behind them is another writer's.
-    """
-    table = database.videos()
-    known = [number < size for number in table["video"]]
-    table = {name: list(compress(column, known)) for name, column in table.items()}
-    numbers = np.array(table["video"], dtype=np.int64)
-    paths = [""] * size
-    labels = np.full(size, "", dtype=object)
-    for number, path, label in zip(table["video"], table["path"], table["label"], strict=True):
-        paths[number] = path
-        labels[number] = label
-    columns: dict[str, NDArray[Any]] = {}
-    for name, kind in COLUMNS.items():
-        column = np.zeros(size, dtype=kind)
-        column[numbers] = name == "alive" or np.array(table[name])
-        columns[name] = column
-    # Of two with one path, the later one replaced the other, whose push was killed before its end.
-    last = {path: number for number, path in zip(numbers.tolist(), table["path"], strict=True)}
-    for number in numbers.tolist():
-        columns["alive"][number] = last[paths[number]] == number
-    return Videos(paths, columns), labels

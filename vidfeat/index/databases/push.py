@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, FingerprintError, StoreError, UsageError
-from vidfeat.index.databases import connect
-from vidfeat.index.databases.base import VIDEO_COLUMNS, ClipBlock, Database
+from vidfeat.index.databases.address import connect
+from vidfeat.index.databases.base import FORMAT, VIDEO_COLUMNS, ClipBlock, Database
 from vidfeat.index.databases.engine import DatabaseEngine, spans_of
-from vidfeat.index.databases.opened import FORMAT, State, read_state, read_videos
+from vidfeat.index.databases.state import State, read_state, read_videos
 from vidfeat.index.engine import TUNED_NEIGHBOURS
 from vidfeat.index.folder import IndexHeader, now
 from vidfeat.index.patterns import paths_that_fit
@@ -261,7 +261,7 @@ class _Push:
         }
         paths = [store.paths[video] for video in chosen.tolist()]
         numbers: list[object] = list(range(first, first + len(chosen)))
-        counts: list[object] = kept.tolist()
+        counts: list[object] = [*kept.tolist()]
         table |= {
             "video": numbers,
             "path": list(paths),

@@ -1,12 +1,14 @@
 // The page: the address after # says what is shown, so that back and forward work.
 //   #            all videos            #v=a/b.mp4       search with the video of that path
 //   #v=a/b.mp4&s=3.2&e=5               with a segment   #u=TOKEN  with an upload   #map   #teach
+//   #phrase=...&like=...               with several examples: see terms.js
 
 import { saveResults } from "./export.js";
 import { drawStrip } from "./filmstrip.js";
 import { FolderPicker } from "./folders.js";
 import { ClipMap } from "./map.js";
 import { moveFocus, setVersion, stopAll, tile } from "./grid.js";
+import { isTerms, NAMES, Terms } from "./terms.js";
 import { at, clock, info, load, seekTo, stop } from "./player.js";
 import { Lesson } from "./teach.js";
 
@@ -18,6 +20,7 @@ let query = null;        // { id | upload, name, duration, start, end, playable,
 let stretch = null;      // [start, end] chosen on the track
 const dropped = new Map();  // token -> { url, name, duration }
 let map = null;
+let terms = null;        // the chips of a query of several examples
 let lesson = null;       // teaching, once it was opened
 let shown = [];          // the results on the page
 let turn = 0;            // answers of an older turn are not shown
@@ -103,6 +106,16 @@ async function route() {
     await lesson.open().catch((error) => sayOfLesson(error.message, true));
     return;
   }
+  terms.open(place);
+  if (isTerms(place)) {
+    closeQuery();
+    try {
+      await searchExamples(mine, place);
+    } catch (error) {
+      if (mine === turn) { $("grid").replaceChildren(); say(error.message, true); }
+    }
+    return;
+  }
   if (!place.has("v") && !place.has("u")) {
     closeQuery();
     restart();
@@ -150,7 +163,7 @@ function restart() {
 // By the address, not by what is shown: an answer to it may still be on its way.
 const lists = () => {
   const place = new URLSearchParams(location.hash.slice(1));
-  return !["v", "u", "map", "teach"].some((name) => place.has(name));
+  return !["v", "u", "map", "teach", ...NAMES].some((name) => place.has(name));
 };
 
 async function more() {
@@ -165,7 +178,7 @@ async function more() {
     if (token !== listing.token || !lists()) return;
     listing.total = total;
     listing.first += videos.length;
-    $("grid").append(...videos.map((video) => tile(video, 0, null, { search: (one) => go({ v: one.path }) })));
+    $("grid").append(...videos.map((video) => tile(video, 0, null, { search: (one) => go({ v: one.path }), decorate })));
     say(`${plural(total, "video")}${total < site.videos ? ` of ${site.videos.toLocaleString("en")}` : `, ${plural(site.clips, "clip")}`}`);
     if (!total) $("grid").innerHTML = '<p class="empty">No video passes these filters.</p>';
   } catch (error) {
@@ -270,18 +283,47 @@ async function search(mine, start, end) {
   }
 }
 
-function show(found, took) {
+async function searchExamples(mine, place) {
+  const wanted = new URLSearchParams([...terms.open(place), ...filters()]);
+  say("Searching …");
+  // The first phrase loads the text tower, which takes seconds.
+  const slow = setTimeout(() => { if (mine === turn) busy("Reading the phrases …"); }, 600);
+  const began = performance.now();
+  try {
+    const found = await ask(`api/examples?${wanted}`);
+    if (mine !== turn) return;
+    terms.answered(found.terms);
+    show(found, performance.now() - began, `like ${found.query.name}`);
+  } finally {
+    clearTimeout(slow);
+    busy(null);
+  }
+}
+
+const decorate = (card, picture, video) => terms.decorate(card, picture, video);
+
+// The open query as the first of several examples.
+function currentExample() {
+  if (!query) return null;
+  const place = new URLSearchParams(location.hash.slice(1));
+  const part = { start: place.get("s"), end: place.get("e") };
+  return query.upload
+    ? { kind: "like_upload", value: query.upload, name: query.name, ...part }
+    : { kind: "like", value: query.path, name: query.name, id: query.id, ...part };
+}
+
+function show(found, took, told) {
   const { results } = found;
   shown = results;
   $("save-results").hidden = !results.length;
   const scores = results.map((result) => result.score);
   const best = { high: Math.max(...scores), low: Math.min(...scores) };
   best.low -= 0.25 * (best.high - best.low || 1);
-  $("grid").replaceChildren(...results.map((result, i) => tile(result, i + 1, best, { search: searchWith })));
+  $("grid").replaceChildren(...results.map((result, i) => tile(result, i + 1, best, { search: searchWith, decorate })));
   window.scrollTo({ top: 0 });
   const part = found.query.clips === 1 ? "one clip" : `${found.query.clips} clips`;
   say(results.length
-    ? `${plural(results.length, "video")} like ${clock(found.query.start)} – ${clock(found.query.end)} of ${found.query.name} (${part}), ${Math.max(1, Math.round(took))} ms`
+    ? `${plural(results.length, "video")} ${told ?? `like ${clock(found.query.start)} – ${clock(found.query.end)} of ${found.query.name} (${part})`}, ${Math.max(1, Math.round(took))} ms`
     : "Nothing passes these filters.");
 }
 
@@ -443,6 +485,7 @@ function listenKeys() {
     } else if (event.key.startsWith("Arrow") && event.target.tagName !== "VIDEO" && $("map").hidden) {
       if (moveFocus($("grid"), event.key)) event.preventDefault();
     } else if (key === "/") { event.preventDefault(); $("text").focus(); }
+    else if (key === "d" && $("phrase") && !$("found").hidden) { event.preventDefault(); $("phrase").focus(); }
     else if (key === "t" && !site.read_only) teach();
     else if (key === "m") go($("map").hidden ? { map: "" } : {});
     else if (key === "i") edge(0);
@@ -472,6 +515,7 @@ async function begin() {
     return;
   }
   setVersion(site.version);
+  terms = new Terms($("terms"), { go, current: currentExample }, site.text);
   $("name").textContent = site.name;
   const options = (select, list) => select.append(...list.map(([name, count]) => new Option(`${name} (${count})`, name)));
   $("folder-field").hidden = !site.folders;

@@ -72,6 +72,7 @@ export function tile(video, rank, best, act) {
   text.append(more);
   card.append(picture, text);
   card.title = video.path;
+  act.decorate?.(card, picture, video);
 
   let timer = 0;
   card.addEventListener("pointerenter", (event) => {

@@ -47,7 +47,7 @@ export class VirtualGrid {
     this.gap = narrow ? 10 : 14;
     this.columns = Math.max(1, Math.floor((this.width + this.gap) / ((narrow ? 148 : 208) + this.gap)));
     this.across = (this.width - this.gap * (this.columns - 1)) / this.columns;
-    this.down = Math.round(this.across * 9 / 16) + 58;
+    this.down = Math.round(this.across * 9 / 16) + 66;
     const rows = Math.ceil(this.total / this.columns);
     this.box.style.height = `${Math.max(0, rows * (this.down + this.gap) - this.gap)}px`;
     this.draw();
