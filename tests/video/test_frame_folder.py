@@ -118,7 +118,7 @@ def test_the_rate_is_part_of_the_plan() -> None:
     plan = ClipPlan(frames=8, frames_fps=Fraction(30000, 1001))
     assert ClipPlan.from_dict(plan.to_dict()) == plan
     assert "frames_fps" not in ClipPlan().to_dict()  # what was made before goes by the same name
-    with pytest.raises(UsageError, match="--frames-fps must be a rate above 0"):
+    with pytest.raises(UsageError, match="frames_fps must be a rate above 0"):
         ClipPlan(frames_fps=Fraction(0))
 
 
