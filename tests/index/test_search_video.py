@@ -123,7 +123,7 @@ def test_html_has_pictures(folder, tmp_path):
     )
     assert done.exit_code == 0
     assert "--root" in done.stderr
-    assert (tmp_path / "p.html").read_text().count('class="none"') == 5
+    assert (tmp_path / "p.html").read_text().count('class="none"') == 6
 
 
 @pytest.mark.slow
