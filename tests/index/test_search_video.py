@@ -107,7 +107,7 @@ def test_other_weights_are_refused_and_another_layout_warns(folder, tmp_path):
 def test_html_has_pictures(folder, tmp_path):
     run("search", folder / "INDEX", "f0.mp4", "--html", tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
-    assert text.count("data:image/jpeg;base64,") == 6  # the query's own, and five results
+    assert text.count("data:image/jpeg;base64,") == 6  # the query's, and five results
     shutil.copytree(folder / "INDEX", tmp_path / "I")
     done = CliRunner().invoke(
         cli,
