@@ -18,23 +18,32 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 VIDFEAT = str(Path(sys.executable).with_name("vidfeat"))
 SIZE = (1360, 757)
-# name of the picture: address, and what must be there before it is taken
-PICTURES = {
-    "search-page.png": ("#v=rain/rain_01.mp4&s=2.2&e=4.5", ".tile"),
-    "search-map.png": ("#map", "canvas"),
-}
+SHOWN = (
+    "[...document.images].filter(i => i.src && i.getBoundingClientRect().top < 800 && "
+    "i.getBoundingClientRect().width).every(i => i.complete && i.naturalWidth)"
+)
+# The clip nearest to a place left of the middle: its place on the canvas.
+A_CLIP = """
+const box = clipMap.canvas.getBoundingClientRect();
+const places = [...Array(clipMap.count).keys()].map((i) => [
+  (clipMap.x[i] * clipMap.scale + clipMap.left) / clipMap.ratio,
+  (clipMap.y[i] * clipMap.scale + clipMap.top) / clipMap.ratio]);
+const far = ([x, y]) => Math.hypot(x - 0.42 * box.width, y - 0.35 * box.height);
+return places.sort((a, b) => far(a) - far(b))[0];
+"""
 
 
 def make_index(folder: Path) -> Path:
     """Videos of every kind of scene, their features by the bundled network, and the index."""
     from tests.support.rendered_videos import render_folder
 
-    index = folder / "videos.index"
+    index = folder / "index/videos"
     if not index.is_dir():
         if not (folder / "videos").is_dir():
             render_folder(folder / "videos", 6, 6.0, width=320, height=180)
@@ -43,8 +52,9 @@ def make_index(folder: Path) -> Path:
             cwd=folder,
             check=True,
         )
-        subprocess.run([VIDFEAT, "index", "videos.h5", "-o", index, "--whiten"],
-                       cwd=folder, check=True)  # fmt: skip
+        subprocess.run(
+            [VIDFEAT, "index", "videos.h5", "-o", index, "--make-parents"], cwd=folder, check=True
+        )
     return index
 
 
@@ -58,8 +68,7 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -
 
 
 def take(address: str, out: Path) -> None:
-    """Open each address in Chromium and save what it shows."""
-    from PIL import Image
+    """Open the pages in Chromium and save what it shows."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -67,7 +76,7 @@ def take(address: str, out: Path) -> None:
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
-    for flag in (*FLAGS, f"--window-size={SIZE[0]},{SIZE[1]}"):
+    for flag in FLAGS:
         options.add_argument(flag)
     browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
@@ -75,24 +84,58 @@ def take(address: str, out: Path) -> None:
             "Emulation.setDeviceMetricsOverride",
             {"width": SIZE[0], "height": SIZE[1], "deviceScaleFactor": 1, "mobile": False},
         )
-        for name, (where, selector) in PICTURES.items():
-            browser.get("about:blank")
-            browser.get(f"{address}/{where}")
-            wait_for(
-                lambda selector=selector: browser.execute_script(
-                    "return document.querySelectorAll(arguments[0]).length > 0 && "
-                    "[...document.images].filter(i => i.getBoundingClientRect().top < 800)"
-                    ".every(i => i.complete)",
-                    selector,
-                ),
-                name,
-            )
-            time.sleep(15)  # the player's first frame, and the map's own fading in
-            picture = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
-            picture.quantize(256, dither=Image.Dither.NONE).save(out / name, optimize=True)
-            print(out / name)
+        take_search(browser, f"{address}/#v=rain/rain_01.mp4&s=2.2&e=4.5")
+        save(browser, out / "search-page.png")
+        take_map(browser, f"{address}/#map")
+        save(browser, out / "search-map.png")
     finally:
         browser.quit()
+
+
+def take_search(browser: Any, address: str) -> None:
+    """The results of a segment, while the query plays."""
+    browser.get(address)
+    wait_for(
+        lambda: browser.execute_script("return document.querySelectorAll('.tile').length"),
+        "results",
+    )
+    wait_for(lambda: browser.execute_script(f"return {SHOWN}"), "pictures")
+    browser.execute_script(
+        "const p = document.getElementById('player'); p.loop = true; p.currentTime = 2.5; p.play()"
+    )
+    time.sleep(5)  # until the player has hidden its buttons
+
+
+def take_map(browser: Any, address: str) -> None:
+    """The map in dark colours, with the mouse on a clip."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+
+    browser.get("about:blank")
+    browser.get(address)
+    browser.execute_script("document.getElementById('theme').click()")
+    wait_for(lambda: browser.execute_script("return clipMap.state") == "ready", "map")
+    x, y = browser.execute_script(A_CLIP)
+    canvas = browser.find_element(By.ID, "canvas")
+    size = canvas.size
+    pointer = ActionChains(browser).move_to_element_with_offset(
+        canvas, int(x - size["width"] / 2), int(y - size["height"] / 2)
+    )
+    pointer.perform()
+    wait_for(
+        lambda: browser.execute_script("return document.querySelector('#tip img').naturalWidth"),
+        "the picture of a clip",
+    )
+    time.sleep(1)
+
+
+def save(browser: Any, path: Path) -> None:
+    """What is shown, with as few bytes as do."""
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
+    picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(path)
 
 
 def main(arguments: list[str] | None = None) -> None:
