@@ -52,7 +52,9 @@ def compared(
     index = VideoIndex.build(features, work / f"{name}.index")
     pushed, memory = timed("push", features, address)
     stored = open_index(address)
-    queries = index.normalisation.apply(maker.videos(60, np.random.default_rng(3))[::2][:300], str)
+    queries = index.normalisation.apply(
+        maker.videos(60, np.random.default_rng(3))[::2][:300], str, ""
+    )
     engine, theirs = index.searcher.engine, stored.searcher.engine
     truth = engine.nearest(queries, 10, exact=True)[1]
     found = theirs.nearest(queries, 10)[1]

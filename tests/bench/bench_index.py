@@ -178,7 +178,7 @@ def _run(options: argparse.Namespace, work: Path) -> list[Row]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     engine, head = index.searcher.engine, index.head
     held_out = maker.videos(60, np.random.default_rng(3))[::2][:300]
-    queries = index.normalisation.apply(held_out, str)
+    queries = index.normalisation.apply(held_out, str, "")
     flat = faiss.IndexFlatIP(head.dimension)
     for low in range(0, head.num_base, 65_536):
         flat.add(np.asarray(engine.vectors[low : low + 65_536], dtype=np.float32))

@@ -48,6 +48,9 @@ def vidfeat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
 
 
 def run(vidfeat: Session, stage: Path, words: list[str]) -> str:
+    if "r2plus1d_18" in words:  # a download: a narrow one of its kind has the same rows
+        words = ["r2plus1d_10_w16" if word == "r2plus1d_18" else word for word in words]
+        words += ["--weights", "random"]
     if words[0] == "extract":
         words = [*words, "--workers", "0", "--device", "cpu"]
     done = vidfeat(*words, cwd=stage)

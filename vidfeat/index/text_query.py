@@ -66,7 +66,9 @@ def phrase_query(index: OpenIndex, phrase: str, texts: TextEncoder) -> Query:
     index.require_space(texts.space_fingerprint, "the phrase")
     vectors = texts.encode([phrase])
     return Query(
-        vectors=index.normalisation.apply(vectors, lambda _: f"the phrase {phrase!r}"),
+        vectors=index.normalisation.apply(
+            vectors, lambda _: f"the phrase {phrase!r}", "try another phrase"
+        ),
         start_seconds=np.zeros(1),
         end_seconds=np.zeros(1),
         name=" ".join(phrase.split()),

@@ -35,6 +35,7 @@ from vidfeat.version import __version__
 _BLOCK_ROWS = 50_000
 _BLOCK_BYTES = 64 << 20
 _RECALL_QUERIES = 100
+_REMEDY = "extract it again, or leave such clips out with skip_bad_rows"
 
 
 def push(
@@ -307,7 +308,10 @@ class _Push:
             vectors, bad = self.normalisation.apply_to_good(vectors)
             self.change.skipped += [name(int(number)) for number in bad]
         else:
-            vectors, bad = self.normalisation.apply(vectors, name), np.empty(0, dtype=np.int64)
+            vectors, bad = (
+                self.normalisation.apply(vectors, name, _REMEDY),
+                np.empty(0, dtype=np.int64),
+            )
         clip_ids = ids.of(paths, start.tolist(), end.tolist())
         good = np.setdiff1d(np.arange(len(rows)), bad, assume_unique=True)
         kept += np.bincount(which[good], minlength=len(kept))
