@@ -11,6 +11,7 @@ import shutil
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from tests.support.tiny_networks import CASES, Frames
 from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.int8.quantize import CalibrationOptions, quantise
 from vidfeat.encoders.load import encoder_from_description
+from vidfeat.encoders.sources import hf
 from vidfeat.errors import FingerprintError, UsageError, WeightsError
 from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.listing import list_videos
@@ -129,6 +131,29 @@ def test_the_plan_and_the_licence_come_from_the_repository(
     assert encoder.spec.licence == "cc-by-nc-4.0"
     assert encoder.describe()["licence"] == "cc-by-nc-4.0"
     assert any("forbids commercial use" in note for note in encoder.spec.notes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "frames", "labels", "stride"),
+    [
+        ("timesformer", 8, 400, 32),
+        ("timesformer", 16, 600, 16),
+        ("timesformer", 96, 400, 4),
+        ("timesformer", 12, 400, None),
+        ("timesformer", 8, 174, None),  # Something-Something: spread over the whole video
+        ("videomae", 16, 400, 4),
+        ("videomae", 16, 174, None),
+        ("vivit", 32, 400, 2),
+    ],
+)
+def test_strides_are_those_of_the_authors(
+    kind: str, frames: int, labels: int, stride: int | None
+) -> None:
+    config = SimpleNamespace(num_frames=frames, num_labels=labels)
+    repo: Any = SimpleNamespace(name="some/network")
+    plan, notes = hf._plan(hf.FAMILIES[kind], config, EncoderChoice(), repo)
+    assert (plan.frames, plan.stride) == (frames, stride or 1)
+    assert bool(notes) == (stride is None)
 
 
 def test_the_same_encoder_comes_back_from_its_description(jobs: dict[str, Job]) -> None:
@@ -248,9 +273,12 @@ def test_openvino(name: str, jobs: dict[str, Job]) -> None:
 
 
 @pytest.mark.slow
-def test_int8(jobs: dict[str, Job], videos: tuple[Path, list[Frames]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["videomae", "clip"])
+def test_int8(
+    name: str, jobs: dict[str, Job], videos: tuple[Path, list[Frames]], tmp_path: Path
+) -> None:
     pytest.importorskip("nncf")
-    job = jobs["videomae"]
+    job = jobs[name]
     choice = EncoderChoice(f"hf:{job.folder}", plan=PlanChoice(stride=1, hop_frames=HOP))
     listing = list_videos([videos[0]])
     quantise(choice, listing.videos, tmp_path / "net", calibration=CalibrationOptions(clips=4))

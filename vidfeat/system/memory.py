@@ -6,9 +6,10 @@ import contextlib
 import ctypes
 import sys
 
-# Memory that a network's maps take, as a multiple of its input in float32: a stem of 64 channels
-# at half the size, in and out of its convolution, normalisation and activation.
-_MAPS_PER_INPUT = 12
+# Memory that a network's maps take, as a multiple of its input in float32: 12 of a stem of 64
+# channels at half the size, in and out of its convolution, normalisation and activation; 13 were
+# measured of V-JEPA 2 ViT-L (tokens, queries, keys, values and twice the hidden layer).
+_MAPS_PER_INPUT = 14
 _USABLE_SHARE = 0.9
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3

@@ -8,7 +8,7 @@ from safetensors alone, no code of a repository is run, and the commit goes into
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -42,8 +42,9 @@ class Family:
     """Of ``hf_networks.py``."""
     clip_frames: Callable[[Any], int] | None = None
     """Frames of a clip by the configuration; None for networks of frames."""
-    stride: int | None = 1
-    """Frames from one to the next; None where neither configuration nor paper says."""
+    stride: int | Mapping[int, int] | None = 1
+    """Frames from one to the next, of a clip or by its number of frames; None where neither
+    configuration nor paper says."""
     options: tuple[tuple[str, Any], ...] = ()
     """Of the model's constructor."""
     text: bool = False
@@ -71,11 +72,13 @@ FAMILIES: dict[str, Family] = {
     "vjepa2": Family("VJEPA2Model", "VJEPA2", _frames_per_clip, stride=None),
     "videoprism_vision_model": Family("VideoPrismVisionModel", "VideoPrism", _num_frames),
     "videoprism": Family("VideoPrismClipModel", "VideoPrismLvT", _num_vision_frames, text=True),
-    # section 4.1: Kinetics, 16 frames, stride 4
+    # MCG-NJU/VideoMAE, scripts/kinetics: --num_frames 16 --sampling_rate 4
     "videomae": Family("VideoMAEModel", "VideoMAE", _num_frames, stride=4),
-    # section 4: 8 frames, 1/32 of the rate
-    "timesformer": Family("TimesformerModel", "TimeSformer", _num_frames, stride=32),
-    # section 4.1: 32 frames, stride 2
+    # facebookresearch/TimeSformer, configs/Kinetics: 8x32, 16x16 (HR), 96x4 (L)
+    "timesformer": Family(
+        "TimesformerModel", "TimeSformer", _num_frames, stride={8: 32, 16: 16, 96: 4}
+    ),
+    # google-research/scenic, vivit/configs/kinetics400: num_frames 32, stride 2
     "vivit": Family(
         "VivitModel", "ViViT", _num_frames, stride=2, options=(("add_pooling_layer", False),)
     ),
@@ -90,6 +93,8 @@ FAMILIES: dict[str, Family] = {
     "siglip": Family("SiglipModel", "SigLIP", text=True),
     "siglip_vision_model": Family("SiglipVisionModel", "SigLIPVision"),
 }
+_SOMETHING_CLASSES = 174
+"""Of Something-Something v2."""
 _NAFLEX = ("siglip2", "siglip2_vision_model")
 
 
@@ -185,10 +190,16 @@ def _plan(
 ) -> tuple[ClipPlan, tuple[str, ...]]:
     if family.clip_frames is None:
         return FRAME_PLAN, ()
-    plan = ClipPlan(frames=family.clip_frames(config), stride=family.stride or 1)
+    own_frames = family.clip_frames(config)
+    stride = family.stride
+    if isinstance(stride, Mapping):
+        stride = stride.get(own_frames)
+    if getattr(config, "num_labels", None) == _SOMETHING_CLASSES:
+        stride = None  # fine-tuned on frames spread evenly over each video
+    plan = ClipPlan(frames=own_frames, stride=stride or 1)
     asked = choice.plan_choice
     whole = isinstance(choice.plan, ClipPlan)
-    if family.stride is not None or whole or asked.stride is not None or asked.fps is not None:
+    if stride is not None or whole or asked.stride is not None or asked.fps is not None:
         return plan, ()
     frames = choice.clip_frames or plan.frames
     return plan, (
