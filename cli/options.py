@@ -240,6 +240,8 @@ def apply_layout_plan(values: dict[str, Any], name: str | None) -> None:
         flag = flags.get(key, key)
         if values[flag] is None:
             values[flag] = str(value) if key == "fps" else value
+    if LAYOUTS[name].views > 1 and values["crops"] is None:
+        values["crops"] = str(LAYOUTS[name].views)
 
 
 def plan_choice(values: dict[str, Any]) -> PlanChoice:

@@ -107,7 +107,7 @@ def test_other_weights_are_refused_and_another_layout_warns(folder, tmp_path):
 def test_html_has_pictures(folder, tmp_path):
     run("search", folder / "INDEX", "f0.mp4", "--html", tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
-    assert text.count("data:image/jpeg;base64,") == 5
+    assert text.count("data:image/jpeg;base64,") == 6  # the query's, and five results
     shutil.copytree(folder / "INDEX", tmp_path / "I")
     done = CliRunner().invoke(
         cli,
@@ -123,7 +123,7 @@ def test_html_has_pictures(folder, tmp_path):
     )
     assert done.exit_code == 0
     assert "--root" in done.stderr
-    assert (tmp_path / "p.html").read_text().count('class="none"') == 5
+    assert (tmp_path / "p.html").read_text().count('class="none"') == 6
 
 
 @pytest.mark.slow

@@ -422,7 +422,7 @@ def test_serve_options_and_a_taken_port(site):
 
     from vidfeat.web.server import ServeOptions, serve
 
-    with pytest.raises(UsageError, match="--port"):
+    with pytest.raises(UsageError, match="port must be from 0"):
         ServeOptions(port=70_000)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

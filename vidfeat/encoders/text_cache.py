@@ -23,7 +23,7 @@ MOST_FILES = 50_000
 
 
 def default_folder() -> Path:
-    """Where they are kept: ``$VIDFEAT_CACHE/texts``, else in the platform's cache folder."""
+    """Where they are kept: ``texts`` in the cache folder."""
     return writable_cache() / "texts"
 
 

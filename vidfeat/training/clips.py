@@ -232,7 +232,8 @@ def _scaled_by_ffmpeg(frame: av.VideoFrame, window: Window) -> NDArray[np.uint8]
     scaled = frame.reformat(
         width, height, "rgb24", interpolation=Interpolation.FAST_BILINEAR, threads=1
     )
-    return orientation.apply(scaled.to_ndarray())
+    pixels: NDArray[np.uint8] = np.asarray(scaled.to_ndarray(), np.uint8)
+    return orientation.apply(pixels)
 
 
 def _preset(window: Window) -> Preprocess:
