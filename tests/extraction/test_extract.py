@@ -287,7 +287,7 @@ def test_devices_are_parsed() -> None:
     assert parse_devices("cuda:1, cuda:0", "cuda") == ["cuda:1", "cuda:0"]
     assert parse_devices("0,0", "auto") == ["cuda:0", "cuda:0"]
     for text in ("", ","):
-        with pytest.raises(UsageError, match="several devices"):
+        with pytest.raises(UsageError, match="devices must be"):
             parse_devices(text, "cuda")
     with pytest.raises(UsageError, match="CUDA"):
         load_encoder(MODEL, "random", plan=PLAN).spread(["cuda:7"])

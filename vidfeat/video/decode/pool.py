@@ -264,7 +264,8 @@ class DecodePool:
         self.stats = PoolStats()
         self._source = source
         self._timeout = timeout_seconds
-        self._piece_clips = max(1, min(_PIECE_CLIPS, self.slots // 2))
+        most = _PIECE_CLIPS * (source.plan.frames if source.frame_by_frame else 1)
+        self._piece_clips = max(1, min(most, self.slots // 2))
         self._cards: list[int | None] = [*[None] * workers, *cards]
         self._card_losses = 0
         self._pin = pin
