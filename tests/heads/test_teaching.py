@@ -12,6 +12,7 @@ from vidfeat.heads.teaching import (
     QuickHead,
     by_turns,
     likeness,
+    over_neighbours,
     spread_order,
     uncertainty,
 )
@@ -68,6 +69,21 @@ def test_uncertainty_is_the_margin_of_the_best_two():
     scores = np.array([[0.5, 0.5, 0.0], [0.4, 0.3, 0.3], [1.0, 0.0, 0.0]], dtype=np.float32)
     assert uncertainty(scores) == pytest.approx([1.0, 0.9, 0.0])
     assert uncertainty(scores[:, :2]) == pytest.approx([1.0, 0.9, 0.0])
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    counts=st.lists(st.integers(1, 6), max_size=5), reach=st.integers(0, 7), seed=st.integers(0, 99)
+)
+def test_neighbours_are_those_of_the_same_video(counts, reach, seed):
+    groups = np.repeat(np.arange(len(counts)), counts)
+    values = np.random.default_rng(seed).random(len(groups)).astype(np.float32)
+    found = over_neighbours(values, groups, reach)
+    for i, value in enumerate(values):
+        near = [
+            values[j] for j in range(len(values)) if groups[j] == groups[i] and abs(j - i) <= reach
+        ]
+        assert found[i] == pytest.approx((value + np.mean(near)) / 2, abs=1e-5)
 
 
 @settings(deadline=None, max_examples=60)

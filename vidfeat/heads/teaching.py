@@ -164,6 +164,29 @@ def uncertainty(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(1 - (best[:, 1] - best[:, 0]))
 
 
+def over_neighbours(
+    values: NDArray[np.float32], groups: NDArray[np.int64], reach: int = 2
+) -> NDArray[np.float32]:
+    """Half of each value, and half of the mean of those up to ``reach`` places away in its group.
+
+    One clip of a video may be uncertain by chance. Where the clips around it are uncertain too, the
+    head does not know what is shown.
+
+    Args:
+        values: (N,) of clips, in the order of time.
+        groups: (N,) number of each one's video; clips of one stand together.
+        reach: clips before and behind.
+    """
+    total, count = values.astype(np.float32), np.ones(len(values), dtype=np.float32)
+    for step in range(1, min(reach, len(values) - 1) + 1):
+        same = groups[step:] == groups[:-step]
+        total[step:] += np.where(same, values[:-step], 0)
+        total[:-step] += np.where(same, values[step:], 0)
+        count[step:] += same
+        count[:-step] += same
+    return np.asarray((values + total / count) / 2, dtype=np.float32)
+
+
 def by_turns(
     keys: NDArray[np.float32],
     groups: NDArray[np.int64],

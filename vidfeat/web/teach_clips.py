@@ -15,6 +15,7 @@ from vidfeat.heads.teaching import (
     Placing,
     by_turns,
     likeness,
+    over_neighbours,
     spread_order,
     uncertainty,
 )
@@ -150,7 +151,8 @@ def ordered(
         spread = clips.spread
         return spread[(state.labels[spread] < 0) & shown[spread]]
     turns = np.bincount(clips.video[state.labels >= 0], minlength=clips.num_videos)
-    return free[by_turns(uncertainty(state.scores[free]), clips.video[free], turns)]
+    keys = over_neighbours(uncertainty(state.scores), clips.video)
+    return free[by_turns(keys[free], clips.video[free], turns)]
 
 
 def _class_scores(clips: ClipTable, state: Fitted, number: int) -> NDArray[np.float32] | None:
