@@ -23,7 +23,7 @@ from vidfeat.cli.options import (
 
 if TYPE_CHECKING:
     from vidfeat.encoders.reading import VideoRead
-    from vidfeat.extraction.run import ExtractOptions
+    from vidfeat.extraction.options import ExtractOptions
     from vidfeat.heads.classify import HeadJudge, Judge, NetworkJudge, VideoPrediction
 
 MOST_PICTURES = 12
@@ -78,7 +78,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     --prompts the network is pe_core_s unless --model says otherwise.
     """
     from vidfeat.errors import VideoError
-    from vidfeat.extraction.run import ExtractOptions
+    from vidfeat.extraction.options import ExtractOptions
     from vidfeat.heads.classify import classify_clips
 
     videos: tuple[str, ...] = values.pop("videos")

@@ -28,8 +28,8 @@ from vidfeat.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from vidfeat.extraction.options import ExtractOptions
     from vidfeat.extraction.report import ExtractReport
-    from vidfeat.extraction.run import ExtractOptions
     from vidfeat.system.callbacks import Progress, Report
     from vidfeat.video.listing import Listing
 
@@ -108,13 +108,6 @@ _MOST_TO_LEAST = 200
 @click.option("--retry-errors", is_flag=True, help="Retry unchanged files that failed before.")
 @click.option("--overwrite", is_flag=True, help="Start again, even if the output exists.")
 @click.option("--dry-run", is_flag=True, help="Show what there is to do and how long it may take.")
-@click.option(
-    "--stats", "stats_file", type=OutputPath(), help="Write statistics of the run as JSON."
-)
-@click.option("--shard", metavar="K/N", help="Extract only shard K of N.")
-@click.option("--retry-errors", is_flag=True, help="Retry unchanged files that failed before.")
-@click.option("--overwrite", is_flag=True, help="Start again, even if the output exists.")
-@click.option("--dry-run", is_flag=True, help="Show what there is to do and how long it may take.")
 @click.option("--quiet", is_flag=True, help="Print only failures.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
 @click.option(
@@ -135,7 +128,8 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         resume_execution,
         with_quickest_engine,
     )
-    from vidfeat.extraction.run import ExtractOptions, check_output, extract, lacking_bytes
+    from vidfeat.extraction.options import ExtractOptions
+    from vidfeat.extraction.run import check_output, extract, lacking_bytes
     from vidfeat.extraction.stopping import stop_on_signals
     from vidfeat.store.parts import parts_folder
     from vidfeat.video.listing import list_videos, parse_shard, read_list

@@ -27,11 +27,11 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
 @click.option("--split", type=click.Choice(["1", "2", "3", "all"]), default="1", show_default=True)
 @click.option(
     "--head",
-    metavar="linear|svm|knn|mlp[,...]",
+    metavar="linear|svm|knn|mlp|attentive[,...]",
     default="linear",
     show_default=True,
-    help="Logistic regression, linear SVM, nearest neighbours, small network; several are compared "
-    "on the same folds, and the best is trained.",
+    help="Logistic regression, linear SVM, nearest neighbours, small network, attention over a "
+    "video's rows in order; several are compared on the same folds, and the best is trained.",
 )
 @click.option(
     "--train-on",

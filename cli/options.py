@@ -65,7 +65,11 @@ def network_options() -> Callable[[F], F]:
         click.option(
             "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1."
         ),
-        click.option("--batch-size", type=int, help="Clips per batch.  [default: by device]"),
+        click.option(
+            "--batch-size",
+            type=int,
+            help="Clips per batch; frames, for frame networks.  [default: by device]",
+        ),
         click.option(
             "--precision",
             type=click.Choice(["fp32", "tf32", "fp16", "bf16", "int8"]),
@@ -94,14 +98,24 @@ def feature_options() -> Callable[[F], F]:
         click.option(
             "--pool",
             metavar="mean,max,...",
-            help="How to pool a layer's map; several are concatenated. Some networks have their "
-            "own (cls, projection, head).  [default: their projection, or mean]",
+            help="How to pool a layer's map; several are concatenated. time gives a row for each "
+            "time step of a clip. Some networks have their own (cls, projection, head).  "
+            "[default: their projection, or mean]",
         ),
         click.option(
             "--aggregate",
-            type=click.Choice(["mean", "mean_std", "max"]),
-            help="How the frames of a clip become its vector, for networks of frames; for a row "
-            "for each frame give --clip-frames 1.  [default: mean]",
+            type=click.Choice(["mean", "mean_std", "max", "none"]),
+            help="How the frames of a clip become its vector, for networks of frames; none gives a "
+            "row for each frame.  [default: mean]",
+        ),
+        click.option(
+            "--crops",
+            type=click.Choice(["1", "3", "5", "10"]),
+            help="Of each frame, with a row for each: 3 along the long side; 5, the corners and "
+            "the centre; 10, these and those of the mirrored frame.  [default: 1, the centre]",
+        ),
+        click.option(
+            "--average-crops", is_flag=True, help="One row for the crops of a clip, their mean."
         ),
     )
 
@@ -226,6 +240,8 @@ def apply_layout_plan(values: dict[str, Any], name: str | None) -> None:
         flag = flags.get(key, key)
         if values[flag] is None:
             values[flag] = str(value) if key == "fps" else value
+    if LAYOUTS[name].views > 1 and values["crops"] is None:
+        values["crops"] = str(LAYOUTS[name].views)
 
 
 def plan_choice(values: dict[str, Any]) -> PlanChoice:
@@ -247,12 +263,15 @@ def encoder_choice(values: dict[str, Any]) -> EncoderChoice:
     """Take the options of network, features and plan out of a command's values."""
     from vidfeat.encoders.choice import EncoderChoice
 
+    crops = values.pop("crops", None)
     plain = ("model", "weights", "seed", "precision", "device", "engine", "batch_size", "compiled")
     return EncoderChoice(
         plan=plan_choice(values),
         layers=comma_list(values.pop("layer", None)),
         pool=comma_list(values.pop("pool", None)),
         aggregate=values.pop("aggregate", None),
+        crops=None if crops is None else int(crops),
+        average_crops=values.pop("average_crops", False),
         **{name: values.pop(name) for name in plain},
     )
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from vidfeat.errors import VideoError as VideoError
     from vidfeat.errors import VidfeatError as VidfeatError
     from vidfeat.errors import WeightsError as WeightsError
-    from vidfeat.extraction.run import ExtractOptions as ExtractOptions
+    from vidfeat.extraction.options import ExtractOptions as ExtractOptions
     from vidfeat.extraction.run import extract as extract
     from vidfeat.heads.finetuning import finetune as finetune
     from vidfeat.heads.head import Head as Head

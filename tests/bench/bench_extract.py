@@ -232,7 +232,8 @@ def by_vidfeat(
     """extract() over a list of videos with the engine that the command takes."""
     from vidfeat.encoders.load import load_encoder
     from vidfeat.extraction.engine_choice import clips_at_least, with_quickest_engine
-    from vidfeat.extraction.run import ExtractOptions, extract
+    from vidfeat.extraction.options import ExtractOptions
+    from vidfeat.extraction.run import extract
     from vidfeat.video.listing import list_videos
     from vidfeat.video.plan_choice import PlanChoice
 

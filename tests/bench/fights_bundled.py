@@ -24,7 +24,7 @@ from fights_table import difference_samples, judge
 from vidfeat import extract, load_encoder
 from vidfeat.datasets.labels import Labels, read_labels
 from vidfeat.datasets.samples import Samples, collect
-from vidfeat.extraction.run import ExtractOptions
+from vidfeat.extraction.options import ExtractOptions
 from vidfeat.store.reader import FeatureStore
 from vidfeat.training.network import build_network, save_network
 from vidfeat.training.recipes import get_recipe

@@ -25,7 +25,7 @@ from fights_table import judge
 import vidfeat
 from vidfeat.datasets.labels import Labels, read_labels
 from vidfeat.datasets.samples import Samples, collect
-from vidfeat.extraction.run import ExtractOptions
+from vidfeat.extraction.options import ExtractOptions
 
 TARGETS = {"mean": 67.0, "mean and deviation": 70.9, "bundled": 79.1, "both joined": 81.0}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.train_fixtures import render_video
@@ -31,6 +31,7 @@ def state(**changes):
     return ExtractProgress(**{**values, **changes})
 
 
+@settings(deadline=None)
 @given(width=st.integers(1, 200), failures=st.integers(0, 10**6), left=st.floats(0, 1e7))
 def test_a_line_is_cut_between_facts(width, failures, left):
     whole = short_line(state(failures=failures, seconds_left=left), 500)

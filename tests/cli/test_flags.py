@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import click
 import pytest
 
 from vidfeat.cli import cli
@@ -44,3 +45,12 @@ def test_errors_survive_pickling(error: UsageError) -> None:
     assert type(back) is type(error)
     assert str(back) == str(error)
     assert back.fields == error.fields
+
+
+@pytest.mark.parametrize("name", sorted(cli.list_commands(click.Context(cli))))
+def test_no_option_is_declared_twice(name: str) -> None:
+    """click warns of it at every call, and the last declaration counts."""
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    options = [option for parameter in command.params for option in parameter.opts]
+    assert sorted(set(options)) == sorted(options)

@@ -38,9 +38,11 @@ from vidfeat.extraction.cluster.actor import (
     stop_file,
 )
 from vidfeat.extraction.cluster.lease import Lease, after_loss, cut_leases
+from vidfeat.extraction.options import ExtractOptions
 from vidfeat.extraction.report import ExtractProgress
 from vidfeat.extraction.resume import Todo
-from vidfeat.extraction.run import ExtractOptions, Run, extract
+from vidfeat.extraction.run import extract
+from vidfeat.extraction.steps import Run
 from vidfeat.extraction.stopping import Stop
 from vidfeat.store.reader import FeatureStore
 from vidfeat.video.decode.tasks import VideoTask

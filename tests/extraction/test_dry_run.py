@@ -37,10 +37,10 @@ def test_speed(
     encoder: Any = SimpleNamespace(
         engine=SimpleNamespace(embed=embed),
         batch_size=16,
-        spec=SimpleNamespace(flops_per_clip=clip_seconds * 1e9),
+        spec=SimpleNamespace(flops_per_input=clip_seconds * 1e9, input_shape=(2, 8, 8, 3)),
         flops_per_second=1e9,
     )
-    rate = dry_run._clips_per_second(encoder, SOURCE)
+    rate = dry_run._inputs_per_second(encoder)
     assert seen == batches
     share = start_seconds / (clip_seconds * batches[-1]) if len(batches) == 1 else 0.0
     assert rate == pytest.approx(1 / clip_seconds / (1 + share))

@@ -30,7 +30,9 @@ from vidfeat.errors import (
     StoreError,
     UsageError,
 )
-from vidfeat.extraction.run import ExtractOptions, extract, part_clips
+from vidfeat.extraction.options import ExtractOptions
+from vidfeat.extraction.run import extract
+from vidfeat.extraction.steps import part_inputs
 from vidfeat.store.reader import FeatureStore
 from vidfeat.system.lock import OutputLock
 from vidfeat.video.clip_plan import ClipPlan
@@ -307,7 +309,7 @@ def test_replicas_give_the_file_of_one_device(videos: Path, tmp_path: Path) -> N
 
 
 def test_part_sizes_follow_from_the_work_alone(encoder: Encoder) -> None:
-    clips = part_clips(encoder, ExtractOptions(workers=2))
+    clips = part_inputs(encoder, ExtractOptions(workers=2))
     assert clips % encoder.batch_size == 0
     assert clips * encoder.dimension * 4 <= 64 << 20
     encoder_plan = encoder.plan
@@ -320,7 +322,7 @@ import sys
 import vidfeat.extraction.run
 from vidfeat.encoders.load import load_encoder
 from vidfeat.video.plan_choice import PlanChoice
-vidfeat.extraction.run.part_clips = lambda encoder, options: 8  # many small parts
+vidfeat.extraction.steps.part_inputs = lambda encoder, options: 8  # many small parts
 encoder = load_encoder("r2plus1d_10_w16", "random", plan=PlanChoice(frames=4), batch_size=4)
 print("begins", flush=True)
 report = vidfeat.extraction.run.extract(sys.argv[1], sys.argv[2], encoder)

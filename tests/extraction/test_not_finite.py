@@ -14,8 +14,9 @@ from tests.support.video_assets import render, x264
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.load import load_encoder
 from vidfeat.errors import DataError, NothingDoneError
-from vidfeat.extraction import run as run_module
-from vidfeat.extraction.run import ExtractOptions, extract
+from vidfeat.extraction import steps as steps_module
+from vidfeat.extraction.options import ExtractOptions
+from vidfeat.extraction.run import extract
 from vidfeat.store.reader import FeatureStore
 from vidfeat.video.plan_choice import PlanChoice
 
@@ -68,7 +69,7 @@ def test_bad_rows_are_left_out_and_named(
         expected = good.read_rows(slice(0, None))
     ends = np.cumsum(counts).tolist()
     spoilt = {1, 2, 5, *range(ends[0], ends[1]), ends[3] - 1}
-    monkeypatch.setattr(run_module, "part_clips", lambda *_: clips_per_part)
+    monkeypatch.setattr(steps_module, "part_inputs", lambda *_: clips_per_part)
     spoil(encoder, lambda clip: clip in spoilt, value)
     told: list[str] = []
     report = extract(

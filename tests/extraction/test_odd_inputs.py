@@ -16,7 +16,8 @@ from tests.support.odd_videos import scene, write_two_streams, write_video
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.load import load_encoder
 from vidfeat.errors import NothingDoneError, StoreError, UsageError
-from vidfeat.extraction.run import ExtractOptions, extract
+from vidfeat.extraction.options import ExtractOptions
+from vidfeat.extraction.run import extract
 from vidfeat.store.merge import merge_stores
 from vidfeat.store.reader import FeatureStore
 from vidfeat.video.listing import list_videos, read_list

@@ -25,7 +25,8 @@ from vidfeat.encoders.engines.batches import HostBatch
 from vidfeat.encoders.load import load_encoder
 from vidfeat.errors import StoppedError, StoreError
 from vidfeat.extraction.dry_run import clips_estimated
-from vidfeat.extraction.run import ExtractOptions, extract, lacking_bytes
+from vidfeat.extraction.options import ExtractOptions
+from vidfeat.extraction.run import extract, lacking_bytes
 from vidfeat.extraction.stopping import Stop
 from vidfeat.store.parts import parts_folder
 from vidfeat.store.parts_summary import scan_parts
@@ -146,7 +147,7 @@ def test_a_full_disk_names_what_is_missing_and_kept(
     def full(*arguments: object, **others: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("vidfeat.extraction.assembly.write_part", full)
+    monkeypatch.setattr("vidfeat.extraction.part_writing.write_part", full)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(
         vidfeat.extraction.run.shutil, "disk_usage", lambda path: usage._replace(free=1000)

@@ -8,6 +8,9 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from tests.support.bad_videos import cut_midway
 from tests.support.heads_fixtures import (
@@ -21,15 +24,18 @@ from tests.support.video_assets import render
 from vidfeat.cli.classify import command
 from vidfeat.cli.flags import with_flags
 from vidfeat.encoders.load import load_encoder
+from vidfeat.encoders.reading import VideoRead
 from vidfeat.errors import FingerprintError, UsageError, VideoError
 from vidfeat.evaluation.scores import read_scores
-from vidfeat.extraction.run import ExtractOptions, extract
+from vidfeat.extraction.options import ExtractOptions
+from vidfeat.extraction.run import extract
 from vidfeat.heads.classify import (
     HeadJudge,
     NetworkJudge,
     VideoPrediction,
     classify_clips,
     classify_video,
+    finite_clips,
     read_videos,
     time_line_plan,
 )
@@ -448,3 +454,34 @@ def test_a_video_judged_by_some_of_its_clips_is_told_from_python(videos, monkeyp
     with pytest.warns(UserWarning, match=r"1 of 3 clips are NaN or infinite"):
         found = classify_video(judge, video)
     assert np.isfinite(found.scores).all()
+
+
+@settings(deadline=None)
+@given(
+    arrays(
+        np.float32,
+        st.tuples(st.integers(1, 6), st.integers(1, 4)),
+        elements=st.floats(-9, 9, width=32),
+    ),
+    st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 3), st.sampled_from([np.nan, np.inf, -np.inf])),
+        max_size=8,
+    ),
+)
+def test_rows_that_are_no_numbers_are_left_out_wherever_they_are(rows, places):
+    rows = rows.copy()
+    for row, column, value in places:
+        rows[row % len(rows), column % rows.shape[1]] = value
+    good = np.isfinite(rows).all(axis=1)
+    start = np.arange(len(rows), dtype=float)
+    found = finite_clips(VideoRead("a.mp4", Embeddings(rows, start, start + 1)))
+    if good.all():
+        assert found.error is None
+    else:
+        assert found.error.kind == "not_finite"
+        assert f"for {(~good).sum()} of {len(good)} clips" in str(found.error)
+    if good.any():
+        np.testing.assert_array_equal(found.clips.vectors, rows[good])
+        np.testing.assert_array_equal(found.clips.start_seconds, start[good])
+    else:
+        assert found.clips is None

@@ -544,7 +544,8 @@ def test_rendered_stand_ins_through_all_splits(
 ):
     """Video files under official names, one tint a class, extracted and judged by the book."""
     from vidfeat.encoders.load import load_encoder
-    from vidfeat.extraction.run import ExtractOptions, extract
+    from vidfeat.extraction.options import ExtractOptions
+    from vidfeat.extraction.run import extract
     from vidfeat.video.plan_choice import PlanChoice
 
     lists = shared_data / "splits" / f"{dataset}_splits"

@@ -332,9 +332,9 @@ def test_every_dimension_has_a_factory(dimension):
 @pytest.mark.parametrize(
     ("kind", "memory", "message"),
     [
-        ("annoy", None, "--kind takes"),
+        ("annoy", None, "kind must be one of auto, flat"),
         ("ivfpq", None, "at least 1000"),
-        ("flat", 100, "raise --max-memory"),
+        ("flat", 100, "allowed by max_memory: raise it"),
     ],
 )
 def test_kinds_that_cannot_be(features, tmp_path, kind, memory, message):

@@ -251,5 +251,5 @@ def test_what_a_file_holds_in_words_and_as_json(tmp_path: Path, features: Path) 
     ):
         assert told in text
     empty = describe_store(make_store(tmp_path / "none.h5", {}))
-    assert store_in_words(empty)[-1].split() == ["errors", "none"]
+    assert ["failures", "none"] in [line.split() for line in store_in_words(empty)]
     assert empty["clips_per_video"] is None

@@ -334,13 +334,15 @@ def test_pca_is_fitted_once_and_applied_to_new_features(tmp_path: Path) -> None:
 def test_plans_of_layouts_and_what_stands_over_them() -> None:
     assert layout_names() == list(LAYOUTS)
     names = ("clip_frames", "frame_stride", "fps", "hop_frames", "hop_seconds", "clips", "tail")
+    names = (*names, "crops")
     for name, layout in LAYOUTS.items():
         values: dict[str, Any] = dict.fromkeys(names)
         apply_layout_plan(values, name)
         PlanChoice(**layout.plan).apply(ClipPlan(frames=8, hop_seconds=1.0))
         assert (values["hop_frames"] or values["hop_seconds"]) is not None
+        assert values["crops"] == ("10" if name == "rtfm" else None)
     values = dict.fromkeys(names) | {"hop_frames": 8, "clip_frames": 32}
     apply_layout_plan(values, "actionformer")
-    assert [values[name] for name in names] == [32, 1, "native", 8, None, None, "drop"]
+    assert [values[name] for name in names] == [32, 1, "native", 8, None, None, "drop", None]
     with pytest.raises(UsageError, match="actionformer, actionformer-anet"):
         export_layout("f.h5", "out", "bmn")

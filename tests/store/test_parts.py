@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from vidfeat.store.parts import (
     segments_to_columns,
     write_part,
 )
-from vidfeat.store.parts_summary import scan_parts, summarize
+from vidfeat.store.parts_summary import scan_parts, summarize, without_bad_rows
 
 
 @pytest.fixture
@@ -94,6 +96,48 @@ def test_a_part_with_its_own_name_is_written_once(folder: Path) -> None:
         write_part(folder, part_of(segment_of("a", 2)), number, name="0a1b")
     assert [file.name for file in sorted(folder.iterdir())] == ["part-0a1b.part", "run.json"]
     assert scan_parts(folder).next_number == 10
+
+
+NOT_FINITE = st.sampled_from([np.nan, np.inf, -np.inf])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=3), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, DIMENSION - 1), NOT_FINITE), max_size=12),
+    st.sampled_from(["float32", "float16"]),
+)
+def test_rows_that_are_no_numbers_are_left_out_wherever_they_are(
+    videos: list[list[int]], places: list[tuple[int, int, float]], dtype: Any
+) -> None:
+    """Videos whose clips lie in one to three parts each."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = open_parts(Path(name) / "features.h5", identity_of(dtype=dtype))
+        rows, number = 0, 0
+        expected: dict[str, list[bool]] = {}
+        for video, counts in enumerate(videos):
+            path, first = f"{video}.mp4", 0
+            expected[path] = []
+            for piece, count in enumerate(counts):
+                last = piece == len(counts) - 1
+                part = part_of(segment_of(path, count, first, complete=last))
+                vectors = part.embeddings.vectors.astype(dtype)
+                for row, column, value in places:
+                    if rows <= row < rows + count:
+                        vectors[row - rows, column] = value
+                held = replace(part.embeddings, vectors=vectors)
+                write_part(folder, replace(part, embeddings=held), number)
+                expected[path] += np.isfinite(vectors).all(axis=1).tolist()
+                rows, first, number = rows + count, first + count, number + 1
+        thinned = without_bad_rows(scan_parts(folder))
+    bad = {path for path, good in expected.items() if not all(good)}
+    assert set(thinned) == bad
+    for path in bad:
+        good = expected[path]
+        assert sum(piece.num_rows for piece in thinned[path].pieces) == sum(good)
+        assert thinned[path].failure.kind == "not_finite"
+        text = f"of {len(good) - sum(good)} of {len(good)} clips are NaN"
+        assert text in thinned[path].failure.message
 
 
 def test_parts_check_what_they_are_made_of() -> None:

@@ -16,11 +16,13 @@ import numpy as np
 from tests.support.clips import decoded
 from tests.support.index_fixtures import embeddings, identity, record, video_vectors
 from tests.support.rendered_videos import KINDS, render
+from vidfeat.encoders.reading import ClipNetwork
 from vidfeat.encoders.spec import EncoderSpec
 from vidfeat.index import VideoIndex
 from vidfeat.index.query import QuerySource
 from vidfeat.store.reader import Embeddings
 from vidfeat.store.writer import write_store
+from vidfeat.video.decode.tasks import ClipSource
 
 SECRET = b"this is not in the index"
 
@@ -85,6 +87,11 @@ class FakeEncoder:
     def encode_clips(self, clips: np.ndarray) -> np.ndarray:
         small = clips[:, :, ::8, ::8].astype(np.float32).mean(axis=1).reshape(len(clips), -1)
         return (small - 110) @ self.matrix
+
+    @property
+    def reader(self) -> ClipNetwork:
+        source = ClipSource(self.plan, self.preprocess)
+        return ClipNetwork(self.encode_clips, source, self.batch_size)
 
     def embed(self, path: Path) -> Embeddings:
         clips = decoded(path, self.plan, self.preprocess).clips

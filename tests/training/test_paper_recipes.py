@@ -25,8 +25,9 @@ from vidfeat.training.evaluation import request_of
 from vidfeat.training.network import make_optimizer, parameter_groups, started_from
 from vidfeat.training.recipes import RECIPES, get_recipe
 from vidfeat.training.settings import change
-from vidfeat.video.clip_plan import ClipPlan, Timeline
+from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.reader import open_video
+from vidfeat.video.timeline import Timeline
 from vidfeat.weights.load import LoadedWeights
 
 OWN = ("tiny", "bundled")  # not of the paper

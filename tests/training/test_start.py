@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.train_fixtures import micro, render_motion, same_weights, weights_of
@@ -131,6 +131,7 @@ def test_a_cosine_is_not_made_longer_behind_its_back(data: Path, tmp_path: Path)
     assert weights_of(run).keys() == before.keys()
 
 
+@settings(deadline=None)
 @given(
     epochs=st.integers(1, 12),
     more=st.integers(1, 12),

@@ -22,10 +22,11 @@ from vidfeat.training.clips import (
     unpack_flow,
 )
 from vidfeat.training.feed import Ahead, Feed
-from vidfeat.video.clip_plan import ClipPlan, Stretch, Timeline
+from vidfeat.video.clip_plan import ClipPlan, Stretch
 from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import open_video, read_frames
+from vidfeat.video.timeline import Timeline
 
 
 @given(

@@ -14,12 +14,13 @@ import av
 import pytest
 
 from vidfeat.errors import VideoError
-from vidfeat.video.clip_plan import ClipPlan, Timeline, plan_clips
+from vidfeat.video.clip_plan import ClipPlan, plan_clips
 from vidfeat.video.clips import Clip
 from vidfeat.video.containers import open_container
 from vidfeat.video.decode.pool import DecodePool
 from vidfeat.video.decode.tasks import ClipSource, Finished, Started, VideoTask
 from vidfeat.video.preprocess import Preprocess
+from vidfeat.video.timeline import Timeline
 
 SMALL = Preprocess(resize=(32, 43), crop=(28, 28))
 PLAN = ClipPlan(frames=8)

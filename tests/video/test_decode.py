@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.video_assets import render, x264
-from vidfeat.video.clip_plan import ClipPlan, Stretch
-from vidfeat.video.clips import Clip, plan_video
+from vidfeat.video.clip_plan import ClipPlan, Stretch, plan_clips
+from vidfeat.video.clips import Clip
 from vidfeat.video.decode.inline import decode_inline
 from vidfeat.video.decode.pool import DecodePool
 from vidfeat.video.decode.tasks import ClipSource, Event, Finished, Started, VideoTask, cut_at_keys
@@ -206,7 +206,7 @@ def test_slow_consumers_are_waited_for(videos: list[Path]) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 64])
 def test_pieces_cover_a_plan_and_begin_behind_keys(videos: list[Path], size: int) -> None:
     with open_video(videos[1]) as video:
-        clips = plan_video(video, ClipPlan(frames=4, hop_frames=2))
+        clips = plan_clips(video.timeline, ClipPlan(frames=4, hop_frames=2))
         pieces = cut_at_keys(video.known, clips, 5, size)
         keys = video.known.index.keys
     assert [clip for piece in pieces for clip in piece.clips] == clips

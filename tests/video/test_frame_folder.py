@@ -12,7 +12,8 @@ from tests.support.frame_folders import write_picture
 from tests.support.video_assets import render, x264
 from vidfeat.encoders.load import load_encoder
 from vidfeat.errors import UsageError, VideoError
-from vidfeat.extraction.run import ExtractOptions, extract
+from vidfeat.extraction.options import ExtractOptions
+from vidfeat.extraction.run import extract
 from vidfeat.store.reader import FeatureStore
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.frame_folder import FrameFolder, open_frames_or_video

@@ -14,7 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vidfeat.errors import UsageError, VideoError
-from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, Timeline, plan_clips
+from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, plan_clips
+from vidfeat.video.timeline import Timeline
 
 NTSC = Fraction(30000, 1001)
 SECOND = Fraction(1)

@@ -251,7 +251,8 @@ def test_convert_then_extract_gives_what_the_network_gives_by_hand(
 def _first_clip(encoder: Any, count: int) -> list[int]:
     from fractions import Fraction
 
-    from vidfeat.video.clip_plan import Timeline, plan_clips
+    from vidfeat.video.clip_plan import plan_clips
+    from vidfeat.video.timeline import Timeline
 
     return list(plan_clips(Timeline(count, Fraction(30)), encoder.plan, ())[0].positions)
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING
 
 from vidfeat.datasets.base import match_listing
 from vidfeat.datasets.label_rows import LabelRow, refuse_twin_names, without_doubles
@@ -81,14 +81,17 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class FolderLabels:
+class FolderLabels(Labels):
     """The folder of each video as its class, of whatever feature file they are used with.
 
-    Attributes:
-        ignore_case: folders that differ only in case are one class.
+    There are no rows before that: :meth:`of` makes them.
     """
 
-    ignore_case: bool = False
+    rows: tuple[LabelRow, ...] = ()
+    source: str = "folder names"
+
+    def __post_init__(self) -> None:
+        """Nothing to check yet."""
 
     def of(self, paths: Iterable[str]) -> Labels:
         """The labels of some videos; see `labels_from_folders`."""
@@ -99,13 +102,7 @@ class FolderLabels:
         return self.of(store.paths).resolve(store)
 
 
-@overload
-def read_labels(path: Literal["folders"], *, ignore_case: bool | None = False) -> FolderLabels: ...
-@overload
-def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = False) -> Labels: ...
-def read_labels(
-    path: str | os.PathLike[str], *, ignore_case: bool | None = False
-) -> Labels | FolderLabels:
+def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = False) -> Labels:
     """Read ``labels.csv``: path, label, and if wanted start_seconds, end_seconds, split, group.
 
     Args:
@@ -119,7 +116,7 @@ def read_labels(
             two labels, or classes differ only in case; the message names the line.
     """
     if path == "folders":
-        return FolderLabels(bool(ignore_case))
+        return FolderLabels(ignore_case=bool(ignore_case))
     name = os.fspath(path)
     table = read_table(
         path,
@@ -286,21 +283,19 @@ def labels_from_split(
 
 
 def as_labels(
-    labels: Labels | FolderLabels | Mapping[str, str] | str | os.PathLike[str],
+    labels: Labels | Mapping[str, str] | str | os.PathLike[str],
     paths: Sequence[str] = (),
     *,
     ignore_case: bool = False,
 ) -> Labels:
     """Labels from whatever says them: a CSV's path, ``"folders"``, a mapping path -> class."""
-    if isinstance(labels, Labels):
-        return labels
     if isinstance(labels, FolderLabels):
         return labels.of(paths)
+    if isinstance(labels, Labels):
+        return labels
     if isinstance(labels, Mapping):
         rows = tuple(LabelRow(normal_path(path), label) for path, label in labels.items())
         return Labels(rows=rows, source="the mapping of labels")
     if labels == "folders":
         return labels_from_folders(paths, ignore_case=ignore_case)
-    read = read_labels(labels, ignore_case=ignore_case)
-    assert isinstance(read, Labels)
-    return read
+    return read_labels(labels, ignore_case=ignore_case)

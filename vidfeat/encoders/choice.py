@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vidfeat.encoders.engines.base import PRECISIONS, Precision
-from vidfeat.encoders.spec import AGGREGATES, Aggregate
+from vidfeat.encoders.rows import AGGREGATES, Aggregate
 from vidfeat.errors import UsageError
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.plan_choice import PlanChoice
+
+_LAY_FRAMES = ("fps", "hop_frames", "hop_seconds")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class EncoderChoice:
     compiled: bool = False
     aggregate: Aggregate | None = None
     """How the frames of a clip become its row; None takes the mean, for networks of frames."""
+    crops: int | None = None
+    """Of each frame; None takes the centre alone."""
+    average_crops: bool = False
+    """One row for the crops of a clip, their mean, and not one for each."""
 
     def __post_init__(self) -> None:
         if self.precision is not None and self.precision not in PRECISIONS:
@@ -65,5 +71,21 @@ class EncoderChoice:
         return None if self.plan is None else self.plan.frames
 
     def plan_over(self, published: ClipPlan) -> ClipPlan:
-        """The plan of a run, out of what was asked for and the published plan."""
-        return self.plan if isinstance(self.plan, ClipPlan) else self.plan_choice.apply(published)
+        """The plan of a run, out of what was asked for and the published plan.
+
+        Raises:
+            UsageError: clips of several frames, and a row for each frame.
+        """
+        if self.aggregate != "none":
+            if isinstance(self.plan, ClipPlan):
+                return self.plan
+            return self.plan_choice.apply(published)
+        if (self.clip_frames or 1) > 1 or (self.plan_choice.stride or 1) > 1:
+            raise UsageError(
+                "aggregate none gives a row for each frame: leave clip_frames and frame_stride "
+                "out; fps, hop_frames and hop_seconds say which frames",
+                field=("aggregate", "clip_frames", "frame_stride", *_LAY_FRAMES),
+            )
+        if isinstance(self.plan, ClipPlan):
+            return self.plan
+        return self.plan_choice.apply(replace(published, frames=1, stride=1))

@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -18,27 +17,20 @@ from numpy.typing import NDArray
 
 from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.engines.base import Engine
-from vidfeat.encoders.reading import read_videos
+from vidfeat.encoders.reading import ClipNetwork, read_videos, rows_of, rows_of_frames
 from vidfeat.encoders.spec import EncoderSpec, LoadedNetwork, Modality, TextTower
 from vidfeat.errors import DataError, UsageError, VideoError
 from vidfeat.store.reader import Embeddings
-from vidfeat.video.clip_plan import ClipPlan, Stretch, Timeline, plan_clips
-from vidfeat.video.decode.tasks import ClipSource, VideoTask
+from vidfeat.video.clip_plan import ClipPlan, Stretch
+from vidfeat.video.decode.tasks import VideoTask
 from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.preprocess import Preprocess
+from vidfeat.video.timeline import Timeline
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from vidfeat.encoders.spec import Aggregate
-    from vidfeat.models.base import VideoNetwork
 
-_CPU_BATCH = 4
-# Small networks: on one thread, torch gives convolutions over time alone to its quick kernels from
-# sixteen clips on, and a padded last batch costs next to nothing.
-_CPU_BATCH_SMALL = 16
-_SMALL_FLOPS_PER_CLIP = 2e9
-_GPU_BATCH = 64
 _CLAIMED = (
     "this encoder is at work for extract in another thread: load another one with load_encoder, or "
     "wait for its end"
@@ -83,66 +75,10 @@ class Encoder:
         Raises:
             UsageError: a device, an engine, a layer or a pooling that is not there.
         """
-        from vidfeat.encoders.engines import make_engine
-        from vidfeat.encoders.engines.cost import flops_per_clip
-        from vidfeat.encoders.engines.torch_engine import choose_device
+        from vidfeat.encoders.building import build
 
-        engine = choice.engine or ("openvino" if choice.precision == "int8" else "torch")
-        to_cpu = engine == "openvino" and choice.device == "auto"
-        device = choose_device("cpu" if to_cpu else choice.device)
-        # Measured on an H100: faster than bf16, and ten times as exact; checked on the first batch.
-        precision = choice.precision or ("fp16" if device.type == "cuda" else "fp32")
-        network, preprocess = _of_clips(loaded.network, choice.aggregate), loaded.preprocess
-        plan = choice.plan_over(loaded.plan)
-        layers = network.check_layers(choice.layers or loaded.layers)
-        pool = network.check_pools(choice.pool or loaded.pool)
-        runner = make_engine(
-            engine,
-            network,
-            layers,
-            pool,
-            preprocess,
-            precision=precision,
-            device=device,
-            clip_frames=plan.frames,
-            compiled=choice.compiled,
-        )
-        flops = flops_per_clip(network, layers, (plan.frames, *preprocess.crop, 3))
-        own_batch = runner.preferred_batch
-        own_batch = own_batch or (_CPU_BATCH_SMALL if flops < _SMALL_FLOPS_PER_CLIP else _CPU_BATCH)
-        spec = EncoderSpec(
-            model=loaded.model,
-            weights=loaded.weights,
-            weights_sha256=loaded.weights_sha256,
-            architecture=loaded.architecture,
-            plan=plan,
-            preprocess=preprocess,
-            layers=layers,
-            pool=pool,
-            dimension=network.embedding_size(layers, pool),
-            precision=precision,
-            engine=runner.name,
-            modality=network.modality,
-            aggregate=choice.aggregate or ("mean" if network.modality == "frame" else None),
-            weights_file=loaded.weights_file,
-            class_names=loaded.class_names,
-            licence=loaded.licence,
-            notes=(*loaded.notes, *_licence_note(loaded.licence)),
-            flops_per_clip=flops,
-        )
-        recipe = replace(
-            choice,
-            model=loaded.model,
-            weights=loaded.weights_given,
-            plan=plan,
-            layers=layers,
-            pool=pool,
-            precision=precision,
-            device="auto",
-            engine=engine,
-        )
-        batch_size = choice.batch_size or (_GPU_BATCH if device.type == "cuda" else own_batch)
-        encoder = cls(runner, spec, batch_size=batch_size, recipe=recipe)
+        built = build(loaded, choice)
+        encoder = cls(built.engine, built.spec, batch_size=built.batch_size, recipe=built.recipe)
         encoder.text = loaded.text
         return encoder
 
@@ -168,8 +104,9 @@ class Encoder:
             plan: how clips are laid; None takes 16 frames at each video's own rate.
             name: in feature files; None takes the name of the module's class.
             modality: what one input of the module is: ``clip`` or ``frame``.
-            options: ``pool``, ``aggregate``, ``device``, ``precision``, ``engine``, ``batch_size``
-                and ``compiled`` as :func:`vidfeat.load_encoder` takes them.
+            options: ``pool``, ``aggregate``, ``crops``, ``average_crops``, ``device``,
+                ``precision``, ``engine``, ``batch_size`` and ``compiled`` as
+                :func:`vidfeat.load_encoder` takes them.
 
         Raises:
             UsageError: a module that gives something else, or an option that is not there.
@@ -179,7 +116,7 @@ class Encoder:
         loaded = network_of_module(
             module, preprocess=input, plan=plan, name=name, modality=modality
         )
-        encoder = cls.of_network(loaded, EncoderChoice(**options))
+        encoder = cls.of_network(loaded, EncoderChoice(plan=plan, **options))
         encoder.loaded, encoder.recipe = loaded, None
         return encoder
 
@@ -263,9 +200,9 @@ class Encoder:
                 "take one device",
                 field="devices",
             )
-        batch = (self.batch_size, *self.spec.clip_shape)
+        batch = (self.batch_size, *self.spec.input_shape)
         self.engines = list(
-            start_replicas(self.recipe, devices, batch, self.dimension, self.engine)
+            start_replicas(self.recipe, devices, batch, self.spec.output_width, self.engine)
         )
 
     def close(self) -> None:
@@ -284,6 +221,8 @@ class Encoder:
     ) -> Embeddings:
         """Embed the clips of one video.
 
+        A network of frames gets each frame once, however clips overlap.
+
         Args:
             video: a path, or upright RGB frames, uint8 (T, H, W, 3).
             fps: rate of the frames; needed where the plan has a rate of its own.
@@ -300,32 +239,46 @@ class Encoder:
         stretches = () if stretch is None else (_stretch(stretch),)
         if isinstance(video, np.ndarray):
             return self._finite(self._encode_frames(video, fps, stretches))
-        (read,) = read_videos(
-            self._rows,
-            self.batch_size,
-            ClipSource(self.plan, self.preprocess),
-            [VideoTask(os.fspath(video), stretches)],
-            workers=0,
-        )
+        (read,) = read_videos(self.reader, [VideoTask(os.fspath(video), stretches)], workers=0)
         if read.clips is None:
             assert read.error is not None
             raise read.error
         return self._finite(read.clips)
 
+    @property
+    def reader(self) -> ClipNetwork:
+        """What videos are read through: see :func:`vidfeat.encoders.reading.read_videos`."""
+        return ClipNetwork(
+            self._outputs,
+            self.spec.clip_source(),
+            max(1, self.batch_size // self.preprocess.crops),
+            self.spec.rows,
+        )
+
     def encode_clips(
         self, clips_NTHWC: NDArray[np.uint8], *, require_finite: bool = True
     ) -> NDArray[np.float32]:
-        """Vectors (N, D) of clips that are resized and cropped already: uint8 (N, T, H, W, 3).
+        """Vectors (N R, D) of clips that are resized and cropped already.
 
         Args:
-            clips_NTHWC: the clips.
+            clips_NTHWC: uint8 (N, T, H, W, 3), or (N, crops, T, H, W, 3) where there are several.
             require_finite: False gives rows that are NaN or infinite as they are.
+
+        Returns:
+            ``spec.rows.rows_per_clip`` (R) rows for each, one after the other.
 
         Raises:
             DataError: a vector is NaN or infinite.
             UsageError: clips of another shape or type.
         """
-        vectors = self._batched(clips_NTHWC, self.engine.embed)
+        self._check_clips(clips_NTHWC)
+        count, rows, frames = len(clips_NTHWC), self.spec.rows, self.plan.frames
+        if self.spec.modality == "clip":
+            vectors = rows.of_clips(self._outputs(clips_NTHWC))
+        else:
+            clips_NVTHWC = clips_NTHWC.reshape(count, rows.crops, frames, *clips_NTHWC.shape[-3:])
+            outputs = self._outputs(clips_NVTHWC.swapaxes(1, 2))
+            vectors = rows.of_frames(outputs, np.arange(count * frames).reshape(count, frames))
         return self._finite_rows(vectors, "vector") if require_finite else vectors
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -353,8 +306,15 @@ class Encoder:
     def predict_clips(
         self, clips_NTHWC: NDArray[np.uint8], *, require_finite: bool = True
     ) -> NDArray[np.float32]:
-        """Class scores (N, classes), before the softmax, of clips; see :meth:`encode_clips`."""
+        """Class scores (N, classes), before the softmax, of clips; see :meth:`encode_clips`.
+
+        Those of several crops are averaged.
+        """
+        self._check_clips(clips_NTHWC)
         scores = self._batched(clips_NTHWC, self.engine.predict)
+        each = self.preprocess.crops
+        if each > 1:
+            scores = scores.reshape(-1, each, scores.shape[1]).mean(axis=1)
         return self._finite_rows(scores, "scores") if require_finite else scores
 
     def _finite_rows(self, rows: NDArray[np.float32], what: str) -> NDArray[np.float32]:
@@ -373,25 +333,29 @@ class Encoder:
             f"{self.spec.precision} is too low a precision for them; try precision='fp32'"
         )
 
-    def _rows(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self.encode_clips(clips_NTHWC, require_finite=False)
-
-    def _batched(self, clips_NTHWC: NDArray[np.uint8], run: Any) -> NDArray[np.float32]:
+    def _check_clips(self, clips_NTHWC: NDArray[np.uint8]) -> None:
         expected = self.spec.clip_shape
         if clips_NTHWC.dtype != np.uint8 or clips_NTHWC.shape[1:] != expected:
             raise UsageError(
                 f"clips of {clips_NTHWC.dtype} {clips_NTHWC.shape[1:]}: expected uint8 {expected}"
             )
+
+    def _batched(self, clips: NDArray[np.uint8], run: Any) -> NDArray[np.float32]:
+        """What the engine gives for each input in an array of clips, in their order."""
+        inputs_NTHWC = clips.reshape(-1, *self.spec.input_shape)
         size = self.batch_size
         parts = []
-        for at in range(0, len(clips_NTHWC), size):
+        for at in range(0, len(inputs_NTHWC), size):
             if self._claimed.locked():
                 raise UsageError(_CLAIMED)
             with self._one_at_a_time:
-                parts.append(run(clips_NTHWC[at : at + size]))
+                parts.append(run(inputs_NTHWC[at : at + size]))
         if not parts:
-            return np.empty((0, self.dimension), np.float32)
+            return np.empty((0, self.spec.output_width), np.float32)
         return np.concatenate(parts)
+
+    def _outputs(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._batched(clips, self.engine.embed)
 
     def _finite(self, clips: Embeddings) -> Embeddings:
         bad = np.flatnonzero(~np.isfinite(clips.vectors).all(axis=1))
@@ -419,40 +383,15 @@ class Encoder:
             raise VideoError("no frames were given", kind="no_frames")
         rate = Fraction(25) if fps is None else Fraction(fps).limit_denominator(1_000_000)
         small = FramePreprocessor(self.preprocess).frames(frames_THWC)
-        clips = plan_clips(Timeline(len(frames_THWC), rate), self.plan, stretches)
-        return Embeddings(
-            self._rows(np.stack([small[list(clip.positions)] for clip in clips])),
-            np.array([clip.start_seconds for clip in clips], np.float64),
-            np.array([clip.end_seconds for clip in clips], np.float64),
-        )
-
-
-def _licence_note(licence: str) -> tuple[str, ...]:
-    from vidfeat.store.licence import is_non_commercial
-
-    return (f"the weights' licence forbids commercial use: {licence}",) * is_non_commercial(licence)
-
-
-def _of_clips(network: VideoNetwork, aggregate: Aggregate | None) -> VideoNetwork:
-    """A network of clips as it is; one of frames with what joins them.
-
-    Raises:
-        UsageError: clips that nothing can join so.
-    """
-    if network.modality == "clip":
-        if aggregate is not None:
-            raise UsageError(
-                "aggregate is for networks of frames: this one takes clips", field="aggregate"
-            )
-        return network
-    if aggregate == "none":
-        raise UsageError(
-            "for a row for each frame give clip_frames=1, and fps= or hop_frames=",
-            field=("clip_frames", "fps", "hop_frames"),
-        )
-    from vidfeat.models.frame_aggregator import FrameAggregator
-
-    return FrameAggregator(network, aggregate or "mean")
+        timeline = Timeline(len(frames_THWC), rate)
+        planned, clips = self.spec.clip_source().planned(timeline, stretches)
+        given = np.stack([small[list(clip.positions)] for clip in clips])
+        if self.preprocess.crops > 1:
+            given = given.swapaxes(1, 2)
+        outputs = self._outputs(given)
+        if self.spec.modality == "frame":
+            return rows_of_frames(outputs, planned, self.spec.rows, len(clips))
+        return rows_of(outputs, planned, self.spec.rows)
 
 
 def _stretch(value: Stretch | tuple[float, float | None]) -> Stretch:

@@ -13,8 +13,9 @@ from typing import Any
 from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.engines.base import Precision
+from vidfeat.encoders.rows import Aggregate
 from vidfeat.encoders.sources import load_network
-from vidfeat.encoders.spec import Aggregate, LoadedNetwork
+from vidfeat.encoders.spec import LoadedNetwork
 from vidfeat.errors import FingerprintError, UsageError, WeightsError
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.plan_choice import PlanChoice
@@ -34,6 +35,8 @@ def load_encoder(
     batch_size: int | None = None,
     compiled: bool = False,
     aggregate: Aggregate | None = None,
+    crops: int | None = None,
+    average_crops: bool = False,
 ) -> Encoder:
     """Load a network with its weights, ready to encode.
 
@@ -47,16 +50,19 @@ def load_encoder(
         seed: of random weights.
         plan: how clips are laid; a :class:`PlanChoice` changes single values of the published one.
         layers: to embed with; None takes the last one before the classifier.
-        pool: ``mean``, ``max`` or both, joined; None takes the mean.
+        pool: ``mean``, ``max`` or both, joined; ``time`` keeps the time steps of a clip as rows of
+            their own; None takes the network's own projection, or the mean.
         precision: fp32, fp16 and bf16 where the device does them well, tf32 on a GPU, or int8 of a
             network that is quantised; None takes fp16 on a GPU, else fp32, or that of ``weights``.
         device: ``auto`` takes the first GPU where there is one.
         engine: what runs the network; None takes torch, or openvino for int8.
-        batch_size: clips at a time; None chooses by device.
+        batch_size: clips at a time, or frames of a network of frames; None chooses by device.
         compiled: let ``torch.compile`` make it faster; takes a minute at the start.
         aggregate: for networks of frames, how the frames of a clip become its vector: ``mean``,
-            ``mean_std`` (both joined) or ``max``. For one vector per frame give a plan of
-            one frame a clip.
+            ``mean_std`` (both joined), ``max``, or ``none`` for a vector for each frame.
+        crops: of each frame: 1, 3 along the long side, 5 (corners and centre), or 10 (these, and
+            mirrored); each has a row of its own. None takes the centre.
+        average_crops: one row for the crops of a clip, their mean.
 
     Raises:
         UsageError: an invalid name or value.
@@ -76,6 +82,8 @@ def load_encoder(
             batch_size=batch_size,
             compiled=compiled,
             aggregate=aggregate,
+            crops=crops,
+            average_crops=average_crops,
         )
     )
 
@@ -149,6 +157,8 @@ def encoder_from_description(
                 precision=precision or (None if is_net(spec) else "fp32"),
                 batch_size=batch_size,
                 aggregate=description.get("aggregate"),
+                crops=description["preprocess"].get("crops"),
+                average_crops=bool(description.get("average_crops")),
             )
     except UsageError as error:
         raise WeightsError(f"{error} (or say where they are now with weights=FILE)") from None

@@ -5,21 +5,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vidfeat.encoders.rows import RowLayout
 from vidfeat.errors import VideoError
 from vidfeat.store.embeddings import Embeddings
+from vidfeat.video.clip_plan import PlannedClip
 from vidfeat.video.clips import Clip
 from vidfeat.video.decode.decoder import make_decoder
 from vidfeat.video.decode.pool import DEFAULT_TIMEOUT_SECONDS
 from vidfeat.video.decode.tasks import ClipSource, Started, VideoTask
+from vidfeat.video.frame_clips import frames_of_clips
 
-Rows = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Clips uint8 (N, T, H, W, 3) to rows (N, D). The array is used again after the call."""
+
+@dataclass(frozen=True)
+class ClipNetwork:
+    """A network, and the clips or frames that it takes."""
+
+    outputs: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    """What it gives (N crops, O) for N clips, or frames, as the source gives them. The array is
+    used again after the call."""
+    source: ClipSource
+    batch_size: int
+    """Clips, or frames, at a time, at most."""
+    rows: RowLayout = field(default_factory=RowLayout)
+    """How that becomes the rows of clips."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +42,7 @@ class VideoRead:
 
     Attributes:
         path: as it was given.
-        clips: one row per clip, with its seconds; None where the video failed.
+        clips: the rows of its clips, with the seconds of each; None where the video failed.
         error: why it failed; beside ``clips``, where it broke off after them.
     """
 
@@ -38,9 +52,7 @@ class VideoRead:
 
 
 def read_videos(
-    rows: Rows,
-    batch_size: int,
-    source: ClipSource,
+    network: ClipNetwork,
     tasks: Iterable[VideoTask],
     *,
     workers: int = 1,
@@ -50,20 +62,20 @@ def read_videos(
     """Decode videos and compute the rows of their clips, video after video, in the order given.
 
     Args:
-        rows: the network.
-        batch_size: clips per call of ``rows``, at most.
-        source: plan and preprocessing.
+        network: what computes them.
         tasks: the videos.
         workers: decode processes, so that a file that crashes or hangs its decoder costs only
             itself; 0 decodes in this process, without that protection.
         timeout_seconds: silence after which a video is given up.
         started: called with each ``Started``; what it raises ends the reading.
     """
-    clips = _VideoClips(rows, batch_size, source.clip_shape)
+    source = network.source
+    clips = _VideoClips(network)
     with make_decoder(source, workers, timeout_seconds=timeout_seconds) as decoder:
         for task, event in decoder.run(tasks):
             if isinstance(event, Started):
-                clips.start()  # a second one: the video was planned again, all before is void
+                # a second one: the video was planned again, all before is void
+                clips.start(event.clips)
                 if started is not None:
                     started(event)
             elif isinstance(event, Clip):
@@ -87,22 +99,28 @@ def read_videos(
 class _VideoClips:
     """The clips of one video on their way through the network, a batch at a time."""
 
-    def __init__(self, rows: Rows, batch_size: int, clip_shape: tuple[int, ...]) -> None:
-        self._network = rows
-        self._batch = np.empty((batch_size, *clip_shape), np.uint8)
+    def __init__(self, network: ClipNetwork) -> None:
+        self._network = network
+        self._batch = np.empty((network.batch_size, *network.source.clip_shape), np.uint8)
         self.start()
 
-    def start(self) -> None:
-        """Begin a video."""
+    def start(self, of_frames: Sequence[PlannedClip] = ()) -> None:
+        """Begin a video.
+
+        Args:
+            of_frames: the clips that its frames make, where these come singly.
+        """
         self._filled = 0
-        self._rows: list[NDArray[np.float32]] = []
-        self._seconds: list[tuple[float, float]] = []
+        self._outputs: list[NDArray[np.float32]] = []
+        self._of_frames = of_frames
+        self._clips: list[PlannedClip] = []
 
     def add(self, clip: Clip) -> None:
         """Copy a clip, and run the network when the batch is full."""
         self._batch[self._filled] = clip.frames_THWC
         clip.release()
-        self._seconds.append((clip.start_seconds, clip.end_seconds))
+        seconds = clip.start_seconds, clip.end_seconds
+        self._clips.append(PlannedClip((), *seconds, clip.step_seconds))
         self._filled += 1
         if self._filled == len(self._batch):
             self._run()
@@ -111,11 +129,46 @@ class _VideoClips:
         """All rows of the video; None where there are none."""
         if self._filled:
             self._run()
-        if not self._rows:
+        if not self._outputs:
             return None
-        start, end = np.array(self._seconds, dtype=np.float64).T
-        return Embeddings(np.concatenate(self._rows), start, end)
+        outputs, came = np.concatenate(self._outputs), len(self._clips)
+        if not self._network.source.frame_by_frame:
+            return rows_of(outputs, self._clips, self._network.rows)
+        found = rows_of_frames(outputs, self._of_frames, self._network.rows, came)
+        return found if len(found) else None
 
     def _run(self) -> None:
-        self._rows.append(self._network(self._batch[: self._filled]))
+        self._outputs.append(self._network.outputs(self._batch[: self._filled]))
         self._filled = 0
+
+
+def rows_of(
+    outputs: NDArray[np.float32], clips: Sequence[PlannedClip], rows: RowLayout
+) -> Embeddings:
+    """The rows of clips, of what a network of clips gives for them."""
+    return Embeddings(rows.of_clips(outputs), *_seconds(clips, rows))
+
+
+def rows_of_frames(
+    outputs: NDArray[np.float32], clips: Sequence[PlannedClip], rows: RowLayout, came: int
+) -> Embeddings:
+    """The rows of clips, of what a network of frames gives for the frames of all of them.
+
+    Args:
+        outputs: for the crops of each frame.
+        clips: of a video.
+        rows: how frames become rows.
+        came: frames that could be read; a clip that lacks one has no rows.
+    """
+    frames_NT = frames_of_clips(clips)
+    whole = np.flatnonzero(frames_NT.max(axis=1) < came)
+    vectors = rows.of_frames(outputs, frames_NT[whole])
+    return Embeddings(vectors, *_seconds([clips[int(place)] for place in whole], rows))
+
+
+def _seconds(
+    clips: Sequence[PlannedClip], rows: RowLayout
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    seconds = [row for clip in clips for row in rows.seconds(clip)]
+    start, end = np.array(seconds, np.float64).reshape(-1, 2).T
+    return start, end

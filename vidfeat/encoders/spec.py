@@ -20,7 +20,7 @@ Adding a source of networks
 
    * ``modality``: ``clip`` for networks over (N, 3, T, H, W), ``frame`` for image networks. A frame
      network gets x of (N, 3, 1, H, W), a batch of frames; clips are put together from its vectors
-     by :class:`vidfeat.models.frame_aggregator.FrameAggregator`, outside of the network.
+     by :class:`vidfeat.encoders.rows.RowLayout`, outside of the network.
    * ``features(x, layers)`` gives for each name in ``layer_names`` a map (N, C, T, H, W) or a
      vector (N, C). Tokens are reshaped to a map; T and H, W are what is left of time and space.
    * ``poolings`` are the names that ``pool`` may take. ``mean`` and ``max`` (over time and space)
@@ -38,24 +38,25 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.encoders.engines.base import Precision
+from vidfeat.encoders.rows import Aggregate, RowLayout
 from vidfeat.errors import UsageError
 from vidfeat.system.files import canonical_json
 from vidfeat.video.clip_plan import ClipPlan
-from vidfeat.video.preprocess import Preprocess
+from vidfeat.video.decode.tasks import ClipSource
+from vidfeat.video.preprocess import Preprocess, clip_shape
+from vidfeat.video.reader import Limits
 
 if TYPE_CHECKING:
     from vidfeat.models.base import VideoNetwork
 
 Modality = Literal["clip", "frame"]
-Aggregate = Literal["mean", "mean_std", "max", "none"]
-AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
 
 
 class TextTower(Protocol):
@@ -131,6 +132,10 @@ class EncoderSpec:
     modality: Modality = "clip"
     aggregate: Aggregate | None = None
     """How the frames of a clip become its row; None for clip networks."""
+    average_crops: bool = False
+    """Whether the crops of a clip have one row together, their mean."""
+    time_steps: int = 1
+    """Rows that a clip, or a crop of it, has one after the other."""
     network_sha256: str = ""
     """Of the files of a network that was quantised from these weights."""
     weights_file: str = ""
@@ -139,8 +144,8 @@ class EncoderSpec:
     licence: str = ""
     notes: tuple[str, ...] = field(default=(), repr=False)
     """What a user should know before a run, one sentence each."""
-    flops_per_clip: float = 0.0
-    """Floating-point operations of one clip; 0 where they were not counted."""
+    flops_per_input: float = 0.0
+    """Floating-point operations of one input, two a multiply-add; 0 where they were not counted."""
 
     def __post_init__(self) -> None:
         if (self.modality == "frame") != (self.aggregate is not None):
@@ -148,6 +153,11 @@ class EncoderSpec:
                 f"{self.model} is a network of {self.modality}s: an aggregator is for networks of "
                 "frames",
                 field="aggregate",
+            )
+        if self.average_crops and self.preprocess.crops == 1:
+            raise UsageError(
+                "average_crops averages over crops: give crops 3, 5 or 10",
+                field=("average_crops", "crops"),
             )
 
     def __eq__(self, other: object) -> bool:
@@ -166,9 +176,46 @@ class EncoderSpec:
         return (1 if self.modality == "frame" else self.plan.frames, *self.preprocess.frame_shape)
 
     @property
-    def clip_shape(self) -> tuple[int, int, int, int]:
-        """(T, H, W, bytes of a pixel) of one clip."""
-        return (self.plan.frames, *self.preprocess.frame_shape)
+    def clip_shape(self) -> tuple[int, ...]:
+        """(T, H, W, bytes of a pixel) of one clip; of several crops (crops, T, H, W, ...)."""
+        return clip_shape(self.preprocess, self.plan.frames)
+
+    @property
+    def inputs_per_clip(self) -> int:
+        """Inputs that one clip is: its frames, for a network of frames, and each of its crops."""
+        return self.preprocess.crops * (self.plan.frames if self.modality == "frame" else 1)
+
+    @property
+    def flops_per_clip(self) -> float:
+        """Floating-point operations of a clip that shares no frame with another."""
+        return self.flops_per_input * self.inputs_per_clip
+
+    @property
+    def rows(self) -> RowLayout:
+        """How outputs of the network become rows."""
+        return RowLayout(self.aggregate, self.preprocess.crops, self.average_crops, self.time_steps)
+
+    def clip_source(self, limits: Limits | None = None, *, planes: bool = False) -> ClipSource:
+        """What decode processes give: clips, or each frame once for a network of frames.
+
+        Args:
+            limits: of the videos.
+            planes: clips may come as planes.
+        """
+        return ClipSource(
+            self.plan,
+            self.preprocess,
+            limits or Limits(),
+            planes,
+            frame_by_frame=self.modality == "frame",
+            steps=self.time_steps,
+        )
+
+    @property
+    def output_width(self) -> int:
+        """Numbers that the network gives for one input."""
+        width = self.dimension * self.time_steps
+        return width // 2 if self.aggregate == "mean_std" else width
 
     # -- identity ------------------------------------------------------------------------------
 
@@ -187,7 +234,7 @@ class EncoderSpec:
             "plan": self.plan.to_dict(),
             "precision": self.precision,
             "engine": self.engine,
-            **self._if_set("network_sha256", *_SPACE_IF_SET, "licence"),
+            **self._if_set("network_sha256", *_SPACE_IF_SET, *_RUN_IF_SET, "licence"),
         }
 
     @classmethod
@@ -206,7 +253,7 @@ class EncoderSpec:
             "preprocess": Preprocess.from_dict(dict(values["preprocess"])),
             "plan": ClipPlan.from_dict(dict(values["plan"])),
         }
-        for name in ("weights_file", "network_sha256", *_SPACE_IF_SET, "licence"):
+        for name in ("weights_file", "network_sha256", *_SPACE_IF_SET, *_RUN_IF_SET, "licence"):
             if name in description:
                 values[name] = description[name]
         return cls(**values, **others)
@@ -220,7 +267,8 @@ class EncoderSpec:
                 "architecture": dict(self.architecture),
                 "layers": list(self.layers),
                 "pool": list(self.pool),
-                "preprocess": self.preprocess.to_dict(),
+                # a crop sees what a network sees: the same space, wherever it lies
+                "preprocess": replace(self.preprocess, crops=1).to_dict(),
                 "clip": self.plan.space_dict(),
                 **self._if_set(*_SPACE_IF_SET),
             }
@@ -239,7 +287,8 @@ class EncoderSpec:
                 "plan": self.plan.to_dict(),
                 "precision": self.precision,
                 "engine": self.engine,
-                **self._if_set("network_sha256"),
+                **self._if_set("network_sha256", *_RUN_IF_SET),
+                **({} if self.preprocess.crops == 1 else {"crops": self.preprocess.crops}),
                 "segments": segments_sha256,
             }
         )
@@ -265,6 +314,7 @@ _DESCRIBED = (
     "engine",
 )
 _SPACE_IF_SET = ("modality", "aggregate")
+_RUN_IF_SET = ("average_crops", "time_steps")
 
 
 def _fingerprint(values: Mapping[str, Any]) -> str:

@@ -4,39 +4,39 @@ Threads share the work. The caller's copies decoded clips into batches; one for 
 the network runs it; the last puts results back into order and writes. Short queues between them
 let decoding, network and writing overlap, and hold back whoever is ahead.
 
-Which clips make a batch, and which batches make a part, follows from the order of the clips alone:
-a part is ``part_clips`` consecutive clips, wherever one video ends and the next begins, and only
-the last of a run is smaller. A run that resumes after a kill therefore makes the same batches as
-one that was never disturbed.
+Which inputs of the network make a batch, and which batches make a part, follows from their order
+alone: a part is ``part_inputs`` consecutive inputs, wherever one video ends and the next begins,
+and only the last of a run is smaller. A run that resumes after a kill therefore makes the same
+batches as one that was never disturbed. Where the inputs are frames, each of which several clips
+may share, a part carries those over that clips of the next one need.
 """
 
 from __future__ import annotations
 
 import os
 import queue
-import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.encoders.engines.batches import ClipBatch, Feed
+from vidfeat.encoders.rows import RowLayout
 from vidfeat.errors import VidfeatError
-from vidfeat.store.embeddings import Embeddings
-from vidfeat.store.parts import Part, VideoSlice, write_part
-from vidfeat.store.records import VectorType, VideoFailure, VideoRecord
+from vidfeat.extraction.joining import ClipsOfFrames
+from vidfeat.extraction.journal import journal_name
+from vidfeat.extraction.part_writing import OpenPart, PartsTarget, PartWriter
+from vidfeat.store.carried import CarriedAt
+from vidfeat.store.parts import PartHeader, VideoSlice, read_carried
+from vidfeat.store.records import VideoFailure, VideoRecord
+from vidfeat.video.clip_plan import PlannedClip
 from vidfeat.video.clips import Clip
-from vidfeat.video.decode.tasks import attempt_of
-from vidfeat.video.reader import VideoInfo
-
-_JOURNAL = "encoded.log"
+from vidfeat.video.decode.tasks import Started, attempt_of
 
 
 @dataclass
@@ -44,6 +44,8 @@ class AssemblyStats:
     """Where the time of network and disk went."""
 
     clips_encoded: int = 0
+    frames_encoded: int = 0
+    """Frames that went through the network; each crop counts as one."""
     clips_padded: int = 0
     """Empty places of last batches, filled up so that every batch has the same size."""
     batches: int = 0
@@ -63,18 +65,21 @@ class _Owner:
     record: VideoRecord
     attempt: str
     first: int
+    """Number of its first row that is in no segment yet."""
     count: int = 0
+    frames: ClipsOfFrames | None = None
+    """Where frames come, and not clips."""
 
 
-@dataclass
-class _OpenPart:
-    segments: list[VideoSlice] = field(default_factory=list)
-    failures: list[VideoFailure] = field(default_factory=list)
-    start: list[float] = field(default_factory=list)
-    end: list[float] = field(default_factory=list)
+@dataclass(frozen=True)
+class _Found:
+    """Frames that an earlier run has encoded, by number."""
 
-    def __bool__(self) -> bool:
-        return bool(self.segments or self.failures)
+    outputs: dict[int, NDArray[np.float32]]
+
+
+def _nothing() -> None:
+    pass
 
 
 class Assembly:
@@ -82,47 +87,45 @@ class Assembly:
 
     Args:
         feed: makes the batches and embeds them, from as many threads as it says.
-        folder: of the parts.
-        dimension: D.
-        dtype: of the vectors on disk.
-        batch_size: B; the last batch of a part is padded to it.
-        part_clips: clips of a part, a multiple of ``batch_size``.
-        first_number: of the first part to write.
-        name: of the parts' files, with the place of each in this run; None takes their numbers.
+        target: where parts go.
+        rows: how what the network gives becomes rows.
+        batch_size: B, of inputs; the last batch of a part is padded to it.
+        part_inputs: inputs of a part, a multiple of ``batch_size``.
+        frames_per_input: T of a clip; 1 where frames come.
     """
 
     def __init__(
         self,
         feed: Feed,
-        folder: Path,
+        target: PartsTarget,
+        rows: RowLayout,
         *,
-        dimension: int,
-        dtype: VectorType,
         batch_size: int,
-        part_clips: int,
-        first_number: int,
-        name: str | None = None,
+        part_inputs: int,
+        frames_per_input: int,
     ) -> None:
-        assert part_clips % batch_size == 0
+        assert part_inputs % batch_size == 0
         self.stats = AssemblyStats()
         self._feed = feed
         self._sequence = 0  # of batches and part ends, in the order of the run
         self._lock = threading.Lock()
-        self._folder = folder
-        self._dimension = dimension
-        self._dtype = np.dtype(dtype)
+        self._target = target
+        self._rows = rows
         self._batch_size = batch_size
-        self._part_clips = part_clips
-        self._number = first_number
-        self._name = name
-        self._part = _OpenPart()
+        self._frames_per_input = frames_per_input
+        self._part_inputs = max(part_inputs, rows.crops)
+        self._writer = PartWriter(target, rows)
+        self._frame_number = 0  # of the next frame that comes singly; those found are below 0
+        self._found_number = 0
+        self._part = OpenPart(0)
         self._owner: _Owner | None = None
         self._batch: ClipBatch | None = None
         self._filled = 0
+        self._clips_in_batch = 0
         self._to_network: queue.Queue[Any] = queue.Queue(maxsize=2)
         self._to_disk: queue.Queue[Any] = queue.Queue(maxsize=2 * feed.threads)
         self._failure: BaseException | None = None
-        journal = folder / _journal(name)
+        journal = target.folder / journal_name(target.name)
         self._journal = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         works: list[tuple[str, Callable[[], None]]] = [
             (f"network-{runner}", partial(self._run_network, runner))
@@ -137,9 +140,26 @@ class Assembly:
 
     # -- events, in the caller's thread --------------------------------------------------------
 
-    def start(self, identity: str, info: VideoInfo, first: int) -> None:
-        """A video begins, or starts again, with its clip ``first``."""
+    def start(self, identity: str, started: Started, carrier: PartHeader | None = None) -> None:
+        """A video begins, starts again, or continues, with what comes first.
+
+        Args:
+            identity: its path in the file.
+            started: what is known of it.
+            carrier: the part that has frames of it which an earlier run encoded.
+        """
+        attempt, owner = attempt_of(started.info), self._owner
+        frames = None if owner is None else owner.frames
+        goes_on = (
+            owner is not None
+            and frames is not None
+            and (owner.record.path, owner.attempt) == (identity, attempt)
+            and frames.frames_done == started.first_clip
+        )
+        if goes_on:
+            return
         self._end_segment(complete=False)
+        info = started.info
         record = VideoRecord(
             path=identity,
             duration_seconds=info.duration_seconds,
@@ -151,22 +171,68 @@ class Assembly:
             size_bytes=info.size_bytes,
             mtime_ns=info.mtime_ns,
         )
-        self._owner = _Owner(record, attempt_of(info), first)
+        if self._rows.aggregate is None:
+            first = started.first_clip * self._rows.rows_per_clip
+            self._owner = _Owner(record, attempt, first)
+            return
+        clips_done = 0
+        waiting: dict[int, int] = {}
+        if started.first_clip:
+            assert carrier is not None
+            clips_done, waiting = self._found(carrier)
+        frames = ClipsOfFrames(started.clips, started.first_clip, clips_done, waiting)
+        first = clips_done * self._rows.rows_per_clip
+        self._owner = _Owner(record, attempt, first, frames=frames)
+
+    def _found(self, carrier: PartHeader) -> tuple[int, dict[int, int]]:
+        """Hand frames of an earlier run to the disk: clips done, and frames as position -> number.
+
+        Raises:
+            DamagedPartError: the part was cut short since.
+        """
+        carried = read_carried(carrier)
+        waiting = {}
+        for position in carried.at.positions:
+            self._found_number -= 1
+            waiting[position] = self._found_number
+        outputs = dict(zip(waiting.values(), carried.outputs, strict=True))
+        self._put(self._to_disk, (self._next(), _Found(outputs)))
+        return carried.at.next_clip // self._rows.rows_per_clip, waiting
 
     def clip(self, clip: Clip) -> None:
-        """The next clip; it is released once its frames are copied."""
-        assert self._owner is not None
-        if len(self._part.start) == self._part_clips:
+        """The next clip, or frame; it is released once its pixels are copied."""
+        owner = self._owner
+        assert owner is not None
+        if self._part.inputs + self._rows.crops > self._part_inputs:
             self._close_part()
-        if self._batch is None:
-            self._batch = self._feed.new_batch()
-        self._batch.put(self._filled, clip.frames, clip.release)
-        self._filled += 1
-        self._owner.count += 1
-        self._part.start.append(clip.start_seconds)
-        self._part.end.append(clip.end_seconds)
-        if self._filled == self._batch_size:
-            self._send_batch()
+        crops = [clip.frames] if self._rows.crops == 1 else list(clip.frames_THWC)
+        self._part.inputs += len(crops)
+        for left, frames in enumerate(crops, 1 - len(crops)):
+            if self._batch is None:
+                self._batch = self._feed.new_batch()
+            self._batch.put(self._filled, frames, _nothing if left else clip.release)
+            self._filled += 1
+            if left == 0:
+                self._take_rows(owner, clip)
+            if self._filled == self._batch_size:
+                self._send_batch()
+
+    def _take_rows(self, owner: _Owner, clip: Clip) -> None:
+        """Note the rows of a clip; or of the clips that a frame completes."""
+        if owner.frames is None:
+            self._add_rows(owner, clip)
+            return
+        for complete, numbers in owner.frames.add(self._frame_number):
+            self._part.frames_NT.append(numbers)
+            self._add_rows(owner, complete)
+        self._frame_number += 1
+
+    def _add_rows(self, owner: _Owner, clip: Clip | PlannedClip) -> None:
+        for start, end in self._rows.seconds(clip):
+            self._part.start.append(start)
+            self._part.end.append(end)
+            owner.count += 1
+        self._clips_in_batch += 1
 
     @property
     def at_batch_boundary(self) -> bool:
@@ -186,8 +252,7 @@ class Assembly:
         Raises:
             Exception: what the network or the disk raised.
         """
-        self._end_segment(complete=False)
-        if self._part:
+        if self._part or self._part.inputs or (self._owner and self._owner.count):
             self._close_part()
         for _ in range(self._feed.threads):
             self._put(self._to_network, None)
@@ -209,10 +274,13 @@ class Assembly:
             os.close(self._journal)
             self._journal = -1
 
-    def _end_segment(self, *, complete: bool) -> None:
-        """Note the clips since the last note as one segment of the open part."""
+    def _end_segment(self, *, complete: bool, part_ends: bool = False) -> None:
+        """Note the rows since the last note as one segment of the open part."""
         owner = self._owner
-        if owner is None or (owner.count == 0 and not complete):
+        if owner is None:
+            return
+        carries = part_ends and owner.frames is not None
+        if owner.count == 0 and not complete and not carries:
             return
         segment = VideoSlice(
             owner.record.path, owner.attempt, owner.first, owner.count, complete, owner.record
@@ -226,17 +294,28 @@ class Assembly:
             return
         self._batch.complete(self._filled)
         began = time.monotonic()
-        self._put(self._to_network, (self._next(), self._batch, self._filled))
+        item = self._next(), self._batch, self._filled, self._clips_in_batch
+        self._put(self._to_network, item)
         self.stats.blocked_seconds += time.monotonic() - began
-        self._batch, self._filled = None, 0
+        self._batch, self._filled, self._clips_in_batch = None, 0, 0
 
     def _close_part(self) -> None:
-        self._end_segment(complete=False)
+        self._end_segment(complete=False, part_ends=True)
+        owner, part = self._owner, self._part
+        if owner is not None and owner.frames is not None:
+            frames = owner.frames
+            positions = tuple(sorted(frames.waiting))
+            part.kept = tuple(frames.waiting[position] for position in positions)
+            path, attempt = owner.record.path, owner.attempt
+            width = self._target.frame_width(self._rows)
+            part.carried = CarriedAt(
+                path, attempt, owner.first, frames.frames_done, positions, width
+            )
         if self._batch is not None:
             self.stats.clips_padded += self._batch_size - self._filled
         self._send_batch()
-        self._put(self._to_disk, (self._next(), self._part))
-        self._part = _OpenPart()
+        self._put(self._to_disk, (self._next(), part))
+        self._part = OpenPart(self._frame_number)
 
     def _next(self) -> int:
         self._sequence += 1
@@ -282,25 +361,25 @@ class Assembly:
             if item is None:
                 self._put(self._to_disk, None)
                 return
-            number, batch, filled = item
+            number, batch, filled, clips = item
             began = time.monotonic()
-            with np.errstate(over="ignore"):  # infinity is reported by name: see write_part
-                vectors = self._feed.embed(batch, runner)[:filled].astype(self._dtype)
+            outputs = self._feed.embed(batch, runner)[:filled]
             seconds = time.monotonic() - began
             with self._lock:
                 self.stats.network_waited_seconds += waited / self._feed.threads
                 self.stats.network_seconds += seconds
-                self.stats.clips_encoded += filled
+                self.stats.clips_encoded += clips
+                self.stats.frames_encoded += filled * self._frames_per_input
                 self.stats.batches += 1
             os.write(self._journal, b"%d\n" % filled)
-            self._put(self._to_disk, (number, vectors))
+            self._put(self._to_disk, (number, outputs))
 
     def _run_disk(self) -> None:
         """Take results as they come, put them back into order, write a part at each end of one."""
         early: dict[int, Any] = {}
         following = 0
         running = self._feed.threads
-        vectors: list[NDArray[Any]] = []
+        outputs: list[NDArray[np.float32]] = []
         while running or following in early:
             if following not in early:
                 item = self._get(self._to_disk)
@@ -313,36 +392,11 @@ class Assembly:
                 continue
             result = early.pop(following)
             following += 1
-            if isinstance(result, _OpenPart):
-                self._write(result, vectors)
-                vectors = []
+            if isinstance(result, OpenPart):
+                self._writer.write(result, outputs)
+                self.stats.parts = self._writer.parts
+                outputs = []
+            elif isinstance(result, _Found):
+                self._writer.found(result.outputs)
             else:
-                vectors.append(result)
-
-    def _write(self, part: _OpenPart, vectors: list[NDArray[Any]]) -> None:
-        rows = np.concatenate(vectors) if vectors else np.empty((0, self._dimension), self._dtype)
-        seconds = np.array(part.start, np.float64), np.array(part.end, np.float64)
-        finished = Part(Embeddings(rows, *seconds), part.segments, part.failures)
-        name = None if self._name is None else place_name(self._name, self.stats.parts)
-        write_part(self._folder, finished, self._number, name)
-        self._number += 1
-        self.stats.parts += 1
-
-
-def place_name(name: str, place: int) -> str:
-    """Name of a part by its place in a run whose parts have a name."""
-    return f"{name}-{place:04d}"
-
-
-def _journal(name: str | None) -> str:
-    """Where clips are counted: runs side by side, on several machines, must not share a file."""
-    return _JOURNAL if name is None else f"{socket.gethostname()}-{os.getpid()}-{_JOURNAL}"
-
-
-def clips_in_journal(folder: Path) -> int:
-    """How many clips all runs on this folder have encoded so far, those lost to kills included."""
-    lines: list[bytes] = []
-    for file in folder.glob(f"*{_JOURNAL}"):
-        with suppress(OSError):
-            lines += file.read_bytes().split()
-    return sum(int(line) for line in lines if line.isdigit())
+                outputs.append(result)

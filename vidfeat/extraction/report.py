@@ -67,7 +67,7 @@ class Meter:
         self._current_clips = (0, num_clips)
 
     def clip(self, frames: int) -> None:
-        """A clip of it has come."""
+        """A clip of it has come, for which so many frames were decoded."""
         self.frames += frames
         done, total = self._current_clips
         self._current_clips = (done + 1, total)
@@ -119,7 +119,8 @@ class ExtractReport:
     """Unchanged since an earlier run, not read again."""
     clips_reused: int = 0
     clips_lost: int = 0
-    """Clips that an earlier run had encoded but not brought to the disk."""
+    """Clips, or frames of a network of frames, that an earlier run had encoded but not brought to
+    the disk."""
     videos: int = 0
     """In the file now."""
     clips: int = 0
@@ -134,6 +135,8 @@ class ExtractReport:
     assembly: dict[str, Any] = field(default_factory=dict)
     decoding: PoolStats = field(default_factory=PoolStats)
     engine: dict[str, Any] = field(default_factory=dict)
+    frames_decoded: int = 0
+    """Frames that were decoded and resized in this run, each once for all clips that share it."""
 
     @property
     def clips_encoded(self) -> int:
@@ -172,6 +175,7 @@ class ExtractReport:
             "clips_reused": self.clips_reused,
             "clips_encoded": self.clips_encoded,
             "clips_lost_to_kills": self.clips_lost,
+            "frames_decoded": self.frames_decoded,
             "clips_per_second": self.clips_encoded / seconds,
             "seconds": self.seconds,
             "assembly": self.assembly,

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vidfeat.encoders.rows import RowLayout
 from vidfeat.errors import StoreError
-from vidfeat.store.parts import RUN_FILE, read_run
+from vidfeat.store.parts import RUN_FILE, PartHeader, read_run
 from vidfeat.store.parts_summary import PartsSummary, scan_parts
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import VideoFailure, VideoRecord
@@ -30,6 +31,8 @@ class Todo:
     task: VideoTask
     tries: int
     """How often it has been tried and failed before, unchanged."""
+    carrier: PartHeader | None = None
+    """The part with frames of it that are encoded already, for clips that are not finished."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,18 @@ def plan_work(
     existing: FeatureStore | None,
     *,
     retry_errors: bool = False,
+    rows: RowLayout | None = None,
 ) -> WorkPlan:
-    """Compare the videos of a run with what is there, by path, size and time of change."""
+    """Compare the videos of a run with what is there, by path, size and time of change.
+
+    Args:
+        videos: of the run.
+        summary: what its parts hold.
+        existing: the feature file that is there.
+        retry_errors: try unchanged files again that failed before.
+        rows: how clips become rows; None takes a row for each clip.
+    """
+    rows = rows or RowLayout()
     done: dict[str, tuple[VideoRecord, int]] = {}
     failed: dict[str, VideoFailure] = {}
     if existing is not None:
@@ -75,7 +88,7 @@ def plan_work(
             reused_videos += 1
             reused_clips += had[1]
         elif failure is None or again:
-            todo.append(_todo(video, summary, failure))
+            todo.append(_todo(video, summary, failure, rows))
             continue
         if failure is not None:
             remembered.append(failure)
@@ -86,12 +99,18 @@ def _worth_a_try(failure: VideoFailure) -> bool:
     return failure.kind in _TRIED_ALWAYS or (failure.kind in _TRIED_TWICE and failure.tries < 2)
 
 
-def _todo(video: ListedVideo, summary: PartsSummary, failure: VideoFailure | None) -> Todo:
-    task = VideoTask(video.path, video.stretches)
+def _todo(
+    video: ListedVideo, summary: PartsSummary, failure: VideoFailure | None, rows: RowLayout
+) -> Todo:
+    tries = 0 if failure is None else failure.tries
     partial = summary.partial.get(video.identity)
-    if partial is not None and partial.record.same_file(video.size_bytes, video.mtime_ns):
-        task = VideoTask(video.path, video.stretches, partial.next_clip, partial.attempt)
-    return Todo(video, task, 0 if failure is None else failure.tries)
+    if partial is None or not partial.record.same_file(video.size_bytes, video.mtime_ns):
+        return Todo(video, VideoTask(video.path, video.stretches), tries)
+    carrier, first = partial.carrier, partial.next_clip // rows.rows_per_clip
+    if rows.aggregate is not None:  # frames come, and not clips
+        first = 0 if carrier is None or carrier.carried is None else carrier.carried.next_frame
+    task = VideoTask(video.path, video.stretches, first, partial.attempt)
+    return Todo(video, task, tries, carrier)
 
 
 def check_root(existing: FeatureStore | None, root: str) -> None:

@@ -11,110 +11,37 @@ import errno
 import hashlib
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vidfeat.encoders.encoder import Encoder
-from vidfeat.encoders.engines.base import Engine
-from vidfeat.encoders.engines.batches import Pin
-from vidfeat.encoders.engines.feeds import feed_of
-from vidfeat.errors import NothingDoneError, StoppedError, StoreError, UsageError, VideoError
-from vidfeat.extraction.assembly import Assembly, AssemblyStats, clips_in_journal
-from vidfeat.extraction.report import ExtractProgress, ExtractReport, Meter
+from vidfeat.errors import NothingDoneError, StoppedError, StoreError
+from vidfeat.extraction.journal import inputs_in_journal
+from vidfeat.extraction.options import ExtractOptions
+from vidfeat.extraction.report import ExtractProgress, ExtractReport
 from vidfeat.extraction.resume import (
-    Todo,
-    WorkPlan,
     check_parts_root,
     check_root,
     is_there,
     plan_work,
 )
+from vidfeat.extraction.steps import Run, part_inputs
 from vidfeat.extraction.stopping import Stop
 from vidfeat.store.merge import merge_parts
 from vidfeat.store.parts import open_parts, parts_folder, remove_parts
 from vidfeat.store.parts_summary import scan_parts, without_bad_rows
 from vidfeat.store.reader import FeatureStore
-from vidfeat.store.records import RunIdentity, VectorType, VideoFailure, require_same_run
+from vidfeat.store.records import RunIdentity, VideoFailure, require_same_run
 from vidfeat.store.shards import joined
 from vidfeat.system.identities import path_to_identity
 from vidfeat.system.lock import OutputLock
-from vidfeat.video.clip_plan import describe_behind_end, stretches_behind_end
-from vidfeat.video.clips import Clip
-from vidfeat.video.decode.decoder import Decoder, make_decoder
-from vidfeat.video.decode.pool import DEFAULT_TIMEOUT_SECONDS
-from vidfeat.video.decode.tasks import ClipSource, Event, Finished, Started
-from vidfeat.video.listing import ListedVideo, Listing, list_videos, total_bytes
-from vidfeat.video.reader import Limits, VideoInfo
+from vidfeat.video.listing import Listing, list_videos
 
-_PART_SECONDS = 30.0
-_PART_BYTES = 64 << 20
-# Of small frames; a constant, so that two runs of one command cut the same parts.
-DECODED_FRAMES_PER_WORKER = 1000.0
-# A card's processes each make a CUDA context first: less than this is sooner done without.
-_CARD_BYTES = 64 << 20
 # Failures of videos of which the clips that could be made are in the file.
 KEPT_KINDS = frozenset({"damaged", "segment"})
-
-
-@dataclass(frozen=True)
-class ExtractOptions:
-    """How a run goes about it; none of these changes a vector."""
-
-    workers: int | None = None
-    """Decode processes; None takes one for each processor, 0 decodes in this process."""
-    buffer_bytes: int | None = None
-    """Memory for clips decoded ahead, over all processes; None takes 32 MB a process."""
-    video_timeout: float = DEFAULT_TIMEOUT_SECONDS
-    """Seconds without progress after which a video is given up."""
-    limits: Limits = field(default_factory=Limits)
-    dtype: VectorType = "float32"
-    """Of the vectors in the file."""
-    shard: tuple[int, int] | None = None
-    """(k, n): only the k-th of n shards of the videos, counted from 1."""
-    cards: tuple[int, ...] = ()
-    """Numbers of cards whose video decoders (NVDEC) work beside the processors."""
-    processes_per_card: int = 6
-    """That feed a card's decoders; each takes part of a processor."""
-    retry_errors: bool = False
-    """Retry unchanged files that failed before."""
-    overwrite: bool = False
-    """Start again, even if the output exists."""
-
-    def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 0:
-            raise UsageError(f"workers must be 0 or more, not {self.workers}", field="workers")
-        if self.buffer_bytes is not None and self.buffer_bytes < 1:
-            raise UsageError("buffer_bytes must be above 0", field="buffer_bytes")
-        if not self.video_timeout > 0:
-            raise UsageError(
-                f"video_timeout must be above 0, not {self.video_timeout}", field="video_timeout"
-            )
-        if self.processes_per_card < 1:
-            raise UsageError(
-                f"processes_per_card must be 1 or more, not {self.processes_per_card}",
-                field="processes_per_card",
-            )
-        if self.cards and self.num_workers == 0:
-            raise UsageError(
-                "a card's decoders work beside decode processes: workers must be 1 or more",
-                field="workers",
-            )
-
-    @property
-    def num_workers(self) -> int:
-        """Decode processes of this run."""
-        return default_workers() if self.workers is None else self.workers
-
-
-def default_workers() -> int:
-    """One decode process for each processor that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return max(1, os.cpu_count() or 1)
 
 
 def extract(
@@ -187,12 +114,18 @@ def extract(
             check_parts_root(parts_folder(target), listing.root)
         folder = open_parts(target, identity, overwrite=options.overwrite)
         begun = scan_parts(folder)
-        encoded_before = clips_in_journal(folder)
-        plan = plan_work(listing.videos, begun, existing, retry_errors=options.retry_errors)
+        encoded_before = inputs_in_journal(folder)
+        plan = plan_work(
+            listing.videos,
+            begun,
+            existing,
+            retry_errors=options.retry_errors,
+            rows=encoder.spec.rows,
+        )
         run = Run(encoder, options, plan, progress, on_failure, stop)
         run.report.videos_listed = len(listing.videos)
         run.report.notes += [*listing.notes, *begun.warnings]
-        run.report.clips_lost = max(0, encoded_before - sum(part.rows for part in begun.parts))
+        run.report.clips_lost = max(0, encoded_before - sum(part.inputs for part in begun.parts))
         for failure in plan.remembered:
             run.note_failure(failure)
         if plan.todo:
@@ -329,7 +262,7 @@ def _kept_parts(folder: Path) -> str:
 def _part_bytes(encoder: Encoder, options: ExtractOptions) -> int:
     """Of a full part, with its seconds and the names of its videos."""
     width = encoder.dimension * (2 if options.dtype == "float16" else 4)
-    return part_clips(encoder, options) * (width + 16) + (64 << 10)
+    return part_inputs(encoder, options) * (width * encoder.spec.time_steps + 16) + (64 << 10)
 
 
 def lacking_bytes(target: Path, listing: Listing, clips: int, dimension: int, dtype: str) -> int:
@@ -349,184 +282,3 @@ def lacking_bytes(target: Path, listing: Listing, clips: int, dimension: int, dt
     needed = 2 * (clips * (width + 24) + len(listing.videos) * 160)
     folder = target.parent if target.parent.is_dir() else Path.cwd()
     return needed - shutil.disk_usage(folder).free
-
-
-class Run:
-    """One run over what is to be done."""
-
-    def __init__(
-        self,
-        encoder: Encoder,
-        options: ExtractOptions,
-        plan: WorkPlan,
-        progress: Callable[[ExtractProgress], None] | None = None,
-        on_failure: Callable[[VideoFailure], None] | None = None,
-        stop: Stop | None = None,
-    ) -> None:
-        self.encoder = encoder
-        self.stopped = False
-        self.stop = stop or Stop()
-        self.options = options
-        self.todo = plan.todo
-        planes = len(encoder.engines) == 1 and encoder.engine.takes_planes
-        self.source = ClipSource(encoder.plan, encoder.preprocess, options.limits, planes)
-        self.report = ExtractReport(
-            videos_reused=plan.reused_videos,
-            clips_reused=plan.reused_clips,
-        )
-        self.meter = Meter(len(plan.todo), total_bytes(item.video for item in plan.todo), progress)
-        self._on_failure = on_failure
-        self._info: VideoInfo | None = None  # of the video whose clips are coming
-
-    def note_failure(self, failure: VideoFailure) -> None:
-        """Report a failed video."""
-        self.report.failures.append(failure)
-        self.meter.failures += 1
-        if self._on_failure is not None:
-            self._on_failure(failure)
-
-    def work(self, folder: Path, first_number: int) -> None:
-        """Decode and encode all that is to be done, into parts."""
-        for _ in self.steps(folder, first_number):
-            pass
-
-    def steps(
-        self,
-        folder: Path,
-        first_number: int,
-        *,
-        name: str | None = None,
-        decoder: Decoder | None = None,
-    ) -> Iterator[AssemblyStats]:
-        """The same step by step: yields after each event of the decoding.
-
-        Args:
-            folder: of the parts.
-            first_number: of the first part.
-            name: of the parts' files, in place of their numbers.
-            decoder: decode processes that outlive this run; None starts and ends its own.
-        """
-        encoder = self.encoder
-        feed = feed_of(encoder.engines, (encoder.batch_size, *self.source.clip_shape))
-        assembly = Assembly(
-            feed,
-            folder,
-            dimension=encoder.dimension,
-            dtype=self.options.dtype,
-            batch_size=encoder.batch_size,
-            part_clips=part_clips(encoder, self.options),
-            first_number=first_number,
-            name=name,
-        )
-        began = time.monotonic()
-        try:
-            with ExitStack() as stack:
-                for item, event in self._events(stack, decoder, feed.pin):
-                    self._take(assembly, item, event)
-                    self.meter.tick(assembly.stats)
-                    if self.stop.asked and assembly.at_batch_boundary:
-                        self.stopped = True
-                        break
-                    yield assembly.stats
-                assembly.close()
-        except BaseException:
-            assembly.abort()
-            raise
-        self.meter.tick(assembly.stats, now=True)
-        self.report.seconds = time.monotonic() - began
-        self.report.assembly = asdict(assembly.stats)
-        if self.report.decoding.card_trouble:
-            self.report.notes.append(
-                f"the card's video decoders were left out: {self.report.decoding.card_trouble}"
-            )
-        self.report.engine = engine_facts(encoder.engines)
-
-    def decoder(self, tasks: int, pin: Pin | None = None) -> Decoder:
-        """What decodes a number of videos, as the options say."""
-        cards: tuple[int, ...] = ()
-        if sum(max(0, item.video.size_bytes) for item in self.todo) >= _CARD_BYTES:
-            cards = self.options.cards * self.options.processes_per_card
-        return make_decoder(
-            self.source,
-            min(self.options.num_workers, max(2, tasks)),
-            cards=cards,
-            buffer_bytes=self.options.buffer_bytes,
-            timeout_seconds=self.options.video_timeout,
-            pin=pin,
-        )
-
-    def _events(
-        self, stack: ExitStack, decoder: Decoder | None, pin: Pin | None
-    ) -> Iterator[tuple[Todo, Event]]:
-        """The events of all tasks, in order, each with what it belongs to."""
-        tasks = [item.task for item in self.todo]
-        if decoder is None:
-            decoder = self.decoder(len(tasks), pin)
-            stack.enter_context(decoder)
-        self.report.decoding = decoder.stats
-        place = 0
-        for task, event in decoder.run(tasks):
-            while self.todo[place].task is not task:
-                place += 1
-            yield self.todo[place], event
-
-    def _take(self, assembly: Assembly, item: Todo, event: Event) -> None:
-        if isinstance(event, Started):
-            self._info = event.info
-            assembly.start(item.video.identity, event.info, event.first_clip)
-            self.meter.start(item.video.identity, event.info.num_frames, event.num_clips)
-            self.report.remark(item.video.identity, event.info.remarks)
-        elif isinstance(event, Clip):
-            assembly.clip(event)
-            self.meter.clip(self.source.plan.frames)
-        else:
-            failure = _failure_of(item, event, self._info)
-            self._info = None
-            assembly.finish(failure, keep=event.error is None)
-            if failure is not None:
-                self.note_failure(failure)
-            self.meter.finish(max(0, item.video.size_bytes))
-
-
-def _failure_of(item: Todo, event: Finished, info: VideoInfo | None) -> VideoFailure | None:
-    error: VideoError | None = event.error
-    if event.damage is not None:
-        error = VideoError(event.damage.message, kind="damaged")
-    elif error is None and info is not None:
-        behind = stretches_behind_end(item.task.stretches, info.duration_seconds)
-        if behind:
-            error = VideoError(describe_behind_end(behind, info.duration_seconds), kind="segment")
-    if error is None:
-        return None
-    video: ListedVideo = item.video
-    return VideoFailure(
-        path=video.identity,
-        # listed, and not there from the start: it did not disappear
-        message="no such file" if error.kind == "gone" and video.size_bytes < 0 else str(error),
-        kind=error.kind,
-        size_bytes=video.size_bytes,
-        mtime_ns=video.mtime_ns,
-        tries=item.tries + 1,
-    )
-
-
-def part_clips(encoder: Encoder, options: ExtractOptions) -> int:
-    """Clips of a part: about half a minute of work, at most 64 MB, whole batches."""
-    per_second = DECODED_FRAMES_PER_WORKER * max(1, options.num_workers) / encoder.plan.frames
-    if encoder.spec.flops_per_clip:
-        per_second = min(per_second, encoder.flops_per_second / encoder.spec.flops_per_clip)
-    width = encoder.dimension * (2 if options.dtype == "float16" else 4)
-    clips = min(int(per_second * _PART_SECONDS), _PART_BYTES // width)
-    return max(1, clips // encoder.batch_size) * encoder.batch_size
-
-
-def engine_facts(engines: Sequence[Engine]) -> dict[str, Any]:
-    """What a report says of the engine, or of its replicas together."""
-    errors = [e.precision_error for e in engines if e.precision_error is not None]
-    batches = [e.largest_batch for e in engines if e.largest_batch is not None]
-    return {
-        "precision_error": max(errors, default=None),
-        "largest_batch": min(batches, default=None),
-        "execution": engines[0].execution,
-        "batches_recomputed": sum(engine.batches_recomputed for engine in engines),
-    }

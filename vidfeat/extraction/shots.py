@@ -10,7 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from vidfeat.extraction.run import ExtractOptions
+from vidfeat.extraction.options import ExtractOptions
 from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import append_lines, beside
 from vidfeat.video.clip_plan import ClipPlan, Stretch

@@ -1,7 +1,17 @@
 """Heads: classifiers trained on the vectors of a feature file.
 
+estimators     scikit-learn classifiers: LinearHead, SVMHead, KNNHead, MLPHead
+attentive_head    AttentiveHead, and what it computes (attention)
+scorers        arrays to class scores: what is left of an estimator after training
+selection      hyper-parameters by cross-validation inside the training part
+head           a trained head as a folder
+threads        one for small products
+protocols      one split, cross-validation, few shots
+=============  =====================================================================
+=======
 ================  ==================================================================
 estimators        scikit-learn classifiers: LinearHead, SVMHead, KNNHead, MLPHead
+attentive_head    AttentiveHead, and what it computes (attention)
 scorers           arrays to class scores: what is left of an estimator after training
 selection         hyper-parameters by cross-validation inside the training part
 head              a trained head as a folder
@@ -12,6 +22,7 @@ multi_label       several labels a sample, one class against the rest
 ================  ==================================================================
 """
 
+from vidfeat.heads.attentive_head import AttentiveHead
 from vidfeat.heads.cross_validation import cross_validate
 from vidfeat.heads.estimators import KNNHead, LinearHead, MLPHead, SVMHead
 from vidfeat.heads.head import Head
@@ -19,6 +30,7 @@ from vidfeat.heads.protocols import few_shot, split_parts, train_and_test
 from vidfeat.heads.selection import HeadOptions
 
 __all__ = [
+    "AttentiveHead",
     "Head",
     "HeadOptions",
     "KNNHead",

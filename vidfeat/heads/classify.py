@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.encoders.reading import VideoRead
+from vidfeat.encoders.reading import ClipNetwork, VideoRead
 from vidfeat.encoders.reading import read_videos as read_rows
 from vidfeat.errors import UsageError, VideoError
 from vidfeat.heads.head import Head
@@ -105,8 +105,9 @@ class Judge(Protocol):
     def encoder(self) -> Encoder | None:
         """Says which clips are read; None where there are only stored features to judge."""
 
-    def rows(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """One row (N, ...) a clip, for ``scores``."""
+    @property
+    def reader(self) -> ClipNetwork:
+        """What makes the rows of videos, for ``scores``."""
 
     def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """Class scores (C,) of some clips of one video together."""
@@ -153,15 +154,16 @@ class HeadJudge:
             name=os.fspath(store.path),
         )
 
-    def rows(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The vectors (N, D) of clips.
+    @property
+    def reader(self) -> ClipNetwork:
+        """What makes the vectors of videos.
 
         Raises:
             UsageError: there is no encoder.
         """
         if self.encoder is None:
             raise UsageError("video files need an encoder: give one to HeadJudge")
-        return self.encoder.encode_clips(clips_NTHWC, require_finite=False)
+        return self.encoder.reader
 
     def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """Class scores (C,) of clip vectors (N, D)."""
@@ -180,8 +182,14 @@ class NetworkJudge:
         """Class names of the weights; numbers where these say none."""
         return self._classes
 
-    def rows(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The logits (N, C) of clips."""
+    @property
+    def reader(self) -> ClipNetwork:
+        """What makes the logits of videos, a row for each clip."""
+        spec = self.encoder.spec
+        batch_size = max(1, self.encoder.batch_size // spec.inputs_per_clip)
+        return ClipNetwork(self._logits, ClipSource(spec.plan, spec.preprocess), batch_size)
+
+    def _logits(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         logits = self.encoder.predict_clips(clips_NTHWC, require_finite=False)
         if not self._classes:
             self._classes = tuple(f"class {i}" for i in range(logits.shape[1]))
@@ -234,15 +242,10 @@ def read_videos(
     Raises:
         UsageError: the judge has no encoder.
     """
-    encoder = judge.encoder
-    if encoder is None:
-        raise UsageError("video files need an encoder: give one to HeadJudge")
     yield from map(
         finite_clips,
         read_rows(
-            judge.rows,
-            encoder.batch_size,
-            ClipSource(encoder.plan, encoder.preprocess),
+            judge.reader,
             [VideoTask(os.fspath(path)) for path in paths],
             workers=workers,
             timeout_seconds=timeout_seconds,

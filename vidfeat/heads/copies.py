@@ -51,6 +51,8 @@ def find_copies(store: FeatureStore) -> Copies:
             found = find_duplicates(index)
     except DataError:  # vectors that cannot be compared at all
         return Copies()
+    except OSError as error:  # no room for the index: a warning that is missing ends no training
+        return Copies(note=f"near copies were not looked for: {error.strerror or error}")
     except UsageError:  # nearly everything is near everything: these vectors tell no copies
         return Copies(
             note="nearly all videos look like copies of each other to this network: near copies "
@@ -83,7 +85,7 @@ def copies_across(
         else "give the labels a group column that names what belongs together, such as a recording"
     )
     return [
-        f"warning: {len(found)} of {len(tested)} test videos have a near copy in the training part "
-        f"({path} is like {other}, cosine {score:.3f}): the accuracy is too good; {remedy}; "
-        "vidfeat duplicates lists all copies"
+        f"warning: {len(found)} of {len(tested)} test videos have a near copy in the training "
+        f"part, as this network sees them ({path} is like {other}, cosine {score:.3f}): if they "
+        f"are copies, the accuracy is too good; {remedy}; vidfeat duplicates lists all pairs"
     ]

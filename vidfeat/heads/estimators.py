@@ -9,6 +9,7 @@ keeps the result as a ``Scorer``, which is all that prediction uses.
     SVMHead      linear SVM, one against the rest    C
     KNNHead      nearest neighbours by L2 distance   n_neighbors, weighting
     MLPHead      one hidden layer and more, ReLU     hidden, alpha
+    AttentiveHead  attention over rows in time       alpha, queries
 
 ``temperature`` divides the logits before the softmax. It changes no prediction, only how sure the
 scores are; ``vidfeat.heads.selection`` fits it on held-out folds.
@@ -16,19 +17,14 @@ scores are; ``vidfeat.heads.selection`` fits it on held-out folds.
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from numpy.typing import NDArray
 
-from vidfeat.heads.scorers import DINO_TEMPERATURE, HeadKind, Scorer, l2_normalize
+from vidfeat.heads.attentive_head import AttentiveHead
+from vidfeat.heads.base_head import BaseHead
+from vidfeat.heads.scorers import DINO_TEMPERATURE, HeadKind
 
 MAX_ITERATIONS = 1000
 
@@ -38,6 +34,7 @@ GRIDS: dict[HeadKind, dict[str, tuple[Any, ...]]] = {
     "svm": {"C": (0.00001, 0.0001, 0.001, 0.01, 0.1)},
     "knn": {"n_neighbors": (20, 10, 5, 3, 1)},
     "mlp": {"alpha": (10.0, 1.0, 0.1, 0.01, 0.0001)},
+    "attentive": {"alpha": (1.0, 0.1, 0.01)},
 }
 # kNN as DINO evaluates features (arXiv 2104.14294, section 4.1), over more neighbours and
 # temperatures.
@@ -47,101 +44,7 @@ DINO_GRID: dict[str, tuple[Any, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Training vectors as a solver takes them.
-
-    Attributes:
-        vectors: (N, D), standardised and normalised where asked for.
-        arrays: ``mean`` and ``scale`` (D,) where they were standardised.
-    """
-
-    vectors: NDArray[Any] = field(repr=False)
-    arrays: dict[str, NDArray[Any]] = field(repr=False)
-
-    @classmethod
-    def of(cls, vectors: NDArray[Any], standardize: bool, normalize: bool) -> Self:
-        """Standardise and normalise by these vectors themselves."""
-        arrays: dict[str, NDArray[Any]] = {}
-        if standardize:
-            scaler = StandardScaler().fit(vectors)
-            arrays["mean"] = np.asarray(scaler.mean_, dtype=vectors.dtype)
-            arrays["scale"] = np.asarray(scaler.scale_, dtype=vectors.dtype)
-            vectors = (vectors - arrays["mean"]) / arrays["scale"]
-        if normalize:
-            vectors = l2_normalize(vectors)
-        return cls(vectors, arrays)
-
-
-class _Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """What all heads share: checks, the transform of vectors, prediction through the scorer."""
-
-    kind: HeadKind
-    standardize: bool
-    normalize: bool
-    temperature: float
-
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Fit on vectors ``X`` (N, D) and labels ``y`` (N,).
-
-        Raises:
-            ValueError: fewer than two classes, or vectors that are not finite.
-        """
-        vectors, targets = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        check_classification_targets(targets)
-        return self.fit_prepared(Prepared.of(vectors, self.standardize, self.normalize), targets)
-
-    def fit_prepared(self, prepared: Prepared, targets: NDArray[Any]) -> Self:
-        """Fit on vectors that are standardised and normalised as this head's settings say.
-
-        A search over hyper-parameters prepares the vectors of a fold once.
-
-        Raises:
-            ValueError: fewer than two classes, or an invalid hyper-parameter.
-        """
-        self.classes_, encoded = np.unique(targets, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs two classes or more, the labels hold one class: "
-                f"{self.classes_[0]}"
-            )
-        arrays = dict(prepared.arrays)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", ConvergenceWarning)
-            arrays |= self._fit_arrays(prepared.vectors, targets, encoded)
-        self.converged_ = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
-        self.scorer_ = Scorer(
-            kind=self.kind,
-            arrays=arrays,
-            num_classes=len(self.classes_),
-            normalize=bool(self.normalize),
-            temperature=float(self.temperature),
-            **self._settings(),
-        )
-        return self
-
-    def _fit_arrays(
-        self, vectors: NDArray[Any], targets: NDArray[Any], encoded: NDArray[np.int64]
-    ) -> dict[str, NDArray[Any]]:
-        raise NotImplementedError
-
-    def _settings(self) -> dict[str, Any]:
-        return {}
-
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Class scores (N, C), columns in the order of ``classes_``."""
-        check_is_fitted(self)
-        vectors = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return self.scorer_.scores(vectors)
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The best class of each vector (N,)."""
-        scores = self.predict_proba(X)  # first: it says so where the head is not fitted yet
-        best: NDArray[Any] = self.classes_[scores.argmax(axis=1)]
-        return best
-
-
-class LinearHead(_Head):
+class LinearHead(BaseHead):
     """Multinomial logistic regression.
 
     Args:
@@ -184,7 +87,7 @@ class LinearHead(_Head):
         return _linear_arrays(model, vectors.dtype)
 
 
-class SVMHead(_Head):
+class SVMHead(BaseHead):
     """Linear support vector machine, one class against the rest.
 
     Its margins are no probabilities: fit ``temperature`` on held-out data to make scores of them.
@@ -234,7 +137,7 @@ class SVMHead(_Head):
         return _linear_arrays(model, vectors.dtype)
 
 
-class KNNHead(_Head):
+class KNNHead(BaseHead):
     """Nearest neighbours by L2 distance; with ``normalize`` the order is that of the cosine.
 
     Args:
@@ -282,7 +185,7 @@ class KNNHead(_Head):
         }
 
 
-class MLPHead(_Head):
+class MLPHead(BaseHead):
     """A small fully connected network: hidden layers with ReLU, trained with Adam.
 
     Args:
@@ -344,11 +247,12 @@ class MLPHead(_Head):
         return arrays
 
 
-ESTIMATORS: dict[HeadKind, type[_Head]] = {
+ESTIMATORS: dict[HeadKind, type[BaseHead]] = {
     "linear": LinearHead,
     "svm": SVMHead,
     "knn": KNNHead,
     "mlp": MLPHead,
+    "attentive": AttentiveHead,
 }
 
 

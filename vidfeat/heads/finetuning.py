@@ -16,11 +16,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vidfeat.datasets.labels import FolderLabels, Labels, as_labels, labels_from_split
+import numpy as np
+from numpy.typing import NDArray
+
+from vidfeat.datasets.labels import Labels, as_labels, labels_from_split
 from vidfeat.datasets.samples import Samples, collect, require_videos, summary
-from vidfeat.errors import UsageError
+from vidfeat.errors import DataError, UsageError
 from vidfeat.heads.copies import Copies, copies_across, find_copies
 from vidfeat.heads.cross_validation import (
+    Comparison,
     CrossValidation,
     compare_heads,
     cross_validate,
@@ -38,14 +42,14 @@ from vidfeat.heads.protocols import (
 )
 from vidfeat.heads.results import FinetuneOptions, FinetuneResult, TrainedSplit
 from vidfeat.heads.results_folder import RESULT_FILES, write_folder
-from vidfeat.heads.selection import require_two_classes
+from vidfeat.heads.selection import HeadOptions, require_two_classes
 from vidfeat.store.reader import FeatureStore
 from vidfeat.system.callbacks import Report, no_report
 
 
 def finetune(
     features: str | os.PathLike[str],
-    labels: Labels | FolderLabels | Mapping[str, str] | str | os.PathLike[str] | None = None,
+    labels: Labels | Mapping[str, str] | str | os.PathLike[str] | None = None,
     options: FinetuneOptions | None = None,
     *,
     head: str | Sequence[str] | None = None,
@@ -60,8 +64,9 @@ def finetune(
         labels: a CSV, ``"folders"`` for folder names, a mapping of paths to classes, or what
             `read_labels` gave; None with ``options.dataset``.
         options: what is trained, and how it is judged.
-        head: ``"linear"``, ``"svm"``, ``"knn"`` or ``"mlp"``, in place of ``options.head.kind``;
-            several (``"linear,svm"`` or a list) are compared, and the best is trained.
+        head: ``"linear"``, ``"svm"``, ``"knn"``, ``"mlp"`` or ``"attentive"``, in place of
+            ``options.head.kind``; several (``"linear,svm"`` or a list) are compared, and the best
+            is trained. ``"attentive"`` alone is compared with ``"linear"``, and trained.
         out: folder to write the head and its results to; None writes nothing.
         overwrite: replace a head that is at ``out``.
         report: called with a line on each step.
@@ -111,7 +116,7 @@ def _with_head(options: FinetuneOptions, head: str | Sequence[str] | None) -> Fi
 
 def _label_sets(
     store: FeatureStore,
-    labels: Labels | FolderLabels | Mapping[str, str] | str | os.PathLike[str] | None,
+    labels: Labels | Mapping[str, str] | str | os.PathLike[str] | None,
     options: FinetuneOptions,
 ) -> list[tuple[str, Labels]]:
     if options.dataset is not None:
@@ -145,14 +150,14 @@ def _train_part(
     more += copies_across(copies, samples, train, test)
     chosen, comparison = options.head, None
     if options.compare:
-        comparison = compare_heads(
-            samples.take(train),
-            options.compare,
-            folds=options.cross_validation or 5,
-            repeats=options.repeats,
-            report=report,
-        )
+        comparison = _compare(samples, train, options.compare, options, report)
         chosen = comparison.chosen
+    elif chosen.of_sequences:
+        try:
+            comparison = _compare(samples, train, _beside_linear(chosen), options, report)
+            comparison = replace(comparison, chosen=chosen)
+        except DataError as error:
+            more.append(f"not compared with a linear head: {error}")
     outcome = train_and_test(samples, train, test, chosen, store.identity)
     shots: list[FewShot] = []
     if options.shots and len(test):
@@ -193,6 +198,28 @@ def _multi_label(
     if target is not None:
         write_multi_label(found, target, store, report=options.report)
     return FinetuneResult((), multi_label=found)
+
+
+def _compare(
+    samples: Samples,
+    train: NDArray[np.int64],
+    heads: Sequence[HeadOptions],
+    options: FinetuneOptions,
+    report: Report,
+) -> Comparison:
+    return compare_heads(
+        samples.take(train),
+        heads,
+        folds=options.cross_validation or 5,
+        repeats=options.repeats,
+        report=report,
+    )
+
+
+def _beside_linear(attentive: HeadOptions) -> tuple[HeadOptions, HeadOptions]:
+    """What an attentive head is compared with, on the mean vectors of the same videos; and it."""
+    linear = HeadOptions(folds=attentive.folds, calibrate=attentive.calibrate, seed=attentive.seed)
+    return linear, attentive
 
 
 def _cross_validation(

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import FingerprintError, StoreError
-from vidfeat.heads.scorers import DINO_TEMPERATURE, Floats, Scorer
+from vidfeat.heads.attention import Floats, Sequences
+from vidfeat.heads.scorers import DINO_TEMPERATURE, Scorer
 from vidfeat.heads.selection import Unit
 from vidfeat.store.differences import settings_that_differ
 from vidfeat.system.files import atomic_folder
@@ -40,8 +41,8 @@ class Head:
     Attributes:
         scorer: class scores of vectors.
         classes: names, in the order of the scores.
-        unit: ``videos``: the mean vector of a video's clips is scored; ``clips``: each clip is,
-            and the scores are averaged.
+        unit: ``videos``: the mean vector of a video's clips is scored (by an attentive head: the
+            clips together, in their order); ``clips``: each clip is, and the scores are averaged.
         encoder: the JSON description of the encoder that it was trained on.
         space_fingerprint: of that encoder.
         run_fingerprint: of the run that made the features.
@@ -86,13 +87,17 @@ class Head:
         return self.scorer.scores(np.asarray(vectors, dtype=np.float32))
 
     def scores(self, vectors: Floats) -> NDArray[np.float64]:
-        """Class scores (C,) of one video by its clip vectors (N, D).
+        """Class scores (C,) of one video by its clip vectors (N, D), in the order of time.
 
         Raises:
             ValueError: no clips.
         """
         if len(vectors) == 0:
             raise ValueError("a video without clips has no scores")
+        if self.scorer.of_sequences:
+            rows = np.asarray(vectors, dtype=np.float32)
+            together = Sequences(rows, np.array([0, len(rows)], np.int64))
+            return np.asarray(self.scorer.scores(together)[0])
         if self.unit == "videos":
             mean = np.asarray(vectors).mean(axis=0, dtype=np.float64)[None]
             return np.asarray(self.clip_scores(mean)[0])

@@ -17,7 +17,7 @@ from vidfeat.datasets.samples import Samples
 from vidfeat.errors import DataError, UsageError
 from vidfeat.evaluation.metrics import Interval
 from vidfeat.evaluation.ranking import average_precision, mean_average_precision
-from vidfeat.heads.estimators import Prepared
+from vidfeat.heads.base_head import Prepared
 from vidfeat.heads.head import Head
 from vidfeat.heads.scorers import Scorer
 from vidfeat.heads.selection import HeadOptions

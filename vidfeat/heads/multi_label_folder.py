@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidfeat.heads.multi_label import MultiLabelResult
+from vidfeat.heads.multi_label import LabelResult, MultiLabelResult
 from vidfeat.heads.report import Table, describe_params, percent, table_section
 from vidfeat.heads.report_style import CSS
 from vidfeat.heads.results import without_nan
@@ -51,7 +51,7 @@ def write_multi_label(
 
 def multi_label_table(result: MultiLabelResult, most: int | None = None) -> Table:
     """Each class; of more than ``most`` the ten with the lowest average precision."""
-    rows: Sequence = result.classes
+    rows: Sequence[LabelResult] = result.classes
     note = ""
     if most is not None and len(rows) > most:
         judged = [row for row in rows if row.count]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vidfeat.evaluation.plots import (
     MOST_LANES,
@@ -67,6 +68,7 @@ def write_csv(path: Path, videos: Sequence[VideoPrediction]) -> None:
         classes = videos[0].classes
         writer.writerow(["path", "start_seconds", "end_seconds", "best", *classes])
         for video in videos:
+            rows: list[tuple[float | str, float | str, NDArray[np.float64]]]
             rows = [(s.start_seconds, s.end_seconds, s.scores) for s in video.segments]
             for start, end, scores in rows or [("", "", video.scores)]:
                 best = classes[int(scores.argmax())]

@@ -25,7 +25,7 @@ from vidfeat.evaluation.metrics import (
 )
 from vidfeat.heads.head import Head
 from vidfeat.heads.scorers import Scorer
-from vidfeat.heads.selection import Choice, HeadOptions, fit, make_folds
+from vidfeat.heads.selection import Choice, HeadOptions, fit, make_folds, sequences_of
 from vidfeat.store.records import RunIdentity
 
 
@@ -257,7 +257,11 @@ def score_samples(head: Head, samples: Samples) -> tuple[NDArray[np.float64], ND
         total = np.add.reduceat(clips, samples.first[:-1], axis=0)
         return total / samples.counts[:, None], clips
     scores = np.zeros((len(samples), len(samples.classes)))
-    scores[:, columns] = _require_finite(head.clip_scores(samples.pooled()))
+    if head.scorer.of_sequences:
+        given = head.scorer.scores(sequences_of(samples))
+    else:
+        given = head.clip_scores(samples.pooled())
+    scores[:, columns] = _require_finite(given)
     return scores, clips
 
 

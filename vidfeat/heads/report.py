@@ -329,13 +329,19 @@ def _facts(samples: Samples, outcome: Outcome) -> str:
         "network": f"{encoder.get('model', '?')}, weights {encoder.get('weights', '?')}",
         "clips": describe_plan(encoder.get("plan", {})),
         "precision": str(encoder.get("precision", "?")),
-        "trained on": "mean vectors of videos" if outcome.head.unit == "videos" else "single clips",
+        "trained on": _trained_on(outcome),
         "vectors": f"{len(samples.vectors)} clips of {samples.dimension} numbers",
         "groups": str(samples.num_groups) if samples.has_groups else "none given",
         "solver": "converged" if outcome.converged else "stopped before its tolerance",
     }
     told = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
     return _section("What it was made from", f"<dl>{told}</dl>")
+
+
+def _trained_on(outcome: Outcome) -> str:
+    if outcome.head.scorer.of_sequences:
+        return "the clips of videos, in their order"
+    return "mean vectors of videos" if outcome.head.unit == "videos" else "single clips"
 
 
 def _mistakes(samples: Samples, outcome: Outcome, options: ReportOptions) -> str:

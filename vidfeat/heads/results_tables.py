@@ -111,11 +111,7 @@ def comparison_table(part: TrainedSplit, most: int | None = None) -> Table:
             percent(first.majority_accuracy),
             *(percent(one.interval.value) for one in found.values()),
         ),
-        (
-            f"95 % interval ({first.interval.method})",
-            "",
-            *(range_of(one.interval) for one in found.values()),
-        ),
+        ("95 % interval", "", *(short_range(one.interval) for one in found.values())),
         ("deviation of folds", "", *(f"{100 * one.spread:.1f}" for one in found.values())),
         (
             "mean over classes",
@@ -127,9 +123,8 @@ def comparison_table(part: TrainedSplit, most: int | None = None) -> Table:
     if all(area is not None for area in areas):
         shown = [f"{area.value:.3f}" for area in areas if area is not None]
         rows.append(("ROC AUC", "0.500", *shown))
-        method = next(area.method for area in areas if area is not None)
         spans = [f"{a.low:.3f} to {a.high:.3f}" for a in areas if a is not None]
-        rows.append((f"95 % interval ({method})", "", *spans))
+        rows.append(("95 % interval", "", *spans))
     names = [row.name for row in evaluations[0].per_class]
     if most is None or len(names) <= most:
         for place, name in enumerate(names):
@@ -141,9 +136,14 @@ def comparison_table(part: TrainedSplit, most: int | None = None) -> Table:
         f"Heads on the same {compared.folds} folds{times} of the training part",
         ("", "majority", *found),
         tuple(rows),
-        f"{compared.chosen.kind} is trained on the whole training part, and judged on the test "
-        "part once.",
+        f"Intervals: {first.interval.method}. {compared.chosen.kind} is trained on the whole "
+        "training part, and judged on the test part once.",
     )
+
+
+def short_range(interval: Interval) -> str:
+    """The same in a narrow column: ``79.7 to 95.3 %``."""
+    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f} %"
 
 
 def range_of(interval: Interval) -> str:

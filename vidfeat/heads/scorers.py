@@ -15,12 +15,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from vidfeat.heads.attention import TIME_WAVES, Floats, Sequences, attentive_logits
 from vidfeat.system.threads import threads_for
 
-HeadKind = Literal["linear", "svm", "knn", "mlp"]
+HeadKind = Literal["linear", "svm", "knn", "mlp", "attentive"]
 HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
-
-Floats = NDArray[np.floating[Any]]
 
 DINO_TEMPERATURE = 0.07
 SMALLEST_DISTANCE = 1e-6  # a neighbour nearer than this counts as this near, never infinitely much
@@ -31,12 +30,13 @@ class Scorer:
     """Class scores of vectors, by arrays alone.
 
     Attributes:
-        kind: ``linear``, ``svm``, ``knn`` or ``mlp``.
+        kind: ``linear``, ``svm``, ``knn``, ``mlp`` or ``attentive``.
         arrays: ``mean`` and ``scale`` (D,) where vectors are standardised first, ``whitening``
             (D, D) where they are then multiplied by it, and
             for linear and svm ``weights`` (C, D) and ``bias`` (C,);
             for mlp ``weights_0`` (D, H), ``bias_0`` (H,), ``weights_1`` (H, C), ``bias_1``, ...;
-            for knn ``vectors`` (M, D) and ``labels`` (M,).
+            for knn ``vectors`` (M, D) and ``labels`` (M,);
+            for attentive see :func:`vidfeat.heads.attention.attentive_logits`.
         num_classes: C.
         normalize: vectors are divided by their L2 norm, after standardising.
         temperature: logits are divided by it before the softmax; 1 leaves them as they are.
@@ -106,6 +106,14 @@ class Scorer:
                 raise ValueError("a knn head needs vectors and whole-numbered labels")
             if labels.min() < 0 or labels.max() >= classes:
                 raise ValueError(f"a label of the knn head lies outside 0..{classes - 1}")
+        elif self.kind == "attentive":
+            queries = int(self.arrays["keys"].shape[-1])
+            width = int(self.arrays["values"].shape[-1])
+            if not queries or width % queries:
+                raise ValueError(f"{width} values cannot be shared by {queries} queries")
+            shapes |= {"keys": (dimension, queries), "time_keys": (2 * TIME_WAVES, queries)}
+            shapes |= {"values": (dimension, width), "weights": (classes, width)}
+            shapes |= {"bias": (classes,)}
         else:
             width = dimension
             for layer in range(self._layers):
@@ -125,6 +133,8 @@ class Scorer:
             return ["weights", "bias"]
         if self.kind == "knn":
             return ["vectors", "labels"]
+        if self.kind == "attentive":
+            return ["keys", "time_keys", "values", "weights", "bias"]
         layers = range(max(self._layers, 1))
         return [f"{part}_{layer}" for layer in layers for part in ("weights", "bias")]
 
@@ -135,9 +145,9 @@ class Scorer:
     @property
     def dimension(self) -> int:
         """Length D of the vectors that are scored."""
-        first = {"knn": "vectors", "mlp": "weights_0"}.get(self.kind, "weights")
-        array = self.arrays[first]
-        return int(array.shape[0] if self.kind == "mlp" else array.shape[-1])
+        first = {"knn": "vectors", "mlp": "weights_0", "attentive": "values"}
+        array = self.arrays[first.get(self.kind, "weights")]
+        return int(array.shape[0] if self.kind in ("mlp", "attentive") else array.shape[-1])
 
     def transform(self, vectors: Floats) -> Floats:
         """Standardise and normalise vectors (N, D) as the training did."""
@@ -149,9 +159,27 @@ class Scorer:
             vectors = l2_normalize(vectors)
         return vectors
 
-    def logits(self, vectors: Floats) -> NDArray[np.float64]:
-        """Unscaled class scores (N, C) of vectors (N, D), before the temperature."""
-        vectors = self.transform(vectors)
+    @property
+    def of_sequences(self) -> bool:
+        """It scores the rows of a sample together, in their order."""
+        return self.kind == "attentive"
+
+    def logits(self, vectors: Floats | Sequences) -> NDArray[np.float64]:
+        """Unscaled class scores (N, C) of vectors (N, D), before the temperature.
+
+        An attentive head takes `Sequences` too, and scores each of them.
+        """
+        if self.kind == "attentive":
+            if not isinstance(vectors, Sequences):
+                vectors = Sequences.of_single_rows(vectors)
+            given = Sequences(self.transform(vectors.rows), vectors.first)
+            return np.asarray(attentive_logits(self.arrays, given), dtype=np.float64)
+        assert not isinstance(vectors, Sequences), f"a {self.kind} head scores vectors"
+        return np.asarray(self._logits_of(self.transform(vectors)), dtype=np.float64)
+
+    def _logits_of(self, vectors: Floats) -> Floats:
+        """The same of transformed vectors, by a head that scores them one by one."""
+        result: Floats
         if self.kind in ("linear", "svm"):
             result = vectors @ self.arrays["weights"].T + self.arrays["bias"]
         elif self.kind == "knn":
@@ -162,9 +190,9 @@ class Scorer:
                 if layer + 1 < self._layers:
                     vectors = np.maximum(vectors, 0)
             result = vectors
-        return np.asarray(result, dtype=np.float64)
+        return result
 
-    def scores(self, vectors: Floats) -> NDArray[np.float64]:
+    def scores(self, vectors: Floats | Sequences) -> NDArray[np.float64]:
         """Class scores (N, C) of vectors (N, D), positive; a row of a softmax sums to 1."""
         logits = self.logits(vectors) / self.temperature
         return softmax(logits) if self.activation == "softmax" else sigmoid(logits)

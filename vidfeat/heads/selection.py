@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from vidfeat.datasets.samples import Samples
 from vidfeat.errors import DataError, UsageError
 from vidfeat.evaluation.metrics import log_loss
-from vidfeat.heads.estimators import DINO_GRID, ESTIMATORS, GRIDS, Prepared
+from vidfeat.heads.attention import Sequences
+from vidfeat.heads.base_head import Prepared
+from vidfeat.heads.estimators import DINO_GRID, ESTIMATORS, GRIDS
 from vidfeat.heads.scorers import HEAD_KINDS, HeadKind, softmax
 from vidfeat.system.threads import threads_for
 
@@ -30,7 +32,8 @@ class HeadOptions:
     """How a head is trained.
 
     Attributes:
-        kind: ``linear``, ``svm``, ``knn`` or ``mlp``.
+        kind: ``linear``, ``svm``, ``knn``, ``mlp``, or ``attentive``, which looks at the rows of
+            each sample in the order of time.
         unit: train on one mean vector a sample (``videos``), or on every clip, whose scores are
             then averaged (``clips``).
         standardize: subtract the mean and divide by the deviation; None for the head's default.
@@ -58,6 +61,11 @@ class HeadOptions:
             )
         if self.unit not in get_args(Unit):
             raise UsageError(f"unit is videos or clips, not {self.unit!r}", field="unit")
+        if self.of_sequences and self.unit != "videos":
+            raise UsageError(
+                "an attentive head looks at all clips of a video together: unit is videos",
+                field="unit",
+            )
         if self.folds < 2:
             raise UsageError(f"folds must be 2 or more, not {self.folds}", field="folds")
         if not 0 <= self.seed < 2**32 - 1000:
@@ -72,6 +80,11 @@ class HeadOptions:
                     f"{', '.join(sorted(known - {'standardize', 'normalize'}))}",
                     field="params",
                 )
+
+    @property
+    def of_sequences(self) -> bool:
+        """The head takes the rows of a sample in their order, and not their mean."""
+        return self.kind == "attentive"
 
     def estimator(self, params: Mapping[str, Any], temperature: float = 1.0) -> Any:
         """An unfitted estimator with these hyper-parameters."""
@@ -259,13 +272,14 @@ def fit(samples: Samples, options: HeadOptions) -> tuple[Any, Choice]:
         DataError: one class alone, or samples that cannot be parted into folds.
     """
     require_two_classes(samples, "the training part")
-    if options.unit == "videos":
+    if options.unit == "videos" and not options.of_sequences:
         samples = samples.one_row_each()
-    # An MLP multiplies a few hundred rows at a time, however many there are.
-    with threads_for(0 if options.kind == "mlp" else samples.vectors.nbytes):
+    # These multiply a few hundred rows at a time, however many there are.
+    small = options.kind in ("mlp", "attentive")
+    with threads_for(0 if small else samples.vectors.nbytes):
         choice = choose(samples, options)
         estimator = options.estimator(choice.params, choice.temperature)
-        vectors, y = training_arrays(samples, options.unit)
+        vectors, y = training_arrays(samples, options)
         return _fitted(estimator.fit, vectors, y), choice
 
 
@@ -277,9 +291,18 @@ def _fitted(fit: Callable[..., Any], *arrays: Any) -> Any:
         raise UsageError(f"params: {' '.join(str(error).split())}", field="params") from error
 
 
-def training_arrays(samples: Samples, unit: Unit) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """What the head is fitted on: one pooled vector a sample, or every clip with its label."""
-    if unit == "videos":
+def sequences_of(samples: Samples) -> Sequences:
+    """The rows of samples, each sample's in the order of time."""
+    return Sequences(samples.vectors, samples.first)
+
+
+def training_arrays(
+    samples: Samples, options: HeadOptions
+) -> tuple[NDArray[np.float32] | Sequences, NDArray[np.int64]]:
+    """What the head is fitted on: a pooled vector a sample, its rows in order, or every clip."""
+    if options.of_sequences:
+        return sequences_of(samples), samples.y
+    if options.unit == "videos":
         return samples.pooled(), samples.y
     return samples.vectors, samples.y[samples.sample_of_clip]
 
@@ -291,10 +314,17 @@ def _held_out_logits(
 
     The vectors of a fold are standardised once, for all combinations.
     """
-    pooled = samples.pooled() if options.unit == "videos" else None
+    pooled = None
+    if options.unit == "videos" and not options.of_sequences:
+        pooled = samples.pooled()
     result: list[list[NDArray[np.float64]]] = [[] for _ in grid]
     for train, test in folds:
-        if pooled is not None:
+        known: NDArray[np.float32] | Sequences
+        asked: NDArray[np.float32] | Sequences
+        if options.of_sequences:
+            known, asked = (sequences_of(samples.take(part)) for part in (train, test))
+            y = samples.y[train]
+        elif pooled is not None:
             known, y, asked = pooled[train], samples.y[train], pooled[test]
         else:
             rows = samples.clips_of(train)

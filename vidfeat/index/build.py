@@ -46,7 +46,7 @@ from vidfeat.version import __version__
 _BLOCK_ROWS = 16_384
 _SEED = 1234
 _LEARN_ROWS = 500_000
-_CANDIDATES = 1000
+_REMEDY = "extract it again, or leave such clips out with skip_bad_rows=True"
 
 
 @dataclass
@@ -121,7 +121,7 @@ def write_part(
                     skipped += [name(int(row)) for row in bad]
                     good = np.setdiff1d(np.arange(len(block)), bad, assume_unique=True)
                 else:
-                    normal = normalisation.apply(block.vectors, name)
+                    normal = normalisation.apply(block.vectors, name, _REMEDY)
                     good = np.arange(len(block))
                 end = written + len(good)
                 vectors.append(normal[good])

@@ -35,12 +35,15 @@ class Normalisation:
     mean: NDArray[np.float32] | None = None
     whitening: NDArray[np.float32] | None = None
 
-    def apply(self, vectors: NDArray[Any], name: Callable[[int], str]) -> NDArray[np.float32]:
+    def apply(
+        self, vectors: NDArray[Any], name: Callable[[int], str], remedy: str
+    ) -> NDArray[np.float32]:
         """Normalised vectors, (N, D) float32.
 
         Args:
             vectors: (N, D) of any float type.
             name: what a row is called in a message.
+            remedy: what to do about a bad one, for the message.
 
         Raises:
             DataError: a row has NaN, infinity, or no direction.
@@ -52,10 +55,7 @@ class Normalisation:
             if what == "has no direction" and self.mean is not None:
                 what = "has no direction (it is zero, or the mean of all)"
             more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
-            raise DataError(
-                f"the vector of {name(row)} {what}{more}: extract it again, or leave such clips "
-                "out with skip_bad_rows=True"
-            )
+            raise DataError(f"the vector of {name(row)} {what}{more}: {remedy}")
         return scaled
 
     def apply_to_good(self, vectors: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -367,7 +367,9 @@ class VideoIndex(OpenIndex):
             raise DataError(f"{query.name} has no clips to search with")
         times = query.start_seconds
         vectors = self.normalisation.apply(
-            query.vectors, lambda row: f"{query.name}, clip at {times[row]:.2f} s"
+            query.vectors,
+            lambda row: f"{query.name}, clip at {times[row]:.2f} s",
+            "extract it again, or search with another segment or video",
         )
         order = np.argsort(times, kind="stable")
         return replace(

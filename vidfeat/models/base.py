@@ -5,7 +5,7 @@ Shapes: N clips, C channels, T frames, H rows, W columns, D length of the embedd
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 from torch import Tensor, cat, nn
@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from vidfeat.errors import UsageError
 
 POOLS = ("mean", "max")
+TIME = "time"
+"""The pooling that keeps the time steps of a map, each with its mean over space."""
 
 
 class VideoNetwork(nn.Module):
@@ -74,7 +76,21 @@ class VideoNetwork(nn.Module):
 
     def check_pools(self, pool: Sequence[str]) -> tuple[str, ...]:
         """The poolings named, or the default ones; refuses unknown and repeated names."""
-        return check_pools(tuple(pool) or self.default_pool, self.poolings)
+        chosen = tuple(pool) or self.default_pool
+        if TIME not in chosen:
+            return check_pools(chosen, self.poolings)
+        if len(chosen) > 1:
+            raise UsageError(
+                "pool time gives a row for each time step, and stands alone: not "
+                f"{','.join(chosen)}",
+                field="pool",
+            )
+        if self.modality == "frame":
+            raise UsageError(
+                "pool time is for networks of clips: for a row for each frame give aggregate none",
+                field=("pool", "aggregate"),
+            )
+        return chosen
 
     def embedding_size(self, layers: Sequence[str] = (), pool: Sequence[str] = ()) -> int:
         """Length D of the vector that `embed` makes of these layers."""
@@ -85,7 +101,10 @@ class VideoNetwork(nn.Module):
         return sum(widths) * len(of_layers) + own
 
     def embed(self, x: Tensor, layers: Sequence[str] = (), pool: Sequence[str] = ()) -> Tensor:
-        """Vectors (N, D) of normalised clips (N, C, T, H, W): pooled maps, then own poolings."""
+        """Vectors (N, D) of normalised clips (N, C, T, H, W): pooled maps, then own poolings.
+
+        Pooled by ``time`` they are (N, steps D), the vectors of a clip's time steps in a row.
+        """
         chosen = self.check_pools(pool)
         of_layers = [how for how in chosen if how not in self.pool_widths]
         parts = [self.own_pooling(x, how) for how in chosen if how in self.pool_widths]
@@ -184,6 +203,8 @@ def pool_features(features: Mapping[str, Tensor], pool: Sequence[str] = ("mean",
     Raises:
         UsageError: an unknown pool, or ``max`` of a layer that has no time and space left.
     """
+    if tuple(pool) == (TIME,):
+        return _time_steps(features)
     chosen = check_pools(pool)
     vectors = []
     for name, value in features.items():
@@ -197,3 +218,34 @@ def pool_features(features: Mapping[str, Tensor], pool: Sequence[str] = ("mean",
             else:
                 vectors.append(value.amax(dim=(2, 3, 4)))
     return vectors[0] if len(vectors) == 1 else cat(vectors, dim=1)
+
+
+def _time_steps(features: Mapping[str, Tensor]) -> Tensor:
+    """Means over space, the steps of each clip in a row: (N, steps D)."""
+    time_steps(features.values())
+    steps_NTC = [value.mean(dim=(3, 4)).transpose(1, 2) for value in features.values()]
+    return cat(steps_NTC, dim=2).flatten(1)
+
+
+def time_steps(maps: Iterable[Tensor]) -> int:
+    """How many time steps maps (N, C, T, H, W) have.
+
+    Raises:
+        UsageError: they differ in it, or have none.
+    """
+    found = {value.shape[2] if value.dim() == 5 else 0 for value in maps}
+    if len(found) > 1:
+        told = ", ".join(str(count) for count in sorted(found))
+        raise UsageError(
+            f"these layers have different numbers of time steps ({told}): pool time takes layers "
+            "of one number",
+            field="pool",
+        )
+    (steps,) = found
+    if steps < 2:
+        raise UsageError(
+            "this layer has one vector for the whole clip, and no time steps to keep: take another "
+            "layer, longer clips, or leave pool time out",
+            field="pool",
+        )
+    return int(steps)

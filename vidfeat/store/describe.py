@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def _spread(counts: np.ndarray[Any, Any]) -> dict[str, float] | None:
 
 
 def describe_begun(output: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What an extraction that goes on, or was interrupted, has finished; None where there is none.
+    """What a running or interrupted extraction has finished; None where there is none.
 
     Nothing is changed, and a run that is at work does not notice.
 
@@ -132,6 +132,18 @@ def _examples(errors: Sequence[VideoFailure]) -> list[dict[str, str]]:
     ]
 
 
+def _rows_of_a_clip(encoder: Mapping[str, Any]) -> str:
+    """What a clip's rows are, where it has several or one of several crops; empty elsewhere."""
+    parts = []
+    if encoder.get("time_steps", 1) > 1:
+        parts.append(f"{encoder['time_steps']} time steps")
+    crops = encoder.get("preprocess", {}).get("crops", 1)
+    if crops > 1:
+        average = encoder.get("average_crops")
+        parts.append(f"the mean of {crops} crops" if average else f"{crops} crops")
+    return ", each of ".join(parts)
+
+
 def store_in_words(described: dict[str, Any]) -> list[str]:
     """Lines that say what `describe_store` or `describe_begun` found: hashes come last."""
     encoder = dict(described["encoder"])
@@ -163,6 +175,9 @@ def store_in_words(described: dict[str, Any]) -> list[str]:
     if described["shards"]:
         facts["shards"] = f"{described['shards']}: the other videos are in other files"
     facts |= _joined_parts(encoder.pop("joined", []))
+    rows = _rows_of_a_clip(encoder)
+    if rows:
+        facts["rows per clip"] = rows
     settings = {
         name: value
         for name, value in flat_settings(encoder).items()

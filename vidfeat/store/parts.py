@@ -6,6 +6,7 @@ arrays, because that is as fast as the disk; HDF5 is written once, at the merge:
 
     magic (8 bytes) | length of the header, its CRC-32 (8 bytes each) | header, padded to 64 bytes
     vectors (n, D) | start_seconds (n,) | end_seconds (n,)           all little-endian
+    carried frames (m, O)                                            see carried.py; mostly none
 
 The rows of a video are one segment or several, over several parts if it is a long film.
 """
@@ -26,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, StoreError
+from vidfeat.store.carried import CarriedAt, CarriedFrames
 from vidfeat.store.embeddings import Embeddings
 from vidfeat.store.records import RunIdentity, VideoFailure, VideoRecord, require_same_run
 from vidfeat.system.files import (
@@ -89,6 +91,10 @@ class Part:
     embeddings: Embeddings
     segments: Sequence[VideoSlice]
     failures: Sequence[VideoFailure] = ()
+    carried: CarriedFrames | None = None
+    """Frames of the last segment's video that its later clips need."""
+    inputs: int | None = None
+    """What went through the network for it; None where that are the rows."""
 
     def __post_init__(self) -> None:
         counted = sum(segment.count for segment in self.segments)
@@ -112,6 +118,9 @@ class PartHeader:
     failures: tuple[VideoFailure, ...]
     not_finite: tuple[int, ...] = ()
     """Rows whose vectors hold NaN or infinity, in order: they do not go into the feature file."""
+    carried: CarriedAt | None = None
+    inputs: int = 0
+    """What went through the network for it: clips, or frames."""
 
     @property
     def seconds_at(self) -> int:
@@ -121,6 +130,11 @@ class PartHeader:
     @property
     def size_bytes(self) -> int:
         """Size that the whole file has."""
+        return self.carried_from + (0 if self.carried is None else self.carried.size_bytes)
+
+    @property
+    def carried_from(self) -> int:
+        """Byte of the file at which carried frames begin."""
         return self.seconds_at + self.rows * 16
 
     @property
@@ -260,6 +274,8 @@ def write_part(folder: Path, part: Part, number: int, name: str | None = None) -
             "segments": segments_to_columns(part.segments),
             "failures": _to_columns(part.failures, _FAILURE_FIELDS),
             **({"not_finite": bad} if bad else {}),
+            **({} if part.inputs is None else {"inputs": part.inputs}),
+            **({} if part.carried is None else {"carried": part.carried.at.to_dict()}),
         },
         separators=(",", ":"),
     ).encode()
@@ -272,6 +288,9 @@ def write_part(folder: Path, part: Part, number: int, name: str | None = None) -
         _write_all(target, _bytes_of(vectors.astype(little, order="C", copy=False)))
         for seconds in (part.embeddings.start_seconds, part.embeddings.end_seconds):
             _write_all(target, _bytes_of(seconds.astype("<f8", order="C", copy=False)))
+        if part.carried is not None:
+            outputs = part.carried.outputs.astype("<f4", order="C", copy=False)
+            _write_all(target, _bytes_of(outputs))
     # Read once, hours later or never: the videos have more use for the memory.
     with file.open("rb") as written:
         leave_cache(written.fileno())
@@ -329,6 +348,8 @@ def read_header(file: Path) -> PartHeader:
             columns=_checked_columns(values["segments"]),
             failures=tuple(VideoFailure(**row) for row in _rows_of(values["failures"])),
             not_finite=tuple(int(row) for row in values.get("not_finite", ())),
+            carried=CarriedAt.from_dict(values["carried"]) if "carried" in values else None,
+            inputs=int(values.get("inputs", values["rows"])),
         )
         counted = sum(header.columns["count"])
         whole = header.dtype in ("float32", "float16") and counted == header.rows
@@ -339,6 +360,22 @@ def read_header(file: Path) -> PartHeader:
     if size != header.size_bytes:
         raise DamagedPartError(f"{file} has {size} bytes, expected {header.size_bytes}")
     return header
+
+
+def read_carried(header: PartHeader) -> CarriedFrames:
+    """The frames that a part carries over.
+
+    Raises:
+        DamagedPartError: the file was cut short.
+        OSError: it cannot be read.
+    """
+    assert header.carried is not None
+    outputs = np.empty((len(header.carried.positions), header.carried.width), "<f4")
+    with header.file.open("rb") as source:
+        source.seek(header.carried_from)
+        if source.readinto(_bytes_of(outputs)) != outputs.nbytes:
+            raise DamagedPartError(f"{header.file} is cut short")
+    return CarriedFrames(header.carried, outputs.astype(np.float32, copy=False))
 
 
 def _to_columns(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:

@@ -51,6 +51,8 @@ class PartialVideo:
     record: VideoRecord
     next_clip: int
     """Number of the first clip that is missing."""
+    carrier: PartHeader | None = None
+    """The part that carries over frames of it which clips from there on need."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,19 @@ def _resolve(
                 return ended, finished, None
     _, reached = _chain(segments, last.attempt, None)
     record = parts[last.order].record(last.number)
-    return ended, finished, PartialVideo(last.attempt, record, reached)
+    carrier = _carrier(parts, segments, (record.path, last.attempt, reached))
+    return ended, finished, PartialVideo(last.attempt, record, reached, carrier)
+
+
+def _carrier(
+    parts: Sequence[PartHeader], segments: list[_Placed], wanted: tuple[str, str, int]
+) -> PartHeader | None:
+    """The newest part that carries frames of a video on to the clip that it has reached."""
+    for placed in reversed(segments):
+        carried = parts[placed.order].carried
+        if carried and (carried.path, carried.attempt, carried.next_clip) == wanted:
+            return parts[placed.order]
+    return None
 
 
 def _chain(

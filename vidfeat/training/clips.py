@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, Timeline, plan_clips
+from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, plan_clips
 from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.orientation import orientation_of
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import VideoReader, to_rgb
+from vidfeat.video.timeline import Timeline
 
 if TYPE_CHECKING:
     import av
@@ -231,7 +232,8 @@ def _scaled_by_ffmpeg(frame: av.VideoFrame, window: Window) -> NDArray[np.uint8]
     scaled = frame.reformat(
         width, height, "rgb24", interpolation=Interpolation.FAST_BILINEAR, threads=1
     )
-    return orientation.apply(scaled.to_ndarray())
+    pixels: NDArray[np.uint8] = np.asarray(scaled.to_ndarray(), np.uint8)
+    return orientation.apply(pixels)
 
 
 def _preset(window: Window) -> Preprocess:

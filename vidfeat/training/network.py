@@ -275,7 +275,8 @@ class Average:
     """Exponentially averaged weights; batch norm's statistics are taken as they are."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self._model = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        self._model = AveragedModel(network, multi_avg_fn=average)
         # The average starts from the first weights; torch's would start from those of step 1.
         self._model.n_averaged.fill_(1)
 

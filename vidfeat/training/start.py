@@ -78,12 +78,13 @@ def extended(stored: Recipe, given: Recipe, folder: Path, *, done: int, per_epoc
         if before != after:
             break
     else:
-        length = {
-            "epochs": new.epochs,
-            "milestones": new.milestones,
-            "cosine_cycles": new.cosine_cycles,
-        }
-        return replace(stored, train=replace(old, **length))
+        longer = replace(
+            old,
+            epochs=new.epochs,
+            milestones=new.milestones,
+            cosine_cycles=new.cosine_cycles,
+        )
+        return replace(stored, train=longer)
     if old.schedule == "step":
         raise UsageError(
             f"{folder} was trained with a learning rate of {before:g} in epoch "

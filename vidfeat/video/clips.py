@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.errors import VideoError
-from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, plan_clips
+from vidfeat.video.clip_plan import PlannedClip
 from vidfeat.video.packing import Packer
 from vidfeat.video.planes import ClipFrames
 from vidfeat.video.reader import VideoReader
@@ -27,11 +26,16 @@ class Clip:
     index: int
     """Its place among the clips of its video."""
     frames: ClipFrames
-    """Pixels, resized and cropped; or planes that become those on a device."""
+    """Pixels, resized and cropped: (T, H, W, bytes of a pixel), or (crops, T, H, W, ...); or planes
+    that become those on a device."""
     start_seconds: float
     end_seconds: float
     release: Callable[[], None] = _nothing_to_release
     """To be called when the frames are no longer read: their memory is used again."""
+    step_seconds: tuple[tuple[float, float], ...] = field(default=(), kw_only=True)
+    """Of its time steps: see :class:`PlannedClip`."""
+    new_frames: int = field(default=0, kw_only=True)
+    """Frames that were decoded and resized for it, and for no clip before it."""
 
     @property
     def frames_THWC(self) -> NDArray[np.uint8]:
@@ -44,21 +48,6 @@ class Clip:
         if isinstance(self.frames, np.ndarray):
             shape = "x".join(map(str, self.frames.shape))
         return f"Clip({self.index}, {shape}, {self.start_seconds:.3f}..{self.end_seconds:.3f} s)"
-
-
-def plan_video(
-    video: VideoReader, plan: ClipPlan, stretches: Sequence[Stretch] = ()
-) -> list[PlannedClip]:
-    """Lay a plan over an open video.
-
-    Raises:
-        VideoError: kind ``too_short``, with the file named.
-    """
-    try:
-        return plan_clips(video.timeline, plan, stretches)
-    except VideoError as error:
-        error.path = video.path
-        raise
 
 
 def stream_clips(
@@ -93,15 +82,24 @@ def stream_clips(
         needed_later[place] = lowest
         lowest = min(lowest, min(clips[place].positions))
     for place, clip in enumerate(clips):
+        new_frames = 0
         while not all(position in ready for position in clip.positions):
             position, frame = next(decoded)
             ready[position] = packer.take(frame)
+            new_frames += 1
         taken = [ready[position] for position in clip.positions]
         if out is None:
             memory = np.empty(sum(item.nbytes for item in taken), np.uint8)
         else:
             memory = out(first + place)
         frames = packer.pack(taken, memory)
-        yield Clip(first + place, frames, clip.start_seconds, clip.end_seconds)
+        yield Clip(
+            first + place,
+            frames,
+            clip.start_seconds,
+            clip.end_seconds,
+            step_seconds=clip.step_seconds,
+            new_frames=new_frames,
+        )
         for position in [p for p in ready if p < needed_later[place]]:
             packer.drop(ready.pop(position))

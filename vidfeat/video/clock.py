@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.video.clip_plan import Timeline
+from vidfeat.video.timeline import Timeline
 
 _FALLBACK_RATE = Fraction(25)
 _NTSC = (Fraction(24000, 1001), Fraction(30000, 1001), Fraction(60000, 1001))

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidfeat.errors import VideoError
-from vidfeat.video.clip_plan import Timeline
 from vidfeat.video.frame_names import frames_in, number_of
 from vidfeat.video.reader import Known, Limits, VideoInfo, VideoReader, open_video
+from vidfeat.video.timeline import Timeline
 
 if TYPE_CHECKING:
     import av

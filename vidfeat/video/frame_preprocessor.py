@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, cast
 
@@ -29,11 +30,13 @@ class FramePreprocessor:
         self._reformatter: VideoReformatter | None = None
         self._parts: FrameParts | None = None
         self._gather = lru_cache(maxsize=8)(partial(_whole_frame, preprocess))
-        self._resizer = lru_cache(maxsize=4)(partial(make_resizer, preprocess))
+        make = make_resizer if preprocess.crops == 1 else _ManyCrops
+        self._resizer = lru_cache(maxsize=4)(partial(make, preprocess))
 
     def frame(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """A decoded frame, turned upright, resized and cropped: uint8 (H, W, 3) RGB.
 
+        Of several crops the result is (crops, H, W, 3): see ``Preprocess.crops``.
         Frames that are not rounded have six bytes a pixel: see ``Preprocess.frame_shape``.
         """
         if not self.preprocess.gathers:
@@ -82,3 +85,45 @@ class FramePreprocessor:
 
 def _whole_frame(preprocess: Preprocess, height: int, width: int) -> Gather:
     return Gather(*preprocess.axes(height, width))
+
+
+class _ManyCrops:
+    """Several crops of a frame, which is resized once."""
+
+    def __init__(self, preprocess: Preprocess, height: int, width: int) -> None:
+        resized = preprocess.resized(height, width)
+        whole = replace(preprocess, resize=resized, crop=resized, fit="exact", crops=1)
+        self._whole = FramePreprocessor(whole)
+        self._crop = preprocess.crop
+        self._corners = crop_corners(preprocess, *resized)
+
+    def apply(self, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """uint8 (H, W, 3) to (crops, *frame_shape)."""
+        resized_HWC = self._whole.rgb(frame_HWC)
+        rows, columns = self._crop
+        parts = []
+        for top, left, mirrored in self._corners:
+            part = resized_HWC[top : top + rows, left : left + columns]
+            parts.append(part[:, ::-1] if mirrored else part)
+        return np.stack(parts)
+
+
+def crop_corners(preprocess: Preprocess, height: int, width: int) -> list[tuple[int, int, bool]]:
+    """Top, left, and whether it is mirrored, of each crop of a resized frame.
+
+    Three lie along the long side. Five and ten are in the order of torchvision's ``five_crop`` and
+    ``ten_crop``: corners row by row, the centre, then those of the mirrored frame.
+    """
+    room = height - preprocess.crop[0], width - preprocess.crop[1]
+    floors = preprocess.crop_origin == "floor"
+    middle_top, middle_left = (int(space / 2) if floors else round(space / 2.0) for space in room)
+    bottom, right = room
+    if preprocess.crops == 3 and width >= height:
+        return [(middle_top, left, False) for left in (0, middle_left, right)]
+    if preprocess.crops == 3:
+        return [(top, middle_left, False) for top in (0, middle_top, bottom)]
+    five = [(0, 0), (0, right), (bottom, 0), (bottom, right), (middle_top, middle_left)]
+    # The mirrored frame is cropped at the same places, which lie on the other side of this one.
+    mirrored = [(top, right - left, True) for top, left in five]
+    plain = [(top, left, False) for top, left in five]
+    return plain if preprocess.crops == 5 else plain + mirrored

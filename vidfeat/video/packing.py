@@ -45,13 +45,13 @@ class Packer(Protocol[Taken]):
 
 
 class PixelPacker:
-    """Clips as uint8 (T, H, W, 3), ready for the network."""
+    """Clips as uint8 (T, H, W, 3), or (crops, T, H, W, 3), ready for the network."""
 
     def __init__(self, preprocess: Preprocess) -> None:
         self._preprocessor = FramePreprocessor(preprocess)
 
     def take(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """The frame resized and cropped: uint8 (H, W, 3)."""
+        """The frame resized and cropped: uint8 (H, W, 3), or (crops, H, W, 3)."""
         return self._preprocessor.frame(frame)
 
     def pack(self, taken: Sequence[NDArray[np.uint8]], out: NDArray[np.uint8]) -> ClipFrames:
@@ -63,11 +63,19 @@ class PixelPacker:
 
 
 def _pack_pixels(taken: Sequence[NDArray[np.uint8]], out: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    shape = (len(taken), *taken[0].shape)
-    clip_THWC = out[: int(np.prod(shape))].reshape(shape)
-    for slot, frame in enumerate(taken):
-        clip_THWC[slot] = frame
-    return clip_THWC
+    frame_shape = taken[0].shape
+    if len(frame_shape) == 3:
+        shape = (len(taken), *frame_shape)
+        clip_THWC = out[: int(np.prod(shape))].reshape(shape)
+        for slot, frame in enumerate(taken):
+            clip_THWC[slot] = frame
+        return clip_THWC
+    crops, *one = frame_shape
+    shape = (crops, len(taken), *one)
+    clip_VTHWC = out[: int(np.prod(shape))].reshape(shape)
+    for slot, crops_VHWC in enumerate(taken):
+        clip_VTHWC[:, slot] = crops_VHWC
+    return clip_VTHWC
 
 
 class PlanePacker:

@@ -40,6 +40,7 @@ KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 KINETICS_STD = (0.22803, 0.22145, 0.216989)
 
 
+CROPS = (1, 3, 5, 10)
 Interpolation = Literal["bilinear", "bicubic", "lanczos"]
 Resampler = Literal["float32", "torch", "pillow", "unrounded"]
 Fit = Literal["exact", "cover", "contain"]
@@ -72,6 +73,9 @@ class Preprocess:
     """Where half a pixel goes: torchvision rounds, transformers takes the lower one."""
     fill: tuple[int, ...] = (0, 0, 0)
     """RGB of the padding."""
+    crops: int = 1
+    """Of a frame: 1 is the centre; 3 lie along the long side; 5 are the corners and the centre; 10
+    are these and those of the mirrored frame. Two networks that differ in it see alike."""
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or min(self.std, default=0.0) <= 0:
@@ -84,6 +88,7 @@ class Preprocess:
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} takes {', '.join(known)}, not {getattr(self, name)!r}")
         self._check_combination()
+        self._check_crops()
 
     def _check_combination(self) -> None:
         if self.resampler == "float32" and (
@@ -102,6 +107,17 @@ class Preprocess:
             raise UsageError(f"fit={self.fit!r} needs resize=(height, width), not {self.resize}")
         if len(self.fill) != 3 or not all(0 <= level <= 255 for level in self.fill):
             raise UsageError(f"fill takes three grey levels from 0 to 255, not {self.fill}")
+
+    def _check_crops(self) -> None:
+        if self.crops not in CROPS:
+            known = ", ".join(map(str, CROPS))
+            raise UsageError(f"crops takes {known}, not {self.crops}", field="crops")
+        if self.crops > 1 and (self.fit == "contain" or self.resize == self.crop):
+            raise UsageError(
+                f"crops {self.crops} would all be the same: this network is given whole frames, "
+                f"resized to {self.crop[0]} x {self.crop[1]}",
+                field="crops",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON. What files of earlier versions do not name is there only where it differs."""
@@ -141,7 +157,7 @@ class Preprocess:
     @property
     def gathers(self) -> bool:
         """Four source pixels make a pixel: then a frame's planes suffice (see ``planes.py``)."""
-        return self.resampler == "float32"
+        return self.resampler == "float32" and self.crops == 1
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
@@ -195,7 +211,13 @@ _CHOICES = {
     "fit": get_args(Fit),
     "crop_origin": get_args(CropOrigin),
 }
-_LATER = ("resampler", "fit", "crop_origin", "fill")
+_LATER = ("resampler", "fit", "crop_origin", "fill", "crops")
+
+
+def clip_shape(preprocess: Preprocess, frames: int) -> tuple[int, ...]:
+    """(T, H, W, bytes of a pixel) of clips; (crops, T, H, W, ...) of several crops."""
+    one = (frames, *preprocess.frame_shape)
+    return one if preprocess.crops == 1 else (preprocess.crops, *one)
 
 
 def _on_device(values: tuple[float, ...], device: torch.device) -> torch.Tensor:

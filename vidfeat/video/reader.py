@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import UsageError, VideoError
-from vidfeat.video.clip_plan import Timeline
 from vidfeat.video.clock import Clock, Timing, clock_from_ticks
 from vidfeat.video.containers import StreamChoice, has_timestamps, open_chosen, reason_of
 from vidfeat.video.orientation import orientation_of
 from vidfeat.video.packets import PacketIndex, samples_behind_end, scan_packets
+from vidfeat.video.timeline import Timeline
 
 if TYPE_CHECKING:
     import av

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from vidfeat.errors import VideoError
 from vidfeat.system.children import child_environment, python_module
-from vidfeat.video.clip_plan import Timeline
 from vidfeat.video.containers import open_container
+from vidfeat.video.timeline import Timeline
 
 if TYPE_CHECKING:
     from av import VideoFrame

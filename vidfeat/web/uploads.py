@@ -159,7 +159,7 @@ class Uploads:
         self, encoder: Encoder, path: Path, name: str, stretch: Stretch | None
     ) -> Embeddings:
         from vidfeat.encoders.reading import read_videos
-        from vidfeat.video.decode.tasks import ClipSource, Started, VideoTask
+        from vidfeat.video.decode.tasks import Started, VideoTask
 
         def check_length(event: Started) -> None:
             if event.num_clips > _MOST_CLIPS:
@@ -169,9 +169,7 @@ class Uploads:
                 )
 
         (read,) = read_videos(
-            encoder.encode_clips,
-            encoder.batch_size,
-            ClipSource(encoder.plan, encoder.preprocess),
+            encoder.reader,
             [VideoTask(str(path), () if stretch is None else (stretch,))],
             timeout_seconds=_DECODE_TIMEOUT_SECONDS,
             started=check_length,

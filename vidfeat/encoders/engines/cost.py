@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from vidfeat.models.base import VideoNetwork
+from vidfeat.models.base import VideoNetwork, time_steps
 from vidfeat.models.resnet3d import VideoResNet
 
 # What a machine does in a second with these networks, roughly. They cut work into parts, and two
@@ -26,18 +26,38 @@ def flops_per_clip(
         return float(_of_convolutions(network, network.check_layers(layers), clip_shape))
     from torch.utils.flop_counter import FlopCounterMode
 
-    shape = (1, channels, frames, height, width)
+    with FlopCounterMode(display=False) as counter:
+        _on_shapes(network, layers, (1, channels, frames, height, width))
+    return float(counter.get_total_flops())
+
+
+def steps_per_clip(
+    network: VideoNetwork, layers: Sequence[str], clip_shape: tuple[int, int, int, int]
+) -> int:
+    """Time steps that the maps of layers have for one clip (T, H, W, C).
+
+    Raises:
+        UsageError: they differ in it, or have none.
+    """
+    frames, height, width, channels = clip_shape
+    return time_steps(_on_shapes(network, layers, (1, channels, frames, height, width)))
+
+
+def _on_shapes(
+    network: VideoNetwork, layers: Sequence[str], shape: tuple[int, ...]
+) -> list[torch.Tensor]:
+    """The maps of layers, without values."""
     tensors = {
         name: torch.empty_like(tensor, device="meta")
         for name, tensor in (*network.named_parameters(), *network.named_buffers())
     }
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        torch.func.functional_call(
+    with torch.no_grad():
+        maps: list[torch.Tensor] = torch.func.functional_call(
             _Features(network, layers),
             {f"network.{name}": tensor for name, tensor in tensors.items()},
             (torch.empty(shape, device="meta"),),
         )
-    return float(counter.get_total_flops())
+    return maps
 
 
 class _Features(torch.nn.Module):

@@ -28,7 +28,7 @@ from vidfeat.encoders.engines.batch_network import BatchNetwork, can_run, triton
 from vidfeat.encoders.engines.cost import flops_per_second
 from vidfeat.encoders.engines.cuda_graph import CapturedGraph
 from vidfeat.errors import PrecisionError, UsageError, VidfeatError
-from vidfeat.models.base import VideoNetwork
+from vidfeat.models.base import TIME, VideoNetwork
 from vidfeat.models.resnet3d import VideoResNet
 from vidfeat.system.compiled_code import keep_compiled_code
 from vidfeat.system.float32_rules import float32_rules
@@ -143,7 +143,7 @@ class CudaEngine(Engine):
         return compiled
 
     def _made(self, dtype: torch.dtype) -> BatchNetwork | PlainNetwork:
-        if can_run(self._network):
+        if can_run(self._network) and TIME not in self._pool:
             made: BatchNetwork | PlainNetwork = BatchNetwork(
                 cast("VideoResNet", self._network),
                 self._preprocess,

@@ -58,6 +58,8 @@ def encoder_of_net(choice: EncoderChoice) -> Encoder:
     spec = EncoderSpec.from_description(
         {
             **facts,
+            "preprocess": {**facts["preprocess"], "crops": choice.crops or 1},
+            "average_crops": choice.average_crops,
             "weights_file": facts.get("weights_file") or "",
             "plan": plan.to_dict(),
             "precision": "int8",
@@ -66,10 +68,16 @@ def encoder_of_net(choice: EncoderChoice) -> Encoder:
         },
         class_names=None if not facts.get("class_names") else tuple(facts["class_names"]),
         notes=_notes(net),
-        flops_per_clip=facts.get("flops_per_clip") or 0.0,
+        flops_per_input=facts.get("flops_per_input") or facts.get("flops_per_clip") or 0.0,
     )
     batch = choice.batch_size or runner.preferred_batch
-    recipe = EncoderChoice(weights=os.fspath(net.folder.resolve()), plan=plan, batch_size=batch)
+    recipe = EncoderChoice(
+        weights=os.fspath(net.folder.resolve()),
+        plan=plan,
+        batch_size=batch,
+        crops=choice.crops,
+        average_crops=choice.average_crops,
+    )
     return Encoder(runner, spec, batch_size=batch, recipe=recipe)
 
 

@@ -130,7 +130,10 @@ def quantise(
         raise UsageError(f"{target} is no quantised network, and is not replaced: name another")
     encoder = _in_fp32(network, "openvino")
     report(f"quantising {encoder.spec.model} to int8: reading clips of {len(videos)} videos")
-    sample = sample_clips(videos, encoder.plan, encoder.preprocess, calibration)
+    plan = encoder.plan
+    if encoder.spec.modality == "frame":
+        plan = replace(plan, frames=1, stride=1)
+    sample = sample_clips(videos, plan, encoder.preprocess, calibration)
     report(f"  calibrating on {len(sample.calibration)} clips")
     exact_engine = encoder.engine
     assert isinstance(exact_engine, OpenVinoEngine)
@@ -142,17 +145,23 @@ def quantise(
         engine = read_network(folder / MODEL_FILE, "int8")
         error = None
         if len(sample.held_out) > 2:  # of two, each is the other's nearest
-            exact = encoder.encode_clips(sample.held_out)
-            error = agreement(exact, engine.embed(sample.held_out))
+            error = agreement(exact_engine.embed(sample.held_out), engine.embed(sample.held_out))
         write_json(folder / FACTS_FILE, _facts(encoder, folder, sample, calibration, error))
     return read_net(target)
 
 
 def _in_fp32(network: EncoderChoice, engine: str) -> Encoder:
-    """The encoder in fp32 on the processor."""
+    """The encoder in fp32 on the processor, of one crop: others see what this one sees."""
     return load_choice(
         replace(
-            network, engine=engine, precision="fp32", device="cpu", compiled=False, batch_size=None
+            network,
+            engine=engine,
+            precision="fp32",
+            device="cpu",
+            compiled=False,
+            batch_size=None,
+            crops=None,
+            average_crops=False,
         )
     )
 
@@ -373,7 +382,7 @@ def _facts(
         "precision": "int8",
         "space_fingerprint": encoder.space_fingerprint,
         "class_names": encoder.class_names,
-        "flops_per_clip": encoder.spec.flops_per_clip,
+        "flops_per_input": encoder.spec.flops_per_input,
         "files": {name: file_sha256(folder / name) for name in FILES},
         "calibration": {
             "clips": len(sample.calibration),

@@ -24,8 +24,9 @@ from vidfeat.encoders.load import load_choice
 from vidfeat.errors import VidfeatError
 from vidfeat.extraction.assembly import AssemblyStats
 from vidfeat.extraction.cluster.lease import Lease
+from vidfeat.extraction.options import ExtractOptions
 from vidfeat.extraction.resume import WorkPlan
-from vidfeat.extraction.run import ExtractOptions, Run
+from vidfeat.extraction.steps import Run
 from vidfeat.extraction.stopping import StopFile
 from vidfeat.store.records import VideoFailure
 from vidfeat.video.decode.decoder import Decoder

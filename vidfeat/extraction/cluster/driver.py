@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vidfeat.errors import ClusterError
-from vidfeat.extraction.assembly import AssemblyStats, place_name
+from vidfeat.extraction.assembly import AssemblyStats
 from vidfeat.extraction.cluster.actor import (
     Done,
     Errand,
@@ -25,7 +25,8 @@ from vidfeat.extraction.cluster.actor import (
 )
 from vidfeat.extraction.cluster.lease import Lease, after_loss, cut_leases
 from vidfeat.extraction.cluster.options import ClusterOptions, actor_size
-from vidfeat.extraction.run import Run
+from vidfeat.extraction.part_writing import place_name
+from vidfeat.extraction.steps import Run
 from vidfeat.store.embeddings import Embeddings
 from vidfeat.store.parts import Part, part_file, write_part
 from vidfeat.store.records import VideoFailure

@@ -23,8 +23,10 @@ from vidfeat.errors import ClusterError, MissingExtraError, UsageError
 from vidfeat.extraction.cluster.actor import stop_file
 from vidfeat.extraction.cluster.driver import Driver
 from vidfeat.extraction.cluster.options import ClusterOptions
+from vidfeat.extraction.options import ExtractOptions
 from vidfeat.extraction.report import ExtractProgress, ExtractReport
-from vidfeat.extraction.run import ExtractOptions, Run, extract
+from vidfeat.extraction.run import extract
+from vidfeat.extraction.steps import Run
 from vidfeat.extraction.stopping import Stop, handlers_kept
 from vidfeat.store.records import VideoFailure
 from vidfeat.video.listing import Listing

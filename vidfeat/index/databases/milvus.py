@@ -68,8 +68,9 @@ class MilvusDatabase:
                 raise MissingExtraError("milvus", "milvus-lite", f"{address}") from error
             if not Path(uri).absolute().parent.is_dir():
                 raise StoreError(f"{address}: there is no folder {Path(uri).parent}")
-            # It logs each call that its in-process server does not know.
+            # Both tell of each call that its in-process server does not know.
             logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
+            logging.getLogger("pymilvus").setLevel(logging.ERROR)
         token = "" if self.lite else os.environ.get("MILVUS_TOKEN", "")
         with self._errors():
             self._client: Any = pymilvus.MilvusClient(uri, token=token)

@@ -261,7 +261,7 @@ class _Push:
         }
         paths = [store.paths[video] for video in chosen.tolist()]
         numbers: list[object] = list(range(first, first + len(chosen)))
-        counts: list[object] = kept.tolist()
+        counts: list[object] = [*kept.tolist()]
         table |= {
             "video": numbers,
             "path": list(paths),

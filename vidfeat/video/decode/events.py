@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.video.clips import Clip, plan_video, stream_clips
+from vidfeat.errors import VideoError
+from vidfeat.video.clips import Clip, stream_clips
 from vidfeat.video.decode.tasks import (
     ClipSource,
     Finished,
@@ -17,6 +18,7 @@ from vidfeat.video.decode.tasks import (
     Started,
     VideoTask,
     attempt_of,
+    with_path,
 )
 from vidfeat.video.packing import Packer
 from vidfeat.video.reader import Recounted, VideoReader
@@ -52,9 +54,13 @@ def video_events(
             yield Started(video.info, 0, 0)
             made = _read_clips(video, task.reading)
         else:
-            clips = plan_video(video, source.plan, task.stretches)
+            try:
+                planned, clips = source.planned(video.timeline, task.stretches)
+            except VideoError as error:
+                raise with_path(error, video.path) from None
             first = task.first_clip if task.first_attempt == attempt_of(video.info) else 0
-            yield Started(video.info, len(clips), first)
+            of_frames = planned if source.frame_by_frame else ()
+            yield Started(video.info, len(clips), first, of_frames)
             if task.probe_only:
                 break
             left = clips[first:]

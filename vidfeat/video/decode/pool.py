@@ -116,13 +116,14 @@ class _Unit:
 class _WaitingClip:
     """A decoded clip that waits for its turn: in a slot, or moved out of it."""
 
-    def __init__(
-        self, child: _Child, index: int, slot: int, start: float, end: float, cut: int | None
-    ) -> None:
+    def __init__(self, child: _Child, answer: tuple[Any, ...]) -> None:
+        index, slot, seconds, cut, step_seconds, new_frames = answer
         self._child: _Child | None = child
-        self._slot = slot
-        self.index = index
-        self.seconds = (start, end)
+        self._slot: int = slot
+        self.index: int = index
+        self.seconds: tuple[float, float] = seconds
+        self.step_seconds: tuple[tuple[float, float], ...] = step_seconds
+        self.new_frames: int = new_frames
         self.frames: ClipFrames = child.clip_in(slot, cut)
 
     def release(self) -> None:
@@ -165,7 +166,7 @@ class _Child:
         view = np.frombuffer(self._memory, np.uint8, count=slots * clip_bytes)
         self.slots: NDArray[np.uint8] = view.reshape(slots, clip_bytes)
         self._unpin: Callable[[], None] | None = None
-        self._clip_shape = source.clip_shape
+        self._clip_shape, self._clip_frames = source.clip_shape, source.clip_frames
         self._freed: list[int] = []
         self.cuts: dict[int, PlaneCut] = {}
         self._pin = pin
@@ -184,7 +185,7 @@ class _Child:
         if cut is None:
             pixels: NDArray[np.uint8] = memory[: int(np.prod(self._clip_shape))]
             return pixels.reshape(self._clip_shape)
-        frames, of = self._clip_shape[0], self.cuts[cut]
+        frames, of = self._clip_frames, self.cuts[cut]
         return PlaneClip(of, memory[: frames * of.nbytes].reshape(frames, of.nbytes))
 
     @property
@@ -327,7 +328,14 @@ class DecodePool:
             held: _WaitingClip = answer[1]
             yield (
                 unit.task,
-                Clip(held.index, held.frames, *held.seconds, held.release),
+                Clip(
+                    held.index,
+                    held.frames,
+                    *held.seconds,
+                    held.release,
+                    step_seconds=held.step_seconds,
+                    new_frames=held.new_frames,
+                ),
             )
         elif kind == "split":
             pass  # its pieces have taken its place
@@ -467,7 +475,7 @@ class DecodePool:
         if message[0] == "clip":
             unit.next_clip = message[1] + 1
             child.held.add(message[2])
-            unit.answers.append(("clip", _WaitingClip(child, *message[1:])))
+            unit.answers.append(("clip", _WaitingClip(child, message[1:])))
             return
         if message[0] == "split":
             known, clips, first = message[1:]

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import VideoError
-from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch
+from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, plan_clips
 from vidfeat.video.clips import Clip
+from vidfeat.video.frame_clips import clip_of_each_frame, with_step_seconds
 from vidfeat.video.packing import PLANE_BYTES_PER_PIXEL, Packer, PixelPacker, PlanePacker
-from vidfeat.video.preprocess import Preprocess
+from vidfeat.video.preprocess import Preprocess, clip_shape
 from vidfeat.video.reader import Damage, Known, Limits, VideoInfo, VideoReader
+from vidfeat.video.timeline import Timeline
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,16 @@ class ClipSource:
     planes: bool = False
     """Clips may come as the decoder's planes, for a device to convert, where the preprocessing
     gathers few pixels of them."""
+    frame_by_frame: bool = False
+    """Each frame that the plan needs comes once, as a clip of its own; ``Started`` says which clips
+    they make."""
+    steps: int = 1
+    """Time steps of a clip that have seconds of their own."""
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames of what comes: of a clip, or one."""
+        return 1 if self.frame_by_frame else self.plan.frames
 
     @property
     def clip_bytes(self) -> int:
@@ -37,7 +49,7 @@ class ClipSource:
         if not self._sends_planes:
             return pixels
         height, width = self.preprocess.crop
-        return self.plan.frames * height * width * PLANE_BYTES_PER_PIXEL
+        return self.clip_frames * height * width * PLANE_BYTES_PER_PIXEL
 
     def packer(self) -> Packer[Any]:
         """What decode processes make of frames."""
@@ -49,9 +61,22 @@ class ClipSource:
         return self.planes and self.preprocess.gathers
 
     @property
-    def clip_shape(self) -> tuple[int, int, int, int]:
-        """(T, H, W, bytes of a pixel) of every clip."""
-        return (self.plan.frames, *self.preprocess.frame_shape)
+    def clip_shape(self) -> tuple[int, ...]:
+        """(T, H, W, bytes of a pixel) of every clip, of several crops (crops, T, H, W, ...)."""
+        return clip_shape(self.preprocess, self.clip_frames)
+
+    def planned(
+        self, timeline: Timeline, stretches: Sequence[Stretch]
+    ) -> tuple[list[PlannedClip], list[PlannedClip]]:
+        """The clips of a video's plan, and what comes of it: these clips, or their frames.
+
+        Raises:
+            VideoError: kind ``too_short``.
+        """
+        clips = plan_clips(timeline, self.plan, stretches)
+        if self.steps > 1:
+            clips = [with_step_seconds(timeline, clip, self.steps) for clip in clips]
+        return clips, clip_of_each_frame(timeline, clips) if self.frame_by_frame else clips
 
 
 class Reading(Protocol):
@@ -107,8 +132,11 @@ class Started:
 
     info: VideoInfo
     num_clips: int
+    """Of what comes: clips, or single frames."""
     first_clip: int
     """Index of the first clip that follows."""
+    clips: Sequence[PlannedClip] = ()
+    """The clips that single frames make; empty where clips come."""
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ class Worker:
                 if isinstance(event, Clip):
                     self._send_clip(event, slot_of.pop(event.index, None))
                 elif isinstance(event, Started):
-                    self._send("started", event.info, event.num_clips, event.first_clip)
+                    self._send("started", *vars(event).values())
                 elif isinstance(event, Piece):
                     self._send("split", event.known, event.clips, event.first)
                 else:
@@ -223,7 +223,8 @@ class Worker:
             self._slots[slot, : pixels.size] = pixels.reshape(-1)
         planes = clip.frames if isinstance(clip.frames, PlaneClip) else None
         cut = None if planes is None else self._number_of(planes.cut)
-        self._send("clip", clip.index, slot, clip.start_seconds, clip.end_seconds, cut)
+        seconds = clip.start_seconds, clip.end_seconds
+        self._send("clip", clip.index, slot, seconds, cut, clip.step_seconds, clip.new_frames)
 
     def _number_of(self, cut: PlaneCut) -> int:
         """The number under which the parent knows a cut; a new one is announced first."""

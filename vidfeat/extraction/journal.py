@@ -1,0 +1,24 @@
+"""How many inputs of the network runs have encoded, in a file beside their parts."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+_JOURNAL = "encoded.log"
+
+
+def journal_name(name: str | None) -> str:
+    """Where inputs are counted: runs side by side, on several machines, must not share a file."""
+    return _JOURNAL if name is None else f"{socket.gethostname()}-{os.getpid()}-{_JOURNAL}"
+
+
+def inputs_in_journal(folder: Path) -> int:
+    """How many all runs on this folder have encoded so far, those lost to kills included."""
+    lines: list[bytes] = []
+    for file in folder.glob(f"*{_JOURNAL}"):
+        with suppress(OSError):
+            lines += file.read_bytes().split()
+    return sum(int(line) for line in lines if line.isdigit())

@@ -1,0 +1,68 @@
+"""What a part holds of clips that end in a later one: their frames, which are encoded once.
+
+A network of frames gives a vector for each frame, and clips that overlap share them. A part ends
+behind a fixed number of frames, wherever a clip ends. Frames that later clips need are carried
+over in it, so that a run that goes on makes the same batches as one that was never disturbed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class CarriedAt:
+    """Whose frames per part carries over, and which."""
+
+    path: str
+    attempt: str
+    next_clip: int
+    """Number of the video's first row that is in no part."""
+    next_frame: int
+    """Number of the first of its frames that is not encoded."""
+    positions: tuple[int, ...]
+    """Of the frames that are carried, in the video; ascending."""
+    width: int
+    """Numbers of each."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the numbers of all."""
+        return 4 * len(self.positions) * self.width
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**vars(self), "positions": list(self.positions)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CarriedAt:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: numbers that cannot be meant.
+        """
+        found = cls(
+            path=str(values["path"]),
+            attempt=str(values["attempt"]),
+            next_clip=int(values["next_clip"]),
+            next_frame=int(values["next_frame"]),
+            positions=tuple(int(position) for position in values["positions"]),
+            width=int(values["width"]),
+        )
+        if min(found.next_clip, found.next_frame, found.width) < 0:
+            raise ValueError("a negative number of carried frames")
+        return found
+
+
+@dataclass(frozen=True)
+class CarriedFrames:
+    """The same with what the network gave for them."""
+
+    at: CarriedAt
+    outputs: NDArray[np.float32]
+    """(frames, width)."""
