@@ -22,7 +22,7 @@ from vidfeat.errors import (
     StoreError,
     UsageError,
 )
-from vidfeat.index import VideoIndex
+from vidfeat.index import Query, VideoIndex
 from vidfeat.index.databases import open_index
 from vidfeat.index.databases.address import connect, is_address
 from vidfeat.index.databases.engine import spans_of
@@ -74,6 +74,22 @@ def ranked(match: Any) -> tuple[Any, ...]:
 
 
 # ---------------------------------------------------------------------- the same answers
+
+
+def test_examples_and_phrases_answer_as_in_an_index(
+    pushed: DatabaseIndex, index: VideoIndex
+) -> None:
+    examples = {"negative": "c/v002.mp4", "together": True, "exclude_self": True}
+    queries = ["a/v000.mp4", "b/v001.mp4"]
+    found, wanted = (one.search(queries, 5, **examples) for one in (pushed, index))
+    # The background sample differs, but only phrases beside clips are scaled by it.
+    assert [ranked(match) for match in found] == [ranked(match) for match in wanted]
+    vector = np.random.default_rng(0).standard_normal((1, 32)).astype(np.float32)
+    vector /= np.linalg.norm(vector)
+    phrase = Query(vector, np.zeros(1), np.zeros(1), normalised=True, text="a phrase")
+    found, wanted = (one.search([phrase, queries[0]], 5) for one in (pushed, index))
+    assert [ranked(match) for match in found] == [ranked(match) for match in wanted]
+    assert [match.query for match in found] == [0] * 5 + [1] * 5
 
 
 @pytest.mark.parametrize(
