@@ -35,7 +35,7 @@ from vidfeat.store.carried import CarriedAt
 from vidfeat.store.parts import PartHeader, VideoSlice, read_carried
 from vidfeat.store.records import VideoFailure, VideoRecord
 from vidfeat.video.clip_plan import PlannedClip
-from vidfeat.video.clips import Clip
+from vidfeat.video.clips import Clip, nothing_to_release
 from vidfeat.video.decode.tasks import Started, attempt_of
 
 
@@ -76,10 +76,6 @@ class _Found:
     """Frames that an earlier run has encoded, by number."""
 
     outputs: dict[int, NDArray[np.float32]]
-
-
-def _nothing() -> None:
-    pass
 
 
 class Assembly:
@@ -210,7 +206,7 @@ class Assembly:
         for left, frames in enumerate(crops, 1 - len(crops)):
             if self._batch is None:
                 self._batch = self._feed.new_batch()
-            self._batch.put(self._filled, frames, _nothing if left else clip.release)
+            self._batch.put(self._filled, frames, nothing_to_release if left else clip.release)
             self._filled += 1
             if left == 0:
                 self._take_rows(owner, clip)

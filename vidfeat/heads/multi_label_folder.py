@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidfeat.heads.multi_label import LabelResult, MultiLabelResult
-from vidfeat.heads.report import Table, describe_params, percent, table_section
+from vidfeat.heads.report import Table, percent, table_section
 from vidfeat.heads.report_style import CSS
 from vidfeat.heads.results import without_nan
+from vidfeat.heads.settings_text import describe_params
 from vidfeat.system.files import atomic_folder
 from vidfeat.version import __version__
 

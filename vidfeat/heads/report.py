@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from vidfeat.errors import StoreError, VideoError
 from vidfeat.evaluation.metrics import Evaluation
 from vidfeat.heads.report_style import CSS
+from vidfeat.heads.settings_text import describe_params, describe_plan
 from vidfeat.system.files import atomic_write
 from vidfeat.version import __version__
 
@@ -300,27 +301,6 @@ def _choice(outcome: Outcome) -> str:
     )
     table = Table("How it was chosen", ("tried", "accuracy", "log loss"), rows, note)
     return table_section(table, chosen)
-
-
-def describe_params(params: dict[str, Any]) -> str:
-    """Hyper-parameters in a few words: ``C = 0.01``."""
-    return ", ".join(f"{name} = {value}" for name, value in params.items())
-
-
-def describe_plan(plan: Mapping[str, Any]) -> str:
-    """A clip plan in a few words: ``16 frames at 15 per second, 10 a video``."""
-    frames = f"{plan.get('frames', '?')} frames"
-    if plan.get("stride", 1) != 1:
-        frames += f", every {plan['stride']}th"
-    frames += f" at {plan['fps']} per second" if plan.get("fps") else " at the video's own rate"
-    for name, text in (
-        ("clips", "{} a video"),
-        ("hop_frames", "one every {} frames"),
-        ("hop_seconds", "one every {} s"),
-    ):
-        if plan.get(name) is not None:
-            return f"{frames}, {text.format(plan[name])}"
-    return f"{frames}, side by side"
 
 
 def _facts(samples: Samples, outcome: Outcome) -> str:

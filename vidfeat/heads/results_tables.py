@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from vidfeat.evaluation.metrics import Evaluation, Interval
-from vidfeat.heads.report import Table, describe_params, percent
+from vidfeat.heads.report import Table, percent
 from vidfeat.heads.results import FinetuneResult, TrainedSplit
+from vidfeat.heads.settings_text import describe_params
 
 MOST_CLASSES = 20
 """Beyond, the terminal shows the ten worst found alone; report and results.json have all."""

@@ -130,6 +130,12 @@ def workers_of(recipe: Recipe, local_size: int = 1) -> int:
     return default_workers(cores_per_process(local_size))
 
 
+def feed_of(recipe: Recipe, local_size: int) -> Feed:
+    """The feed of one of ``local_size`` training processes of a machine."""
+    workers = workers_of(recipe, local_size)
+    return Feed(recipe, workers, timeout_seconds=recipe.run.seconds_per_video)
+
+
 class Ahead(Generic[T]):
     """Runs an iterator in a thread and holds some of its items ready.
 

@@ -32,7 +32,7 @@ from vidfeat.training.device_batches import DeviceBatch, sent_ahead, to_device
 from vidfeat.training.distributed import World
 from vidfeat.training.evaluation import NetworkEvaluation, spread
 from vidfeat.training.evaluation_step import evaluate_step
-from vidfeat.training.feed import Ahead, Feed, workers_of
+from vidfeat.training.feed import Ahead, feed_of
 from vidfeat.training.half_precision import (
     HALF,
     Context,
@@ -204,7 +204,7 @@ class Trainer:
         own = share(self.recipe.train.batch, self.world.rank, self.world.size)
         steps = range(self.step, last)
         training_mode(self.network, self.recipe)
-        with on_sigterm(self._stop), self._feed() as feed:
+        with on_sigterm(self._stop), feed_of(self.recipe, self.world.local_size) as feed:
             batches = training_batches(feed, self.order, self.data.train, self.recipe, steps, own)
             sent = sent_ahead(batches, self.world.device, len(self.data.train.classes))
             with Ahead(sent) as ahead:
@@ -383,7 +383,7 @@ class Trainer:
             TrainingError: an output of the network is NaN or infinite.
         """
         averaged = self.average.in_place(self.network) if self.average else nullcontext()
-        with averaged, self._float32(), self._feed() as feed:
+        with averaged, self._float32(), feed_of(self.recipe, self.world.local_size) as feed:
             result = evaluate_step(
                 self.network,
                 part,
@@ -397,7 +397,3 @@ class Trainer:
             )
         training_mode(self.network, self.recipe)
         return result
-
-    def _feed(self) -> Feed:
-        workers = workers_of(self.recipe, self.world.local_size)
-        return Feed(self.recipe, workers, timeout_seconds=self.recipe.run.seconds_per_video)

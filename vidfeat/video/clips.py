@@ -15,7 +15,7 @@ from vidfeat.video.planes import ClipFrames
 from vidfeat.video.reader import VideoReader
 
 
-def _nothing_to_release() -> None:
+def nothing_to_release() -> None:
     """The frames are the caller's own."""
 
 
@@ -30,7 +30,7 @@ class Clip:
     that become those on a device."""
     start_seconds: float
     end_seconds: float
-    release: Callable[[], None] = _nothing_to_release
+    release: Callable[[], None] = nothing_to_release
     """To be called when the frames are no longer read: their memory is used again."""
     step_seconds: tuple[tuple[float, float], ...] = field(default=(), kw_only=True)
     """Of its time steps: see :class:`PlannedClip`."""

@@ -151,8 +151,8 @@ def ordered(
         spread = clips.spread
         return spread[(state.labels[spread] < 0) & shown[spread]]
     turns = np.bincount(clips.video[state.labels >= 0], minlength=clips.num_videos)
-    keys = over_neighbours(uncertainty(state.scores), clips.video)
-    return free[by_turns(keys[free], clips.video[free], turns)]
+    order = over_neighbours(uncertainty(state.scores), clips.video)
+    return free[by_turns(order[free], clips.video[free], turns)]
 
 
 def _class_scores(clips: ClipTable, state: Fitted, number: int) -> NDArray[np.float32] | None:

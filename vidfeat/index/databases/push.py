@@ -394,8 +394,5 @@ def _neighbours(
 
 
 def _as_recall(value: float, queries: int) -> dict[str, object]:
-    return {
-        "at_10": round(value, 4),
-        "queries": queries,
-        "measured_on": "stored clips, their own videos left out, against exact search",
-    }
+    measured_on = "stored clips, their own videos left out, against exact search"
+    return {"at_10": round(value, 4), "queries": queries, "measured_on": measured_on}
