@@ -43,6 +43,8 @@ NOT_RUN = {
     "openvino": "tested by itself",
     "ig65m_kinetics_32f": "a download",
     "NAME": "a place to fill in",
+    "INDEX/heads/NAME": "a place to fill in",
+    "lance://s3://BUCKET/vectors": "object storage",
     "--prompts": "a network with a text tower; tested with small ones",
     "--text": "a network with a text tower; tested with small ones",
     "old/": "a folder that no longer is",

@@ -99,7 +99,7 @@ def test_help_takes_no_more_than_three_times_importing_click() -> None:
         (["extract", "-o", "f.h5"], "no videos were given"),
         (["extract", "absent", "-o", "f.h5"], "no such file or folder"),
         (["extract", ".", "-o", "f.h5", "--hop-frames", "0"], "--hop-frames"),
-        (["extract", ".", "-o", "f.h5", "--shard", "3/2"], "--shard takes K/N"),
+        (["extract", ".", "-o", "f.h5", "--shard", "3/2"], "--shard must be K/N"),
         (["info", "absent.h5"], "no such file or folder"),
     ],
 )

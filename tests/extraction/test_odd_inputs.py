@@ -102,7 +102,7 @@ def test_only_bad_segments_are_an_error(encoder: Encoder, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="line 2"):
         list_videos([tmp_path / "a.mp4"], segments=table)
     table.write_text(HEADER + "a.mp4,50,52\n")
-    with pytest.raises(NothingDoneError, match="behind the end"):
+    with pytest.raises(NothingDoneError, match="past the end"):
         extract(tmp_path / "a.mp4", tmp_path / "f.h5", encoder, segments=table, options=INLINE)
 
 

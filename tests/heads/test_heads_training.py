@@ -277,7 +277,7 @@ def saved(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("format_version", 2, "upgrade vidfeat"),
+        ("format_version", 3, "upgrade vidfeat"),
         ("format", "other", "no head of vidfeat"),
         ("classes", ["a", "b"], "is damaged"),
         ("classes", ["a", "a", "b"], "is damaged: a class is named twice"),

@@ -71,15 +71,20 @@ def test_one_clip_gets_the_probabilities_of_the_library(
     words = [videos[0], "--prompts", labels, "--model", network.model, *PLAN, "--workers", 0]
     words += ["--template", "{}", "--every-seconds", HOP / 25, "-k", 3, "--json"]
     found = json.loads(run("classify", *words))
+    checked = 0
     for video in found:
         frames = videos[1][Path(video["path"]).name]
         for segment in video["segments"]:
+            if segment["end_seconds"] - segment["start_seconds"] > 1.01 * HOP / 25:
+                continue  # a short rest belongs to the segment before it: two clips
             number = round(segment["start_seconds"] * 25 / HOP)
+            checked += 1
             wanted = softmax(
                 network.scale * network.by_hand([frames[min(number * HOP, 31)]], LABELS)
             )
             scores = {one["label"]: one["score"] for one in segment["predictions"]}
             np.testing.assert_allclose([scores[label] for label in LABELS], wanted, atol=1e-4)
+    assert checked >= 2 * len(found)
 
 
 def test_stored_features_templates_and_outputs(

@@ -448,34 +448,35 @@ def test_what_the_vectors_see_is_apart_from_where_clips_lie() -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"frames": 0}, "--clip-frames"),
-        ({"frames": -3}, "--clip-frames"),
-        ({"stride": 0}, "--frame-stride"),
-        ({"fps": 0}, "--fps"),
-        ({"fps": -15}, "--fps"),
-        ({"fps": math.nan}, "--fps"),
-        ({"fps": math.inf}, "--fps"),
-        ({"hop_frames": 0}, "--hop-frames"),
-        ({"hop_frames": -8}, "--hop-frames"),
-        ({"hop_seconds": 0.0}, "--hop-seconds"),
-        ({"hop_seconds": -1.0}, "--hop-seconds"),
-        ({"hop_seconds": math.nan}, "--hop-seconds"),
-        ({"hop_seconds": math.inf}, "--hop-seconds"),
-        ({"clips": 0}, "--clips"),
-        ({"clips": -1}, "--clips"),
-        ({"hop_frames": 8, "clips": 10}, "--clips"),
-        ({"hop_frames": 8, "hop_seconds": 1.0}, "--hop-seconds"),
-        ({"hop_seconds": 1.0, "clips": 10}, "--hop-seconds"),
-        ({"short": "silence"}, "--short"),
-        ({"short": None}, "--short"),
-        ({"tail": "cut"}, "--tail"),
+        ({"frames": 0}, "frames"),
+        ({"frames": -3}, "frames"),
+        ({"stride": 0}, "stride"),
+        ({"fps": 0}, "fps"),
+        ({"fps": -15}, "fps"),
+        ({"fps": math.nan}, "fps"),
+        ({"fps": math.inf}, "fps"),
+        ({"hop_frames": 0}, "hop_frames"),
+        ({"hop_frames": -8}, "hop_frames"),
+        ({"hop_seconds": 0.0}, "hop_seconds"),
+        ({"hop_seconds": -1.0}, "hop_seconds"),
+        ({"hop_seconds": math.nan}, "hop_seconds"),
+        ({"hop_seconds": math.inf}, "hop_seconds"),
+        ({"clips": 0}, "clips"),
+        ({"clips": -1}, "clips"),
+        ({"hop_frames": 8, "clips": 10}, "clips"),
+        ({"hop_frames": 8, "hop_seconds": 1.0}, "hop_seconds"),
+        ({"hop_seconds": 1.0, "clips": 10}, "hop_seconds"),
+        ({"short": "silence"}, "short"),
+        ({"short": None}, "short"),
+        ({"tail": "cut"}, "tail"),
     ],
 )
-def test_impossible_plans_name_the_option(options: dict[str, object], named: str) -> None:
+def test_impossible_plans_name_the_argument(options: dict[str, object], named: str) -> None:
     with pytest.raises(UsageError) as caught:
         ClipPlan(**options)  # type: ignore[arg-type]
     message = str(caught.value)
     assert named in message
+    assert named in caught.value.fields
     assert "\n" not in message
 
 

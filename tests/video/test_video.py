@@ -408,7 +408,7 @@ def test_reasons_name_what_the_file_is(asset: Make) -> None:  # noqa: F811
         "hls": "playlist",
         "png": "PNG",
         "jpeg": "JPEG",
-        "audio_only": "sound",
+        "audio_only": "audio",
         "song_with_cover": "cover",
         "broken_link": "link",
         "pipe": "regular file",

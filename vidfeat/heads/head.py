@@ -269,12 +269,10 @@ def check_target(folder: Path, *, also: Sequence[str] = (), overwrite: bool = Tr
         return
     known = {"head.json", "head.safetensors", "report.html", "predictions.csv", *also}
     if not folder.is_dir() or any(entry.name not in known for entry in folder.iterdir()):
-        raise StoreError(
-            f"{folder} exists and is no head of vidfeat: choose another output with -o"
-        )
+        raise StoreError(f"{folder} exists and is no head of vidfeat: choose another output")
     if not overwrite and (folder / "head.json").is_file() | (folder / "results.json").is_file():
         raise StoreError(
-            f"{folder} has a head already: choose another folder, or replace it with overwrite",
+            f"{folder} has a head already: choose another folder, or replace it with overwrite=True",
             field="overwrite",
         )
 
