@@ -274,7 +274,7 @@ def check_target(folder: Path, *, also: Sequence[str] = (), overwrite: bool = Tr
         raise StoreError(
             f"{folder} has a head already: choose another folder, or replace it with overwrite=True",
             field="overwrite",
-        )
+            f"{folder} has a head already: choose another folder, or give overwrite=True to replace it",
 
 
 def _sha256(path: Path) -> str:
