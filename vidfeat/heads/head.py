@@ -272,9 +272,10 @@ def check_target(folder: Path, *, also: Sequence[str] = (), overwrite: bool = Tr
         raise StoreError(f"{folder} exists and is no head of vidfeat: choose another output")
     if not overwrite and (folder / "head.json").is_file() | (folder / "results.json").is_file():
         raise StoreError(
-            f"{folder} has a head already: choose another folder, or replace it with overwrite=True",
+            f"{folder} has a head already: choose another folder, or replace it with "
+            "overwrite=True",
             field="overwrite",
-            f"{folder} has a head already: choose another folder, or give overwrite=True to replace it",
+        )
 
 
 def _sha256(path: Path) -> str:
