@@ -399,10 +399,25 @@ def test_stopped_and_gone_on_with_by_the_command_line(
 
 
 def test_a_run_that_is_told_to_end_keeps_what_is_finished(
-    cluster: Any, encoder: Encoder, rendered: Path, calm: Path, tmp_path: Path
+    cluster: Any,
+    encoder: Encoder,
+    rendered: Path,
+    calm: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from vidfeat.extraction.cluster.run import extract_on_cluster
 
+    class Patient(LeaseWorker):
+        """Begins the longest video when the run is told to end: none is too quick for that."""
+
+        def work(self, lease: Lease) -> Iterator[Update | Done | Problem]:
+            told = stop_file(Path(self._errand.folder), self._errand.token)
+            while "a/v4.mp4" in names(lease) and not told.exists():
+                time.sleep(0.05)
+            yield from super().work(lease)
+
+    monkeypatch.setattr("vidfeat.extraction.cluster.driver.LeaseWorker", Patient)
     stop = Stop()
 
     def progress(state: ExtractProgress) -> None:

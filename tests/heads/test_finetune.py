@@ -71,7 +71,7 @@ def test_an_output_that_is_no_head_is_kept(tmp_path):
     features = three_classes(tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.doc").touch()
-    with pytest.raises(StoreError, match="choose another output with -o"):
+    with pytest.raises(StoreError, match="choose another output"):
         finetune(features, "folders", FinetuneOptions(head=QUICK), out=tmp_path / "out")
     assert (tmp_path / "out" / "thesis.doc").exists()
 

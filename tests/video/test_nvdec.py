@@ -156,7 +156,7 @@ def test_damage_is_refused(files: Any, tmp_path: Path) -> None:
     path = tmp_path / "damaged.mkv"
     content = bytearray(files("h264_open_group.mkv").read_bytes())
     middle = len(content) // 2
-    content[middle : middle + 400] = np.random.default_rng(7).bytes(400)
+    content[middle : middle + 400] = bytes(400)  # three zeros in a row are in no slice
     path.write_bytes(content)
     with open_video(files("h264_open_group.mkv")) as whole:
         expected = dict(whole.frames(range(40)))
