@@ -2,9 +2,9 @@
 
 ``python tests/bench/code_figures.py [CHECKOUT ...]``, ``--list`` to name the functions.
 
-Counted are the files of ``vidfeat/`` and ``cli/``. Lines of code leave out blank lines, comments and
-docstrings. ``self`` and ``cls`` are no parameters here, nor are ``*args`` and ``**kwargs``. Click's
-commands are left out: each of their parameters is an option of the command line.
+Counted are the files of ``vidfeat/`` and ``cli/``. Lines of code leave out blank lines, comments
+and docstrings. ``self`` and ``cls`` are no parameters here, nor are ``*args`` and ``**kwargs``.
+Click's commands are left out: each of their parameters is an option of the command line.
 """
 
 from __future__ import annotations
