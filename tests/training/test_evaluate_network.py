@@ -304,4 +304,4 @@ def test_the_last_update_is_tested_too(tmp_path: Path) -> None:
     tensors["fc.bias"][0] = torch.inf
     save_file(tensors, good / "model.safetensors", facts)
     with pytest.raises(WeightsError, match="have diverged"):
-        evaluate_subject(open_subject(str(good)), data, settings=("run.workers=0",))
+        evaluate_subject(open_subject(str(good), settings=("run.workers=0",)), data)
