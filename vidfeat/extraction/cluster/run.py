@@ -80,7 +80,7 @@ def extract_on_cluster(
         output: the feature file.
         encoder: what the actors load; here it only describes them, so a CPU will do.
         root: what the paths in the file are relative to.
-        segments: a CSV of stretches to lay clips over.
+        segments: a CSV of segments to lay clips over.
         options: how to go about it; ``workers`` is for each actor.
         cluster: which machines.
         progress: called about once a second.
