@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidfeat.encoders.sources.hub import SMALL_FILES, TEXT_FILES, Repository, repository
 from vidfeat.encoders.sources.processors import preprocess_of
+from vidfeat.encoders.sources.weights_of import UNTRAINED
 from vidfeat.encoders.spec import LoadedNetwork, TextTower
 from vidfeat.errors import MissingExtraError, UsageError, WeightsError
 from vidfeat.system.files import canonical_json
@@ -311,10 +312,7 @@ def _loaded(
     untrained = _asked(choice)[2]
     weights = f"random (seed {choice.seed})" if untrained else repo.revision or repo.folder.name
     if untrained:
-        notes = (
-            "the network is UNTRAINED (weights=random): its vectors separate videos poorly",
-            *notes,
-        )
+        notes = (UNTRAINED, *notes)
     return LoadedNetwork(
         network,
         model=f"{PREFIX}:{repo.name}",
