@@ -64,7 +64,7 @@ OF_THE_HEAD = ("model", "seed", "engine", "compiled")
     "table",
     type=OutputPath(),
     metavar="FILE",
-    help="Write the scores of all classes as CSV, a line per stretch.",
+    help="Write the scores of all classes as CSV, a line per segment.",
 )
 @click.option("--scores", type=OutputPath(), metavar="FILE", help="Write all scores as HDF5.")
 @network_options()

@@ -82,7 +82,7 @@ def command(
     of_int8 = (calibrate, calibration_clips, frame_stride, fps)
     layers, pools = comma_list(layer) or [], comma_list(pool) or []
     if weights == "random":
-        click.echo("the network is UNTRAINED (--weights random)", err=True)
+        click.echo("the network is UNTRAINED (random weights)", err=True)
     if precision == "int8":
         if not calibrate:
             raise click.UsageError("--precision int8 needs --calibrate VIDEOS: some of your own")

@@ -30,7 +30,7 @@ def prompt_judge(
         values: the options of network and plan, which are taken out.
         prompts: a file with one name a line.
         templates: phrases with a place for the name; none takes the usual ones.
-        every_seconds: the stretch of a time line, None for none.
+        every_seconds: the segment of a time line, None for none.
         features: a feature file whose encoder says which text tower, where no video is read.
 
     Raises:

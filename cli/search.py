@@ -1,4 +1,4 @@
-"""``vidfeat search``: stretches of videos that are like a query."""
+"""``vidfeat search``: segments of videos that are like a query."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def copied_tail(at: Checkout) -> str:
     features_of(at.folder / "f.h5", {"a.mp4": held, "b.mp4": held})
     at.vidfeat("index", "f.h5", "-o", "I", "-q")
     found = json.loads(at.vidfeat("duplicates", "I", "--json").stdout)["pairs"]
-    shared = found[0]["stretches"]
+    shared = found[0]["segments"]
     return f"{len(shared)} segments, the first {shared[0]['first']}"
 
 

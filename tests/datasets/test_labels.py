@@ -44,8 +44,8 @@ def test_every_column_is_read(tmp_path):
     )
     first, second = read_labels(file).rows
     assert (first.path, first.label, first.group, first.split) == ("a/b.mp4", "run", "g1", "train")
-    assert (first.start_seconds, first.end_seconds, first.is_stretch) == (1.5, 3.0, True)
-    assert (second.path, second.is_stretch, second.line) == ("c, d.mp4", False, 3)
+    assert (first.start_seconds, first.end_seconds, first.is_segment) == (1.5, 3.0, True)
+    assert (second.path, second.is_segment, second.line) == ("c, d.mp4", False, 3)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_every_column_is_read(tmp_path):
         ("path,label,start_seconds\na.mp4,run,soon\n", "start_seconds is 'soon'"),
         ("path,label,start_seconds\na.mp4,run,-1\n", "start_seconds is '-1'"),
         ("path,label,end_seconds\na.mp4,run,inf\n", "end_seconds is 'inf'"),
-        ("path,label,start_seconds,end_seconds\na.mp4,run,3,2\n", "the stretch 3 to 2 s is empty"),
+        ("path,label,start_seconds,end_seconds\na.mp4,run,3,2\n", "the segment 3 to 2 s is empty"),
         ("path,label\na.mp4,Run\nb.mp4,run\n", "differ only in case.*ignore_case"),
         ("path,label\na.mp4,jump\na.mp4,run\n", "'jump' in line 2 and 'run' in line 3"),
     ],
@@ -132,7 +132,7 @@ def test_samples_can_be_taken_in_any_order(features):
     assert chosen.y.tolist() == [2, 0, 1]
 
 
-def test_a_stretch_takes_the_clips_whose_middle_lies_in_it(tmp_path):
+def test_a_segment_takes_the_clips_whose_middle_lies_in_it(tmp_path):
     vectors = np.arange(12.0).reshape(6, 2)
     write_store(tmp_path / "f.h5", identity(2), [(record("a.mp4", 12.0), embeddings(vectors))])
     file = write_csv(
@@ -146,7 +146,7 @@ def test_a_stretch_takes_the_clips_whose_middle_lies_in_it(tmp_path):
     assert samples.store_rows.tolist() == [0, 1, 2, 3, 4, 5]
     assert samples.classes == ("jump", "rest", "run")
     assert samples.missing == ("a.mp4 [11.5, 11.9]",)
-    assert samples.has_groups and samples.num_groups == 1, "stretches of one video stay together"
+    assert samples.has_groups and samples.num_groups == 1, "segments of one video stay together"
 
 
 def test_videos_without_labels_and_labels_without_videos_are_counted_and_named(features, tmp_path):

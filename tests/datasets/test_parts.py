@@ -192,7 +192,7 @@ def test_a_table_takes_every_name_of_a_part_and_leaves_out_rows_without(tmp_path
     assert any("1 rows have no split" in note and "4.mp4" in note for note in dataset.notes)
 
 
-def test_stretches_of_one_video_in_two_parts_are_noted_with_their_lines(tmp_path: Path) -> None:
+def test_segments_of_one_video_in_two_parts_are_noted_with_their_lines(tmp_path: Path) -> None:
     touch(tmp_path, "1.mp4", "2.mp4")
     table(
         tmp_path,

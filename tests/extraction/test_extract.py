@@ -236,7 +236,7 @@ def test_frames_in_memory_are_embedded_as_a_file_is(encoder: Encoder, videos: Pa
     from_file, from_memory = encoder.encode(path), encoder.encode(frames, fps=30)
     assert np.allclose(from_file.vectors, from_memory.vectors, rtol=1e-5, atol=1e-6)
     assert np.allclose(from_file.end_seconds, from_memory.end_seconds)
-    part = encoder.encode(path, stretch=(0.2, 0.5))
+    part = encoder.encode(path, segment=(0.2, 0.5))
     assert part.start_seconds[0] == pytest.approx(0.2)
     for wrong in (frames.astype(np.float32), frames[..., :2], frames[0]):
         with pytest.raises(UsageError, match="expected uint8"):

@@ -27,7 +27,7 @@ from vidfeat.extraction.run import extract
 from vidfeat.extraction.stopping import Stop
 from vidfeat.store.parts import parts_folder, read_carried
 from vidfeat.store.parts_summary import scan_parts
-from vidfeat.video.clip_plan import ClipPlan, Stretch, plan_clips
+from vidfeat.video.clip_plan import ClipPlan, VideoSegment, plan_clips
 from vidfeat.video.frame_clips import frame_positions, frames_of_clips
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.timeline import Timeline
@@ -211,9 +211,9 @@ def laid(draw: st.DrawFn) -> Sequence[Any]:
         fps=draw(st.sampled_from([None, Fraction(7), Fraction(33)])),
     )
     ends = st.tuples(st.floats(0, 1.5), st.floats(0.05, 2))
-    stretches = [Stretch(start, start + length) for start, length in draw(st.lists(ends))]
+    segments = [VideoSegment(start, start + length) for start, length in draw(st.lists(ends))]
     timeline = Timeline(count, Fraction(10))
-    inside = [stretch for stretch in stretches if stretch.start_seconds < count / 10]
+    inside = [segment for segment in segments if segment.start_seconds < count / 10]
     return plan_clips(timeline, plan, inside)
 
 

@@ -77,7 +77,7 @@ def _stopped(*arguments: object, **others: object) -> None:
 # --- segments and lists ---------------------------------------------------------------------------
 
 
-def test_a_bad_segment_costs_itself(encoder: Encoder, tmp_path: Path) -> None:
+def test_a_bad_stretch_costs_itself(encoder: Encoder, tmp_path: Path) -> None:
     for name in "ab":
         clip(tmp_path / "v" / f"{name}.mp4", 80)
     table = tmp_path / "s.csv"
@@ -95,7 +95,7 @@ def test_a_bad_segment_costs_itself(encoder: Encoder, tmp_path: Path) -> None:
     assert (again.clips_encoded, len(again.failures)) == (0, 1)
 
 
-def test_only_bad_segments_are_an_error(encoder: Encoder, tmp_path: Path) -> None:
+def test_only_bad_stretchs_are_an_error(encoder: Encoder, tmp_path: Path) -> None:
     clip(tmp_path / "a.mp4")
     table = tmp_path / "s.csv"
     table.write_text(HEADER + "a.mp4,2,2\n")
@@ -126,7 +126,7 @@ def test_segments_however_they_are_written(
     listing = list_videos([tmp_path], segments=tmp_path / "s.csv")
     (video,) = listing.videos
     assert video.identity == NFC
-    assert [(s.start_seconds, s.end_seconds) for s in video.stretches] == [(0, 1)]
+    assert [(s.start_seconds, s.end_seconds) for s in video.segments] == [(0, 1)]
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])

@@ -88,14 +88,14 @@ def test_the_best_classes_come_first():
     assert "segments" not in found.to_dict()
 
 
-def test_a_time_line_takes_the_clips_whose_middle_lies_in_each_stretch():
+def test_a_time_line_takes_the_clips_whose_middle_lies_in_each_segment():
     found = classify_clips(Echo(), "v.mp4", embeddings(ROWS), every_seconds=4.0)
     assert [(s.start_seconds, s.end_seconds) for s in found.segments] == [(0.0, 4.0), (4.0, 8.0)]
     assert found.segments[0].predictions[0].score == pytest.approx(0.8)
     assert found.segments[1].predictions[0].label == "b"
 
 
-def test_a_stretch_without_a_clip_takes_the_nearest():
+def test_a_segment_without_a_clip_takes_the_nearest():
     found = classify_clips(Echo(), "v.mp4", embeddings(ROWS), every_seconds=0.5)
     assert len(found.segments) == 16
     labels = [segment.predictions[0].label for segment in found.segments]
@@ -103,7 +103,7 @@ def test_a_stretch_without_a_clip_takes_the_nearest():
     assert found.segments[-1].end_seconds == 8.0
 
 
-def test_the_rest_of_a_video_is_a_shorter_stretch_and_a_hair_is_none():
+def test_the_rest_of_a_video_is_a_shorter_segment_and_a_hair_is_none():
     rest = classify_clips(Echo(), "v.mp4", embeddings(ROWS), every_seconds=3.0).segments
     assert [s.end_seconds for s in rest] == [3.0, 6.0, 8.0]
     seconds = np.array([2.0, 4.004])

@@ -1,4 +1,4 @@
-"""All classes along a video: its stretches, the picture, and the table."""
+"""All classes along a video: its segments, the picture, and the table."""
 
 import csv
 
@@ -31,13 +31,13 @@ ROWS = np.array([[0.9, 0.1, 0.0], [0.7, 0.3, 0.0], [0.1, 0.8, 0.1], [0.0, 0.2, 0
     ("end", "every", "edges"),
     [
         (8.0, 2.0, [0, 2, 4, 6, 8]),
-        (7.0, 2.0, [0, 2, 4, 6, 7]),  # half a stretch is one
+        (7.0, 2.0, [0, 2, 4, 6, 7]),  # half a segment is one
         (6.9, 2.0, [0, 2, 4, 6.9]),
         (0.5, 2.0, [0, 0.5]),
         (60.06, 20.0, [0, 20, 40, 60.06]),
     ],
 )
-def test_no_stretch_is_a_sliver(end, every, edges):
+def test_no_segment_is_a_sliver(end, every, edges):
     clips = Embeddings(ROWS.astype(np.float32), np.linspace(0, end - 0.2, 4), np.full(4, end))
     segments = classify_clips(Echo(), "v", clips, every_seconds=every).segments
     assert [s.start_seconds for s in segments] == pytest.approx(edges[:-1])

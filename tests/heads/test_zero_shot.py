@@ -67,7 +67,7 @@ PLAN = ("--clip-frames", 1, "--hop-frames", HOP, "--fps", "native")
 def test_one_clip_gets_the_probabilities_of_the_library(
     network: TextNetwork, videos: tuple[Path, dict[str, Frames]], labels: Path
 ) -> None:
-    """Each stretch of the time line holds one clip, of one frame."""
+    """Each segment of the time line holds one clip, of one frame."""
     words = [videos[0], "--prompts", labels, "--model", network.model, *PLAN, "--workers", 0]
     words += ["--template", "{}", "--every-seconds", HOP / 25, "-k", 3, "--json"]
     found = json.loads(run("classify", *words))

@@ -80,7 +80,7 @@ def test_scores_are_mean_cosines(folder: Path, kind: str) -> None:
 
 
 def test_one_example_keeps_its_clips(index: VideoIndex) -> None:
-    """Less the negative direction, each clip of the query still runs in step with a stretch."""
+    """Less the negative direction, each clip of the query still runs in step with a segment."""
     (query,) = index.combined("a/v000.mp4", "b/v001.mp4", weight=0.25)
     assert len(query.vectors) == CLIPS
     plain, away = index.query("a/v000.mp4").vectors, index.query("b/v001.mp4").vectors

@@ -91,14 +91,14 @@ def test_stored_video_finds_itself_with_its_whole_length(flat):
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.5, 1.5), (1.1, 2.3), (2.2, 3.5), (1.4, 1.5)])
-def test_stretch_finds_its_second(flat, start, end):
+def test_segment_finds_its_second(flat, start, end):
     best = VideoIndex(flat).search("c/v006.mp4", k=1, start_seconds=start, end_seconds=end)[0]
     assert best.video == "c/v006.mp4"
     assert abs(best.start_seconds - start) <= HOP_SECONDS
 
 
-def test_stretch_off_the_grid_and_blurred_finds_its_second(features, flat):
-    """Clips between two stored ones, with noise: the stretch is found by running in step."""
+def test_segment_off_the_grid_and_blurred_finds_its_second(features, flat):
+    """Clips between two stored ones, with noise: the segment is found by running in step."""
     rng = np.random.default_rng(3)
     index = VideoIndex(flat)
     for number in range(0, 300, 15):
@@ -119,15 +119,15 @@ def test_clips_are_all_near_clips(features, flat):
     assert sorted(match.start_seconds for match in found) == [n * HOP_SECONDS for n in range(6)]
 
 
-def test_stretches_of_one_video_do_not_overlap(flat):
+def test_segments_of_one_video_do_not_overlap(flat):
     found = VideoIndex(flat).search("a/v000.mp4", k=50, per_video=3, start_seconds=0, end_seconds=1)
     by_video: dict[str, list[tuple[float, float]]] = {}
     for match in found:
         by_video.setdefault(match.video, []).append((match.start_seconds, match.end_seconds))
-    assert any(len(stretches) > 1 for stretches in by_video.values())
-    for stretches in by_video.values():
-        assert len(stretches) <= 3
-        ordered = sorted(stretches)
+    assert any(len(segments) > 1 for segments in by_video.values())
+    for segments in by_video.values():
+        assert len(segments) <= 3
+        ordered = sorted(segments)
         assert all(a[1] <= b[0] for a, b in pairwise(ordered))
     assert [m.score for m in found] == sorted((m.score for m in found), reverse=True)
 
@@ -400,7 +400,7 @@ def test_unknown_video_names_the_nearest(flat):
     ("start", "end", "message"),
     [(2.0, 1.0, "empty"), (100.0, 101.0, "outside"), (1.0, 1.0, "empty"), (-2.0, -1.0, "empty")],
 )
-def test_stretches_that_cannot_be(flat, start, end, message):
+def test_segments_that_cannot_be(flat, start, end, message):
     with pytest.raises(UsageError, match=message):
         VideoIndex(flat).search("a/v000.mp4", start_seconds=start, end_seconds=end)
 

@@ -25,7 +25,7 @@ class StoredEncoder:
     space_fingerprint = "space-1"
     run_fingerprint = "run-1"
 
-    def encode(self, path: object, stretch: object = None) -> Embeddings:
+    def encode(self, path: object, segment: object = None) -> Embeddings:
         return embeddings(video_vectors(0, 4, 16))
 
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.rendered_videos import render
-from tests.support.stretch_queries import cut_worse
+from tests.support.segment_queries import cut_worse
 from vidfeat.cli import cli
 from vidfeat.encoders.load import load_encoder
 from vidfeat.errors import FingerprintError
@@ -42,7 +42,7 @@ def run(*arguments: object, status: int = 0) -> str:
     return done.stdout
 
 
-def test_a_stretch_in_another_codec_finds_its_source_and_second(folder, tmp_path):
+def test_a_segment_in_another_codec_finds_its_source_and_second(folder, tmp_path):
     cut_worse(folder / "videos/f3.mp4", tmp_path / "q.avi", 0.9, 1.6, codec="mpeg4", brightness=6)
     rows = json.loads(run("search", folder / "INDEX", tmp_path / "q.avi", "--json", "-k", 3))
     assert rows[0]["video"] == "f3.mp4"
@@ -127,9 +127,9 @@ def test_html_has_pictures(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_hundred_stretches(shared_data):
-    """The benchmark of stretches at its full size: 95 of 100 find source and second."""
-    from tests.bench.bench_stretches import main
+def test_hundred_segments(shared_data):
+    """The benchmark of segments at its full size: 95 of 100 find source and second."""
+    from tests.bench.bench_segments import main
 
     rows = {name: figure for name, figure, _ in main(["--data", str(shared_data / "fights")])}
     assert int(rows["whitened: both"].split()[0]) >= 95

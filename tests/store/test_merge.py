@@ -102,7 +102,7 @@ def test_more_parts_than_files_may_be_open(tmp_path: Path, monkeypatch: pytest.M
     output = tmp_path / "features.h5"
     folder = open_parts(output, identity_of())
     names = [f"{n:02d}" for n in range(40)]
-    for number in range(10):  # every part has every tenth video: none can be read at a stretch
+    for number in range(10):  # every part has every tenth video: none can be read at a segment
         write_part(folder, part_of(*[segment_of(name, 2) for name in names[number::10]]), number)
     merge_parts(output, folder)
     wanted = make_store(tmp_path / "wanted.h5", dict.fromkeys(names, 2))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidfeat.video.clip_plan import ClipPlan, Stretch
+from vidfeat.video.clip_plan import ClipPlan, VideoSegment
 from vidfeat.video.clips import Clip
 from vidfeat.video.decode.inline import decode_inline
 from vidfeat.video.decode.tasks import ClipSource, Finished, Started, VideoTask
@@ -23,12 +23,12 @@ class Decoded:
 
 
 def decoded(
-    path: Path, plan: ClipPlan, preprocess: Preprocess, stretches: Sequence[Stretch] = ()
+    path: Path, plan: ClipPlan, preprocess: Preprocess, segments: Sequence[VideoSegment] = ()
 ) -> Decoded:
     """All clips of a video; raises the error that it ends with."""
     found = Decoded()
     source = ClipSource(plan, preprocess)
-    for _, event in decode_inline(source, [VideoTask(str(path), tuple(stretches))]):
+    for _, event in decode_inline(source, [VideoTask(str(path), tuple(segments))]):
         if isinstance(event, Started):
             found.starts.append(event)
             found.clips = []

@@ -50,8 +50,8 @@ def waves(rng: np.random.Generator, width: int, height: int) -> Scene:
 
     def at(seconds: float) -> Picture:
         total = sum(
-            np.sin(distance * stretch - seconds * rate)
-            for distance, stretch, rate in zip(distances, length, speed, strict=True)
+            np.sin(distance * segment - seconds * rate)
+            for distance, segment, rate in zip(distances, length, speed, strict=True)
         )
         return _shade(0.5 + 0.16 * total, colours)
 

@@ -400,7 +400,7 @@ def edit_list_cuts_both_ends(folder: Path) -> Path:
 
 
 @good(numbers=(*range(5, 20), *range(40, 55)))
-def edit_list_two_stretches(folder: Path) -> Path:
+def edit_list_two_segments(folder: Path) -> Path:
     """Two edits: frames 5 to 19, then 40 to 54."""
     path = folder / "edit_two.mp4"
     # written with a late start, so that the muxer makes room for two entries

@@ -114,7 +114,7 @@ def set_avi_frame_count(path: Path, count: int) -> Path:
 
 
 def flip_bytes(path: Path, share: float, length: int = 64) -> Path:
-    """Invert a stretch of bytes that starts at a share of the media data."""
+    """Invert a segment of bytes that starts at a share of the media data."""
 
     def change(data: bytearray) -> None:
         try:

@@ -22,7 +22,7 @@ from vidfeat.training.clips import (
     unpack_flow,
 )
 from vidfeat.training.feed import Ahead, Feed
-from vidfeat.video.clip_plan import ClipPlan, Stretch
+from vidfeat.video.clip_plan import ClipPlan, VideoSegment
 from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import open_video, read_frames
@@ -57,10 +57,10 @@ def test_every_start_comes_with_its_share() -> None:
     assert all(starts.count(first) == 100 for first in range(13))
 
 
-def test_a_labelled_stretch_is_not_left() -> None:
+def test_a_labelled_segment_is_not_left() -> None:
     timeline = Timeline(90, Fraction(30))
     for start in (0.0, 0.3, 0.999):
-        clip = jittered_clip(timeline, ClipPlan(8), start, (Stretch(1.0, 2.0),))
+        clip = jittered_clip(timeline, ClipPlan(8), start, (VideoSegment(1.0, 2.0),))
         assert min(clip.positions) >= 30 and max(clip.positions) < 60
 
 

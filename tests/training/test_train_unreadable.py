@@ -82,7 +82,7 @@ def test_a_run_in_which_nothing_can_be_read_ends(data: Path, tmp_path: Path) -> 
         train(micro(*SETTINGS, "train.batch=1"), copy, tmp_path / "run")
 
 
-def test_stretches_behind_the_end_are_left_out_after_the_scan(data: Path, tmp_path: Path) -> None:
+def test_segments_behind_the_end_are_left_out_after_the_scan(data: Path, tmp_path: Path) -> None:
     copy = tmp_path / "data"
     shutil.copytree(data, copy)
     rows = ["path,label,start_seconds,end_seconds,split"]

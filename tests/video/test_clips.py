@@ -15,7 +15,7 @@ from tests.support.clips import decoded
 from tests.support.video_assets import GOOD, Reference, render, repeat_video, x264
 from tests.support.video_fixtures import asset, reference  # noqa: F401
 from vidfeat.errors import VideoError
-from vidfeat.video.clip_plan import ClipPlan, Stretch, plan_clips
+from vidfeat.video.clip_plan import ClipPlan, VideoSegment, plan_clips
 from vidfeat.video.clips import Clip
 from vidfeat.video.decode.inline import decode_inline
 from vidfeat.video.decode.tasks import ClipSource, VideoTask
@@ -39,15 +39,15 @@ PLANS = {
 }
 
 
-def check(path: Path, plan: ClipPlan, frames: list[np.ndarray], stretches: tuple = ()) -> None:
+def check(path: Path, plan: ClipPlan, frames: list[np.ndarray], segments: tuple = ()) -> None:
     preprocess = Preprocess(resize=(32, 40), crop=(28, 30))
-    found = decoded(path, plan, preprocess, stretches)
+    found = decoded(path, plan, preprocess, segments)
     clips = found.clips
     with open_video(path) as video:
         # what is found to be damaged only when it is read through
         count = video.timeline.num_frames != len(frames)
     with open_video(path, count=count) as video:
-        planned = plan_clips(video.timeline, plan, stretches)
+        planned = plan_clips(video.timeline, plan, segments)
     resized = FramePreprocessor(preprocess).frames(np.stack(frames))
     assert len(clips) == len(planned) > 0
     for clip, plan_of in zip(clips, planned, strict=True):
@@ -81,10 +81,10 @@ def test_every_asset_as_clips(name: str, asset: Make, reference: Decode) -> None
     check(asset(name), ClipPlan(frames=4, hop_frames=7, fps=Fraction(15)), reference(name).upright)
 
 
-def test_stretches_of_a_video(asset: Make, reference: Decode) -> None:  # noqa: F811
-    stretches = (Stretch(1.0, 1.5), Stretch(0.25, 0.5), Stretch(1.9, None))
+def test_segments_of_a_video(asset: Make, reference: Decode) -> None:  # noqa: F811
+    segments = (VideoSegment(1.0, 1.5), VideoSegment(0.25, 0.5), VideoSegment(1.9, None))
     for name in ("h264", "vfr_mp4"):
-        check(asset(name), ClipPlan(frames=4), reference(name).upright, stretches)
+        check(asset(name), ClipPlan(frames=4), reference(name).upright, segments)
 
 
 @pytest.mark.parametrize("name", ["broken_packets", "flipped_bytes", "cut_midway", "cut_matroska"])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.video_assets import render, x264
-from vidfeat.video.clip_plan import ClipPlan, Stretch, plan_clips
+from vidfeat.video.clip_plan import ClipPlan, VideoSegment, plan_clips
 from vidfeat.video.clips import Clip
 from vidfeat.video.decode.inline import decode_inline
 from vidfeat.video.decode.pool import DecodePool
@@ -128,10 +128,10 @@ def final(lines: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
     return kept
 
 
-def test_stretches_and_later_clips_alone(videos: list[Path]) -> None:
+def test_segments_and_later_clips_alone(videos: list[Path]) -> None:
     source = ClipSource(ClipPlan(frames=4), SMALL)
     whole = consume(decode_inline(source, [VideoTask(str(videos[1]))]))
-    stretched = VideoTask(str(videos[1]), (Stretch(1.0, 2.0), Stretch(0.2, 0.9)))
+    stretched = VideoTask(str(videos[1]), (VideoSegment(1.0, 2.0), VideoSegment(0.2, 0.9)))
     with DecodePool(source, 2) as pool:
         lines = consume(pool.run([stretched]))
         starts = [line[2] for line in lines if isinstance(line[1], int)]

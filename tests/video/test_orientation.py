@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import av
@@ -65,7 +66,7 @@ def test_prepared_videos_are_upright(name: str, tmp_path: Path) -> None:
 
 
 @each_orientation
-def test_transcoded_stretches_are_upright(name: str, tmp_path: Path) -> None:
+def test_transcoded_segments_are_upright(name: str, tmp_path: Path) -> None:
     from vidfeat.web.transcode import transcode
 
     target = tmp_path / "played.mp4"
@@ -81,3 +82,13 @@ def test_stored_files(name: str, shared_data: Path) -> None:
 
 def test_the_picture_itself() -> None:
     assert corner_names(corners()) == "RGBW"
+
+
+def test_to_ask_for_the_orientation_leaves_nothing_in_the_frame(tmp_path: Path) -> None:
+    """What refers to its frame, and is kept in it, is freed by the garbage collector alone."""
+    path = oriented(tmp_path, "hflip")
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+    references = sys.getrefcount(frame)
+    assert orientation_of(frame).mirrored
+    assert sys.getrefcount(frame) == references

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vidfeat.errors import UsageError, VideoError
-from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, plan_clips
+from vidfeat.video.clip_plan import ClipPlan, PlannedClip, VideoSegment, plan_clips
 from vidfeat.video.timeline import Timeline
 
 NTSC = Fraction(30000, 1001)
@@ -150,63 +150,65 @@ def test_short_videos_as_an_error() -> None:
     assert len(plan_clips(video(16), ClipPlan(frames=16, short="error"))) == 1
 
 
-# --- stretches -----------------------------------------------------------------------------------
+# --- segments -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("stretch", "expected"),
+    ("segment", "expected"),
     [
-        (Stretch(1.0, 2.0), range(30, 60)),
-        (Stretch(1.0, 1.001), range(30, 31)),  # frame 30 is shown from 1.0 to 1.033
-        (Stretch(1.01, 1.02), range(30, 31)),
-        (Stretch(0.0, 0.1), range(3)),
-        (Stretch(0.0, 0.11), range(4)),
-        (Stretch(0.05, 0.15), range(1, 5)),
-        (Stretch(2.9, 1000.0), range(87, 90)),
-        (Stretch(2.9, None), range(87, 90)),
-        (Stretch(), range(90)),
+        (VideoSegment(1.0, 2.0), range(30, 60)),
+        (VideoSegment(1.0, 1.001), range(30, 31)),  # frame 30 is shown from 1.0 to 1.033
+        (VideoSegment(1.01, 1.02), range(30, 31)),
+        (VideoSegment(0.0, 0.1), range(3)),
+        (VideoSegment(0.0, 0.11), range(4)),
+        (VideoSegment(0.05, 0.15), range(1, 5)),
+        (VideoSegment(2.9, 1000.0), range(87, 90)),
+        (VideoSegment(2.9, None), range(87, 90)),
+        (VideoSegment(), range(90)),
     ],
 )
-def test_stretch_takes_the_frames_shown_in_it(stretch: Stretch, expected: range) -> None:
-    clips = plan_clips(video(90), ClipPlan(frames=1, hop_frames=1), [stretch])
+def test_segment_takes_the_frames_shown_in_it(segment: VideoSegment, expected: range) -> None:
+    clips = plan_clips(video(90), ClipPlan(frames=1, hop_frames=1), [segment])
     assert starts(clips) == list(expected)
 
 
-def test_windows_start_at_their_stretch() -> None:
+def test_windows_start_at_their_segment() -> None:
     plan = ClipPlan(frames=8, hop_frames=8)
-    clips = plan_clips(video(90), plan, [Stretch(1.0, 2.0), Stretch(0.0, 0.5)])
+    clips = plan_clips(video(90), plan, [VideoSegment(1.0, 2.0), VideoSegment(0.0, 0.5)])
     assert starts(clips) == [0, 30, 38, 46]  # in time order
     assert all(clip.positions[-1] - clip.positions[0] == 7 for clip in clips)
 
 
-def test_stretches_with_uniform_clips_have_so_many_each() -> None:
-    clips = plan_clips(video(90), ClipPlan(frames=8, clips=3), [Stretch(1.0, 2.0), Stretch(0, 1)])
+def test_segments_with_uniform_clips_have_so_many_each() -> None:
+    clips = plan_clips(
+        video(90), ClipPlan(frames=8, clips=3), [VideoSegment(1.0, 2.0), VideoSegment(0, 1)]
+    )
     assert starts(clips) == [0, 11, 22, 30, 41, 52]
 
 
-def test_stretch_shorter_than_a_clip_follows_the_policy() -> None:
-    stretch = [Stretch(1.0, 1.1)]
-    (clip,) = plan_clips(video(90), ClipPlan(frames=5), stretch)
+def test_segment_shorter_than_a_clip_follows_the_policy() -> None:
+    segment = [VideoSegment(1.0, 1.1)]
+    (clip,) = plan_clips(video(90), ClipPlan(frames=5), segment)
     assert clip.positions == (30, 31, 32, 32, 32)
     assert (clip.start_seconds, clip.end_seconds) == pytest.approx((1.0, 1.1))
-    (clip,) = plan_clips(video(90), ClipPlan(frames=5, short="loop"), stretch)
+    (clip,) = plan_clips(video(90), ClipPlan(frames=5, short="loop"), segment)
     assert clip.positions == (30, 31, 32, 30, 31)
     with pytest.raises(VideoError, match="short=") as caught:
-        plan_clips(video(90), ClipPlan(frames=5, short="error"), stretch)
+        plan_clips(video(90), ClipPlan(frames=5, short="error"), segment)
     assert caught.value.kind == "too_short"
 
 
-def test_stretch_behind_the_end_is_never_silent() -> None:
+def test_segment_behind_the_end_is_never_silent() -> None:
     with pytest.raises(VideoError) as caught:
-        plan_clips(video(90), ClipPlan(frames=5), [Stretch(3.0, 4.0)])
+        plan_clips(video(90), ClipPlan(frames=5), [VideoSegment(3.0, 4.0)])
     assert caught.value.kind == "too_short"
     assert "3" in str(caught.value)
 
 
 @pytest.mark.parametrize("bounds", [(-1.0, 1.0), (2.0, 2.0), (2.0, 1.0), (math.nan, 1.0)])
-def test_impossible_stretches(bounds: tuple[float, float]) -> None:
+def test_impossible_segments(bounds: tuple[float, float]) -> None:
     with pytest.raises(UsageError):
-        Stretch(*bounds)
+        VideoSegment(*bounds)
 
 
 # --- target rate ---------------------------------------------------------------------------------
@@ -396,33 +398,33 @@ def test_variable_rate(drawn: tuple[Timeline, list[int], int], plan: ClipPlan) -
     bounds=st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 3000)), max_size=3),
 )
 @settings(max_examples=200, deadline=None, derandomize=True)
-def test_stretches_keep_within_their_bounds(
+def test_segments_keep_within_their_bounds(
     num_frames: int, rate: Fraction, plan: ClipPlan, bounds: list[tuple[int, int]]
 ) -> None:
     timeline = video(num_frames, rate)
     duration = num_frames / rate
-    stretches = [
-        Stretch(start / 1000, (start + length) / 1000)
+    segments = [
+        VideoSegment(start / 1000, (start + length) / 1000)
         for start, length in bounds
         if Fraction(start, 1000) < duration
     ]
-    if not stretches:
+    if not segments:
         return
     frame = float(1 / rate + (0 if plan.fps is None else 1 / plan.fps))
-    for stretch in stretches:
-        clips = plan_clips(timeline, plan, [stretch])
+    for segment in segments:
+        clips = plan_clips(timeline, plan, [segment])
         assert clips
         for clip in clips:
-            assert stretch.end_seconds is not None
-            assert clip.start_seconds >= stretch.start_seconds - frame - 1e-6
-            assert clip.end_seconds <= stretch.end_seconds + frame + 1e-6
+            assert segment.end_seconds is not None
+            assert clip.start_seconds >= segment.start_seconds - frame - 1e-6
+            assert clip.end_seconds <= segment.end_seconds + frame + 1e-6
             assert all(0 <= position < num_frames for position in clip.positions)
             for position in clip.positions:
                 shown = float(position / rate)
-                assert shown < stretch.end_seconds + 1e-6
-                assert shown + float(1 / rate) > stretch.start_seconds - frame - 1e-6
-    together = plan_clips(timeline, plan, stretches)
-    apart = [clip for stretch in stretches for clip in plan_clips(timeline, plan, [stretch])]
+                assert shown < segment.end_seconds + 1e-6
+                assert shown + float(1 / rate) > segment.start_seconds - frame - 1e-6
+    together = plan_clips(timeline, plan, segments)
+    apart = [clip for segment in segments for clip in plan_clips(timeline, plan, [segment])]
     assert together == sorted(apart, key=lambda clip: (clip.start_seconds, clip.end_seconds))
 
 

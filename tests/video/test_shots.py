@@ -40,7 +40,7 @@ def test_what_is_no_cut_is_none(frames):
 
 
 def test_shots_of_a_file_cover_it_and_clips_do_not_cross_their_cuts(tmp_path):
-    from vidfeat.extraction.shots import stretches_of
+    from vidfeat.extraction.shots import segments_of
     from vidfeat.video.clip_plan import ClipPlan, plan_clips
 
     cuts = write_edit(tmp_path / "e.mp4", [13, 20, 17])
@@ -53,7 +53,7 @@ def test_shots_of_a_file_cover_it_and_clips_do_not_cross_their_cuts(tmp_path):
     assert [shot.start_seconds for shot in shots[1:]] == [shot.end_seconds for shot in shots[:-1]]
     assert [round(shot.start_seconds * 25) for shot in shots] == [0, *cuts]
     for plan in (ClipPlan(4), ClipPlan(4, fps=10), ClipPlan(16), ClipPlan(3, fps=7, clips=2)):
-        clips = plan_clips(timeline, plan, stretches_of(shots, plan.fps))
+        clips = plan_clips(timeline, plan, segments_of(shots, plan.fps))
         assert clips
         for clip in clips:
             inside = {sum(position >= cut for cut in cuts) for position in clip.positions}

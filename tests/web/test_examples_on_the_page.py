@@ -1,4 +1,4 @@
-"""Queries of several examples over the page's routes: phrases, stretches and uploads."""
+"""Queries of several examples over the page's routes: phrases, segments and uploads."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def test_avi_plays(page, site):
 
 
 def test_a_long_avi_plays_anywhere(browser, tmp_path_factory):
-    """Only a minute is transcoded at a time: a click behind it fetches the stretch around it."""
+    """Only a minute is transcoded at a time: a click behind it fetches the segment around it."""
     seconds = 80.0
     names = ["a/v0.mp4", "b/old.avi"]
     site = build_site(tmp_path_factory.mktemp("long"), names, seconds=seconds)
@@ -206,14 +206,14 @@ def test_a_long_avi_plays_anywhere(browser, tmp_path_factory):
                 "return v.vidfeat.offset > 0 && v.currentTime > 0 && !v.seeking ? "
                 "[v.vidfeat.offset, v.currentTime] : null"
             ),
-            "the stretch behind the first minute",
+            "the segment behind the first minute",
         )
         assert place[0] + place[1] == pytest.approx(72, abs=4)
         page.browser.get("about:blank")  # its requests end before the server does
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_search_by_a_stretch(page, site, size, tmp_path):
+def test_search_by_a_segment(page, site, size, tmp_path):
     page.open("#v=a%2Fv2.mp4", size)
     page.tiles(6)
     until(lambda: page.js("return document.getElementById('player').duration > 0"), "the player")
@@ -227,11 +227,11 @@ def test_search_by_a_stretch(page, site, size, tmp_path):
     start, end = (float(page.one(name).get_attribute("value")) for name in ("#from", "#to"))
     assert start == pytest.approx(1.0, abs=0.15)
     assert end == pytest.approx(2.0, abs=0.15)
-    page.one("#search-stretch").click()
-    until(lambda: "s=" in page.js("return location.hash"), "the stretch in the address")
+    page.one("#search-segment").click()
+    until(lambda: "s=" in page.js("return location.hash"), "the segment in the address")
     until(lambda: "0:01.0" in page.status() or "0:00.8" in page.status(), "results")
     assert page.one("#whole").is_displayed()
-    page.shot(tmp_path, f"stretch-{size}")
+    page.shot(tmp_path, f"segment-{size}")
     # The keys I and O do the same where it plays.
     page.js("const p = document.getElementById('player'); p.pause(); p.currentTime = 0.5")
     until(lambda: page.js("return !document.getElementById('player').seeking"), "the seek")

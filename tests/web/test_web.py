@@ -75,7 +75,7 @@ def test_index_and_filters(site):
     assert [video["path"] for video in part] == sorted(site.index.paths)[2:5]
 
 
-def test_search_by_video_and_stretch(site):
+def test_search_by_video_and_segment(site):
     number = number_of(site, "a/v0.mp4")
     found = site.get(f"/api/search?video={number}&k=5").json()
     assert found["query"]["id"] == number
@@ -124,7 +124,7 @@ def test_ranges(site):
     assert beyond.status_code == 416
 
 
-def test_avi_is_transcoded_the_stretch_alone(site, tmp_path):
+def test_avi_is_transcoded_the_segment_alone(site, tmp_path):
     from vidfeat.video.reader import probe
 
     number = number_of(site, "a/old.avi")
@@ -139,7 +139,7 @@ def test_avi_is_transcoded_the_stretch_alone(site, tmp_path):
     assert part.content == clip.content[:10]
 
 
-def test_transcoded_frames_are_those_of_the_stretch(site, tmp_path):
+def test_transcoded_frames_are_those_of_the_segment(site, tmp_path):
     from vidfeat.video.reader import read_frames
 
     source = site.folder / "videos/a/old.avi"

@@ -56,7 +56,7 @@ class PublishedLists:
 
 @dataclass(frozen=True)
 class Sample:
-    """A video, or a stretch of one, with its label or labels."""
+    """A video, or a segment of one, with its label or labels."""
 
     path: str
     """Its identity: the path relative to the dataset's root, as in a feature file."""
@@ -64,12 +64,12 @@ class Sample:
     part: DatasetPart = "train"
     group: str = ""
     start_seconds: float | None = None
-    """Start of the labelled stretch; None: the start of the video."""
+    """Start of the labelled segment; None: the start of the video."""
     end_seconds: float | None = None
 
     @property
     def identity(self) -> str:
-        """The video, or the stretch of it, under one name: ``a.mp4``, ``a.mp4#t=1.5,3``."""
+        """The video, or the segment of it, under one name: ``a.mp4``, ``a.mp4#t=1.5,3``."""
         if self.start_seconds is None and self.end_seconds is None:
             return self.path
         end = "" if self.end_seconds is None else f"{self.end_seconds:g}"
@@ -122,7 +122,7 @@ class VideoDataset:
         return "val" if "val" in parts else "test"
 
     def without(self, broken: Iterable[str]) -> VideoDataset:
-        """The same dataset without some paths, or identities of single stretches."""
+        """The same dataset without some paths, or identities of single segments."""
         gone = set(broken)
         kept = tuple(s for s in self.samples if gone.isdisjoint((s.path, s.identity)))
         return replace(self, samples=kept)

@@ -1,4 +1,4 @@
-"""Kinetics-400, -600 and -700: ten-second stretches of YouTube videos.
+"""Kinetics-400, -600 and -700: ten-second segments of YouTube videos.
 
 The lists are CSV files with ``label,youtube_id,time_start,time_end,split``; files are named
 ``<youtube_id>_<start:06d>_<end:06d>.mp4`` or plainly ``<youtube_id>.mp4``, in a folder per class or
@@ -61,7 +61,7 @@ def read_listing(
         keys = [identity]
         if start and end:
             keys.insert(0, f"{identity}_{int(float(start)):06d}_{int(float(end)):06d}")
-        # one row per stretch: some releases list it in two files (train.csv and an all.csv)
+        # one row per segment: some releases list it in two files (train.csv and an all.csv)
         entries.setdefault((keys[0], part), Listed(keys[0], tuple(keys), (index[label],), part))
     return PublishedLists(name, classes, tuple(entries.values()))
 

@@ -17,7 +17,7 @@ class LabelRow:
     Attributes:
         path: the video, as in the feature file.
         label: its class.
-        start_seconds: where the labelled stretch starts; None for the video's start.
+        start_seconds: where the labelled segment starts; None for the video's start.
         end_seconds: where it ends; None for the video's end.
         split: ``train``, ``val``, ``test``; empty where no part is assigned.
         group: what must stay together (one recording, one person); empty where it stands alone.
@@ -36,7 +36,7 @@ class LabelRow:
     labels: tuple[str, ...] = ()
 
     @property
-    def is_stretch(self) -> bool:
+    def is_segment(self) -> bool:
         """Only a part of the video is labelled."""
         return self.start_seconds is not None or self.end_seconds is not None
 
@@ -48,7 +48,7 @@ def group_of(row: LabelRow) -> str:
 
 def describe_row(row: LabelRow) -> str:
     """The video and the segment, for a message."""
-    if not row.is_stretch:
+    if not row.is_segment:
         return row.path
     end = "end" if row.end_seconds is None else f"{row.end_seconds:g}"
     return f"{row.path} [{row.start_seconds or 0:g}, {end}]"
@@ -125,7 +125,7 @@ def without_doubles(rows: Sequence[LabelRow], source: str) -> tuple[LabelRow, ..
 
 
 def shared_videos(rows: Sequence[LabelRow]) -> list[str]:
-    """A note on videos with labelled stretches in several parts, if there are any."""
+    """A note on videos with labelled segments in several parts, if there are any."""
     parts: dict[str, dict[str, LabelRow]] = {}
     for row in rows:
         part = part_of(row.split)
@@ -137,7 +137,7 @@ def shared_videos(rows: Sequence[LabelRow]) -> list[str]:
     path, found = next(iter(shared.items()))
     where = ", ".join(f"{part}{_in_line(row)}" for part, row in found.items())
     return [
-        f"{len(shared)} videos have stretches in more than one part ({path}: {where}): the "
+        f"{len(shared)} videos have segments in more than one part ({path}: {where}): the "
         "accuracy is too good where they look alike"
     ]
 

@@ -1,7 +1,7 @@
-"""Labels of videos, and of stretches of videos: from a CSV, from folders, from official splits.
+"""Labels of videos, and of segments of videos: from a CSV, from folders, from official splits.
 
 ``Labels`` is what someone said, ``Samples`` is what can be trained on: the labelled things that
-have vectors, each with its rows. A sample is a whole video or one labelled stretch of it.
+have vectors, each with its rows. A sample is a whole video or one labelled segment of it.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _parse(name: str, row: Row, label: str) -> LabelRow:
         seconds.append(value)
     start, end = seconds
     if end is not None and end <= (start or 0.0):
-        raise DataError(f"{name}, line {line}: the stretch {start or 0:g} to {end:g} s is empty")
+        raise DataError(f"{name}, line {line}: the segment {start or 0:g} to {end:g} s is empty")
     return LabelRow(
         path=normal_path(row["path"]),
         label="|".join(parts) if label == "labels" else row["label"],

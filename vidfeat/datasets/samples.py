@@ -24,7 +24,7 @@ ROWS_AT_ONCE = 16384
 
 @dataclass(frozen=True)
 class Samples:
-    """Labelled videos or stretches with their clip vectors.
+    """Labelled videos or segments with their clip vectors.
 
     Sample ``i`` has the clips ``first[i]`` to ``first[i + 1]``. S samples, N clips, D dimensions.
 
@@ -39,7 +39,7 @@ class Samples:
         y: int64 (S,), index of each sample's class.
         has_groups: samples have groups that folds must keep together.
         unlabelled: videos of the feature file that no label names.
-        missing: labels whose video, or whose stretch, has no clips in the feature file, named.
+        missing: labels whose video, or whose segment, has no clips in the feature file, named.
         num_by_name: labels that found their video by its file name alone.
     """
 
@@ -169,7 +169,7 @@ def require_videos(store: FeatureStore) -> None:
 def collect(store: FeatureStore, labels: LabelTable, *, skip_bad_rows: bool = False) -> Samples:
     """Bring labels and the clips of a feature file together.
 
-    A clip belongs to a labelled stretch when its middle lies in it.
+    A clip belongs to a labelled segment when its middle lies in it.
 
     Args:
         store: the feature file.
@@ -194,7 +194,7 @@ def collect(store: FeatureStore, labels: LabelTable, *, skip_bad_rows: bool = Fa
     missing += empty
     if not kept:
         raise DataError(
-            f"{labels.source}: no clip of {name} lies in a labelled stretch: extract it again with "
+            f"{labels.source}: no clip of {name} lies in a labelled segment: extract it again with "
             "segments and this file, or with a smaller hop_seconds",
             field=("segments", "hop_seconds"),
         )

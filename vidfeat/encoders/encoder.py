@@ -21,7 +21,7 @@ from vidfeat.encoders.reading import ClipNetwork, read_videos, rows_of, rows_of_
 from vidfeat.encoders.spec import EncoderSpec, LoadedNetwork, Modality, TextTower
 from vidfeat.errors import DataError, UsageError, VideoError
 from vidfeat.store.reader import Embeddings
-from vidfeat.video.clip_plan import ClipPlan, Stretch
+from vidfeat.video.clip_plan import ClipPlan, VideoSegment
 from vidfeat.video.decode.tasks import VideoTask
 from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.preprocess import Preprocess
@@ -217,7 +217,7 @@ class Encoder:
         video: str | os.PathLike[str] | NDArray[np.uint8],
         *,
         fps: float | Fraction | None = None,
-        stretch: Stretch | tuple[float, float | None] | None = None,
+        segment: VideoSegment | tuple[float, float | None] | None = None,
     ) -> Embeddings:
         """Embed the clips of one video.
 
@@ -226,7 +226,7 @@ class Encoder:
         Args:
             video: a path, or upright RGB frames, uint8 (T, H, W, 3).
             fps: rate of the frames; needed where the plan has a rate of its own.
-            stretch: only this part, in seconds from the first shown frame.
+            segment: only this part, in seconds from the first shown frame.
 
         Returns:
             Vectors (N, D) float32, and the seconds that each covers.
@@ -236,10 +236,10 @@ class Encoder:
             UsageError: frames of another shape or type, or without the rate that is needed.
             DataError: a vector is NaN or infinite.
         """
-        stretches = () if stretch is None else (_stretch(stretch),)
+        segments = () if segment is None else (_segment(segment),)
         if isinstance(video, np.ndarray):
-            return self._finite(self._encode_frames(video, fps, stretches))
-        (read,) = read_videos(self.reader, [VideoTask(os.fspath(video), stretches)], workers=0)
+            return self._finite(self._encode_frames(video, fps, segments))
+        (read,) = read_videos(self.reader, [VideoTask(os.fspath(video), segments)], workers=0)
         if read.clips is None:
             assert read.error is not None
             raise read.error
@@ -371,20 +371,20 @@ class Encoder:
         self,
         frames_THWC: NDArray[np.uint8],
         fps: float | Fraction | None,
-        stretches: Sequence[Stretch],
+        segments: Sequence[VideoSegment],
     ) -> Embeddings:
         if frames_THWC.ndim != 4 or frames_THWC.shape[-1] != 3 or frames_THWC.dtype != np.uint8:
             raise UsageError(
                 f"frames of {frames_THWC.dtype} {frames_THWC.shape}: expected uint8 (T, H, W, 3)"
             )
-        if fps is None and (self.plan.fps is not None or self.plan.hop_seconds or stretches):
+        if fps is None and (self.plan.fps is not None or self.plan.hop_seconds or segments):
             raise UsageError("frames without their rate: give fps= (the plan goes by seconds)")
         if len(frames_THWC) == 0:
             raise VideoError("no frames were given", kind="no_frames")
         rate = Fraction(25) if fps is None else Fraction(fps).limit_denominator(1_000_000)
         small = FramePreprocessor(self.preprocess).frames(frames_THWC)
         timeline = Timeline(len(frames_THWC), rate)
-        planned, clips = self.spec.clip_source().planned(timeline, stretches)
+        planned, clips = self.spec.clip_source().planned(timeline, segments)
         given = np.stack([small[list(clip.positions)] for clip in clips])
         if self.preprocess.crops > 1:
             given = given.swapaxes(1, 2)
@@ -394,5 +394,5 @@ class Encoder:
         return rows_of(outputs, planned, self.spec.rows)
 
 
-def _stretch(value: Stretch | tuple[float, float | None]) -> Stretch:
-    return value if isinstance(value, Stretch) else Stretch(*value)
+def _segment(value: VideoSegment | tuple[float, float | None]) -> VideoSegment:
+    return value if isinstance(value, VideoSegment) else VideoSegment(*value)

@@ -15,7 +15,7 @@ from vidfeat.store.join import join_vectors, joined_identity
 from vidfeat.store.matching import Spans, match_rows
 from vidfeat.store.reader import Embeddings
 from vidfeat.store.records import RunIdentity
-from vidfeat.video.clip_plan import Stretch
+from vidfeat.video.clip_plan import VideoSegment
 
 
 class JoinedEncoder:
@@ -68,10 +68,10 @@ class JoinedEncoder:
         self,
         video: str | os.PathLike[str],
         *,
-        stretch: Stretch | tuple[float, float | None] | None = None,
+        segment: VideoSegment | tuple[float, float | None] | None = None,
     ) -> Embeddings:
         """Embed the clips of one video; see :meth:`Encoder.encode`."""
-        return self.encode_with(lambda encoder: encoder.encode(video, stretch=stretch))
+        return self.encode_with(lambda encoder: encoder.encode(video, segment=segment))
 
     def encode_with(self, encode: Callable[[Encoder], Embeddings]) -> Embeddings:
         """The same, by a function that embeds the video with one encoder.

@@ -351,7 +351,7 @@ def time_line(
 
     Args:
         axes: where to draw.
-        edges_seconds: (T + 1,), where the stretches begin and the last one ends.
+        edges_seconds: (T + 1,), where the segments begin and the last one ends.
         scores: (T, C), 0 to 1.
         classes: C names.
         colours: of the classes, by name.
@@ -371,7 +371,7 @@ def time_line(
         rows.append((name, scores[:, rest].sum(axis=1), np.isin(best, rest), MUTED))
     for lane, (_, values, wins, colour) in enumerate(rows):
         floor = lane + 0.42
-        # upwards is towards smaller y; one outline a lane, so that no seams show between stretches
+        # upwards is towards smaller y; one outline a lane, so that no seams show between segments
         for height, alpha in ((values, 0.35), (np.where(wins, values, 0.0), 1.0)):
             tops = floor - 0.84 * np.clip(height, 0, 1)
             axes.stairs(

@@ -105,11 +105,11 @@ def _todo(
     tries = 0 if failure is None else failure.tries
     partial = summary.partial.get(video.identity)
     if partial is None or not partial.record.same_file(video.size_bytes, video.mtime_ns):
-        return Todo(video, VideoTask(video.path, video.stretches), tries)
+        return Todo(video, VideoTask(video.path, video.segments), tries)
     carrier, first = partial.carrier, partial.next_clip // rows.rows_per_clip
     if rows.aggregate is not None:  # frames come, and not clips
         first = 0 if carrier is None or carrier.carried is None else carrier.carried.next_frame
-    task = VideoTask(video.path, video.stretches, first, partial.attempt)
+    task = VideoTask(video.path, video.segments, first, partial.attempt)
     return Todo(video, task, tries, carrier)
 
 

@@ -67,7 +67,7 @@ def extract(
         output: the feature file.
         encoder: what turns clips into vectors, with the plan of the clips.
         root: what the paths in the file are relative to.
-        segments: a CSV of stretches (path, start_seconds, end_seconds) to lay clips over.
+        segments: a CSV of segments (path, start_seconds, end_seconds) to lay clips over.
         options: how to go about it.
         progress: called some times a second.
         on_failure: called for each video that could not be read.

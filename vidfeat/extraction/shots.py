@@ -13,7 +13,7 @@ from pathlib import Path
 from vidfeat.extraction.options import ExtractOptions
 from vidfeat.system.callbacks import Progress
 from vidfeat.system.files import append_lines, beside
-from vidfeat.video.clip_plan import ClipPlan, Stretch
+from vidfeat.video.clip_plan import ClipPlan, VideoSegment
 from vidfeat.video.clips import Clip
 from vidfeat.video.decode.decoder import make_decoder
 from vidfeat.video.decode.tasks import ClipSource, Finished, Started, VideoTask
@@ -74,16 +74,16 @@ def by_shots(
                 if progress is not None:
                     progress(done, len(todo))
     videos = tuple(
-        replace(video, stretches=stretches_of(found.get(video.identity, ()), fps))
+        replace(video, segments=segments_of(found.get(video.identity, ()), fps))
         for video in listing.videos
     )
     return replace(listing, videos=videos, laid_by=f"shots by {rule.name}")
 
 
-def stretches_of(shots: Sequence[Shot], fps: Fraction | None) -> tuple[Stretch, ...]:
+def segments_of(shots: Sequence[Shot], fps: Fraction | None) -> tuple[VideoSegment, ...]:
     """Shots as what clips are laid over.
 
-    A stretch begins with the slot that is shown at its start, which at a rate of one's own may show
+    A segment begins with the slot that is shown at its start, which at a rate of one's own may show
     a frame before the cut: it is moved to the first slot behind it. A shot between two slots has
     none, and no clip.
     """
@@ -93,7 +93,7 @@ def stretches_of(shots: Sequence[Shot], fps: Fraction | None) -> tuple[Stretch, 
         if fps is not None:
             start = float(math.ceil(Fraction(start) * fps - Fraction(1, 10**6)) / fps)
         if start < shot.end_seconds - 1e-6:
-            made.append(Stretch(start, shot.end_seconds))
+            made.append(VideoSegment(start, shot.end_seconds))
     return tuple(made)
 
 

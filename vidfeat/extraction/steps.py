@@ -24,7 +24,7 @@ from vidfeat.extraction.resume import (
 )
 from vidfeat.extraction.stopping import Stop
 from vidfeat.store.records import VideoFailure
-from vidfeat.video.clip_plan import describe_behind_end, stretches_behind_end
+from vidfeat.video.clip_plan import describe_behind_end, segments_behind_end
 from vidfeat.video.clips import Clip
 from vidfeat.video.decode.decoder import Decoder, make_decoder
 from vidfeat.video.decode.tasks import Event, Finished, Started
@@ -180,7 +180,7 @@ def _failure_of(item: Todo, event: Finished, info: VideoInfo | None) -> VideoFai
     if event.damage is not None:
         error = VideoError(event.damage.message, kind="damaged")
     elif error is None and info is not None:
-        behind = stretches_behind_end(item.task.stretches, info.duration_seconds)
+        behind = segments_behind_end(item.task.segments, info.duration_seconds)
         if behind:
             error = VideoError(describe_behind_end(behind, info.duration_seconds), kind="segment")
     if error is None:

@@ -25,7 +25,7 @@ MOST_STEPS = 64
 TIME_WAVES = 4
 # Samples that are scored at a time.
 _SCORED = 256
-# How sharply a query looks at its own stretch of time before training.
+# How sharply a query looks at its own segment of time before training.
 _SHARPNESS = 4.0
 
 
@@ -50,7 +50,7 @@ class Sequences:
         return cls(rows, np.arange(len(rows) + 1, dtype=np.int64))
 
     def shortened(self) -> Sequences:
-        """Samples of at most `MOST_STEPS` rows: the means of as many equal stretches of longer."""
+        """Samples of at most `MOST_STEPS` rows: the means of as many equal segments of longer."""
         counts = np.diff(self.first)
         if len(counts) == 0 or counts.max() <= MOST_STEPS:
             return self
@@ -175,7 +175,7 @@ def train_attention(
 
 
 def _first_tensors(dimension: int, classes: int, settings: AttentionSettings) -> Any:
-    """Where training begins: the first query sees all times alike, the others one stretch each."""
+    """Where training begins: the first query sees all times alike, the others one segment each."""
     import torch
 
     generator = torch.Generator().manual_seed(settings.seed)

@@ -49,8 +49,8 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A stretch of a video and what is in it, best first; ``scores`` (C,) are of all classes."""
+class ScoredSegment:
+    """A segment of a video and what is in it, best first; ``scores`` (C,) are of all classes."""
 
     start_seconds: float
     end_seconds: float
@@ -72,7 +72,7 @@ class VideoPrediction:
 
     path: str
     predictions: tuple[Prediction, ...]
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[ScoredSegment, ...] = ()
     scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
     classes: tuple[str, ...] = ()
 
@@ -326,23 +326,25 @@ def classify_clips(
             kind="not_finite",
             path=path,
         )
-    segments: list[Segment] = []
+    segments: list[ScoredSegment] = []
     if every_seconds is not None:
         segments = _segments(judge, clips, top, every_seconds)
     best = _best(judge, scores, top)
     return VideoPrediction(path, best, tuple(segments), scores, tuple(judge.classes))
 
 
-def _segments(judge: Judge, clips: Embeddings, top: int, every_seconds: float) -> list[Segment]:
-    """Stretches of equal length from 0 to the last clip's end.
+def _segments(
+    judge: Judge, clips: Embeddings, top: int, every_seconds: float
+) -> list[ScoredSegment]:
+    """Segments of equal length from 0 to the last clip's end.
 
-    A rest shorter than half of one belongs to the stretch before it. A clip belongs to the stretch
-    that its middle lies in; a stretch without one takes the clip whose middle is nearest to its
+    A rest shorter than half of one belongs to the segment before it. A clip belongs to the segment
+    that its middle lies in; a segment without one takes the clip whose middle is nearest to its
     own.
     """
     middle = (clips.start_seconds + clips.end_seconds) / 2
     end = float(clips.end_seconds.max())
-    # 60 s at 29.97 frames per second are 60.06 s: such a rest is no stretch of its own
+    # 60 s at 29.97 frames per second are 60.06 s: such a rest is no segment of its own
     count = max(1, math.floor(end / every_seconds + 0.5))
     place = np.minimum((middle / every_seconds).astype(np.int64), count - 1)
     segments = []
@@ -353,7 +355,7 @@ def _segments(judge: Judge, clips: Embeddings, top: int, every_seconds: float) -
         if not len(inside):
             inside = np.array([np.abs(middle - (start + stop) / 2).argmin()])
         scores = judge.scores(clips.vectors[inside])
-        segments.append(Segment(start, stop, _best(judge, scores, top), scores))
+        segments.append(ScoredSegment(start, stop, _best(judge, scores, top), scores))
     return segments
 
 

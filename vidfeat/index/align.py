@@ -1,4 +1,4 @@
-"""Which stretch of a video runs in step with a query: arithmetic on one matrix of cosines."""
+"""Which segment of a video runs in step with a query: arithmetic on one matrix of cosines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BRIDGED = 2
 
 @dataclass(frozen=True)
 class Aligned:
-    """A stretch of a video beside a stretch of the query.
+    """A segment of a video beside a segment of the query.
 
     Attributes:
         best: score of the best pair of clips.
@@ -42,11 +42,11 @@ def align(
     first_row: int = 0,
     most: int = 1,
 ) -> list[Aligned]:
-    """The best stretches of a video, none overlapping a better one, best first.
+    """The best segments of a video, none overlapping a better one, best first.
 
     A shift in time pairs each clip of the query with the clip of the video that starts nearest to
     its shifted start. The shift taken is the one whose pairs stand out most above ``levels``; from
-    its best pair on the stretch grows both ways while pairs stay nearer than just anything.
+    its best pair on the segment grows both ways while pairs stay nearer than just anything.
 
     Args:
         scores: (Q, N) of the query's clips with the video's.
@@ -55,7 +55,7 @@ def align(
         end: (N,) seconds.
         levels: (Q,) score of each query clip with just anything.
         first_row: row of the video's first clip.
-        most: stretches wanted.
+        most: segments wanted.
     """
     scores = scores.copy()
     found: list[Aligned] = []

@@ -152,7 +152,7 @@ def write_part(
 
 
 def _runs(offset: NDArray[np.int64], count: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Stretches of neighbouring videos, so that they are read together."""
+    """Segments of neighbouring videos, so that they are read together."""
     if not len(offset):
         return
     breaks = np.flatnonzero(offset[1:] != (offset + count)[:-1]) + 1

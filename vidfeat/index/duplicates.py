@@ -76,7 +76,7 @@ class Duplicates:
                 {
                     "videos": list(pair.videos),
                     "score": round(pair.score, 6),
-                    "stretches": [
+                    "segments": [
                         {
                             "first": [round(value, 6) for value in segment.first],
                             "second": [round(value, 6) for value in segment.second],

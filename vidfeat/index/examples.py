@@ -3,7 +3,7 @@
 Each example counts as one direction, the mean of its clips. The score of a clip is its mean cosine
 with the examples, less a weight times its mean cosine with the negative ones; as cosines are linear
 in the query, that is the product with a single vector (Rocchio's formula). One positive example
-keeps its clips, so that a stretch in step with it is found as without negatives.
+keeps its clips, so that a segment in step with it is found as without negatives.
 
 Cosines with a phrase differ less from video to video than cosines with a clip do. Where a query has
 both, phrases are scaled so that both spread alike over a sample of the index.

@@ -13,11 +13,11 @@ from vidfeat.errors import UsageError
 
 @dataclass(frozen=True)
 class Match:
-    """A stretch of a video that answers a query.
+    """A segment of a video that answers a query.
 
     Attributes:
         video: path of the video, as in the index.
-        start_seconds: where the stretch starts.
+        start_seconds: where the segment starts.
         end_seconds: where it ends.
         score: how near: the mean over the query's clips of each one's best cosine with a clip of
             the video, or the best of all (``rank_by``); less the background's, if asked for.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vidfeat.encoders.text import TextEncoder
     from vidfeat.store.reader import FeatureStore
 
-# A stretch behind a path, as web addresses have it (W3C Media Fragments): video.mp4#t=12.5,15
+# A segment behind a path, as web addresses have it (W3C Media Fragments): video.mp4#t=12.5,15
 _FRAGMENT = re.compile(r"(?P<path>.+)#t=(?P<start>[0-9.]*)(?:,(?P<end>[0-9.]+))?", re.DOTALL)
 FEATURE_SUFFIXES = (".h5", ".hdf5")
 
@@ -131,7 +131,7 @@ class QuerySource:
             StoreError: neither a path of the index nor a file.
             FingerprintError: features or weights of another encoder.
             VideoError: the file cannot be read.
-            UsageError: a stretch that cannot be.
+            UsageError: a segment that cannot be.
         """
         named = self.index.videos.names.find(text)
         if named is not None:
@@ -170,8 +170,8 @@ class QuerySource:
         end_seconds: float | None = None,
         name: str | None = None,
     ) -> Query:
-        """Encode a video, or a stretch of it."""
-        stretch = None
+        """Encode a video, or a segment of it."""
+        segment = None
         if start_seconds is not None or end_seconds is not None:
             start = start_seconds or 0.0
             if start < 0 or (end_seconds is not None and end_seconds <= start):
@@ -180,8 +180,8 @@ class QuerySource:
                     "must lie before end_seconds",
                     field=("start_seconds", "end_seconds"),
                 )
-            stretch = (start, end_seconds)
-        embeddings = self.encoder.encode(path, stretch=stretch)
+            segment = (start, end_seconds)
+        embeddings = self.encoder.encode(path, segment=segment)
         return Query(
             vectors=np.asarray(embeddings.vectors, dtype=np.float32),
             start_seconds=embeddings.start_seconds,
@@ -315,7 +315,7 @@ def make_queries(
     """Queries of all the texts.
 
     Raises:
-        UsageError: a stretch of several.
+        UsageError: a segment of several.
     """
     if not texts:
         return []

@@ -1,4 +1,4 @@
-"""The clips that a query is made of: a stretch of a stored video, embeddings, or an array."""
+"""The clips that a query is made of: a segment of a stored video, embeddings, or an array."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from vidfeat.index.match import Query
 from vidfeat.store.embeddings import Embeddings
 
 
-def clips_in_stretch(
+def clips_in_segment(
     start: NDArray[np.float64],
     end: NDArray[np.float64],
     start_seconds: float | None,
     end_seconds: float | None,
     video: str,
 ) -> NDArray[np.int64]:
-    """The clips of a video that a stretch of it stands for.
+    """The clips of a video that a segment of it stands for.
 
     Raises:
-        UsageError: an empty stretch, or one outside of the video.
+        UsageError: an empty segment, or one outside of the video.
     """
     if start_seconds is None and end_seconds is None:
         return np.arange(len(start))
@@ -36,7 +36,7 @@ def clips_in_stretch(
         )
     if not len(start) or low >= end.max() or high <= start.min():
         raise UsageError(
-            f"the stretch from {low:g} s lies outside of {video}, which has clips from "
+            f"the segment from {low:g} s lies outside of {video}, which has clips from "
             f"{start.min(initial=0):g} to {end.max(initial=0):g} s"
         )
     slack = 0.51 * float(np.median(np.diff(start))) if len(start) > 1 else 0.0

@@ -128,7 +128,7 @@ def _shown(picture: str) -> str:
 def _picture(
     index: VideoIndex, video: str, start: float, end: float, root: str | os.PathLike[str] | None
 ) -> tuple[str, str]:
-    """A picture from the middle of a stretch of a stored video, and the address of its file."""
+    """A picture from the middle of a segment of a stored video, and the address of its file."""
     try:
         file = index.local_path(video, root)
         picture = _jpeg(file, start, end)

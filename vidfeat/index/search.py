@@ -1,7 +1,7 @@
-"""From near clips to answers: the best clip a video, grown to the stretch that runs with the query.
+"""From near clips to answers: the best clip a video, grown to the segment that runs with the query.
 
 Each clip of the query has a best cosine with a video; the video's score is their mean (or the best
-of them). Where the query has several clips, the answer is the stretch of the video that runs in
+of them). Where the query has several clips, the answer is the segment of the video that runs in
 step with it, as far as it stays nearer to it than just anything does.
 """
 
@@ -188,7 +188,7 @@ class Searcher:
         levels = self._levels(query.vectors)
         found: list[tuple[float, Aligned]] = []
         for video in chosen.tolist():
-            found += self._stretches(query, options, int(video), levels)
+            found += self._segments(query, options, int(video), levels)
         found.sort(key=lambda entry: -entry[0])
         return [self._match(query, aligned, rank) for rank, aligned in found[: options.k]]
 
@@ -282,10 +282,10 @@ class Searcher:
             return self.engine.take_slice(slice(first, first + total))
         return self.engine.take(np.repeat(offset - starts, count) + np.arange(total))
 
-    def _stretches(
+    def _segments(
         self, query: Query, options: SearchOptions, video: int, levels: NDArray[np.float32]
     ) -> list[tuple[float, Aligned]]:
-        """The best stretches of a video and their scores, best first."""
+        """The best segments of a video and their scores, best first."""
         span = self.videos.rows(video)
         scores = query.vectors @ self.engine.take_slice(span).T
         if options.normalize_scores:
@@ -305,7 +305,7 @@ class Searcher:
         if options.rank_by == "best":
             return [(aligned.best, aligned) for aligned in found]
         whole = float(scores.max(axis=1).mean())
-        # A second stretch of a video cannot be nearer than all of it.
+        # A second segment of a video cannot be nearer than all of it.
         return [
             (whole if number == 0 else min(whole, aligned.mean), aligned)
             for number, aligned in enumerate(found)

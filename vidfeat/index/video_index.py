@@ -16,7 +16,7 @@ from vidfeat.errors import DataError, StoreError, UsageError
 from vidfeat.index.examples import NEGATIVE_WEIGHT, combine
 from vidfeat.index.match import Match, Query, SearchOptions
 from vidfeat.index.opened import OpenIndex
-from vidfeat.index.query_clips import as_query, clips_in_stretch
+from vidfeat.index.query_clips import as_query, clips_in_segment
 from vidfeat.store.reader import Embeddings
 from vidfeat.system.identities import identity_to_path
 
@@ -179,15 +179,15 @@ class VideoIndex(OpenIndex):
         start_seconds: float | None = None,
         end_seconds: float | None = None,
     ) -> Query:
-        """The stored clips of a video, or of a stretch of it, as a query.
+        """The stored clips of a video, or of a segment of it, as a query.
 
-        A stretch takes the clips that lie in it, by half a hop more or less; where it is shorter
+        A segment takes the clips that lie in it, by half a hop more or less; where it is shorter
         than a clip, the one whose middle is nearest to its own.
 
         Raises:
             StoreError: no such video.
             DataError: a video without a clip that can be compared.
-            UsageError: an empty stretch, or one outside of the video.
+            UsageError: an empty segment, or one outside of the video.
         """
         row = self._row(video)
         if not self.videos["count"][row]:
@@ -198,7 +198,7 @@ class VideoIndex(OpenIndex):
         span = self.videos.rows(row)
         clips = self.searcher.clips[span]
         start, end = clips["start_seconds"], clips["end_seconds"]
-        chosen = clips_in_stretch(start, end, start_seconds, end_seconds, video)
+        chosen = clips_in_segment(start, end, start_seconds, end_seconds, video)
         return Query(
             vectors=self.searcher.engine.take_slice(span)[chosen],
             start_seconds=start[chosen].copy(),

@@ -46,7 +46,7 @@ class RowLabels(NamedTuple):
 
 @runtime_checkable
 class LabelSource(Protocol):
-    """Labels that know their rows: a table with stretches, splits or groups."""
+    """Labels that know their rows: a table with segments, splits or groups."""
 
     def resolve(self, store: Any) -> RowLabels:
         """The labelled rows of a feature file."""

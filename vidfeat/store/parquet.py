@@ -120,7 +120,7 @@ def arrow_schema(store: FeatureStore, dimension: int) -> Any:
 
 
 class _Rows:
-    """Writes stretches of a feature file, one after the other."""
+    """Writes segments of a feature file, one after the other."""
 
     def __init__(self, store: FeatureStore, pca: PCA | None, progress: Progress | None) -> None:
         self.store = store

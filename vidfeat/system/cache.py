@@ -4,7 +4,7 @@
 weights/       downloaded weights
 scans/         which videos of a folder can be read, for training
 texts/         vectors of phrases that were searched for
-web/           pictures and stretches of the search page
+web/           pictures and segments of the search page
 texts/         vectors of phrases
 compiled/      kernels that torch and Triton compile
 =============  =====================================================================

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, plan_clips
+from vidfeat.video.clip_plan import ClipPlan, PlannedClip, VideoSegment, plan_clips
 from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.orientation import orientation_of
 from vidfeat.video.preprocess import Preprocess
@@ -78,7 +78,7 @@ class ClipRequest:
     window: Window
     flow: bool = False
     start_seconds: float | None = None
-    """The labelled stretch of the video."""
+    """The labelled segment of the video."""
     end_seconds: float | None = None
 
     def read(self, video: VideoReader) -> Iterator[NDArray[np.uint8]]:
@@ -89,8 +89,8 @@ class ClipRequest:
             Recounted: see :meth:`VideoReader.frames`.
         """
         plan = _plan(self.frames + self.flow, self.stride, self.fps)
-        stretches = _stretches(self.start_seconds, self.end_seconds)
-        clip = jittered_clip(video.timeline, plan, self.start, stretches)
+        segments = _segments(self.start_seconds, self.end_seconds)
+        clip = jittered_clip(video.timeline, plan, self.start, segments)
         yield from _cut_clips(video, [clip], (self.window,), self.flow)
 
 
@@ -121,8 +121,8 @@ class VideoRequest:
         plan = _plan(self.frames + self.flow, self.stride, self.fps, self.clips)
         if self.leave_out_short:
             plan = replace(plan, short="error")
-        stretches = _stretches(self.start_seconds, self.end_seconds)
-        planned = plan_clips(video.timeline, plan, stretches)
+        segments = _segments(self.start_seconds, self.end_seconds)
+        planned = plan_clips(video.timeline, plan, segments)
         yield from _cut_clips(video, planned, self.windows, self.flow)
 
 
@@ -137,7 +137,7 @@ def unpack_flow(packed_THWC: NDArray[np.uint8]) -> NDArray[np.float16]:
 
 
 def jittered_clip(
-    timeline: Timeline, plan: ClipPlan, start: float, stretches: Sequence[Stretch] = ()
+    timeline: Timeline, plan: ClipPlan, start: float, segments: Sequence[VideoSegment] = ()
 ) -> PlannedClip:
     """A clip that starts at a share of the room there is: 0 the first frame, 1 the last start.
 
@@ -145,8 +145,8 @@ def jittered_clip(
     follows the plan's policy.
     """
     dense = ClipPlan(plan.frames, plan.stride, plan.fps, hop_frames=1, short=plan.short)
-    if stretches:
-        found = plan_clips(timeline, dense, stretches)
+    if segments:
+        found = plan_clips(timeline, dense, segments)
         return found[min(int(start * len(found)), len(found) - 1)]
     room = timeline.slots(plan.fps) - plan.span + 1
     if room < 1:
@@ -247,10 +247,10 @@ def _plan(frames: int, stride: int, fps: str, clips: int | None = None) -> ClipP
     return ClipPlan(frames, stride, Fraction(fps) if fps else None, clips=clips)
 
 
-def _stretches(start: float | None, end: float | None) -> tuple[Stretch, ...]:
+def _segments(start: float | None, end: float | None) -> tuple[VideoSegment, ...]:
     if start is None and end is None:
         return ()
-    return (Stretch(start or 0.0, end),)
+    return (VideoSegment(start or 0.0, end),)
 
 
 def _short_side(side: int, height: int, width: int) -> tuple[int, int]:

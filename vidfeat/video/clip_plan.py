@@ -137,7 +137,7 @@ class ClipPlan:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class VideoSegment:
     """A part of a video, in seconds from its first shown frame; no end means to the end."""
 
     start_seconds: float = 0.0
@@ -145,10 +145,10 @@ class Stretch:
 
     def __post_init__(self) -> None:
         if not self.start_seconds >= 0:
-            raise UsageError(f"a stretch starts at 0 or later, not {self.start_seconds}")
+            raise UsageError(f"a segment starts at 0 or later, not {self.start_seconds}")
         if self.end_seconds is not None and not self.end_seconds > self.start_seconds:
             raise UsageError(
-                f"a stretch ends after its start: {self.start_seconds} to {self.end_seconds} s"
+                f"a segment ends after its start: {self.start_seconds} to {self.end_seconds} s"
             )
 
 
@@ -164,52 +164,54 @@ class PlannedClip:
 
 
 def plan_clips(
-    timeline: Timeline, plan: ClipPlan, stretches: Sequence[Stretch] = ()
+    timeline: Timeline, plan: ClipPlan, segments: Sequence[VideoSegment] = ()
 ) -> list[PlannedClip]:
-    """Lay a plan over a video, or over stretches of it.
+    """Lay a plan over a video, or over segments of it.
 
     Args:
         timeline: the video's frame clock.
         plan: the clips wanted.
-        stretches: parts of the video, each planned for itself in the order given; none means the
+        segments: parts of the video, each planned for itself in the order given; none means the
             whole video.
 
     Returns:
-        The clips in time order, at least one for each stretch that lies in the video.
+        The clips in time order, at least one for each segment that lies in the video.
 
     Raises:
         VideoError: kind ``too_short``: the policy is "error" and a clip does not fit, or all
-            segments lie past the end of the video (see :func:`stretches_behind_end`).
+            segments lie past the end of the video (see :func:`segments_behind_end`).
     """
     total = timeline.slots(plan.fps)
-    if not stretches:
+    if not segments:
         return _plan_shots(timeline, plan, 0, total)
-    behind = stretches_behind_end(stretches, timeline.duration_seconds)
-    if len(behind) == len(stretches):
+    behind = segments_behind_end(segments, timeline.duration_seconds)
+    if len(behind) == len(segments):
         raise VideoError(describe_behind_end(behind, timeline.duration_seconds), kind="too_short")
     clips: list[PlannedClip] = []
-    for stretch in stretches:
-        if stretch in behind:
+    for segment in segments:
+        if segment in behind:
             continue
-        first = timeline.slot_at(stretch.start_seconds, plan.fps)
+        first = timeline.slot_at(segment.start_seconds, plan.fps)
         end = total
-        if stretch.end_seconds is not None and stretch.end_seconds < timeline.duration_seconds:
-            last = timeline.slot_at(stretch.end_seconds, plan.fps)
-            # the slot that begins at the stretch's end is outside of it
-            at_start = abs(timeline.start_of(last, plan.fps) - stretch.end_seconds) < 1e-6
+        if segment.end_seconds is not None and segment.end_seconds < timeline.duration_seconds:
+            last = timeline.slot_at(segment.end_seconds, plan.fps)
+            # the slot that begins at the segment's end is outside of it
+            at_start = abs(timeline.start_of(last, plan.fps) - segment.end_seconds) < 1e-6
             end = max(first + 1, last if at_start else last + 1)
         clips += _plan_shots(timeline, plan, first, end)
     return sorted(clips, key=lambda clip: (clip.start_seconds, clip.end_seconds))
 
 
-def stretches_behind_end(stretches: Sequence[Stretch], duration_seconds: float) -> list[Stretch]:
-    """The stretches that begin where the video has ended: nothing is planned for them."""
-    return [stretch for stretch in stretches if stretch.start_seconds >= duration_seconds]
+def segments_behind_end(
+    segments: Sequence[VideoSegment], duration_seconds: float
+) -> list[VideoSegment]:
+    """The segments that begin where the video has ended: nothing is planned for them."""
+    return [segment for segment in segments if segment.start_seconds >= duration_seconds]
 
 
-def describe_behind_end(behind: Sequence[Stretch], duration_seconds: float) -> str:
+def describe_behind_end(behind: Sequence[VideoSegment], duration_seconds: float) -> str:
     """What to say of them."""
-    starts = ", ".join(f"{stretch.start_seconds:g} s" for stretch in behind[:3])
+    starts = ", ".join(f"{segment.start_seconds:g} s" for segment in behind[:3])
     more = f" and {len(behind) - 3} more" if len(behind) > 3 else ""
     lies = "the segment from {} begins" if len(behind) == 1 else "the segments from {} begin"
     return f"{lies.format(starts + more)} past the end of the video at {duration_seconds:.3f} s"
@@ -224,7 +226,7 @@ def _plan_shots(timeline: Timeline, plan: ClipPlan, first: int, end: int) -> lis
         for begin, stop, seconds in timeline.shots(plan.fps)
         if begin < end and stop > first
     ]
-    if not shots:  # a stretch within a pause: a still, which one clip shows as well as a thousand
+    if not shots:  # a segment within a pause: a still, which one clip shows as well as a thousand
         return _plan_range(timeline, plan, first, min(end, first + plan.span))
     counts = [plan.clips] * len(shots)
     if plan.clips is not None:
@@ -299,7 +301,7 @@ def _starts(timeline: Timeline, plan: ClipPlan, length: int) -> list[int]:
 
 
 def _short_slots(timeline: Timeline, plan: ClipPlan, length: int) -> list[int]:
-    """The slots of the one clip of a video, or stretch, of ``length`` slots: fewer than a span."""
+    """The slots of the one clip of a video, or segment, of ``length`` slots: fewer than a span."""
     wanted = [i * plan.stride for i in range(plan.frames)]
     if plan.short == "repeat_last":
         return [min(slot, length - 1) for slot in wanted]

@@ -1,4 +1,4 @@
-"""Which videos a run is about: folders searched through, files, lists, stretches, shards.
+"""Which videos a run is about: folders searched through, files, lists, segments, shards.
 
 A video's identity is its path relative to the root (see ``paths.py``); the order of a run is the
 order of the identities, whatever order the system lists a folder in.
@@ -23,7 +23,7 @@ from vidfeat.system.identities import (
     written_identity,
 )
 from vidfeat.system.text_tables import read_table, without_mark
-from vidfeat.video.clip_plan import Stretch
+from vidfeat.video.clip_plan import VideoSegment
 from vidfeat.video.frame_names import frames_in
 
 # What a folder is searched for; a file that is named itself is taken whatever its name.
@@ -45,7 +45,7 @@ class ListedVideo:
     size_bytes: int
     """-1 where the file cannot be looked at."""
     mtime_ns: int
-    stretches: tuple[Stretch, ...] = ()
+    segments: tuple[VideoSegment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     """What a user should know about the input, a sentence each."""
     laid_by: str = ""
-    """How the stretches of the videos were found, where they were: part of a run's identity."""
+    """How the segments of the videos were found, where they were: part of a run's identity."""
 
     @property
     def digest(self) -> str:
@@ -102,7 +102,7 @@ def list_videos(
             passed over), and files. Without any, the paths of ``segments`` below ``root``.
         root: what identities are relative to; None is the one folder given, or the common parent.
         segments: a CSV with the columns path, start_seconds, end_seconds: of the videos found,
-            only those that it names, and of those only these stretches. A row that cannot be
+            only those that it names, and of those only these segments. A row that cannot be
             meant costs itself alone, and a note.
         listed: more of them out of a list: one that is not there fails like a video that cannot
             be read, where a missing input ends the run.
@@ -117,19 +117,19 @@ def list_videos(
             raise UsageError(f"{_shown(path)}: no such file or folder")
     given += [os.path.abspath(path) for path in listed]  # noqa: PTH100 (as given)
     notes: list[str] = []
-    stretches: dict[str, list[Stretch]] | None = None
+    wanted: dict[str, list[VideoSegment]] | None = None
     if given:
         base = _root(given, root, frames=frames)
         if segments is not None:
-            stretches = read_segments(segments, path_to_identity(base), notes)
+            wanted = read_segments(segments, path_to_identity(base), notes)
     elif segments is None or root is None:
         raise UsageError("no videos were given: name folders or files, or a list of them")
     else:
         base = _root((), root)
-        stretches = read_segments(segments, path_to_identity(base), notes)
+        wanted = read_segments(segments, path_to_identity(base), notes)
         given = [
             existing_spelling(os.path.join(base, identity_to_path(name)))  # noqa: PTH118
-            for name in stretches
+            for name in wanted
         ]
     skipped: Counter[str] = Counter()
     found = {
@@ -143,21 +143,21 @@ def list_videos(
         notes.append(
             f"{skipped.total()} files are not named as videos and were passed over: {kinds}{more}"
         )
-    if stretches is not None:
+    if wanted is not None:
         names = Names(found)
-        by_name: dict[str, list[Stretch]] = {}
-        for name, own in stretches.items():
+        by_name: dict[str, list[VideoSegment]] = {}
+        for name, own in wanted.items():
             by_name.setdefault(names.find(name) or name, []).extend(own)
-        stretches = by_name
-        missing = [name for name in stretches if name not in found]
+        wanted = by_name
+        missing = [name for name in wanted if name not in found]
         if missing:
             notes.append(
                 f"{len(missing)} paths of the segments are no videos of this run, as {missing[0]!r}"
             )
-        without = len(found) - len(found.keys() & stretches.keys())
+        without = len(found) - len(found.keys() & wanted.keys())
         if without:
             notes.append(f"{without} videos have no segments and are left out")
-        found = {name: path for name, path in found.items() if name in stretches}
+        found = {name: path for name, path in found.items() if name in wanted}
         if missing and not found:
             raise UsageError(
                 f"segments: not one of its paths is a video of this run: it says {missing[0]!r}, "
@@ -172,7 +172,7 @@ def list_videos(
             + "".join(f"; {note}" for note in notes)
         )
     videos = [
-        _listed(name, found[name], tuple((stretches or {}).get(name, ()))) for name in sorted(found)
+        _listed(name, found[name], tuple((wanted or {}).get(name, ()))) for name in sorted(found)
     ]
     return Listing(base, tuple(videos), tuple(notes))
 
@@ -243,7 +243,7 @@ SEGMENT_COLUMNS = ("path", "start_seconds", "end_seconds")
 
 def read_segments(
     source: str | os.PathLike[str], root: str = "", notes: list[str] | None = None
-) -> dict[str, list[Stretch]]:
+) -> dict[str, list[VideoSegment]]:
     """Segments of videos, by identity, out of a table.
 
     Args:
@@ -261,23 +261,23 @@ def read_segments(
             f"the first line, found {','.join(table.columns) or 'nothing'}",
             field="segments",
         )
-    stretches: dict[str, list[Stretch]] = {}
+    segments: dict[str, list[VideoSegment]] = {}
     bad: list[str] = []
     for row in table.rows:
         try:
             if not row["path"]:
                 raise ValueError("the path is empty")
-            segment = Stretch(row.seconds("start_seconds") or 0.0, row.seconds("end_seconds"))
+            segment = VideoSegment(row.seconds("start_seconds") or 0.0, row.seconds("end_seconds"))
         except (ValueError, UsageError) as error:
             bad.append(f"{os.fspath(source)}, line {row.line}: {error}")
             continue
-        stretches.setdefault(written_identity(row["path"], root), []).append(segment)
-    if not stretches:
+        segments.setdefault(written_identity(row["path"], root), []).append(segment)
+    if not segments:
         reason = bad[0] if bad else "it has no rows"
         raise UsageError(f"segments {os.fspath(source)}: {reason}", field="segments")
     if notes is not None:
         notes += [f"{line}: this row is left out" for line in bad]
-    return stretches
+    return segments
 
 
 def _root(
@@ -346,12 +346,12 @@ def _search(start: str, skipped: Counter[str], *, frames: bool = False) -> Itera
             yield folder  # an empty folder named as a video: said, not passed over
 
 
-def _listed(identity: str, path: str, stretches: tuple[Stretch, ...]) -> ListedVideo:
+def _listed(identity: str, path: str, segments: tuple[VideoSegment, ...]) -> ListedVideo:
     try:
         status = os.stat(path)  # noqa: PTH116
     except (OSError, ValueError):  # ValueError: a zero byte, which no name can hold
-        return ListedVideo(identity, path, -1, -1, stretches)
-    return ListedVideo(identity, path, status.st_size, status.st_mtime_ns, stretches)
+        return ListedVideo(identity, path, -1, -1, segments)
+    return ListedVideo(identity, path, status.st_size, status.st_mtime_ns, segments)
 
 
 def _shown(path: str) -> str:

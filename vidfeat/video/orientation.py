@@ -55,7 +55,11 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
 
     Angles between quarter turns are taken to the nearest.
     """
-    side_data = frame.side_data
+    from av.sidedata.sidedata import SideDataContainer
+
+    # frame.side_data would be kept in the frame: a cycle, so that hundreds of decoded frames wait
+    # for the garbage collector
+    side_data = cast(Any, SideDataContainer)(frame)
     if not len(side_data):  # nearly every frame; a failed look-up raises and catches an error
         return UPRIGHT
     matrix = side_data.get("DISPLAYMATRIX")

@@ -9,13 +9,13 @@
                                which pass the filters
 ``GET /api/videos/ID``         one video, and whether the browser can play its file
 ``GET /api/find``              the number of the video at a ``path``, for addresses that last
-``GET /api/search``            answers to a video or upload, or a stretch of it
+``GET /api/search``            answers to a video or upload, or a segment of it
 ``GET /api/examples``          answers to several examples together: see ``examples.py``
 ``POST /api/upload``           embed the video in the body, and answer to it
 ``GET /api/map``               points of the map (202 while it is made)
 ``GET /thumb/ID``              a picture at second ``t``
 ``GET /media/ID``              the file, with ranges
-``GET /clip/ID``               a stretch as MP4, for files that browsers do not play
+``GET /clip/ID``               a segment as MP4, for files that browsers do not play
 =============================  ==================================================================
 
 The routes of teaching are in `vidfeat.web.teach_routes`.
@@ -97,7 +97,7 @@ def create_app(
     Args:
         index: the index.
         catalog: what of it is shown.
-        cache: pictures, stretches and the map.
+        cache: pictures, segments and the map.
         uploads: dropped files.
         names: what the server is called.
         read_only: take no upload and no label.

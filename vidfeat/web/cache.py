@@ -1,4 +1,4 @@
-"""Files that are made once and kept: thumbnails, transcoded stretches, the map.
+"""Files that are made once and kept: thumbnails, transcoded segments, the map.
 
 A key is the hash of all that decides what is in the file. Files are written whole; the oldest in
 use go when the folder grows over its cap. Two requests for the same file make it once.
@@ -102,5 +102,5 @@ class Cache:
 
 
 def default_folder() -> Path:
-    """The user's cache folder for pictures and stretches."""
+    """The user's cache folder for pictures and segments."""
     return writable_cache() / "web"

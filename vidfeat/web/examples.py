@@ -1,11 +1,11 @@
-"""Queries of several examples, as the page asks for them: phrases, stretches of videos, uploads.
+"""Queries of several examples, as the page asks for them: phrases, segments of videos, uploads.
 
 ``GET /api/examples`` takes each of these any number of times, ``not_`` before it for what the
 answers should not be like:
 
 ====================  ==============================================================
 ``phrase``            what to look for, in words
-``like``              ``START,END,PATH``: a stretch of a video, in seconds; the whole
+``like``              ``START,END,PATH``: a segment of a video, in seconds; the whole
                       video where both are empty
 ``like_upload``       ``START,END,TOKEN``: the same of an upload
 ====================  ==============================================================
@@ -35,7 +35,7 @@ class Term:
     Attributes:
         kind: one of ``KINDS``.
         value: the phrase, the path or the token.
-        start_seconds: where the stretch starts; None for the video's start.
+        start_seconds: where the segment starts; None for the video's start.
         end_seconds: where it ends; None for the video's end.
         negative: answers should not be like it.
     """
@@ -81,7 +81,7 @@ def _seconds(text: str) -> float | None:
     except ValueError:
         number = math.nan
     if not 0 <= number <= 1e7:
-        raise UsageError(f"a stretch from or to {text[:40]!r}, expected seconds")
+        raise UsageError(f"a segment from or to {text[:40]!r}, expected seconds")
     return number
 
 
@@ -92,7 +92,7 @@ class ExampleQueries:
         index: what is searched.
         catalog: its videos as the page sees them.
         source: has the text tower.
-        upload: the clips of a stretch of an upload; see ``app.py``.
+        upload: the clips of a segment of an upload; see ``app.py``.
         find_upload: an upload by its token.
     """
 
@@ -115,7 +115,7 @@ class ExampleQueries:
 
         Raises:
             StoreError: a video or an upload that is not there.
-            UsageError: no positive example, no text tower, or a stretch that cannot be.
+            UsageError: no positive example, no text tower, or a segment that cannot be.
             DataError: the examples cancel each other.
         """
         made = [(term, self._one(term)) for term in terms]

@@ -33,7 +33,7 @@ _TRIES = 3
 
 
 class Span(NamedTuple):
-    """What a label stands on: a stretch of a video, in milliseconds; None for its start or end."""
+    """What a label stands on: a segment of a video, in milliseconds; None for its start or end."""
 
     path: str
     start_ms: int | None
@@ -53,7 +53,7 @@ class Span(NamedTuple):
         return start, math.inf if self.end_ms is None else float(self.end_ms)
 
     def holds(self, other: Span) -> bool:
-        """Whether another stretch of the same video lies within this one."""
+        """Whether another segment of the same video lies within this one."""
         start, end = self.ends
         low, high = other.ends
         return start <= low and high <= end
@@ -65,7 +65,7 @@ class Span(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A label in the book: its stretch, its row, and how early it was first given."""
+    """A label in the book: its segment, its row, and how early it was first given."""
 
     span: Span
     row: LabelRow
@@ -148,12 +148,12 @@ class LabelBook:
             return [Held(span, row, self._places[span]) for span, row in held.items()]
 
     def get(self, span: Span) -> LabelRow | None:
-        """The label of exactly this stretch."""
+        """The label of exactly this segment."""
         with self._lock:
             return self._rows.get(span)
 
     def changed_since(self, span: Span, revision: int) -> bool:
-        """Whether the label of a stretch was changed after a revision."""
+        """Whether the label of a segment was changed after a revision."""
         with self._lock:
             return self._changed_in.get(span, 0) > revision
 
@@ -165,12 +165,12 @@ class LabelBook:
     # ------------------------------------------------------------------ changes
 
     def change(self, spans: Sequence[Span], label: str | None, author: str) -> int:
-        """Label stretches, or take their labels away; returns the revision.
+        """Label segments, or take their labels away; returns the revision.
 
-        What was labelled within a stretch is replaced with it.
+        What was labelled within a segment is replaced with it.
 
         Args:
-            spans: the stretches.
+            spans: the segments.
             label: the class; None takes labels away.
             author: who, for undo.
 
@@ -202,7 +202,7 @@ class LabelBook:
         """Take back the author's last change; what others have labelled since stays.
 
         Returns:
-            The stretches whose label is another one now; empty where there is nothing to undo.
+            The segments whose label is another one now; empty where there is nothing to undo.
 
         Raises:
             LockedError, DataError, OSError: as `change`.

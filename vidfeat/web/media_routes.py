@@ -65,7 +65,7 @@ def clip(site: Site, request: Request) -> Response:
     end = seconds_of(request, "end")
     end = start + MOST_SECONDS if end is None else min(end, start + MOST_SECONDS)
     if end <= start:
-        raise UsageError(f"the stretch {start:g} to {end:g} s is empty")
+        raise UsageError(f"the segment {start:g} to {end:g} s is empty")
 
     # A dropped file is a stranger's: whatever reads it may die of it.
     write = transcode_apart if is_upload(request) else transcode

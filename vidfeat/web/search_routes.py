@@ -54,7 +54,7 @@ def examples(site: Site, request: Request) -> Response:
 
 def _embedded(uploads: Uploads, upload: Upload, start: float | None, end: float | None) -> Query:
     try:
-        return uploads.stretch(upload, start, end)
+        return uploads.segment(upload, start, end)
     except VideoError as error:
         raise _without_path(error, upload.path, upload.name) from None
 

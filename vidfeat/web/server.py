@@ -28,7 +28,7 @@ class ServeOptions:
         labels: a labels.csv, for the filter.
         weights: where the encoder's weights are, if not where they were.
         device: what runs the encoder.
-        cache: folder of pictures and stretches; None for the user's own.
+        cache: folder of pictures and segments; None for the user's own.
         most_cache_bytes: what it may take.
         most_upload_bytes: of a video dropped on the page.
         follow_links: serve what links below the root lead to.

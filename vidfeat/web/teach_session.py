@@ -75,7 +75,7 @@ class TeachSession:
     # ------------------------------------------------------------------ labelling
 
     def label(self, spans: list[Span], name: str | None, author: str) -> int:
-        """Label stretches; the revision that is on the disk now. See `LabelBook.change`."""
+        """Label segments; the revision that is on the disk now. See `LabelBook.change`."""
         if name is None:
             spans = [self._governing(span) for span in spans]
         revision = self.book.change(spans, name, author)
@@ -94,7 +94,7 @@ class TeachSession:
             self._wake()
 
     def _governing(self, span: Span) -> Span:
-        """The stretch whose label a clip has, which may be longer than the clip."""
+        """The segment whose label a clip has, which may be longer than the clip."""
         held = [one.span for one in self.book.rows_of(span.path)]
         if span in held:
             return span
@@ -105,7 +105,7 @@ class TeachSession:
         return min(around, key=_length) if around else span
 
     def span_of(self, row: int) -> Span:
-        """The stretch that a clip covers."""
+        """The segment that a clip covers."""
         clips = self.clips
         path = self.index.videos.paths[int(clips.video[row])]
         return Span.of(path, float(clips.start_seconds[row]), float(clips.end_seconds[row]))
@@ -247,7 +247,7 @@ class TeachSession:
     ) -> None:
         """Write the labels of one video's clips, by the rule by which finetune reads them.
 
-        A clip belongs to the stretch that its middle lies in, the shortest of several. A stretch
+        A clip belongs to the segment that its middle lies in, the shortest of several. A segment
         that is a clip's own is about that clip alone, and holds for it before all others.
         """
         labels[:], first[:] = -1, -1

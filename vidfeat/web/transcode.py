@@ -1,7 +1,7 @@
-"""A stretch of any video as an MP4 that every browser plays: H.264, small, no sound.
+"""A segment of any video as an MP4 that every browser plays: H.264, small, no sound.
 
 Container and codec say what a browser plays by itself; everything else (the AVI files of
-UCF101 and HMDB51, MPEG-2, HEVC) comes this way, a stretch at a time. Untrusted files go
+UCF101 and HMDB51, MPEG-2, HEVC) comes this way, a segment at a time. Untrusted files go
 through ``python -m vidfeat.web.transcode``, a process that may die of them.
 """
 
@@ -59,7 +59,7 @@ def browser_type(path: Path) -> str | None:
 
 
 def transcode(source: Path, target: Path, start_seconds: float, end_seconds: float) -> None:
-    """Write a stretch as MP4; the first frame is the one shown at its start.
+    """Write a segment as MP4; the first frame is the one shown at its start.
 
     Args:
         source: the video.
@@ -166,7 +166,7 @@ def _upright(
 
 
 def main(arguments: list[str]) -> int:
-    """Transcode one stretch; what is wrong with the video goes to standard output."""
+    """Transcode one segment; what is wrong with the video goes to standard output."""
     source, target, start, end = arguments
     try:
         transcode(Path(source), Path(target), float(start), float(end))

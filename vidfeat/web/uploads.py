@@ -24,7 +24,7 @@ from vidfeat.index.match import Query
 from vidfeat.index.query import QuerySource
 from vidfeat.store.embeddings import Embeddings
 from vidfeat.system.files import remove_dead_leftovers, temporary_name
-from vidfeat.video.clip_plan import Stretch
+from vidfeat.video.clip_plan import VideoSegment
 
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
@@ -127,36 +127,38 @@ class Uploads:
                 oldest.path.unlink(missing_ok=True)
         return upload
 
-    def stretch(
+    def segment(
         self, upload: Upload, start_seconds: float | None, end_seconds: float | None
     ) -> Query:
-        """The clips of a stretch of an upload.
+        """The clips of a segment of an upload.
 
         Raises:
-            UsageError: an empty stretch.
+            UsageError: an empty segment.
             VideoError: the file cannot be read there.
         """
         if start_seconds is None and end_seconds is None:
             return upload.query
-        return self._encode(upload.path, upload.name, Stretch(start_seconds or 0.0, end_seconds))
+        return self._encode(
+            upload.path, upload.name, VideoSegment(start_seconds or 0.0, end_seconds)
+        )
 
-    def _encode(self, path: Path, name: str, stretch: Stretch | None) -> Query:
+    def _encode(self, path: Path, name: str, segment: VideoSegment | None) -> Query:
         with self._encoding:  # one at a time: each takes all that the machine has
-            held = self._decode_and_embed(path, name, stretch)
+            held = self._decode_and_embed(path, name, segment)
         vectors = np.asarray(held.vectors, dtype=np.float32)
         return Query(vectors, held.start_seconds, held.end_seconds, name=name)
 
-    def _decode_and_embed(self, path: Path, name: str, stretch: Stretch | None) -> Embeddings:
+    def _decode_and_embed(self, path: Path, name: str, segment: VideoSegment | None) -> Embeddings:
         from vidfeat.encoders.joined import JoinedEncoder
 
         def embed(encoder: Encoder) -> Embeddings:
-            return self._decode_for(encoder, path, name, stretch)
+            return self._decode_for(encoder, path, name, segment)
 
         encoder = self.source.encoder
         return encoder.encode_with(embed) if isinstance(encoder, JoinedEncoder) else embed(encoder)
 
     def _decode_for(
-        self, encoder: Encoder, path: Path, name: str, stretch: Stretch | None
+        self, encoder: Encoder, path: Path, name: str, segment: VideoSegment | None
     ) -> Embeddings:
         from vidfeat.encoders.reading import read_videos
         from vidfeat.video.decode.tasks import Started, VideoTask
@@ -170,7 +172,7 @@ class Uploads:
 
         (read,) = read_videos(
             encoder.reader,
-            [VideoTask(str(path), () if stretch is None else (stretch,))],
+            [VideoTask(str(path), () if segment is None else (segment,))],
             timeout_seconds=_DECODE_TIMEOUT_SECONDS,
             started=check_length,
         )

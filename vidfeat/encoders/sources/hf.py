@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidfeat.encoders.sources.hub import SMALL_FILES, TEXT_FILES, Repository, repository
 from vidfeat.encoders.sources.processors import preprocess_of
+from vidfeat.encoders.sources.weights_of import UNTRAINED
 from vidfeat.encoders.spec import LoadedNetwork, TextTower
 from vidfeat.errors import MissingExtraError, UsageError, WeightsError
 from vidfeat.system.files import canonical_json
@@ -135,10 +136,7 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
     )
     weights = f"random (seed {choice.seed})" if untrained else repo.revision or repo.folder.name
     if untrained:
-        notes = (
-            "the network is UNTRAINED (weights=random): its vectors separate videos poorly",
-            *notes,
-        )
+        notes = (UNTRAINED, *notes)
     network = getattr(hf_networks, family.wrapper)(model.eval(), config)
     return LoadedNetwork(
         network,

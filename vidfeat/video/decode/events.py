@@ -55,7 +55,7 @@ def video_events(
             made = _read_clips(video, task.reading)
         else:
             try:
-                planned, clips = source.planned(video.timeline, task.stretches)
+                planned, clips = source.planned(video.timeline, task.segments)
             except VideoError as error:
                 raise with_path(error, video.path) from None
             first = task.first_clip if task.first_attempt == attempt_of(video.info) else 0

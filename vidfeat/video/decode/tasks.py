@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import VideoError
-from vidfeat.video.clip_plan import ClipPlan, PlannedClip, Stretch, plan_clips
+from vidfeat.video.clip_plan import ClipPlan, PlannedClip, VideoSegment, plan_clips
 from vidfeat.video.clips import Clip
 from vidfeat.video.frame_clips import clip_of_each_frame, with_step_seconds
 from vidfeat.video.packing import PLANE_BYTES_PER_PIXEL, Packer, PixelPacker, PlanePacker
@@ -66,14 +66,14 @@ class ClipSource:
         return clip_shape(self.preprocess, self.clip_frames)
 
     def planned(
-        self, timeline: Timeline, stretches: Sequence[Stretch]
+        self, timeline: Timeline, segments: Sequence[VideoSegment]
     ) -> tuple[list[PlannedClip], list[PlannedClip]]:
         """The clips of a video's plan, and what comes of it: these clips, or their frames.
 
         Raises:
             VideoError: kind ``too_short``.
         """
-        clips = plan_clips(timeline, self.plan, stretches)
+        clips = plan_clips(timeline, self.plan, segments)
         if self.steps > 1:
             clips = [with_step_seconds(timeline, clip, self.steps) for clip in clips]
         return clips, clip_of_each_frame(timeline, clips) if self.frame_by_frame else clips
@@ -103,7 +103,7 @@ class VideoTask:
 
     path: str
     """For the operating system; bytes outside UTF-8 as surrogates."""
-    stretches: tuple[Stretch, ...] = ()
+    segments: tuple[VideoSegment, ...] = ()
     first_clip: int = 0
     """Clips before this one are not wanted: an earlier run has them."""
     first_attempt: str = ""

@@ -17,7 +17,7 @@ const PAGE = 60;
 let site = null;
 let listing = { first: 0, total: Infinity, token: 0, loading: false };
 let query = null;        // { id | upload, name, duration, start, end, playable, url }
-let stretch = null;      // [start, end] chosen on the track
+let segment = null;      // [start, end] chosen on the track
 const dropped = new Map();  // token -> { url, name, duration }
 let map = null;
 let terms = null;        // the chips of a query of several examples
@@ -145,8 +145,8 @@ function pointedAt() {
   if (card?.dataset.start !== undefined) {
     return { id: Number(card.dataset.id), start: Number(card.dataset.start), end: Number(card.dataset.end), name: card.title, path: card.title, card };
   }
-  if (!query || query.upload || !stretch) return null;
-  return { id: query.id, start: stretch[0], end: stretch[1], name: query.name, path: query.path };
+  if (!query || query.upload || !segment) return null;
+  return { id: query.id, start: segment[0], end: segment[1], name: query.name, path: query.path };
 }
 
 const leave = () => { if (lesson?.on) lesson.close(); };
@@ -246,9 +246,9 @@ function marks() {
 }
 
 function choose(part) {
-  stretch = part;
+  segment = part;
   $("chosen").hidden = !part;
-  $("search-stretch").disabled = !part;
+  $("search-segment").disabled = !part;
   const whole = !new URLSearchParams(location.hash.slice(1)).has("s");
   $("whole").hidden = whole;
   if (document.activeElement !== $("from")) $("from").value = part ? part[0].toFixed(1) : "";
@@ -259,10 +259,10 @@ function choose(part) {
   }
 }
 
-function searchStretch() {
-  if (!stretch || !query) return;
+function searchSegment() {
+  if (!segment || !query) return;
   const parts = query.upload ? { u: query.upload } : { v: query.path };
-  go({ ...parts, s: stretch[0].toFixed(2), e: stretch[1].toFixed(2) });
+  go({ ...parts, s: segment[0].toFixed(2), e: segment[1].toFixed(2) });
 }
 
 async function search(mine, start, end) {
@@ -342,7 +342,7 @@ function listenTrack() {
     track.setPointerCapture(event.pointerId);
     began = event.clientX;
     const grip = event.target.classList;
-    anchor = grip.contains("left") ? stretch[1] : grip.contains("right") ? stretch[0] : second(event);
+    anchor = grip.contains("left") ? segment[1] : grip.contains("right") ? segment[0] : second(event);
   });
   track.addEventListener("pointermove", (event) => {
     if (anchor === null || Math.abs(event.clientX - began) < 4) return;
@@ -353,7 +353,7 @@ function listenTrack() {
   const up = (event) => {
     if (anchor === null) return;
     if (Math.abs(event.clientX - began) < 4) seekTo($("player"), second(event), span());
-    else if (stretch && stretch[1] - stretch[0] < 0.04) choose(null);
+    else if (segment && segment[1] - segment[0] < 0.04) choose(null);
     anchor = null;
   };
   track.addEventListener("pointerup", up);
@@ -363,7 +363,7 @@ function listenTrack() {
     if (!step) return;
     event.preventDefault();
     event.stopPropagation();
-    if (event.shiftKey && stretch) choose([stretch[0], Math.min(span(), Math.max(stretch[0] + 0.1, stretch[1] + step))]);
+    if (event.shiftKey && segment) choose([segment[0], Math.min(span(), Math.max(segment[0] + 0.1, segment[1] + step))]);
     else seekTo($("player"), Math.max(0, at($("player")) + step), span());
   });
   const typed = () => {
@@ -372,7 +372,7 @@ function listenTrack() {
     if (from >= 0 && to > from) choose([from, Math.min(to, span())]);
   };
   $("from").oninput = $("to").oninput = typed;
-  $("from").onkeydown = $("to").onkeydown = (event) => { if (event.key === "Enter") searchStretch(); };
+  $("from").onkeydown = $("to").onkeydown = (event) => { if (event.key === "Enter") searchSegment(); };
   const follow = () => {
     if (query) $("cursor").style.left = `${100 * Math.min(1, at($("player")) / span())}%`;
     requestAnimationFrame(follow);
@@ -383,7 +383,7 @@ function listenTrack() {
 function edge(which) {
   if (!query) return;
   const now = at($("player"));
-  const [start, end] = stretch ?? [0, span()];
+  const [start, end] = segment ?? [0, span()];
   if (which === 0) choose([now, end > now ? end : span()]);
   else choose([start < now ? start : 0, now]);
 }
@@ -535,11 +535,11 @@ async function begin() {
   for (const line of document.querySelectorAll(".teaching")) line.hidden = site.read_only;
   $("show-teach").onclick = teach;
   $("save-results").onclick = () => saveResults(shown, query?.name ?? "results");
-  $("search-stretch").onclick = searchStretch;
+  $("search-segment").onclick = searchSegment;
   $("whole").onclick = () => go(query.upload ? { u: query.upload } : { v: query.path });
   $("theme").onclick = theme;
   $("keys").onclick = () => $("help").showModal();
-  $("player").addEventListener("loadedmetadata", () => { if (stretch) choose(stretch); marks(); });
+  $("player").addEventListener("loadedmetadata", () => { if (segment) choose(segment); marks(); });
   new IntersectionObserver(more, { rootMargin: "900px" }).observe($("more"));
   listenTrack();
   listenDrop();

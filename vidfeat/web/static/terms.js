@@ -1,4 +1,4 @@
-// Queries of several examples: phrases and stretches, wanted or not, as chips above the results.
+// Queries of several examples: phrases and segments, wanted or not, as chips above the results.
 // The address has one parameter for each: #phrase=a+dog&not_phrase=snow&like=3.20,5.00,a/b.mp4
 
 import { thumb } from "./grid.js";

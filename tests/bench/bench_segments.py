@@ -1,15 +1,15 @@
-"""Stretches of indexed videos made worse: does a search find the source, and the second?
+"""Segments of indexed videos made worse: does a search find the source, and the second?
 
-A hundred stretches of one to four seconds, their starts off the grid of the clips, made smaller
+A hundred segments of one to four seconds, their starts off the grid of the clips, made smaller
 (0.5 to 0.8), brighter or darker (by 8 to 25 of 255) and written with another codec and few bits,
 out of 300 clips of surveillance cameras (../shared/data/fights, or ``--data``, where they are
 there) and films drawn by formulas. The network is untrained (seeded random weights) unless others
 are given; the index is whitened, and plain for comparison.
 
 Whitening and the rules of alignment were worked out with ``--seed 0``. The default is another seed,
-with films, recordings and stretches that took no part in that.
+with films, recordings and segments that took no part in that.
 
-    python tests/bench/bench_stretches.py [--data FOLDER] [--seed 1] [--model r2d_10]
+    python tests/bench/bench_segments.py [--data FOLDER] [--seed 1] [--model r2d_10]
         [--weights random] [--queries 100] [--work DIR]
 
 With ``--work`` what is made stays there, and a run that was stopped goes on from it.
@@ -28,7 +28,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.support.rendered_videos import KINDS, render
-from tests.support.stretch_queries import Cut, make_cuts
+from tests.support.segment_queries import Cut, make_cuts
 from vidfeat.encoders.load import load_encoder
 from vidfeat.extraction.run import extract
 from vidfeat.index import VideoIndex
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
     parser.add_argument("--weights", default="random")
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=40.0, help="of each film")
-    parser.add_argument("--seed", type=int, default=1, help="of films, recordings and stretches")
+    parser.add_argument("--seed", type=int, default=1, help="of films, recordings and segments")
     parser.add_argument("--work", type=Path, help="a folder to work in, and to keep")
     parser.add_argument("--until", choices=["videos", "features", "queries", "end"], default="end")
     parser.add_argument("--misses", action="store_true", help="list the queries that failed")

@@ -1,4 +1,4 @@
-"""Stretches cut out of videos and made worse: what a search for the source of a scene is asked."""
+"""Segments cut out of videos and made worse: what a search for the source of a scene is asked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def cut_worse(
     brightness: float = 12.0,
     codec: str = "libvpx",
 ) -> tuple[float, float]:
-    """Write a stretch smaller, brighter or darker, with another codec and few bits.
+    """Write a segment smaller, brighter or darker, with another codec and few bits.
 
     Returns:
         Seconds at which the first frame taken is shown, and frames per second.
@@ -66,7 +66,7 @@ def cut_worse(
 def make_cuts(
     sources: list[tuple[str, Path, float]], count: int, folder: Path, seed: int = 0
 ) -> list[Cut]:
-    """Stretches of some videos, each start off the grid of any hop.
+    """Segments of some videos, each start off the grid of any hop.
 
     Args:
         sources: path in the index, file, seconds.
