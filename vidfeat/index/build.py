@@ -268,6 +268,31 @@ def build_index(
     return head
 
 
+def empty_head(store: FeatureStore, kind: str, factory: str = "") -> IndexHeader:
+    """The head of an index without rows, for vectors of a feature file."""
+    return IndexHeader(
+        generation=0,
+        kind=kind,
+        requested_kind=kind,
+        factory=factory,
+        dimension=store.dimension,
+        num_base=0,
+        num_tail=0,
+        num_clips=0,
+        num_videos=0,
+        centred=False,
+        search={},
+        recall={},
+        files={},
+        encoder=store.encoder,
+        space_fingerprint=store.space_fingerprint,
+        run_fingerprint=store.run_fingerprint,
+        source_root=store.source_root,
+        created=now(),
+        vidfeat_version=__version__,
+    )
+
+
 def _keep_taught(old: Path, new: Path) -> None:
     """What people said on the page of an index outlives its vectors."""
     import shutil
@@ -313,27 +338,12 @@ def _build_into(
         values = getattr(normalisation, role)
         if values is not None:
             files[role] = save_array(folder / file_name(role, generation), values)
-    head = IndexHeader(
+    head = replace(
+        empty_head(store, "flat", "Flat"),
         generation=generation,
-        kind="flat",
         requested_kind=options.kind,
-        factory="Flat",
-        dimension=store.dimension,
-        num_base=0,
-        num_tail=0,
-        num_clips=0,
-        num_videos=0,
         centred=centred,
         whitened=options.whiten,
-        search={},
-        recall={},
-        files={},
-        encoder=store.encoder,
-        space_fingerprint=store.space_fingerprint,
-        run_fingerprint=store.run_fingerprint,
-        source_root=store.source_root,
-        created=now(),
-        vidfeat_version=__version__,
         max_memory_bytes=options.max_memory_bytes,
     )
     return finish_base(folder, head, rows, part.videos, files, report)

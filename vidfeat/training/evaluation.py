@@ -48,16 +48,6 @@ class NetworkEvaluation:
     failures: tuple[str, ...] = field(default=(), repr=False)
     """Videos that could not be read, with the reason; they count in nothing."""
 
-    def class_accuracy(self) -> dict[str, tuple[float, int]]:
-        """Share of right videos and number of videos for each class that has any."""
-        right = hits(self.scores, 1)
-        result = {}
-        for index, name in enumerate(self.scores.classes):
-            own = self.scores.labels == index
-            if own.any():
-                result[name] = (float(right[own].mean()), int(own.sum()))
-        return result
-
     def group_accuracy(self) -> dict[str, float]:
         """The share of right videos in each group of classes named ``group/name``.
 
