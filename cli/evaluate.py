@@ -73,17 +73,16 @@ def _evaluate(values: dict[str, Any]) -> int:
         ("evaluate.crops", "crops"),
         ("data.split", "split"),
         ("run.workers", "workers"),
+        ("data.dataset", "dataset"),
     ):
         if values[option] is not None:
             settings.append(f"{key}={values[option]}")
-    subject = open_subject(values["source"], values["model"])
+    subject = open_subject(values["source"], values["model"], settings)
     result, world = evaluate_subject(
         subject,
         values["data"],
         lists=values["splits"],
-        dataset=values["dataset"],
         part=values["part"],
-        settings=tuple(settings),
         device=values["device"],
         progress=_progress,
         before=lambda dataset: click.echo(dataset.summary(), err=True),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +27,8 @@ from vidfeat.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from vidfeat.extraction.cluster.options import ClusterOptions
     from vidfeat.extraction.options import ExtractOptions
-    from vidfeat.extraction.report import ExtractReport
     from vidfeat.system.callbacks import Progress, Report
     from vidfeat.video.listing import Listing
 
@@ -187,7 +186,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         # network, and how that runs, is what one of the devices alone would give.
         values["device"] = "cpu" if "cpu" in devices else devices[0]
         values["batch_size"] = values["batch_size"] or (4 if "cpu" in devices else None)
-    extract_here = _on_cluster(values, devices) or extract
+    cluster = _cluster(values, devices)
     if values["precision"] == "int8":
         _quantise_first(values, output, listing, options, dry_run=dry_run)
     open_engine = values["engine"] is None
@@ -237,12 +236,17 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         clips = clips_estimated(own, encoder, options)
         lacking = lacking_bytes(output, own, clips, encoder.dimension, options.dtype)
         _warn_of_disk(lacking, note)
+    work = None
+    if cluster is not None:
+        from vidfeat.extraction.cluster.run import work_on_cluster
+
+        work = work_on_cluster(encoder, cluster)
     with ExitStack() as stack:
         if devices is not None:
             encoder.spread(devices)
             stack.callback(encoder.close)
         show = stack.enter_context(shown(quiet=quiet, events=events))
-        report = extract_here(
+        report = extract(
             listing,
             output,
             encoder,
@@ -250,6 +254,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             options=options,
             progress=show,
             on_failure=show.failure,
+            work=work,
             stop=stack.enter_context(stop_on_signals(show.line)),
         )
     if stats_file is not None:
@@ -326,16 +331,14 @@ def _start_ahead(options: ExtractOptions, videos: int, device: str | None) -> No
         begin_context(int(index or 0))
 
 
-def _on_cluster(
-    values: dict[str, Any], devices: Sequence[str] | None
-) -> Callable[..., ExtractReport] | None:
-    """Take the options of ``--engine ray`` out of the values; what to call instead of extract."""
+def _cluster(values: dict[str, Any], devices: Sequence[str] | None) -> ClusterOptions | None:
+    """Take the options of ``--engine ray`` out of the values; None for another engine."""
     address, actor_cpus = values.pop("address"), values.pop("actor_cpus")
     if values["engine"] != "ray":
         if address is not None or actor_cpus is not None:
             raise click.UsageError("--address and --actor-cpus go with --engine ray")
         return None
-    from vidfeat.extraction.cluster.run import ClusterOptions, extract_on_cluster, import_ray
+    from vidfeat.extraction.cluster.run import ClusterOptions, import_ray
 
     if devices is not None:
         raise click.UsageError("--engine ray takes all GPUs of the cluster: leave --devices out")
@@ -348,7 +351,7 @@ def _on_cluster(
     import_ray(cluster.address)
     # The description says what computes, and this process computes nothing.
     values["engine"], values["device"] = "torch", "cpu"
-    return partial(extract_on_cluster, cluster=cluster)
+    return cluster
 
 
 def _quantise_first(

@@ -12,7 +12,11 @@ from vidfeat.video.clip_plan import ClipPlan
 
 @dataclass(frozen=True)
 class PlanChoice:
-    """What a user says of the plan; the rest comes from the weights' own entry."""
+    """What a user says of the plan; the rest comes from the weights' own entry.
+
+    Not a `ClipPlan`: here None leaves a value to the entry, which is known only once the network
+    is, while in a `ClipPlan` None is a value of its own, such as each video's own rate.
+    """
 
     frames: int | None = None
     stride: int | None = None

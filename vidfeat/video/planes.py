@@ -130,8 +130,3 @@ class PlaneCutter:
 @lru_cache(maxsize=64)
 def _located(cut: PlaneCut, location: int) -> PlaneCut:
     return replace(cut, location=location)
-
-
-def plane_cut(frame: av.VideoFrame, preprocess: Preprocess) -> PlaneCut | None:
-    """The cut for one frame (see :class:`PlaneCutter`, which is quicker for many)."""
-    return PlaneCutter(preprocess).cut(frame)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vidfeat.encoders.choice import EncoderChoice
+from vidfeat.encoders.sources.weights_of import UNTRAINED
 from vidfeat.encoders.spec import LoadedNetwork
 from vidfeat.errors import UsageError, WeightsError
 from vidfeat.models.base import VideoNetwork
@@ -125,7 +126,7 @@ def _file_of(weights: str | os.PathLike[str] | None, loaded: LoadedWeights) -> s
 def _notes(loaded: LoadedWeights, asked: str | os.PathLike[str] | None) -> list[str]:
     """What a user should know about the weights before hours of work."""
     if _is_random(asked):
-        return ["the network is UNTRAINED (weights=random): its vectors separate videos poorly"]
+        return [UNTRAINED]
     if loaded.plan is None:
         return [
             f"{loaded.name} says nothing about its clips: 16 frames at each video's own rate, "

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 
-UNTRAINED = "the network is UNTRAINED (weights=random): its vectors separate videos poorly"
+UNTRAINED = "the network is UNTRAINED (random weights): its vectors separate videos poorly"
 
 
 def asks_for_random(choice: EncoderChoice) -> bool:
