@@ -328,8 +328,8 @@ def summary(samples: Samples, *, names: int = 5) -> list[str]:
         + (f", {counted(samples.num_groups, 'group')}" if samples.has_groups else "")
     ]
     if samples.num_by_name:
-        names = counted(samples.num_by_name, "label names", "labels name")
-        lines.append(f"{names} a file without its folder: found by that name alone")
+        by_name = counted(samples.num_by_name, "label names", "labels name")
+        lines.append(f"{by_name} a file without its folder: found by that name alone")
     for what, missing in (
         ("videos without a label", list(samples.unlabelled)),
         ("labels without a video", list(samples.missing)),
