@@ -46,10 +46,15 @@ _MOST_TO_LEAST = 200
 @click.argument("paths", nargs=-1, type=click.Path(path_type=str), metavar="PATH...")
 @click.option("-o", "--output", type=OutputPath(), required=True, help="The feature file (HDF5).")
 @click.option(
-    "--list", "list_file", metavar="FILE", help="File of paths, one per line; - is standard input."
+    "--list",
+    "list_file",
+    metavar="FILE",
+    help="File of paths or URLs, one per line; - is standard input.",
 )
 @click.option("--list0", "list0_file", metavar="FILE", help="The same, separated by NUL.")
-@click.option("--root", type=click.Path(), help="Folder that the stored paths are relative to.")
+@click.option(
+    "--root", type=click.Path(), help="Folder or URL that the stored paths are relative to."
+)
 @click.option(
     "--segments",
     type=click.Path(),
@@ -117,8 +122,9 @@ _MOST_TO_LEAST = 200
 def command(ctx: click.Context, /, **values: Any) -> int:
     """Write the embeddings of all clips of the videos to an HDF5 file.
 
-    PATH is a folder, searched through with all below it, or a file. The same command again goes
-    on with what is there: finished videos are not read twice.
+    PATH is a folder, searched through with all below it, or a file; or the URL of one, as
+    s3://bucket/prefix or https://host/video.mp4. The same command again goes on with what is
+    there: finished videos are not read twice.
     """
     from vidfeat.cli.extract_output import Events, say_summary, shown
     from vidfeat.encoders.encoder import Encoder
