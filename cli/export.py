@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
+
+if TYPE_CHECKING:
+    from vidfeat.encoders.choice import EncoderChoice
 
 
 @click.command(
@@ -73,7 +77,7 @@ def command(
     Input: normalised clips (N, 3, T, H, W). Outputs: the embedding, and the class scores.
 
     With --precision int8 it is quantised on clips of your own videos, for
-    vidfeat extract --weights FOLDER; how far it is from fp32 is measured on clips of others.
+    vidfeat extract --weights FOLDER; its deviation from fp32 is measured on other videos.
     """
     of_int8 = (calibrate, calibration_clips, frame_stride, fps)
     layers, pools = comma_list(layer) or [], comma_list(pool) or []
@@ -81,8 +85,15 @@ def command(
         click.echo("the network is UNTRAINED (random weights)", err=True)
     if precision == "int8":
         if not calibrate:
-            raise click.UsageError("--precision int8 needs --calibrate VIDEOS: some of your own")
-        _quantise(model, weights, seed, output, overwrite, layers, pools, clip_frames, *of_int8)
+            raise click.UsageError(
+                "--precision int8 needs --calibrate VIDEOS: some of your own videos"
+            )
+        from vidfeat.encoders.choice import EncoderChoice
+        from vidfeat.video.plan_choice import PlanChoice
+
+        plan = PlanChoice(frames=clip_frames, stride=frame_stride, fps=fps)
+        choice = EncoderChoice(model, weights, seed, plan, layers or None, pools)
+        _quantise(choice, output, calibrate, calibration_clips, overwrite=overwrite)
         return
     if any(value for value in of_int8):
         raise click.UsageError(
@@ -104,27 +115,18 @@ def command(
 
 
 def _quantise(
-    model: str,
-    weights: str | None,
-    seed: int,
+    choice: EncoderChoice,
     output: Path,
-    overwrite: bool,
-    layers: list[str],
-    pools: list[str],
-    clip_frames: int | None,
     calibrate: tuple[str, ...],
     calibration_clips: int | None,
-    frame_stride: int | None,
-    fps: str | None,
+    *,
+    overwrite: bool,
 ) -> None:
-    from vidfeat.encoders.choice import EncoderChoice
     from vidfeat.encoders.int8.quantize import CalibrationOptions, quantise
     from vidfeat.video.listing import list_videos
-    from vidfeat.video.plan_choice import PlanChoice
 
-    plan = PlanChoice(frames=clip_frames, stride=frame_stride, fps=fps)
     net = quantise(
-        EncoderChoice(model, weights, seed, plan, layers or None, pools),
+        choice,
         list_videos(calibrate).videos,
         output,
         calibration=CalibrationOptions()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from vidfeat.datasets import VideoDataset
     from vidfeat.training.config import Recipe
 
-STOPPED = 143  # as a process that SIGTERM ended: a scheduler starts it again with --resume
+STOPPED = 143  # as after SIGTERM: a scheduler starts the run again with --resume
 
 
 @click.command(
@@ -40,7 +41,7 @@ STOPPED = 143  # as a process that SIGTERM ended: a scheduler starts it again wi
     "settings",
     multiple=True,
     metavar="SECTION.KEY=VALUE",
-    help="Change a setting of the recipe; may be given again.",
+    help="Change a setting of the recipe; may be repeated.",
 )
 @click.option(
     "--init",
@@ -81,7 +82,7 @@ def command(
         return 0
     if recipe is None and not (resume and output is not None):
         raise click.UsageError(
-            "name a recipe, see them with --list, or resume a run with -o RUN --resume", ctx
+            "name a recipe (--list shows them), or resume a run with -o RUN --resume", ctx
         )
     chosen = _recipe(recipe, output, settings, init)
     if show:
@@ -102,7 +103,7 @@ def command(
 
         def progress(done: int, total: int | None) -> None:
             if done == total or (done and done % 1000 == 0):
-                console.say(f"looked through {done:,} of {total:,} videos")
+                console.say(f"checked {done:,} of {total:,} videos")
 
         return find_broken(dataset, workers=workers_of(chosen), progress=progress)
 
@@ -124,14 +125,21 @@ def command(
         if not _is_rendered(chosen):
             from vidfeat.training.setup import stored_places
 
-            place = data or stored_places(result.folder)[0]
-            click.echo(f"next: vidfeat evaluate {result.folder} --data {place}", err=True)
+            places = stored_places(result.folder)
+            told = evaluate_command(result.folder, data or places[0], splits or places[1])
+            click.echo(f"next: {told}", err=True)
     sys.stdout.flush()
     return 0
 
 
+def evaluate_command(run: Path, data: Path | str | None, lists: Path | str | None) -> str:
+    """What measures a run on its data, as one types it."""
+    parts = ["vidfeat", "evaluate", str(run), "--data", str(data)]
+    return shlex.join(parts + ([] if lists is None else ["--splits", str(lists)]))
+
+
 def _is_rendered(recipe: Recipe) -> bool:
-    """Whether the recipe's clips are rendered, so that there is no folder to name."""
+    """Whether the recipe's clips are rendered, so that no data folder is needed."""
     from vidfeat.datasets import synthetic_motion
 
     return recipe.data.dataset == synthetic_motion.NAME
@@ -140,7 +148,7 @@ def _is_rendered(recipe: Recipe) -> bool:
 def _recipe(
     name: str | None, run: Path | None, settings: tuple[str, ...], init: str | None
 ) -> Recipe:
-    """The recipe of a name or a file, or of the run that is resumed, with what was changed."""
+    """The recipe of a name, a file, or the run to resume, with the changes applied."""
     from dataclasses import replace
 
     from vidfeat.training.recipes import get_recipe

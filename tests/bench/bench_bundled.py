@@ -45,8 +45,7 @@ def render(path: Path, minutes: float) -> float:
             pair,
             np.random.default_rng(number),
             frames=SCENE_SECONDS * FPS,
-            height=240,
-            width=320,
+            size=(240, 320),
         )
     ]
     with av.open(str(path), "w") as container:

@@ -15,7 +15,7 @@ from vidfeat.video.reader import read_frames
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("motion")
-    write_motion_pairs(folder, train=2, val=1, frames=10, height=32, width=42)
+    write_motion_pairs(folder, train=2, val=1, frames=10, size=(32, 42))
     return folder
 
 
@@ -47,6 +47,6 @@ def test_it_is_a_dataset_and_is_written_once(folder: Path) -> None:
     assert len(dataset.part("train")) == 16 and len(dataset.part("val")) == 8
     stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*.mp4")}
     (folder / "val/rise/0000.mp4").unlink()
-    write_motion_pairs(folder, train=2, val=1, frames=10, height=32, width=42)
+    write_motion_pairs(folder, train=2, val=1, frames=10, size=(32, 42))
     kept = [path for path, stamp in stamps.items() if path.stat().st_mtime_ns == stamp]
     assert len(kept) == len(stamps) - 2  # both of a pair are written together

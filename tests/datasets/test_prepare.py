@@ -172,7 +172,7 @@ def test_a_scan_is_made_once_and_gone_on_with(folder: Path, tmp_path: Path) -> N
     told: list[tuple[int, int]] = []
     found = scan_videos(folder, paths, cache=cache, progress=lambda *counts: told.append(counts))
     assert list(found) == paths
-    assert (found["a/two.mp4"].num_frames, found["a/two.mp4"].width) == (11, 48)
+    assert found["a/two.mp4"].duration_seconds == pytest.approx(11 / 15)
     assert found["b/broken.mp4"].error and not found["b/three.mp4"].error
     assert told[0] == (0, 4) and told[-1] == (4, 4)
     # cut in the middle of its last line, as by a kill: that video alone is looked at again
@@ -183,10 +183,22 @@ def test_a_scan_is_made_once_and_gone_on_with(folder: Path, tmp_path: Path) -> N
         folder, paths, cache=cache, progress=lambda *counts: told.append(counts), workers=1
     )
     assert told[0] == (2, 4)
-    assert again["a/one.mp4"].num_frames == 14
+    assert again["a/one.mp4"].duration_seconds == pytest.approx(14 / 15)
     assert {**again, "a/one.mp4": None} == {**found, "a/one.mp4": None}
     whole = [line for line in cache.read_text().splitlines() if line.endswith("}")]
     assert [json.loads(line)["path"] for line in whole][3:] == ["a/one.mp4", "b/three.mp4"]
+
+
+def test_a_scan_of_an_earlier_version_is_used(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "scan.jsonl"
+    scan_videos(folder, ["a/one.mp4"], cache=cache)
+    line = json.loads(cache.read_text())
+    older = {**line, "fps": "15", "num_frames": 10, "width": 48, "height": 32}
+    cache.write_text(
+        '[]\n"a/one.mp4"\n{}\n' + json.dumps({**older, "duration_seconds": 7.0}) + "\n"
+    )
+    found = scan_videos(folder, ["a/one.mp4"], cache=cache)
+    assert found["a/one.mp4"].duration_seconds == 7.0
 
 
 def test_broken_videos_of_a_dataset_are_found(folder: Path, tmp_path: Path) -> None:

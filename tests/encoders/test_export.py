@@ -11,7 +11,8 @@ from vidfeat.encoders import onnx_export as export
 from vidfeat.errors import ExportError, MissingExtraError, UsageError
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.preprocess import Preprocess
-from vidfeat.weights.load import load_weights, save_weights
+from vidfeat.weights.files import WeightsFacts, save_weights
+from vidfeat.weights.load import load_weights
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,9 @@ def loaded(tmp_path_factory):
     network = make_network("mc3_10", num_classes=5)
     plan, preprocess = ClipPlan(frames=4), Preprocess(resize=(24, 24), crop=(16, 16))
     save_weights(
-        path, network.state_dict(), model="mc3_10", plan=plan, preprocess=preprocess, bn_eps=1e-3
+        path,
+        network.state_dict(),
+        WeightsFacts(model="mc3_10", plan=plan, preprocess=preprocess, bn_eps=1e-3),
     )
     return load_weights(path, "mc3_10")
 

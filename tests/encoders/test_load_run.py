@@ -11,7 +11,7 @@ import vidfeat
 from vidfeat.errors import StateDictError, UsageError
 from vidfeat.models import build_model
 from vidfeat.video.preprocess import Preprocess
-from vidfeat.weights.files import save_weights
+from vidfeat.weights.files import WeightsFacts, save_weights
 
 MODEL = "r2plus1d_10_w16"
 PLAN = vidfeat.ClipPlan(4, stride=2, fps=Fraction(10))
@@ -24,10 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_weights(
         folder / "model.safetensors",
         build_model(MODEL, 3).state_dict(),
-        model=MODEL,
-        class_names=["a", "b", "c"],
-        plan=PLAN,
-        preprocess=INPUT,
+        WeightsFacts(model=MODEL, class_names=["a", "b", "c"], plan=PLAN, preprocess=INPUT),
     )
     return folder
 

@@ -48,7 +48,8 @@ from vidfeat.store.reader import FeatureStore
 from vidfeat.video.decode.tasks import VideoTask
 from vidfeat.video.listing import ListedVideo, list_videos
 from vidfeat.video.plan_choice import PlanChoice
-from vidfeat.weights.load import load_weights, save_weights, weights_path
+from vidfeat.weights.files import WeightsFacts, save_weights
+from vidfeat.weights.load import load_weights, weights_path
 
 MODEL = "r2plus1d_10_w16"
 INLINE = ExtractOptions(workers=0)  # decoding in processes is tested elsewhere; here it costs time
@@ -201,7 +202,7 @@ def test_a_machine_that_lacks_something_is_named(
 def test_weights_travel_as_the_bytes_of_their_file(encoder: Encoder, tmp_path: Path) -> None:
     loaded = load_weights("random", MODEL, seed=3)
     file = tmp_path / "mine.safetensors"
-    save_weights(file, loaded.state_dict, model=MODEL, num_classes=400)
+    save_weights(file, loaded.state_dict, WeightsFacts(model=MODEL, more={"num_classes": 400}))
     assert weights_path(str(file), MODEL) == file
     assert weights_path("random", MODEL) is None
     here = load_encoder(MODEL, file, plan=PlanChoice(frames=4))
@@ -317,7 +318,7 @@ def test_a_machine_is_lost_and_the_file_is_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One machine takes a lease, writes its parts, and vanishes before it can say so."""
-    from vidfeat.extraction.cluster.run import extract_on_cluster
+    from vidfeat.extraction.cluster.run import work_on_cluster
 
     doomed = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
     node, written = doomed.node_id, tmp_path / "written"
@@ -348,7 +349,9 @@ def test_a_machine_is_lost_and_the_file_is_the_same(
             cluster.remove_node(doomed, allow_graceful=False)
 
     output = tmp_path / "out" / "f.h5"
-    report = extract_on_cluster(rendered, output, encoder, options=INLINE, progress=progress)
+    report = extract(
+        rendered, output, encoder, options=INLINE, progress=progress, work=work_on_cluster(encoder)
+    )
     assert killed.is_set()
     assert_same(output, calm)
     assert report.engine["actors_lost"] == report.engine["leased_again"] == 1
@@ -374,7 +377,7 @@ def _wait_until_dead(node: str, limit_seconds: float = 120.0) -> None:
 def test_stopped_and_gone_on_with_by_the_command_line(
     cluster: Any, encoder: Encoder, rendered: Path, calm: Path, tmp_path: Path
 ) -> None:
-    from vidfeat.extraction.cluster.run import extract_on_cluster
+    from vidfeat.extraction.cluster.run import work_on_cluster
 
     def stop(state: ExtractProgress) -> None:
         if state.videos_done > 2:
@@ -382,7 +385,9 @@ def test_stopped_and_gone_on_with_by_the_command_line(
 
     output = tmp_path / "f.h5"
     with pytest.raises(KeyboardInterrupt):
-        extract_on_cluster(rendered, output, encoder, options=INLINE, progress=stop)
+        extract(
+            rendered, output, encoder, options=INLINE, progress=stop, work=work_on_cluster(encoder)
+        )
     assert list((tmp_path / "f.h5.parts").glob("*.part"))
     assert not list((tmp_path / "f.h5.parts").glob("*.token"))
     words = f"extract {rendered} -o {output} --engine ray --address {cluster.address} --workers 0"
@@ -406,7 +411,7 @@ def test_a_run_that_is_told_to_end_keeps_what_is_finished(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from vidfeat.extraction.cluster.run import extract_on_cluster
+    from vidfeat.extraction.cluster.run import work_on_cluster
 
     class Patient(LeaseWorker):
         """Begins the longest video when the run is told to end: none is too quick for that."""
@@ -426,7 +431,15 @@ def test_a_run_that_is_told_to_end_keeps_what_is_finished(
 
     output = tmp_path / "f.h5"
     with pytest.raises(StoppedError, match=r"[1-9] videos whole") as told:
-        extract_on_cluster(rendered, output, encoder, options=INLINE, progress=progress, stop=stop)
+        extract(
+            rendered,
+            output,
+            encoder,
+            options=INLINE,
+            progress=progress,
+            stop=stop,
+            work=work_on_cluster(encoder),
+        )
     assert told.value.signal_number == signal.SIGTERM
     assert not [path for path in (tmp_path / "f.h5.parts").iterdir() if "token" in path.name]
     report = extract(rendered, output, encoder, options=INLINE)
@@ -442,7 +455,7 @@ def test_a_video_that_ends_its_actors_is_left_out(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from vidfeat.extraction.cluster.run import extract_on_cluster
+    from vidfeat.extraction.cluster.run import work_on_cluster
 
     class Deadly(LeaseWorker):
         def work(self, lease: Lease) -> Iterator[Update | Done | Problem]:
@@ -453,7 +466,7 @@ def test_a_video_that_ends_its_actors_is_left_out(
     monkeypatch.setattr("vidfeat.extraction.cluster.driver.LeaseWorker", Deadly)
     monkeypatch.setattr("vidfeat.extraction.cluster.driver._NODE_SECONDS", 0.3)
     output = tmp_path / "f.h5"
-    report = extract_on_cluster(rendered, output, encoder, options=INLINE)
+    report = extract(rendered, output, encoder, options=INLINE, work=work_on_cluster(encoder))
     kinds = {failure.path: failure.kind for failure in report.failures}
     assert kinds == {"a/v2.mp4": "crashed", "b/bad.mp4": "not_video"}
     assert report.engine["actors_lost"] == 3

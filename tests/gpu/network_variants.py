@@ -238,22 +238,20 @@ def _candidates(
     for name, own in others.items():
         if own.inputs > max(16, shape.inputs):
             continue
-        packed = kernels.pack_convolution(flat, own)
-        packed_bias = kernels.pack_bias(bias, own)
+        packed = kernels.Packed(
+            kernels.pack_convolution(flat, own),
+            kernels.pack_bias(bias, own),
+            own,
+            shape.outputs,
+            kernel,
+            stride,
+            padding,
+        )
         yield (
             f"triton{name}",
             _ruled(
-                lambda own=own, packed=packed, packed_bias=packed_bias: kernels.convolution(
-                    seen,
-                    packed,
-                    packed_bias,
-                    own,
-                    outputs=shape.outputs,
-                    kernel=kernel,
-                    stride=stride,
-                    padding=padding,
-                    unfinished=unfinished,
-                    residual=residual,
+                lambda packed=packed: kernels.convolution(
+                    seen, packed, unfinished=unfinished, residual=residual
                 ),
                 device,
             ),
@@ -269,18 +267,19 @@ def _candidates(
             )
             images_residual = images_residual.permute(0, 3, 1, 2)
         for name, own in walks.items():
-            packed = kernels.pack_over_time(flat, own)
-            packed_bias = kernels.pack_bias(bias, own)
+            packed = kernels.Packed(
+                kernels.pack_over_time(flat, own),
+                kernels.pack_bias(bias, own),
+                own,
+                shape.outputs,
+            )
             yield (
                 f"walk{name}",
                 _ruled(
-                    lambda own=own, packed=packed, packed_bias=packed_bias: kernels.over_time(
+                    lambda packed=packed: kernels.over_time(
                         images,
                         frames,
                         packed,
-                        packed_bias,
-                        own,
-                        outputs=shape.outputs,
                         unfinished=unfinished,
                         residual=images_residual,
                     ),
@@ -319,21 +318,20 @@ def nan_stays(device: torch.device) -> list[Row]:
         from vidfeat.encoders.engines import triton_convolutions as kernels
 
         tiles = kernels.tiles_of_convolution(64, 144)
+        packed = kernels.Packed(
+            kernels.pack_convolution(weight, tiles),
+            kernels.pack_bias(bias, tiles),
+            tiles,
+            outputs=144,
+            kernel=(3, 3),
+            padding=(1, 1),
+        )
         ways |= {
             "cudnn_convolution_relu": lambda: torch.cudnn_convolution_relu(
                 images, weight, bias.half(), [1, 1], [1, 1], [1, 1], 1
             ),
             "conv2d and finish": lambda: kernels.finish_(F.conv2d(images, weight, padding=1), bias),
-            "triton": lambda: kernels.convolution(
-                images,
-                kernels.pack_convolution(weight, tiles),
-                kernels.pack_bias(bias, tiles),
-                tiles,
-                outputs=144,
-                kernel=(3, 3),
-                stride=(1, 1),
-                padding=(1, 1),
-            ),
+            "triton": lambda: kernels.convolution(images, packed),
         }
     for name, run in ways.items():
         try:

@@ -36,7 +36,7 @@ def equal_training(context: Context) -> Result:
     """Twenty steps on the device against the same in fp32 on the CPU: losses and weights."""
     steps = 2 if context.small else STEPS
     data = context.scratch / "motion"
-    write_motion_pairs(data, train=2 if context.small else 8, val=1, frames=16, height=72, width=96)
+    write_motion_pairs(data, train=2 if context.small else 8, val=1, frames=16, size=(72, 96))
     settings = [
         *("model.name=r2plus1d_10_w16", "data.dataset=auto", "data.frames=8", "data.stride=1"),
         *("data.scale=[72,96]", "data.crop=64", "train.batch=8", "train.micro_batch=8"),
@@ -121,7 +121,7 @@ def _labelled(context: Context) -> Path:
     folder = context.scratch / "labelled"
     files = sorted(context.files.glob("*.mp4"))
     if not files:
-        write_motion_pairs(folder, train=4, val=1, frames=24, height=72, width=96)
+        write_motion_pairs(folder, train=4, val=1, frames=24, size=(72, 96))
         return folder
     for number, file in enumerate(files):
         target = folder / ("one", "other")[number % 2] / file.name

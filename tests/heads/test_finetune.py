@@ -152,7 +152,7 @@ def test_one_head_is_told_with_what_guessing_gets(tmp_path):
     names, classes = names_of(("no", "yes"), 20)
     features = write_features(tmp_path / "f.h5", names, classes, distance=1.0)
     done = run(features, "--labels", "folders", "--param", "C=0.1")
-    assert "always 'no' would be right for 50.0%; ROC AUC" in done.stdout
+    assert "always 'no' would be right for 50.0 %; ROC AUC" in done.stdout
     assert "95 % interval (Wilson)" in done.stdout
     assert re.search(r"class +precision +recall +videos", done.stdout)
     part = finetune(features, "folders", head="svm").parts[0]
@@ -217,7 +217,7 @@ def test_few_classes_have_no_column_of_the_best_five(tmp_path):
     features = three_classes(tmp_path)
     done = run(features, "--labels", "folders", "--param", "C=0.1", "--shots", "1,5")
     assert "top 5" not in done.stdout
-    shots = re.findall(r"a class: [\d.]+% \[([\d.]+)%, ([\d.]+)%\]", done.stdout)
+    shots = re.findall(r"per class: [\d.]+% \[([\d.]+)%, ([\d.]+)%\]", done.stdout)
     assert len(shots) == 2
     assert all(0 <= float(low) <= float(high) <= 100 for low, high in shots)
 

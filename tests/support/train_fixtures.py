@@ -45,7 +45,7 @@ def micro(*settings: str, recipe: str = "tiny") -> Recipe:
 
 def render_motion(folder: Path, *, train: int = 4, val: int = 2) -> Path:
     """Eight classes of motion, 8 frames of 16 x 22."""
-    write_motion_pairs(folder, train=train, val=val, frames=8, height=16, width=22)
+    write_motion_pairs(folder, train=train, val=val, frames=8, size=(16, 22))
     return folder
 
 

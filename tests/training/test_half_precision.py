@@ -19,6 +19,7 @@ from vidfeat.training import half_precision
 from vidfeat.training import run as run_module
 from vidfeat.training.console import Console
 from vidfeat.training.half_precision import (
+    HalfStep,
     PrecisionCheck,
     compare_with_fp32,
     faulty_convolutions,
@@ -159,7 +160,7 @@ def test_dropout_and_running_statistics_are_left_alone() -> None:
             logits = forward(x[:clips])
         return nn.functional.cross_entropy(logits.float(), labels[:clips])
 
-    check = compare_with_fp32(network, loss_of, bf16, 4)
+    check = compare_with_fp32(network, HalfStep(loss_of, bf16, 4))
     assert check is not None and not check.problem
     assert check.gradient_error < 0.1  # with dropout the two would differ by far more
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
@@ -177,7 +178,7 @@ def test_memory_that_does_not_suffice_for_fp32_takes_fewer_clips() -> None:
         with context:
             return nn.functional.cross_entropy(forward(x[:clips]).float(), labels[:clips])
 
-    check = compare_with_fp32(network, loss_of, bf16, 8)
+    check = compare_with_fp32(network, HalfStep(loss_of, bf16, 8))
     assert check is not None and check.clips == 2
 
 

@@ -20,7 +20,7 @@ from vidfeat.training.log import read_log
 from vidfeat.training.recipes import RECIPES, get_recipe
 from vidfeat.training.run import train
 from vidfeat.training.settings import change
-from vidfeat.weights.load import save_weights
+from vidfeat.weights.files import WeightsFacts, save_weights
 
 FRAMES = 40
 
@@ -107,7 +107,7 @@ def initial_weights(recipe: Recipe, folder: Path) -> Path:
     network = build_model(
         recipe.model.name, 7, in_channels=recipe.in_channels, clip_frames=recipe.data.frames
     )
-    save_weights(path, network.state_dict(), model=recipe.model.name)
+    save_weights(path, network.state_dict(), WeightsFacts(model=recipe.model.name))
     return path
 
 

@@ -21,7 +21,7 @@ from vidfeat.training import checkpoint
 from vidfeat.training.checkpoint import Checkpoint
 from vidfeat.training.log import RunLog
 from vidfeat.training.run import train
-from vidfeat.weights.files import save_weights
+from vidfeat.weights.files import WeightsFacts, save_weights
 
 
 def state(step: int = 7, *, average: bool = False) -> Checkpoint:
@@ -139,7 +139,9 @@ def test_a_full_disk_names_the_checkpoint(tmp_path: Path, large: str) -> None:
 @pytest.mark.usefixtures("small_disk")
 def test_a_full_disk_names_weights_and_log(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="File too large") as caught:
-        save_weights(tmp_path / "w.safetensors", {"x": torch.zeros(20_000)}, model="r3d_18")
+        save_weights(
+            tmp_path / "w.safetensors", {"x": torch.zeros(20_000)}, WeightsFacts(model="r3d_18")
+        )
     assert caught.value.filename == str(tmp_path / "w.safetensors")
     log = RunLog(tmp_path, tensorboard=False)
     with pytest.raises(OSError, match="File too large") as caught:

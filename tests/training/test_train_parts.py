@@ -46,14 +46,13 @@ def test_a_training_part_alone_is_held_out_from_and_evaluated_alike(
     start = next(line for line in lines if line["event"] == "start")
     assert (start["train"], start["evaluate"]) == (16, 4)
     evaluation = next(line for line in lines if line["event"] == "evaluation")
-    subject = open_subject(str(run))
-    settings = ("run.workers=0",)
-    result, _ = evaluate_subject(subject, root, settings=settings)
+    subject = open_subject(str(run), settings=("run.workers=0",))
+    result, _ = evaluate_subject(subject, root)
     assert len(result.scores) == 4 and result.video_accuracy == evaluation["video@1"]
-    whole, _ = evaluate_subject(subject, root, part="train", settings=settings)
+    whole, _ = evaluate_subject(subject, root, part="train")
     assert len(whole.scores) == 20
     with pytest.raises(DataError, match="no videos in its part 'test'"):
-        evaluate_subject(subject, root, part="test", settings=settings)
+        evaluate_subject(subject, root, part="test")
 
 
 @pytest.mark.parametrize("part", ["test", "testing", "val", "valid"])
@@ -64,8 +63,8 @@ def test_other_parts_alone_are_measured_whole_and_never_trained_on(
     with pytest.raises(DataError, match="no videos in its part 'train'"):
         train(micro(*QUICK), root, tmp_path / "none")
     train(micro(*QUICK), data, tmp_path / "run")
-    subject = open_subject(str(tmp_path / "run"))
-    result, _ = evaluate_subject(subject, root, settings=("run.workers=0",))
+    subject = open_subject(str(tmp_path / "run"), settings=("run.workers=0",))
+    result, _ = evaluate_subject(subject, root)
     assert len(result.scores) == 20
 
 
@@ -77,15 +76,14 @@ def test_one_class_alone_can_be_measured(data: Path, tmp_path: Path, layout: str
     if layout == "table":
         rows = [f"b/{path.name},b,test" for path in (root / "b").iterdir()]
         (root / "labels.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
-    subject = open_subject(str(tmp_path / "run"))
-    settings = ("run.workers=0",)
-    result, _ = evaluate_subject(subject, root, settings=settings)
+    subject = open_subject(str(tmp_path / "run"), settings=("run.workers=0",))
+    result, _ = evaluate_subject(subject, root)
     # without parts the same videos are measured as beside the other class: none was trained on
     trained = {s.path for s in open_dataset("folder", data).part("train").samples}
     assert len(result.scores) == (2 if layout == "b" else 10)
     assert layout != "b" or trained.isdisjoint(result.scores.paths)
-    assert set(result.class_accuracy()) == {"b"}
-    everything, _ = evaluate_subject(subject, root, part="all", settings=settings)
+    assert {result.scores.classes[label] for label in result.scores.labels} == {"b"}
+    everything, _ = evaluate_subject(subject, root, part="all")
     assert len(everything.scores) == 10
     with pytest.raises(DataError, match="expected"):  # but no network learns from it
         train(micro(*QUICK), root, tmp_path / "none")
@@ -109,9 +107,9 @@ def test_groups_that_leave_nothing_to_hold_out_are_told(data: Path, groups: str)
 def test_one_class_that_the_network_does_not_know_is_refused(data: Path, tmp_path: Path) -> None:
     train(micro(*QUICK), data, tmp_path / "run")
     shutil.copytree(data / "b", tmp_path / "alone/test/c")
-    subject = open_subject(str(tmp_path / "run"))
+    subject = open_subject(str(tmp_path / "run"), settings=("run.workers=0",))
     with pytest.raises(UsageError, match="the network knows no 'c'"):
-        evaluate_subject(subject, tmp_path / "alone", settings=("run.workers=0",))
+        evaluate_subject(subject, tmp_path / "alone")
 
 
 def test_a_class_without_a_training_video_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.support.odd_videos import ORIENTATIONS, corner_names, corners, orient
 from vidfeat.datasets.reencode import Encoding, reencode
 from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.orientation import orientation_of
-from vidfeat.video.planes import plane_cut
+from vidfeat.video.planes import PlaneCutter
 from vidfeat.video.planes_numpy import cut_to_rgb
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import probe, read_frames
@@ -49,7 +49,7 @@ def test_preprocessing_and_planes(name: str, tmp_path: Path) -> None:
         expected = FramePreprocessor(preprocess).rgb(np.ascontiguousarray(upright))
         assert corner_names(ours) == ORIENTATIONS[name][1]
         np.testing.assert_array_equal(ours, expected)
-        cut = plane_cut(frame, preprocess)
+        cut = PlaneCutter(preprocess).cut(frame)
         if cut is not None:
             planes = np.empty(cut.nbytes, np.uint8)
             cut.copy(frame, planes)

@@ -28,7 +28,7 @@ from vidfeat.video.frame_parts import DirectPart, FrameParts, ScaledPart
 from vidfeat.video.frame_preprocessor import FramePreprocessor
 from vidfeat.video.orientation import Orientation
 from vidfeat.video.plane_tables import PlaneCut, cut_tables
-from vidfeat.video.planes import PlaneCutter, plane_cut
+from vidfeat.video.planes import PlaneCutter
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.video.reader import open_video
 from vidfeat.video.yuv import TABLES, Colour, colour_of, direct_to_rgb
@@ -67,6 +67,10 @@ def random_frame(
         values <<= 6 if pixel_format == "p010le" else 0
         plane.update(values.astype(sample).tobytes())
     return frame
+
+
+def plane_cut(frame: av.VideoFrame, preprocess: Preprocess) -> PlaneCut | None:
+    return PlaneCutter(preprocess).cut(frame)
 
 
 def planes_of(frames: list[av.VideoFrame], cut: PlaneCut) -> torch.Tensor:

@@ -44,7 +44,7 @@ def test_a_prefix_is_searched_like_a_folder(server: RemoteServer) -> None:
         "s3://bucket/p/run/b.mp4",
     ]
     assert [video.size_bytes for video in listing.videos] == [9, 11]
-    assert listing.notes == ("1 files are not named as videos and were passed over: 1 .txt",)
+    assert listing.notes == ("1 files are not named as videos and were skipped: 1 .txt",)
     assert names(list_videos(["s3://bucket/p/"])) == names(listing)
     whole = list_videos(["s3://bucket"])
     assert whole.root == "s3://bucket"
@@ -74,7 +74,7 @@ def test_one_video_has_one_state_however_it_is_found(server: RemoteServer) -> No
 
 
 def test_lists_of_urls(server: RemoteServer, tmp_path: Path) -> None:
-    """Quotes, spaces and line ends are passed over; what is not there is a failure of its own."""
+    """Quotes, spaces and line ends are skipped; what is not there is a failure of its own."""
     wanted = [server.url("bucket/p/run/b.mp4?a=1"), server.url("bucket/p2/gone.mp4")]
     (tmp_path / "list.txt").write_bytes(f'"{wanted[0]}"\r\n {wanted[1]} ;\r\n'.encode())
     assert read_list(str(tmp_path / "list.txt")) == wanted

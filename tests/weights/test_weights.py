@@ -15,7 +15,8 @@ from vidfeat.pretrained import ENTRIES, default_entry, entries_of, find_entry
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.weights import load as weights
-from vidfeat.weights.load import load_weights, save_weights, tensor_hash
+from vidfeat.weights.files import WeightsFacts, save_weights
+from vidfeat.weights.load import load_weights, tensor_hash
 from vidfeat.weights.statedict import CLASSIFIERS, recognise
 
 
@@ -130,7 +131,7 @@ def facts_of(loaded):
 def test_one_fingerprint_for_one_set_of_tensors(tmp_path, network):
     """safetensors, torch's format of today and of 2019, with and without batch norm's counters."""
     state = network.state_dict()
-    save_weights(tmp_path / "a.safetensors", state, model="r2plus1d_10", bn_eps=0.01)
+    save_weights(tmp_path / "a.safetensors", state, WeightsFacts(model="r2plus1d_10", bn_eps=0.01))
     torch.save(state, tmp_path / "b.pt")
     shuffled = list(state.items())
     random.Random(0).shuffle(shuffled)
@@ -154,11 +155,13 @@ def test_metadata_travels_with_the_tensors(tmp_path, network):
     save_weights(
         path,
         network.state_dict(),
-        model="r2plus1d_10",
-        class_names=["a", "b", "c", "d", "é"],
-        bn_eps=0.01,
-        preprocess=Preprocess(resize=64, crop=(56, 56)),
-        plan=ClipPlan(frames=9, fps=7.5),
+        WeightsFacts(
+            model="r2plus1d_10",
+            class_names=["a", "b", "c", "d", "é"],
+            bn_eps=0.01,
+            preprocess=Preprocess(resize=64, crop=(56, 56)),
+            plan=ClipPlan(frames=9, fps=7.5),
+        ),
     )
     loaded = load_weights(path, "r2plus1d_10")
     assert facts_of(loaded) == (5, 2, "conv", 0.01)
@@ -173,7 +176,9 @@ def test_metadata_travels_with_the_tensors(tmp_path, network):
 def test_a_training_runs_folder(tmp_path, network):
     with pytest.raises(UsageError, match=r"without model\.safetensors"):
         load_weights(tmp_path, "r2plus1d_10")
-    save_weights(tmp_path / "model.safetensors", network.state_dict(), model="r2plus1d_10")
+    save_weights(
+        tmp_path / "model.safetensors", network.state_dict(), WeightsFacts(model="r2plus1d_10")
+    )
     assert load_weights(tmp_path, "r2plus1d_10").num_classes == 5
     assert load_weights(str(tmp_path), "r2plus1d_10").name == "model.safetensors"
 
@@ -308,7 +313,9 @@ def test_other_networks_are_recognised(saved, options, words):
 
 
 def test_a_file_of_another_network_says_so(tmp_path, network):
-    save_weights(tmp_path / "a.safetensors", network.state_dict(), model="r2plus1d_10")
+    save_weights(
+        tmp_path / "a.safetensors", network.state_dict(), WeightsFacts(model="r2plus1d_10")
+    )
     with pytest.raises(StateDictError, match="weights of r2plus1d_10: give model=r2plus1d_10"):
         load_weights(tmp_path / "a.safetensors", "r3d_10")
 
@@ -334,7 +341,7 @@ def test_a_torch_file_that_wants_to_run_code(tmp_path, zipped):
 def test_damaged_files(tmp_path, network, kind):
     path = tmp_path / f"a.{kind}"
     if kind == "safetensors":
-        save_weights(path, network.state_dict(), model="r2plus1d_10")
+        save_weights(path, network.state_dict(), WeightsFacts(model="r2plus1d_10"))
     else:
         torch.save(network.state_dict(), path, _use_new_zipfile_serialization=kind == "pt")
     content = path.read_bytes()

@@ -104,7 +104,7 @@ _MOTIONS: dict[str, Callable[[_Scene, Pixels, float], None]] = {
 
 
 def render_scene(
-    pair: str, rng: np.random.Generator, *, frames: int = 16, height: int = 48, width: int = 64
+    pair: str, rng: np.random.Generator, *, frames: int = 16, size: tuple[int, int] = (48, 64)
 ) -> Frames:
     """Render the first class of a pair; the second is the same array backwards.
 
@@ -112,14 +112,13 @@ def render_scene(
         pair: a key of ``PAIRS``.
         rng: where the looks come from.
         frames: T.
-        height: of a frame.
-        width: of a frame.
+        size: height and width of a frame.
 
     Returns:
         uint8 (T, height, width, 3).
     """
-    scene = _Scene(rng, height, width)
-    result = np.empty((frames, height, width, 3), np.uint8)
+    scene = _Scene(rng, *size)
+    result = np.empty((frames, *size, 3), np.uint8)
     for index in range(frames):
         canvas = scene.canvas(index)
         _MOTIONS[pair](scene, canvas, index / max(1, frames - 1))
@@ -134,8 +133,7 @@ def write_motion_pairs(
     val: int = 20,
     seed: int = 0,
     frames: int = 16,
-    height: int = 48,
-    width: int = 64,
+    size: tuple[int, int] = (48, 64),
     fps: int = 15,
 ) -> list[Path]:
     """Write the dataset: ``train/<class>/0000.mp4`` and ``val/<class>/0000.mp4``.
@@ -148,8 +146,7 @@ def write_motion_pairs(
         val: videos per class for evaluation.
         seed: another one gives other looks.
         frames: of a video.
-        height: of a frame, even.
-        width: of a frame, even.
+        size: height and width of a frame, both even.
         fps: frames per second.
 
     Returns:
@@ -164,7 +161,7 @@ def write_motion_pairs(
                 if all(file.is_file() for file in files):
                     continue
                 rng = np.random.default_rng((seed, part, number, index))
-                forwards = render_scene(pair, rng, frames=frames, height=height, width=width)
+                forwards = render_scene(pair, rng, frames=frames, size=size)
                 for file, order in zip(files, (forwards, forwards[::-1]), strict=True):
                     write_video(file, order, fps=fps)
     return sorted(written)

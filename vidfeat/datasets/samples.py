@@ -15,6 +15,7 @@ from vidfeat.datasets.label_rows import LabelRow, describe_row, group_of
 from vidfeat.datasets.matching import LabelTable, match_rows, no_match
 from vidfeat.datasets.part_names import part_of
 from vidfeat.errors import DataError
+from vidfeat.system.wording import counted
 
 if TYPE_CHECKING:
     from vidfeat.store.reader import FeatureStore
@@ -41,6 +42,7 @@ class Samples:
         unlabelled: videos of the feature file that no label names.
         missing: labels whose video, or whose segment, has no clips in the feature file, named.
         num_by_name: labels that found their video by its file name alone.
+        parts: where vectors of several networks are joined, how many numbers each has.
     """
 
     vectors: NDArray[np.float32] = field(repr=False)
@@ -55,6 +57,7 @@ class Samples:
     unlabelled: tuple[str, ...] = field(default=(), repr=False)
     missing: tuple[str, ...] = field(default=(), repr=False)
     num_by_name: int = 0
+    parts: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -220,6 +223,7 @@ def collect(store: FeatureStore, labels: LabelTable, *, skip_bad_rows: bool = Fa
         unlabelled=tuple(path for path in paths if path not in known),
         missing=(*labels.missing, *(describe_row(row) for row in missing)),
         num_by_name=found.num_by_name,
+        parts=tuple(int(part["dimension"]) for part in store.encoder.get("joined", ())),
     )
 
 
@@ -315,17 +319,17 @@ def _finite(
 
 def summary(samples: Samples, *, names: int = 5) -> list[str]:
     """Lines for a person: what could be used, what had no label, what had no video."""
-    per_class = Counter(int(c) for c in samples.y)
+    per_class = Counter(name for row in samples.rows for name in row.labels or (row.label,))
     least, most = min(per_class.values()), max(per_class.values())
+    several = f"{least} to {most} samples" if least != most else counted(least, "sample")
     lines = [
-        f"{len(samples)} labelled samples, {len(samples.vectors)} clips, {len(samples.classes)} "
-        f"classes of {least if least == most else f'{least} to {most}'} samples"
-        + (f", {samples.num_groups} groups" if samples.has_groups else "")
+        f"{counted(len(samples), 'labelled sample')}, {counted(len(samples.vectors), 'clip')}, "
+        f"{counted(len(per_class), 'class', 'classes')} of {several}"
+        + (f", {counted(samples.num_groups, 'group')}" if samples.has_groups else "")
     ]
     if samples.num_by_name:
-        lines.append(
-            f"{samples.num_by_name} labels name a file without its folder: found by that name alone"
-        )
+        names = counted(samples.num_by_name, "label names", "labels name")
+        lines.append(f"{names} a file without its folder: found by that name alone")
     for what, missing in (
         ("videos without a label", list(samples.unlabelled)),
         ("labels without a video", list(samples.missing)),

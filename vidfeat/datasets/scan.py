@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,19 +27,21 @@ from vidfeat.video.preprocess import Preprocess
 
 @dataclass(frozen=True)
 class ScannedVideo:
-    """What is known of a file."""
+    """What training asks of a file, as one line of the cache.
+
+    Not a `VideoInfo`, because a file that cannot be read has none.
+    """
 
     path: str
     """Identity below the root."""
     size_bytes: int
     mtime_ns: int
     duration_seconds: float = 0.0
-    fps: str = ""
-    num_frames: int = 0
-    width: int = 0
-    height: int = 0
     error: str = ""
     """Why it cannot be read; empty if it can."""
+
+
+_FIELDS = frozenset(field.name for field in fields(ScannedVideo))
 
 
 def scan_file(root: Path) -> Path:
@@ -151,15 +153,7 @@ def _scan(
                     reason = f"{event.error}" if event.error else "it gave no result"
                     yield ScannedVideo(path, *stamps[path], error=reason)
                 else:
-                    yield ScannedVideo(
-                        path,
-                        *stamps[path],
-                        duration_seconds=info.duration_seconds,
-                        fps=str(info.fps),
-                        num_frames=info.num_frames,
-                        width=info.width,
-                        height=info.height,
-                    )
+                    yield ScannedVideo(path, *stamps[path], info.duration_seconds)
                 info = None
 
 
@@ -179,8 +173,10 @@ def _read_cache(file: Path) -> dict[str, ScannedVideo]:
     with file.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:
-                entry = ScannedVideo(**json.loads(line))
-            except (json.JSONDecodeError, TypeError):
+                values = json.loads(line)
+                # earlier versions wrote more
+                entry = ScannedVideo(**{name: values[name] for name in values.keys() & _FIELDS})
+            except (json.JSONDecodeError, AttributeError, TypeError):
                 continue
             known[entry.path] = entry
     return known

@@ -62,17 +62,6 @@ def build(loaded: LoadedNetwork, choice: EncoderChoice) -> Built:
     flops = flops_per_clip(network, layers, input_shape)
     steps = steps_per_clip(network, layers, input_shape) if pool == (TIME,) else 1
     width = network.embedding_size(layers, pool)
-    runner = make_engine(
-        engine,
-        network,
-        layers,
-        pool,
-        preprocess,
-        precision=precision,
-        device=device,
-        clip_frames=input_frames,
-        compiled=choice.compiled,
-    )
     spec = EncoderSpec(
         model=loaded.model,
         weights=loaded.weights,
@@ -84,7 +73,7 @@ def build(loaded: LoadedNetwork, choice: EncoderChoice) -> Built:
         pool=pool,
         dimension=2 * width if aggregate == "mean_std" else width,
         precision=precision,
-        engine=runner.name,
+        engine=engine,
         modality=network.modality,
         aggregate=aggregate,
         average_crops=choice.average_crops,
@@ -95,6 +84,7 @@ def build(loaded: LoadedNetwork, choice: EncoderChoice) -> Built:
         notes=(*loaded.notes, *_licence_note(loaded.licence)),
         flops_per_input=flops,
     )
+    runner = make_engine(spec, network, device, compiled=choice.compiled)
     recipe = replace(
         choice,
         model=loaded.model,

@@ -247,7 +247,8 @@ def _choose(
         if samples.has_groups
         else KFold(folds, shuffle=True, random_state=options.seed)
     )
-    parts = list(splitter.split(np.zeros(len(samples)), None, groups))
+    told = groups if samples.has_groups else None
+    parts = list(splitter.split(np.zeros(len(samples)), None, told))
     best: tuple[float, dict[str, Any], NDArray[np.float64]] | None = None
     for params in grid:
         logits = np.zeros(targets.shape)
@@ -286,7 +287,8 @@ def _fit(
     """One estimator a class on vectors that are prepared once, as one scorer."""
     vectors, place = samples.vectors, samples.sample_of_clip
     sample = options.estimator(params)
-    prepared = Prepared.of(vectors, bool(sample.standardize), bool(sample.normalize))
+    how = bool(sample.standardize), bool(sample.normalize)
+    prepared = Prepared.of(vectors, *how, samples.parts)
     weights, bias = [], []
     for own in targets[place].T:
         if own.all() or not own.any():  # within a fold: the same score for everything

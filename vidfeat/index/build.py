@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, StoreError, UsageError
 from vidfeat.index.arrays import RowWriter, save_npy, write_faiss
-from vidfeat.index.choose import POINTS_PER_LIST, IndexPlan, choose, parse_size
+from vidfeat.index.choose import POINTS_PER_LIST, IndexPlan, choose
 from vidfeat.index.engine import SearchEngine, read_faiss
 from vidfeat.index.folder import (
     TAUGHT,
@@ -49,12 +49,29 @@ _LEARN_ROWS = 500_000
 _REMEDY = "extract it again, or leave such clips out with skip_bad_rows=True"
 
 
-@dataclass
-class WrittenRows:
-    """Rows written to a folder: the two files and their table of videos."""
+@dataclass(frozen=True)
+class BuildOptions:
+    """What an index is built as; see `VideoIndex.build`."""
+
+    kind: str = "auto"
+    max_memory_bytes: int | None = None
+    center: bool = False
+    whiten: bool = False
+    skip_bad_rows: bool = False
+
+
+@dataclass(frozen=True)
+class RowFiles:
+    """The two files of rows: their vectors, and the times of their clips."""
 
     vectors: Path
     clips: Path
+
+
+@dataclass
+class WrittenRows:
+    """Rows written to files, and their table of videos."""
+
     videos: Videos
     num_rows: int
     skipped: list[str] = field(default_factory=list)
@@ -73,8 +90,7 @@ def write_part(
     store: FeatureStore,
     chosen: NDArray[np.int64],
     normalisation: Normalisation,
-    vectors_path: Path,
-    clips_path: Path,
+    files: RowFiles,
     *,
     first_row: int = 0,
     first_video: int = 0,
@@ -86,8 +102,7 @@ def write_part(
         store: where they are.
         chosen: rows of ``/videos``, rising; videos without clips are left out.
         normalisation: what makes them vectors of the index.
-        vectors_path: npy file to write.
-        clips_path: npy file to write.
+        files: npy files to write.
         first_row: number that the first row gets in the index.
         first_video: number that the first video gets in the index.
         skip_bad_rows: leave out vectors that are not finite or zero, where they are an error else.
@@ -102,7 +117,7 @@ def write_part(
     kept = np.zeros(len(chosen), dtype=np.int64)
     skipped: list[str] = []
     written = 0
-    with RowWriter(vectors_path, store.dtype, (store.dimension,)) as vectors:
+    with RowWriter(files.vectors, store.dtype, (store.dimension,)) as vectors:
         for first, last in _runs(offset[chosen], count[chosen]):
             start = int(offset[chosen[first]])
             stop = int(offset[chosen[last - 1]] + count[chosen[last - 1]])
@@ -130,10 +145,10 @@ def write_part(
                 clips["end_seconds"][written:end] = block.end_seconds[good]
                 kept += np.bincount(video[good], minlength=len(chosen))
                 written = end
-    save_npy(clips_path, clips[:written])
+    save_npy(files.clips, clips[:written])
     facts = {name: store.videos[name][chosen] for name in FACTS}
     videos = make_videos([store.paths[row] for row in chosen], facts, kept, first_row)
-    return WrittenRows(vectors_path, clips_path, videos, written, skipped)
+    return WrittenRows(videos, written, skipped)
 
 
 def _runs(offset: NDArray[np.int64], count: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -213,12 +228,8 @@ def _training_sample(vectors: NDArray[Any], lists: int) -> NDArray[np.float32]:
 def build_index(
     features: Path,
     target: Path,
+    options: BuildOptions | None = None,
     *,
-    kind: str = "auto",
-    max_memory: int | str | None = None,
-    center: bool = False,
-    whiten: bool = False,
-    skip_bad_rows: bool = False,
     overwrite: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> IndexHeader:
@@ -228,7 +239,7 @@ def build_index(
     keeps what it has opened.
     """
     report = report or no_report
-    memory = parse_size(max_memory) if isinstance(max_memory, str) else max_memory
+    options = options or BuildOptions()
     there = target.exists() or target.is_symlink()
     if there and not overwrite:
         raise UsageError(f"{target} exists: give overwrite=True to rebuild it, or another folder")
@@ -243,19 +254,43 @@ def build_index(
                 ) from None
             there = False  # a damaged one: replaced as a folder
     target.parent.mkdir(parents=True, exist_ok=True)
-    asked = _Vectors(center or whiten, whiten, skip_bad_rows)
     with FeatureStore(features) as store:
         if there:
             with named_errors(target), writing(target), undone(target):
-                head = _build_into(store, target, generation, kind, memory, asked, report)
+                head = _build_into(store, target, generation, options, report)
                 write_head(target, head)
                 remove_leftovers(target, head)
         else:
             with atomic_folder(target, replace=overwrite) as folder:
-                head = _build_into(store, folder, generation, kind, memory, asked, report)
+                head = _build_into(store, folder, generation, options, report)
                 write_head(folder, head)
                 _keep_taught(target, folder)
     return head
+
+
+def empty_head(store: FeatureStore, kind: str, factory: str = "") -> IndexHeader:
+    """The head of an index without rows, for vectors of a feature file."""
+    return IndexHeader(
+        generation=0,
+        kind=kind,
+        requested_kind=kind,
+        factory=factory,
+        dimension=store.dimension,
+        num_base=0,
+        num_tail=0,
+        num_clips=0,
+        num_videos=0,
+        centred=False,
+        search={},
+        recall={},
+        files={},
+        encoder=store.encoder,
+        space_fingerprint=store.space_fingerprint,
+        run_fingerprint=store.run_fingerprint,
+        source_root=store.source_root,
+        created=now(),
+        vidfeat_version=__version__,
+    )
 
 
 def _keep_taught(old: Path, new: Path) -> None:
@@ -269,15 +304,6 @@ def _keep_taught(old: Path, new: Path) -> None:
             shutil.copyfile(old / name, new / name)
 
 
-@dataclass(frozen=True)
-class _Vectors:
-    """What is done to vectors on their way into an index."""
-
-    center: bool
-    whiten: bool
-    skip_bad_rows: bool
-
-
 def _looks_like_index(target: Path) -> bool:
     return target.is_dir() and (target / "index.json").is_file()
 
@@ -286,23 +312,22 @@ def _build_into(
     store: FeatureStore,
     folder: Path,
     generation: int,
-    kind: str,
-    memory: int | None,
-    asked: _Vectors,
+    options: BuildOptions,
     report: Report,
 ) -> IndexHeader:
     normalisation = Normalisation()
-    if asked.center:
-        normalisation = learn(sampled_blocks(store), store.dimension, whiten=asked.whiten)
-    vectors_path = folder / file_name("vectors", generation)
-    clips_path = folder / file_name("clips", generation)
+    centred = options.center or options.whiten
+    if centred:
+        normalisation = learn(sampled_blocks(store), store.dimension, whiten=options.whiten)
+    rows = RowFiles(
+        folder / file_name("vectors", generation), folder / file_name("clips", generation)
+    )
     part = write_part(
         store,
         np.arange(store.num_videos),
         normalisation,
-        vectors_path,
-        clips_path,
-        skip_bad_rows=asked.skip_bad_rows,
+        rows,
+        skip_bad_rows=options.skip_bad_rows,
     )
     for line in part.skipped[:20]:
         report(f"left out: {line}")
@@ -313,50 +338,34 @@ def _build_into(
         values = getattr(normalisation, role)
         if values is not None:
             files[role] = save_array(folder / file_name(role, generation), values)
-    head = IndexHeader(
+    head = replace(
+        empty_head(store, "flat", "Flat"),
         generation=generation,
-        kind="flat",
-        requested_kind=kind,
-        factory="Flat",
-        dimension=store.dimension,
-        num_base=0,
-        num_tail=0,
-        num_clips=0,
-        num_videos=0,
-        centred=asked.center,
-        whitened=asked.whiten,
-        search={},
-        recall={},
-        files={},
-        encoder=store.encoder,
-        space_fingerprint=store.space_fingerprint,
-        run_fingerprint=store.run_fingerprint,
-        source_root=store.source_root,
-        created=now(),
-        vidfeat_version=__version__,
-        max_memory_bytes=memory,
+        requested_kind=options.kind,
+        centred=centred,
+        whitened=options.whiten,
+        max_memory_bytes=options.max_memory_bytes,
     )
-    return finish_base(folder, head, vectors_path, clips_path, part.videos, files, report)
+    return finish_base(folder, head, rows, part.videos, files, report)
 
 
 def finish_base(
     folder: Path,
     head: IndexHeader,
-    vectors_path: Path,
-    clips_path: Path,
+    rows: RowFiles,
     videos: Videos,
     files: dict[str, FileEntry],
     report: Report,
 ) -> IndexHeader:
     """Index written vectors: the FAISS file, its settings, the table of videos, the new head."""
-    vectors = np.asarray(np.load(vectors_path, mmap_mode="r"))
-    clips = np.load(clips_path)
+    vectors = np.asarray(np.load(rows.vectors, mmap_mode="r"))
+    clips = np.load(rows.clips)
     plan = _plan(len(vectors), head)
     report(f"building {plan.kind} ({plan.factory}) of {len(vectors)} clips, {len(videos)} videos")
     files = dict(files)
     files |= train_and_add(vectors, plan, folder, head.generation, report=report)
-    files["vectors"] = entry_of(vectors_path)
-    files["clips"] = entry_of(clips_path)
+    files["vectors"] = entry_of(rows.vectors)
+    files["clips"] = entry_of(rows.clips)
     files["videos"] = save_videos(folder, head.generation, videos)
     head = replace(
         head,

@@ -340,6 +340,13 @@ def describe_index(path: str | os.PathLike[str]) -> dict[str, Any]:
         "search": dict(head.search),
         "recall": dict(head.recall),
         "bytes": sum(entry.bytes for entry in head.files.values()),
+        **origin_of(head),
+    }
+
+
+def origin_of(head: IndexHeader) -> dict[str, Any]:
+    """What made the vectors of an index, and what wrote it."""
+    return {
         "encoder": head.encoder,
         "space_fingerprint": head.space_fingerprint,
         "run_fingerprint": head.run_fingerprint,

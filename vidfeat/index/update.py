@@ -19,10 +19,7 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, StoreError, UsageError
 from vidfeat.index.arrays import RowWriter, save_npy
-from vidfeat.index.build import (
-    finish_base,
-    write_part,
-)
+from vidfeat.index.build import RowFiles, finish_base, write_part
 from vidfeat.index.folder import (
     FileEntry,
     IndexHeader,
@@ -226,24 +223,24 @@ class _Writer:
     def _take(self, store: FeatureStore, chosen: NDArray[np.int64], *, skip_bad_rows: bool) -> None:
         head = self.index.head
         # Beside the index: there is room for the result, or the change cannot be made anyway.
-        vectors_path, clips_path = (
-            temporary_name(self.index.path / name) for name in ("add_vectors.npy", "add_clips.npy")
+        files = RowFiles(
+            temporary_name(self.index.path / "add_vectors.npy"),
+            temporary_name(self.index.path / "add_clips.npy"),
         )
         try:
             part = write_part(
                 store,
                 chosen,
                 self.index.normalisation,
-                vectors_path,
-                clips_path,
+                files,
                 first_row=head.num_base + self.num_new,
                 first_video=len(self.videos) + sum(len(table) for table in self.new),
                 skip_bad_rows=skip_bad_rows,
             )
-            self.parts.append((np.load(part.vectors), np.load(part.clips)))
+            self.parts.append((np.load(files.vectors), np.load(files.clips)))
         finally:
-            vectors_path.unlink(missing_ok=True)
-            clips_path.unlink(missing_ok=True)
+            files.vectors.unlink(missing_ok=True)
+            files.clips.unlink(missing_ok=True)
         self.num_new += part.num_rows
         self.new.append(part.videos)
         self.change.skipped += part.skipped
@@ -327,11 +324,13 @@ class _Writer:
         counts = videos["count"][alive]
         total = int(counts.sum())
         self.report(f"rebuilding the index: {len(alive)} videos, {total} clips")
-        vectors_path = folder / file_name("vectors", head.generation)
-        clips_path = folder / file_name("clips", head.generation)
+        files = RowFiles(
+            folder / file_name("vectors", head.generation),
+            folder / file_name("clips", head.generation),
+        )
         clips = np.empty(total, dtype=CLIP)
         row = 0
-        with RowWriter(vectors_path, engine.vectors.dtype, (head.dimension,)) as out:
+        with RowWriter(files.vectors, engine.vectors.dtype, (head.dimension,)) as out:
             for number, video in enumerate(alive.tolist()):
                 span = videos.rows(video)
                 end = row + span.stop - span.start
@@ -342,14 +341,14 @@ class _Writer:
                 clips[row:end] = times[taken]
                 clips["video"][row:end] = number
                 row = end
-        save_npy(clips_path, clips)
+        save_npy(files.clips, clips)
         columns = {name: column[alive] for name, column in videos.columns.items()}
         columns["offset"] = np.cumsum(counts) - counts
         table = Videos([videos.paths[video] for video in alive], columns)
         kept: dict[str, FileEntry] = {
             role: head.files[role] for role in ("mean", "whitening") if role in head.files
         }
-        return finish_base(folder, head, vectors_path, clips_path, table, kept, self.report)
+        return finish_base(folder, head, files, table, kept, self.report)
 
 
 def _shifted(span: slice, by: int) -> slice:

@@ -81,20 +81,13 @@ class VideoIndex(OpenIndex):
             DataError: vectors that cannot be compared, or none at all.
             StoreError: the feature file cannot be read.
         """
-        from vidfeat.index.build import build_index
+        from vidfeat.index.build import BuildOptions, build_index
+        from vidfeat.index.choose import parse_size
 
         target = Path(path) if path is not None else Path(features).with_suffix(".index")
-        build_index(
-            Path(features),
-            target,
-            kind=kind,
-            max_memory=max_memory,
-            center=center,
-            whiten=whiten,
-            skip_bad_rows=skip_bad_rows,
-            overwrite=overwrite,
-            report=report,
-        )
+        memory = parse_size(max_memory) if isinstance(max_memory, str) else max_memory
+        options = BuildOptions(kind, memory, center, whiten, skip_bad_rows)
+        build_index(Path(features), target, options, overwrite=overwrite, report=report)
         return cls(target)
 
     # ------------------------------------------------------------------ what is in it

@@ -61,11 +61,6 @@ class Videos:
         """Paths of the videos that are there, to be found in whatever Unicode form."""
         return Names(self.row_of)
 
-    @cached_property
-    def num_alive(self) -> int:
-        """Videos that were not removed."""
-        return int(self.columns["alive"].sum())
-
     def rows(self, video: int) -> slice:
         """The rows of a video's clips."""
         start = int(self.columns["offset"][video])

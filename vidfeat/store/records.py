@@ -16,7 +16,11 @@ FRAME_COUNT_SOURCES = ("packets", "decoding")
 
 @dataclass(frozen=True, slots=True)
 class VideoRecord:
-    """One row of ``/videos``, without its place in ``/vectors``."""
+    """One row of ``/videos``, without its place in ``/vectors``.
+
+    It names a video by its identity and holds just what the file format keeps; `VideoInfo`, which
+    lies above this package, is all that a reader found in a file.
+    """
 
     path: str
     """Identity of the video: see `vidfeat.system.identities`."""

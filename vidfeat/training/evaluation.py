@@ -48,16 +48,6 @@ class NetworkEvaluation:
     failures: tuple[str, ...] = field(default=(), repr=False)
     """Videos that could not be read, with the reason; they count in nothing."""
 
-    def class_accuracy(self) -> dict[str, tuple[float, int]]:
-        """Share of right videos and number of videos for each class that has any."""
-        right = hits(self.scores, 1)
-        result = {}
-        for index, name in enumerate(self.scores.classes):
-            own = self.scores.labels == index
-            if own.any():
-                result[name] = (float(right[own].mean()), int(own.sum()))
-        return result
-
     def group_accuracy(self) -> dict[str, float]:
         """The share of right videos in each group of classes named ``group/name``.
 
@@ -83,6 +73,11 @@ class NetworkEvaluation:
             if right:
                 result[group] = float(np.mean(right))
         return result if len(groups) > 1 else {}
+
+    def noting(self, **facts: Any) -> NetworkEvaluation:
+        """The same, with further facts beside its scores."""
+        source = {**self.scores.source, **facts}
+        return replace(self, scores=replace(self.scores, source=source))
 
     def to_dict(self) -> dict[str, Any]:
         """The summary as JSON."""
@@ -162,7 +157,6 @@ def evaluate_network(
     *,
     autocast: Callable[[], Any] = nullcontext,
     progress: Progress | None = None,
-    source: dict[str, Any] | None = None,
 ) -> NetworkEvaluation:
     """Score all videos of a dataset.
 
@@ -174,7 +168,6 @@ def evaluate_network(
         world: this process's rank and group; None: a single process.
         autocast: context in which the network runs.
         progress: called with the videos done in this process, of how many.
-        source: what to note beside the scores.
 
     Raises:
         DataError: not one video could be read.
@@ -201,7 +194,7 @@ def evaluate_network(
                 progress(len(answers), len(own))
     network.train(was_training)
     everything = sorted(item for part in world.gather(answers) for item in part)
-    return _summary(dataset, recipe, everything, source or {})
+    return _summary(dataset, recipe, everything)
 
 
 @torch.inference_mode()
@@ -234,7 +227,6 @@ def _summary(
     dataset: VideoDataset,
     recipe: Recipe,
     answers: Sequence[tuple[int, NDArray[np.float32] | None, list[int], str]],
-    source: dict[str, Any],
 ) -> NetworkEvaluation:
     good = [(row, scores, best) for row, scores, best, _ in answers if scores is not None]
     failures = tuple(
@@ -268,7 +260,7 @@ def _summary(
         classes=dataset.classes,
         labels=np.array([sample.labels[0] for sample in samples], np.int64),
         label_sets=tuple(sample.labels for sample in samples) if several else (),
-        source={**protocol, **source},
+        source=protocol,
     )
     return NetworkEvaluation(
         scores=scores,

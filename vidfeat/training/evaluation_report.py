@@ -39,17 +39,24 @@ class Subject:
     recipe: Recipe
 
 
-def open_subject(source: str, model: str | None = None) -> Subject:
+def open_subject(source: str, model: str | None = None, settings: Sequence[str] = ()) -> Subject:
     """Open a run's folder, a weights file, or published weights by name.
 
     Args:
         source: a run, a file, or the name of published weights.
         model: the network, where the source does not say it.
+        settings: changes of the recipe, as ``evaluate.clips=10``.
 
     Raises:
-        UsageError: a run that is not finished, or a source that needs ``model``.
+        UsageError: a run that is not finished, a source that needs ``model``, or settings that do
+            not exist.
         WeightsError: weights that cannot be read or do not fit.
     """
+    subject = _open(source, model)
+    return replace(subject, recipe=change(subject.recipe, settings))
+
+
+def _open(source: str, model: str | None) -> Subject:
     path = Path(source)
     if (path / RECIPE_FILE).is_file():
         if not (path / "model.safetensors").is_file():
@@ -156,9 +163,7 @@ def evaluate_subject(
     data: Path,
     *,
     lists: Path | None = None,
-    dataset: str | None = None,
     part: DatasetPart | Literal["all"] | None = None,
-    settings: tuple[str, ...] = (),
     device: str = "auto",
     progress: Progress | None = None,
     before: Callable[[VideoDataset], None] | None = None,
@@ -169,23 +174,19 @@ def evaluate_subject(
         subject: see :func:`open_subject`.
         data: the dataset's folder.
         lists: the folder of its lists, where it is another one.
-        dataset: its name; None: that of the recipe.
         part: ``val``, ``test``, ``train`` or ``all``; None: the one that accuracy is reported on.
-        settings: changes of the recipe, as ``evaluate.clips=10``.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: called with the videos done, of how many.
         before: called with the dataset before the first video.
 
     Raises:
-        UsageError: settings that do not exist, or classes that do not match.
+        UsageError: classes that do not match.
         DataError: the data is not laid out as the dataset is, or no video could be read.
         WeightsError: an output of the network is NaN or infinite.
     """
     import torch
 
-    recipe = change(subject.recipe, settings)
-    if dataset is not None:
-        recipe = change(recipe, [f"data.dataset={dataset}"])
+    recipe = subject.recipe
     if recipe.data.modality == "flow":
         from vidfeat.video.flow import require_opencv
 
@@ -215,11 +216,8 @@ def evaluate_subject(
         network = subject.loaded.build().to(world.device)
         exact = float32_rules(tf32=False, device=world.device)
         with exact, Feed(recipe, workers_of(recipe, world.local_size)) as feed:
-            source = {"weights": subject.name, "recipe": recipe.name}
-            result = evaluate_network(
-                network, videos, recipe, feed, world, progress=progress, source=source
-            )
-        return result, world
+            result = evaluate_network(network, videos, recipe, feed, world, progress=progress)
+        return result.noting(weights=subject.name, recipe=recipe.name), world
 
 
 def summary_of(scores: Scores) -> dict[str, Any]:

@@ -5,44 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
-from torch import nn
-
-from vidfeat.datasets.base import VideoDataset
 from vidfeat.errors import TrainingError, WeightsError
 from vidfeat.training.config import Recipe
-from vidfeat.training.distributed import World
-from vidfeat.training.evaluation import NetworkEvaluation, evaluate_network
-from vidfeat.training.feed import Feed
+from vidfeat.training.evaluation import NetworkEvaluation
 from vidfeat.training.half_precision import HALF
 from vidfeat.training.log import RunLog
 
 
 def evaluate_step(
-    network: nn.Module,
-    part: VideoDataset,
+    evaluate: Callable[[Recipe], NetworkEvaluation],
     recipe: Recipe,
-    feed: Feed,
-    world: World,
     log: RunLog,
     *,
     step: int,
     final: bool,
-    autocast: Callable[[], Any],
 ) -> NetworkEvaluation:
     """Evaluate a network after a step, and log the result; all processes call this.
 
     Args:
-        network: on the device.
-        part: the videos.
+        evaluate: evaluates the network by a recipe.
         recipe: of the run; before the end, one crop is enough.
-        feed: gives the clips.
-        world: this process and its group.
         log: of the run.
         step: how many steps are done.
         final: this is the last one.
-        autocast: the context in which the network runs.
 
     Raises:
         TrainingError: an output of the network is NaN or infinite.
@@ -51,7 +37,7 @@ def evaluate_step(
     if not final and recipe.evaluate.crops > 1:
         recipe = replace(recipe, evaluate=replace(recipe.evaluate, crops=1))
     try:
-        result = evaluate_network(network, part, recipe, feed, world, autocast=autocast)
+        result = evaluate(recipe)
     except WeightsError as error:
         # The loss is that of the weights before an update: nothing else tests the last one.
         raise TrainingError(f"after step {step:,}: {error}; {advice(recipe)}") from None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -67,48 +67,49 @@ class PrecisionCheck:
         return ""
 
 
-def compare_with_fp32(
-    network: nn.Module,
-    loss_of: LossOf,
-    autocast: Callable[[], Context],
-    clips: int,
-    *,
-    loss_scale: float = 1.0,
-) -> PrecisionCheck | None:
+@dataclass(frozen=True)
+class HalfStep:
+    """A step in half precision."""
+
+    loss_of: LossOf
+    autocast: Callable[[], Context]
+    """The context of half precision."""
+    clips: int
+    """Clips of one pass."""
+    precision: str = "bf16"
+    """Its name, for messages."""
+    loss_scale: float = 1.0
+    """What the loss is multiplied by before the backward pass, for fp16."""
+
+
+def compare_with_fp32(network: nn.Module, step: HalfStep) -> PrecisionCheck | None:
     """Compute the gradient of a step in both precisions. Nothing of the network is changed.
 
     Args:
         network: in training mode; dropout is left out, since it draws otherwise in each precision.
-        loss_of: the step's loss.
-        autocast: the context of half precision.
-        clips: how many clips to take; fewer where memory does not suffice for fp32.
-        loss_scale: what the loss is multiplied by before the backward pass, for fp16; smaller ones
-            are tried if it overflows, as the gradient scaler does.
+        step: takes fewer clips where memory does not suffice for fp32, and smaller loss scales if
+            it overflows, as the gradient scaler does.
 
     Returns:
         The comparison; None where fp32 gives no finite gradient either, or has no room.
     """
+    clips = step.clips
     while clips:
         try:
-            return _compare(network, loss_of, autocast, clips, loss_scale)
+            return _compare(network, replace(step, clips=clips))
         except torch.OutOfMemoryError:
             clips = clips // 2 if clips > 2 else 0  # mixup wants pairs
     return None
 
 
-def _compare(
-    network: nn.Module,
-    loss_of: LossOf,
-    autocast: Callable[[], Context],
-    clips: int,
-    loss_scale: float,
-) -> PrecisionCheck | None:
+def _compare(network: nn.Module, step: HalfStep) -> PrecisionCheck | None:
+    loss_of, clips, loss_scale = step.loss_of, step.clips, step.loss_scale
     with _without_dropout(network):
         exact_loss, exact = _gradients(network, loss_of, nullcontext(), clips, 1.0)
         if not all(gradient.isfinite().all() for gradient in exact.values()):
             return None
         while True:
-            loss, half = _gradients(network, loss_of, autocast(), clips, loss_scale)
+            loss, half = _gradients(network, loss_of, step.autocast(), clips, loss_scale)
             bad = tuple(name for name, gradient in half.items() if not gradient.isfinite().all())
             if not bad or loss_scale <= 1:
                 break
@@ -160,14 +161,9 @@ def _without_dropout(network: nn.Module) -> Iterator[None]:
 
 def check_first_step(
     network: nn.Module,
-    loss_of: LossOf,
-    autocast: Callable[[], Context],
-    clips: int,
+    step: HalfStep,
     world: World,
     log: Callable[..., None],
-    *,
-    precision: str,
-    loss_scale: float = 1.0,
     fp32_layers: list[str] | None = None,
 ) -> list[str]:
     """Compare a run's first step in half precision with fp32, before it is done.
@@ -176,13 +172,9 @@ def check_first_step(
 
     Args:
         network: in training mode.
-        loss_of: the step's loss.
-        autocast: the context of half precision.
-        clips: of one pass.
+        step: the first one.
         world: this process's rank and group; all processes call this.
         log: takes a line of the run's log.
-        precision: its name, for the message.
-        loss_scale: that of the gradient scaler.
         fp32_layers: what was found when the run was started, which stays; None on its start.
 
     Returns:
@@ -191,15 +183,16 @@ def check_first_step(
     Raises:
         TrainingError: the step differs by more than rounding does.
     """
+    loss_of, autocast, precision = step.loss_of, step.autocast, step.precision
     if fp32_layers is None:
         found = []
         if world.device.type == "cpu":
             found = faulty_convolutions(
-                network, lambda forward: loss_of(clips, forward, autocast()), autocast
+                network, lambda forward: loss_of(step.clips, forward, autocast()), autocast
             )
         fp32_layers = sorted({name for own in world.gather(found) for name in own})
         run_in_fp32(network, fp32_layers, world.device.type)
-    check = compare_with_fp32(network, loss_of, autocast, clips, loss_scale=loss_scale)
+    check = compare_with_fp32(network, step)
     if check is not None:
         log(
             "precision",

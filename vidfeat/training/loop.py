@@ -30,13 +30,14 @@ from vidfeat.training.checkpoint import Checkpoint
 from vidfeat.training.config import Recipe
 from vidfeat.training.device_batches import DeviceBatch, sent_ahead, to_device
 from vidfeat.training.distributed import World
-from vidfeat.training.evaluation import NetworkEvaluation, spread
+from vidfeat.training.evaluation import NetworkEvaluation, evaluate_network, spread
 from vidfeat.training.evaluation_step import evaluate_step
 from vidfeat.training.feed import Ahead, feed_of
 from vidfeat.training.half_precision import (
     HALF,
     Context,
     Forward,
+    HalfStep,
     autocast_of,
     check_first_step,
     run_in_fp32,
@@ -334,17 +335,10 @@ class Trainer:
         def loss_of(count: int, forward: Forward, context: Context) -> Tensor:
             return self._forward(batch, own[0], 0, count, forward, context)[0]
 
-        self._fp32_layers = check_first_step(
-            self.network,
-            loss_of,
-            self.autocast,
-            clips,
-            self.world,
-            partial(self.log.write, step=self.step),
-            precision=self.recipe.train.precision,
-            loss_scale=self.scaler.get_scale(),
-            fp32_layers=self._fp32_layers,
-        )
+        precision = self.recipe.train.precision
+        step = HalfStep(loss_of, self.autocast, clips, precision, self.scaler.get_scale())
+        log = partial(self.log.write, step=self.step)
+        self._fp32_layers = check_first_step(self.network, step, self.world, log, self._fp32_layers)
 
     def _sync(self, *, last: bool) -> AbstractContextManager[Any]:
         """Gradients are exchanged with the last part of a batch alone."""
@@ -384,16 +378,13 @@ class Trainer:
         """
         averaged = self.average.in_place(self.network) if self.average else nullcontext()
         with averaged, self._float32(), feed_of(self.recipe, self.world.local_size) as feed:
-            result = evaluate_step(
-                self.network,
-                part,
-                self.recipe,
-                feed,
-                self.world,
-                self.log,
-                step=self.step,
-                final=self.step >= self.total_steps,
-                autocast=self.autocast,
-            )
+
+            def evaluate(recipe: Recipe) -> NetworkEvaluation:
+                return evaluate_network(
+                    self.network, part, recipe, feed, self.world, autocast=self.autocast
+                )
+
+            final = self.step >= self.total_steps
+            result = evaluate_step(evaluate, self.recipe, self.log, step=self.step, final=final)
         training_mode(self.network, self.recipe)
         return result

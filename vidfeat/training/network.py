@@ -23,7 +23,8 @@ from vidfeat.training.order import Stream, generator
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.flow import FLOW_MEAN, FLOW_STD
 from vidfeat.video.preprocess import KINETICS_MEAN, KINETICS_STD, Preprocess
-from vidfeat.weights.load import LoadedWeights, save_weights
+from vidfeat.weights.files import WeightsFacts, save_weights
+from vidfeat.weights.load import LoadedWeights
 from vidfeat.weights.statedict import CLASSIFIERS
 
 _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -318,12 +319,15 @@ def save_network(
         path,
         # safetensors takes no other memory format than the plain one
         {name: value.contiguous() for name, value in network_state.items()},
-        model=recipe.model.name,
-        class_names=classes,
-        bn_eps=recipe.model.bn_eps or None,
-        preprocess=preprocess_of(recipe),
-        plan=ClipPlan(data.frames, data.stride, Fraction(data.clip_fps) if data.clip_fps else None),
-        source=f"trained by vidfeat with the recipe {recipe.name}",
-        modality=data.modality,
-        training=dict(training),
+        WeightsFacts(
+            model=recipe.model.name,
+            class_names=classes,
+            bn_eps=recipe.model.bn_eps or None,
+            preprocess=preprocess_of(recipe),
+            plan=ClipPlan(
+                data.frames, data.stride, Fraction(data.clip_fps) if data.clip_fps else None
+            ),
+            source=f"trained by vidfeat with the recipe {recipe.name}",
+            more={"modality": data.modality, "training": dict(training)},
+        ),
     )

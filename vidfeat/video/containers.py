@@ -1,10 +1,10 @@
 """Opening a file as a video, safely: real containers only, and nothing but that one file.
 
-Of several video streams the one is chosen that FFmpeg's command line takes.
+Of several video streams, the one that FFmpeg's command line takes is chosen.
 
 FFmpeg follows what a file says: a text named ``clip.mp4`` may be a playlist that opens other files
-or addresses. So the name is given as ``file:`` and an absolute path, only the ``file`` protocol is
-admitted, and only formats that hold their frames themselves. Of a URL FFmpeg sees the bytes alone,
+or addresses. Therefore the name is given as ``file:`` with an absolute path, and only the ``file``
+protocol and formats that contain their frames are allowed. Of a URL, FFmpeg sees the bytes only
 and may open nothing.
 """
 
@@ -97,7 +97,7 @@ def open_container(
 def open_chosen(
     path: str, number: int | None = None, remote: RemoteFile | None = None
 ) -> tuple[av.container.InputContainer, av.video.stream.VideoStream, StreamChoice]:
-    """Open a regular file or URL and choose its video stream; say which one it is.
+    """Open a regular file or URL, choose its video stream, and return which one it is.
 
     The decoder gets one thread: parallelism is over processes, and FFmpeg's threads have been seen
     to hang beside torch's.
@@ -165,7 +165,7 @@ def open_whole(
     import av
     import av.error
 
-    # FFmpeg takes a file that begins with a JPEG for a picture, whatever follows.
+    # FFmpeg treats a file that begins with a JPEG as a picture, whatever follows.
     container_format = "mjpeg" if _has_many_jpegs(path, remote) else None
     source: Any = "file:" + os.path.abspath(path)  # noqa: PTH100 (bytes outside UTF-8 stay)
     if remote is not None:
@@ -241,7 +241,7 @@ def _count_packets(path: str, streams: int, remote: RemoteFile | None) -> Counte
                     if len(found) == streams and min(found.values()) > 1:
                         break
         except av.error.FFmpegError:
-            pass  # what is wrong with the file is said by whoever reads it to its end
+            pass  # whoever reads the file to its end reports what is wrong with it
     return found
 
 
@@ -251,10 +251,10 @@ def has_timestamps(container: av.container.InputContainer) -> bool:
 
 
 def _has_many_jpegs(path: str, remote: RemoteFile | None) -> bool:
-    """Whether a file is JPEG pictures one behind the other: a raw stream of Motion JPEG.
+    """Whether a file is a sequence of JPEG pictures: a raw stream of Motion JPEG.
 
-    A picture ends with a marker of its own, and another one begins just behind it. Thumbnails begin
-    elsewhere; photographs that carry a second picture (depth, brightness) say so in their head.
+    A picture ends with an end marker, and the next one begins right after it. Thumbnails begin
+    elsewhere; photographs with a second picture (depth, brightness) say so in their header.
     """
     with _bytes_of(path, remote) as file:
         block = file.read(1 << 16)
@@ -293,7 +293,7 @@ def _check_not_empty(path: str, size_bytes: int) -> None:
 
 
 def _why_no_folder(path: str) -> str:
-    """A folder comes here where it was named as a video, or where it could not be searched."""
+    """The error for a folder that was named as a video, or could not be searched."""
     try:
         with os.scandir(path):
             return "a folder, not a video file"
@@ -304,7 +304,7 @@ def _why_no_folder(path: str) -> str:
 
 
 def _why_not(path: str, error: Exception, remote: RemoteFile | None) -> str:
-    """Say what a file that did not open seems to be, by its first bytes."""
+    """The error for a file that did not open: what its first bytes suggest it is."""
     with _bytes_of(path, remote) as file:
         head = file.read(4096)
     for signature, name in _SIGNATURES:
@@ -327,7 +327,7 @@ def _is_text(head: bytes) -> bool:
     try:
         head.decode("utf-8")
     except UnicodeDecodeError as error:
-        return error.start > len(head) - 4  # a letter cut by the end of the sample
+        return error.start > len(head) - 4  # a character cut off at the end of the sample
     return True
 
 
@@ -344,5 +344,5 @@ def _reason(error: Exception) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """FFmpeg's own words for an error, without the file's name."""
+    """FFmpeg's message for an error, without the file's name."""
     return _reason(error)

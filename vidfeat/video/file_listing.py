@@ -11,7 +11,7 @@ from vidfeat.system.identities import existing_spelling, path_to_identity
 from vidfeat.system.urls import without_secrets
 from vidfeat.video.frame_names import frames_in
 
-# What a folder is searched for; a file that is named itself is taken whatever its name.
+# What a folder is searched for; a file given by name is taken whatever its suffix.
 _SUFFIXES = (
     "264 265 3g2 3gp apng asf av1 avc avi avif divx dv f4v flv gif h264 h265 hevc ivf m1v m2ts m2v "
     "m4v mjpeg mjpg mkv mov mp4 mpeg mpg mpv mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv "
@@ -93,7 +93,7 @@ def _search(start: str, skipped: Counter[str], *, frames: bool = False) -> Itera
         except OSError as error:
             if folder == start:
                 raise UsageError(f"{shown(folder)}: {error.strerror}") from None
-            yield folder  # becomes a line of its own: a folder that cannot be read
+            yield folder  # reported separately: a folder that cannot be read
             continue
         for entry in entries:
             if entry.name.startswith("."):
@@ -111,7 +111,7 @@ def _search(start: str, skipped: Counter[str], *, frames: bool = False) -> Itera
                 skipped[suffix or "without a suffix"] += 1
         suffix = os.path.splitext(folder)[1].lower()  # noqa: PTH122
         if not anything and folder != start and suffix in VIDEO_SUFFIXES:
-            yield folder  # an empty folder named as a video: said, not passed over
+            yield folder  # an empty folder named as a video: reported, not skipped
 
 
 def shown(path: str) -> str:

@@ -1,7 +1,7 @@
-"""Which videos a run is about: folders searched through, files, lists, segments, shards.
+"""The videos of a run: from folders, files, lists, segments and shards.
 
-A video's identity is its path relative to the root (see ``paths.py``); the order of a run is the
-order of the identities, whatever order the system lists a folder in.
+A video's identity is its path relative to the root (see ``paths.py``); a run goes through them in
+the order of their identities, whatever order the system lists a folder in.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ListedVideo:
     """For the operating system, absolute; bytes outside UTF-8 as surrogates. Or a URL, with the
     secrets that open it: not to be shown or stored."""
     size_bytes: int
-    """-1 where the file cannot be looked at."""
+    """-1 if the file cannot be examined."""
     mtime_ns: int
     """Of a URL, what its ETag comes to."""
     segments: tuple[VideoSegment, ...] = ()
@@ -54,13 +54,13 @@ class Listing:
     """Absolute; bytes outside UTF-8 as surrogates. Or a URL, without secrets."""
     videos: tuple[ListedVideo, ...]
     notes: tuple[str, ...] = ()
-    """What a user should know about the input, a sentence each."""
+    """What a user should know about the input, one sentence each."""
     laid_by: str = ""
-    """How the segments of the videos were found, where they were: part of a run's identity."""
+    """How the segments of the videos were found, if they were: part of a run's identity."""
 
     @property
     def digest(self) -> str:
-        """The same for the same videos, wherever they lie: of their names and sizes."""
+        """Hash of the videos' names and sizes: the same wherever they are stored."""
         hashed = hashlib.sha256()
         for video in self.videos:
             hashed.update(f"{video.identity}\t{video.size_bytes}\n".encode())
@@ -96,15 +96,14 @@ def list_videos(
     """Find the videos of a run.
 
     Args:
-        inputs: folders, searched through with all below them (names that begin with a dot are
-            passed over), and files; or URLs of such. Without any, the paths of ``segments`` below
-            ``root``.
+        inputs: folders, searched recursively (names that begin with a dot are skipped), and files;
+            or URLs of these. Without any, the paths of ``segments`` below ``root``.
         root: what identities are relative to; None is the one folder given, or the common parent.
-        segments: a CSV with the columns path, start_seconds, end_seconds: of the videos found,
-            only those that it names, and of those only these segments. A row that cannot be
-            meant costs itself alone, and a note.
-        listed: more of them out of a list: one that is not there fails like a video that cannot
-            be read, where a missing input ends the run.
+        segments: a CSV with the columns path, start_seconds, end_seconds: of the videos found, only
+            those that it names, and of those only these segments. An invalid row is skipped with a
+            note.
+        listed: more paths, from a list: a missing one fails like a video that cannot be read, while
+            a missing input ends the run.
         frames: whether folders of frames are videos, too.
 
     Raises:
@@ -139,7 +138,7 @@ def list_videos(
         kinds = ", ".join(f"{count} {kind}" for kind, count in skipped.most_common(4))
         more = ", ..." if len(skipped) > 4 else ""
         notes.append(
-            f"{skipped.total()} files are not named as videos and were passed over: {kinds}{more}"
+            f"{skipped.total()} files are not named as videos and were skipped: {kinds}{more}"
         )
     if wanted is not None:
         names = Names(found)
@@ -150,7 +149,8 @@ def list_videos(
         missing = [name for name in wanted if name not in found]
         if missing:
             notes.append(
-                f"{len(missing)} paths of the segments are no videos of this run, as {missing[0]!r}"
+                f"{len(missing)} paths of the segments are not videos of this run, such as "
+                f"{missing[0]!r}"
             )
         without = len(found) - len(found.keys() & wanted.keys())
         if without:
@@ -158,7 +158,7 @@ def list_videos(
         found = {name: place for name, place in found.items() if name in wanted}
         if missing and not found:
             raise UsageError(
-                f"segments: not one of its paths is a video of this run: it says {missing[0]!r}, "
+                f"segments: none of its paths is a video of this run: it names {missing[0]!r}, "
                 f"and paths are relative to {shown(base)}",
                 field="segments",
             )
@@ -166,7 +166,7 @@ def list_videos(
         where = ", ".join(shown(path) for path in [*given, *listed][:3])
         raise UsageError(
             f"no video found in {where}: a folder is searched for names ending in "
-            ".mp4, .avi, .mkv, .mov, .webm and the like; other names must be given themselves"
+            ".mp4, .avi, .mkv, .mov, .webm and the like; name other files explicitly"
             + "".join(f"; {note}" for note in notes)
         )
     videos = [
@@ -183,10 +183,10 @@ def _below(base: str, identity: str) -> str:
 
 
 def read_list(source: str, separator: bytes = b"\n") -> list[str]:
-    """Paths out of a list, a path a line or between NUL bytes; ``-`` is standard input.
+    """Paths from a list, one per line or separated by NUL bytes; ``-`` is standard input.
 
-    A path that is not there as it is written is tried without the spaces, quotes or ``;`` around
-    it, and with its accents in the other Unicode form.
+    A path that does not exist as written is tried without the spaces, quotes or ``;`` around it,
+    and with its accents in the other Unicode form.
 
     Raises:
         UsageError: the list cannot be read, or is empty.
@@ -204,12 +204,12 @@ def read_list(source: str, separator: bytes = b"\n") -> list[str]:
     paths = [_as_it_exists(os.fsdecode(name)) for _, name in names]
     _check_encoding(source, names, paths)
     if not paths:
-        raise UsageError(f"list {source} is empty: it should name a video a line", field="list")
+        raise UsageError(f"list {source} is empty: it should have one video per line", field="list")
     return paths
 
 
 def _check_encoding(source: str, names: list[tuple[int, bytes]], paths: list[str]) -> None:
-    """Refuse a list in another encoding; file names of other bytes than UTF-8 are allowed.
+    """Refuse a list in another encoding; file names that are not UTF-8 are allowed.
 
     Raises:
         UsageError: lines are not UTF-8, and not one of them names a file.
@@ -251,7 +251,7 @@ SEGMENT_COLUMNS = ("path", "start_seconds", "end_seconds")
 def read_segments(
     source: str | os.PathLike[str], root: str = "", notes: list[str] | None = None
 ) -> dict[str, list[VideoSegment]]:
-    """Segments of videos, by identity, out of a table.
+    """Segments of videos, by identity, from a table.
 
     Args:
         source: the table; its paths are written as in a table of labels.

@@ -158,7 +158,7 @@ def find_remote(
             found.setdefault(_identity(parse_url(video.url), base), video)
     if odd:
         notes.append(
-            f"{len(odd)} objects have names that no file can have, and were passed over: {odd[0]!r}"
+            f"{len(odd)} objects have names that no file can have, and were skipped: {odd[0]!r}"
         )
     notes += [
         f"{address} does not answer range requests: {count} of its videos cannot be read from "
@@ -197,7 +197,7 @@ def _facts(url: Url) -> Mapping[str, Any]:
 def _search(
     url: Url, skipped: Counter[str], named_as_video: Callable[[str], bool], odd: list[str]
 ) -> Iterator[RemoteVideo]:
-    """The videos below a prefix; names that begin with a dot are passed over, as in folders."""
+    """The videos below a prefix; names that begin with a dot are skipped, as in folders."""
     files = file_system(url)
     folder = name_in(files, url).rstrip("/")
     try:

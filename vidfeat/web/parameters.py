@@ -37,13 +37,7 @@ def seconds_of(request: Request, name: str) -> float | None:
     Raises:
         UsageError: no number, or none of a video's seconds.
     """
-    text = request.query_params.get(name)
-    if text is None or text == "":
-        return None
-    number = _number(text)
-    if not 0 <= number <= 1e7:
-        raise UsageError(f"{name} is {text[:40]!r}, expected seconds")
-    return number
+    return _number(request, name, 1e7, "seconds")
 
 
 def share(request: Request, name: str, default: float) -> float:
@@ -52,20 +46,21 @@ def share(request: Request, name: str, default: float) -> float:
     Raises:
         UsageError: it is none.
     """
+    number = _number(request, name, 1, "0 to 1")
+    return default if number is None else number
+
+
+def _number(request: Request, name: str, most: float, expected: str) -> float | None:
     text = request.query_params.get(name)
     if text is None or text == "":
-        return default
-    number = _number(text)
-    if not 0 <= number <= 1:
-        raise UsageError(f"{name} is {text[:40]!r}, expected 0 to 1")
-    return number
-
-
-def _number(text: str) -> float:
+        return None
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        return math.nan
+        number = math.nan
+    if not 0 <= number <= most:
+        raise UsageError(f"{name} is {text[:40]!r}, expected {expected}")
+    return number
 
 
 def one_of(request: Request, name: str, known: Sequence[Name]) -> Name:

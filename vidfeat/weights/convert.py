@@ -9,13 +9,13 @@ from pathlib import Path
 from vidfeat.errors import StateDictError, UsageError
 from vidfeat.models import check_name
 from vidfeat.pretrained import ENTRIES, WeightsEntry
+from vidfeat.weights.files import WeightsFacts, save_weights
 from vidfeat.weights.layouts import unwrap
 from vidfeat.weights.load import (
     LoadedWeights,
     class_names,
     fit_tensors,
     read_tensors,
-    save_weights,
     with_facts,
 )
 from vidfeat.weights.statedict import recognise
@@ -86,14 +86,16 @@ def convert_file(
     save_weights(
         target,
         loaded.state_dict,
-        model=network,
-        class_names=loaded.class_names or (),
-        bn_eps=loaded.bn_eps,
-        preprocess=loaded.preprocess,
-        plan=loaded.plan,
-        source=source.name if entry is None else entry.url,
-        licence="" if entry is None else entry.licence,
-        flow=None if loaded.flow == "farneback" else loaded.flow,
+        WeightsFacts(
+            model=network,
+            class_names=loaded.class_names or (),
+            bn_eps=loaded.bn_eps,
+            preprocess=loaded.preprocess,
+            plan=loaded.plan,
+            source=source.name if entry is None else entry.url,
+            licence="" if entry is None else entry.licence,
+            more={} if loaded.flow == "farneback" else {"flow": loaded.flow},
+        ),
     )
     return Conversion(target, loaded, entry)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -161,49 +162,58 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
+@dataclass(frozen=True)
+class WeightsFacts:
+    """What a weights file says of its tensors."""
+
+    model: str
+    """Name of the network."""
+    class_names: Sequence[str] = ()
+    """Of its last layer, in order."""
+    bn_eps: float | None = None
+    """Where it is not the network's own."""
+    preprocess: Preprocess | None = None
+    """Of its input."""
+    plan: ClipPlan | None = None
+    """Of its clips."""
+    source: str = ""
+    """Where the weights came from."""
+    licence: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Further facts, as JSON holds them."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON: what is known, and nothing for the rest."""
+        facts = {
+            **self.more,
+            "model": self.model,
+            "class_names": list(self.class_names),
+            "bn_eps": self.bn_eps,
+            "preprocess": None if self.preprocess is None else self.preprocess.to_dict(),
+            "plan": None if self.plan is None else self.plan.to_dict(),
+            "source": self.source,
+            "licence": self.licence,
+        }
+        return {name: value for name, value in facts.items() if value not in (None, "", [])}
+
+
 def save_weights(
     path: Path,
     state_dict: Mapping[str, Tensor],
-    *,
-    model: str,
-    class_names: Sequence[str] = (),
-    bn_eps: float | None = None,
-    preprocess: Preprocess | None = None,
-    plan: ClipPlan | None = None,
-    source: str = "",
-    licence: str = "",
-    **more: Any,
+    facts: WeightsFacts,
 ) -> None:
     """Write tensors as safetensors with what is known of them, so that the file needs nothing else.
 
     Args:
         path: the file; it is whole or absent.
         state_dict: the network's tensors.
-        model: its name.
-        class_names: of its last layer, in order.
-        bn_eps: where it is not the network's own.
-        preprocess: of its input.
-        plan: of its clips.
-        source: where the weights came from.
-        licence: of the weights.
-        more: further facts, as JSON holds them.
+        facts: what is known of them.
     """
     from safetensors.torch import save
 
-    facts = {
-        **more,
-        "model": model,
-        "class_names": list(class_names),
-        "bn_eps": bn_eps,
-        "preprocess": None if preprocess is None else preprocess.to_dict(),
-        "plan": None if plan is None else plan.to_dict(),
-        "source": source,
-        "licence": licence,
-    }
-    known = {name: value for name, value in facts.items() if value not in (None, "", [])}
     # Tensors that share memory are refused by safetensors: each gets its own.
     tensors = {name: tensor.detach().cpu().clone() for name, tensor in state_dict.items()}
-    metadata = {METADATA_KEY: json.dumps(known, sort_keys=True, ensure_ascii=False)}
+    metadata = {METADATA_KEY: json.dumps(facts.to_dict(), sort_keys=True, ensure_ascii=False)}
     with atomic_write(path) as temporary:
         # Not save_file: it makes files that only their owner may read, whatever the umask says.
         temporary.write_bytes(save(tensors, metadata=metadata))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vidfeat.datasets.synthetic_motion.actions import ACTION_POSES
-from vidfeat.datasets.synthetic_motion.meetings import MEETING_ROLES, third_fighter
-from vidfeat.datasets.synthetic_motion.skeleton import ENDS, PARTS, RADII, Points, Pose, joints
+from vidfeat.datasets.synthetic_motion.meetings import MEETING_ROLES, Role, third_fighter
+from vidfeat.datasets.synthetic_motion.skeleton import ENDS, PARTS, RADII, Points, joints
 from vidfeat.datasets.synthetic_motion.stage import Stage, Track
 from vidfeat.datasets.synthetic_motion.surfaces import Paint, Pixels
 from vidfeat.datasets.synthetic_motion.vocabulary import ScenePlan
@@ -112,25 +112,18 @@ class Figure:
 
 
 def _make(
-    rng: Random,
-    view: Perspective,
-    pose: Pose,
-    heading: Track,
-    place: tuple[float, float],
-    along: Track | float = 0.0,
-    line: Track | float = 0.0,
-    aside: float = 0.0,
+    rng: Random, view: Perspective, role: Role, line: float, place: tuple[float, float]
 ) -> Figure:
-    """A figure of random looks; ``along`` and ``aside`` shift it by body heights from its place.
+    """A figure of random looks, shifted from its place as its role says.
 
-    ``line`` is the direction that these two are meant in.
+    ``line`` is the direction that the role's heading and shifts are measured from.
     """
-    frames = len(heading)
-    points = joints(pose, frames)
-    heading = heading + pose.turn
+    frames = len(role.heading)
+    points = joints(role.pose, frames)
+    heading = line + role.heading + role.pose.turn
     cos, sin = np.cos(line), np.sin(line)
-    right = np.zeros(frames) + along * cos - aside * sin
-    nearer = np.zeros(frames) + along * sin + aside * cos
+    right = np.zeros(frames) + role.along * cos - role.aside * sin
+    nearer = np.zeros(frames) + role.along * sin + role.aside * cos
     x, y = view.project(points, heading, *place)
     size = view.height_at(place[1])
     x = x + size * right[:, None]
@@ -177,10 +170,9 @@ def draw_figures(rng: Random, stage: Stage, plan: ScenePlan) -> list[Figure]:
         roles = MEETING_ROLES[name](t, rng)
         if plan.extra_fighter:
             roles.append(third_fighter(t, rng))
-        figures += [
-            _make(rng, view, r.pose, line + r.heading, where, r.along, line, r.aside) for r in roles
-        ]
+        figures += [_make(rng, view, role, line, where) for role in roles]
     for name in plan.actions:
         heading = zero + rng.uniform(0, 2 * np.pi)
-        figures.append(_make(rng, view, ACTION_POSES[name](t, rng), heading, place()))
+        role = Role(ACTION_POSES[name](t, rng), along=zero, heading=heading)
+        figures.append(_make(rng, view, role, 0.0, place()))
     return sorted(figures, key=lambda figure: figure.feet)

@@ -2,65 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vidfeat.encoders.engines.base import Engine, Precision
+from vidfeat.encoders.engines.base import Engine, Execution
 from vidfeat.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
+    from vidfeat.encoders.spec import EncoderSpec
     from vidfeat.models.base import VideoNetwork
-    from vidfeat.video.preprocess import Preprocess
 
 ENGINES = ("torch", "openvino")
 
 
 def make_engine(
-    name: str,
-    network: VideoNetwork,
-    layers: Sequence[str],
-    pool: Sequence[str],
-    preprocess: Preprocess,
-    *,
-    precision: Precision,
-    device: torch.device,
-    clip_frames: int,
-    compiled: bool = False,
+    spec: EncoderSpec, network: VideoNetwork, device: torch.device, *, compiled: bool = False
 ) -> Engine:
-    """Put a network on an engine.
+    """Put a network on the engine that its spec names.
 
     Raises:
         UsageError: no such engine, or one that cannot do this precision.
         MissingExtraError: a package for it is not installed.
         ExportError: the engine cannot take this network.
     """
-    if name == "torch" and device.type == "cuda":
+    parts = network, spec.layers, spec.pool, spec.preprocess
+    precision = spec.precision
+    if spec.engine == "torch" and device.type == "cuda":
         from vidfeat.encoders.engines.cuda_engine import CudaEngine
 
-        return CudaEngine(
-            network,
-            layers,
-            pool,
-            preprocess,
-            precision=precision,
-            device=device,
-            execution="compile" if compiled else "graph",
-        )
-    if name == "torch":
+        execution: Execution = "compile" if compiled else "graph"
+        return CudaEngine(*parts, precision=precision, device=device, execution=execution)
+    if spec.engine == "torch":
         from vidfeat.encoders.engines.torch_engine import TorchEngine
 
-        return TorchEngine(
-            network,
-            layers,
-            pool,
-            preprocess,
-            precision=precision,
-            device=device,
-            compiled=compiled,
-        )
-    if name == "openvino":
+        return TorchEngine(*parts, precision=precision, device=device, compiled=compiled)
+    if spec.engine == "openvino":
         from vidfeat.encoders.engines.openvino_engine import convert_network
 
         if precision == "int8":
@@ -71,8 +48,10 @@ def make_engine(
         if precision != "fp32":
             raise UsageError(f"the openvino engine runs fp32 and int8, not {precision}")
         check_openvino(device.type, compiled=compiled)
-        return convert_network(network, layers, pool, preprocess, clip_frames)
-    raise UsageError(f"engine must be one of {', '.join(ENGINES)}, not {name!r}", field="engine")
+        return convert_network(*parts, clip_frames=spec.input_shape[0])
+    raise UsageError(
+        f"engine must be one of {', '.join(ENGINES)}, not {spec.engine!r}", field="engine"
+    )
 
 
 def check_openvino(device_type: str, *, compiled: bool) -> None:

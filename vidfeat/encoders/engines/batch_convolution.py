@@ -147,18 +147,11 @@ class Convolution(nn.Module):
             relu: whether there is one.
         """
         if self.how == "walk":
-            from vidfeat.encoders.engines.triton_convolutions import over_time
+            from vidfeat.encoders.engines.triton_convolutions import Packed, over_time
 
+            packed = Packed(self.weight, self.bias, self.tiles, self.shape.outputs)
             return over_time(
-                images,
-                frames,
-                self.weight,
-                self.bias,
-                self.tiles,
-                outputs=self.shape.outputs,
-                unfinished=unfinished,
-                residual=residual,
-                relu=relu,
+                images, frames, packed, unfinished=unfinished, residual=residual, relu=relu
             )
         if self.how == "triton":
             return self._triton(images, frames, unfinished, residual, relu=relu)
@@ -250,7 +243,7 @@ class Convolution(nn.Module):
         *,
         relu: bool,
     ) -> Tensor:
-        from vidfeat.encoders.engines.triton_convolutions import convolution
+        from vidfeat.encoders.engines.triton_convolutions import Packed, convolution
 
         shape, padding = self.shape, self.padding
         size = images.shape[2:]
@@ -262,19 +255,8 @@ class Convolution(nn.Module):
                 "tuple[tuple[int, int], ...]", (shape.kernel[1:], shape.stride[1:])
             )
             padded = padding[1:]
-        found = convolution(
-            images,
-            self.weight,
-            self.bias,
-            self.tiles,
-            outputs=shape.outputs,
-            kernel=kernel,
-            stride=stride,
-            padding=padded,
-            unfinished=unfinished,
-            residual=residual,
-            relu=relu,
-        )
+        packed = Packed(self.weight, self.bias, self.tiles, shape.outputs, kernel, stride, padded)
+        found = convolution(images, packed, unfinished=unfinished, residual=residual, relu=relu)
         return to_images(found, size) if shape.over_time else found
 
 

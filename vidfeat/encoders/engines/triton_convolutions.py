@@ -94,6 +94,24 @@ def pack_bias(bias: Tensor, tiles: Tiles) -> Tensor:
     return packed
 
 
+@dataclass(frozen=True)
+class Packed:
+    """A convolution as the kernels read it; lengths are over rows and columns."""
+
+    weight: Tensor
+    """Of :func:`pack_convolution`, or :func:`pack_over_time`."""
+    bias: Tensor
+    """Of :func:`pack_bias`, float32."""
+    tiles: Tiles
+    """That they were packed for."""
+    outputs: int
+    """Channels that come out."""
+    kernel: tuple[int, int] = (3, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (1, 0)
+    """With zeros."""
+
+
 @overload
 def _channels_last(images: Tensor) -> Tensor: ...
 @overload
@@ -110,14 +128,8 @@ def _channels_last(images: Tensor | None) -> Tensor | None:
 
 def convolution(
     images: Tensor,
-    packed: Tensor,
-    bias: Tensor,
-    tiles: Tiles,
+    packed: Packed,
     *,
-    outputs: int,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
     unfinished: Tensor | None = None,
     residual: Tensor | None = None,
     relu: bool = True,
@@ -126,18 +138,14 @@ def convolution(
 
     Args:
         images: (N, C, H, W), channels last.
-        packed: of :func:`pack_convolution`.
-        bias: of :func:`pack_bias`, float32.
-        tiles: that they were packed for.
-        outputs: channels that come out.
-        kernel: rows and columns, like stride and padding.
-        stride: of the kernel.
-        padding: with zeros.
+        packed: the convolution.
         unfinished: a bias (C,) that the images still lack, with the ReLU after it.
         residual: added before the ReLU, in the shape of the result.
         relu: whether there is one.
     """
     images, residual = _channels_last(images), _channels_last(residual)
+    kernel, stride, padding = packed.kernel, packed.stride, packed.padding
+    tiles, bias, outputs = packed.tiles, packed.bias, packed.outputs
     count, inputs, rows, columns = images.shape
     rows_out = (rows + 2 * padding[0] - kernel[0]) // stride[0] + 1
     columns_out = (columns + 2 * padding[1] - kernel[1]) // stride[1] + 1
@@ -146,7 +154,7 @@ def convolution(
     blocks = tiles.blocks(outputs)
     kernels._convolution[(triton.cdiv(positions, tiles.positions) * blocks,)](
         images,
-        packed,
+        packed.weight,
         bias if unfinished is None else unfinished,
         bias,
         y if residual is None else residual,
@@ -163,8 +171,8 @@ def convolution(
         images.stride(3),
         *stride,
         *padding,
-        packed.shape[1] // tiles.inputs,
-        packed.shape[2],
+        packed.weight.shape[1] // tiles.inputs,
+        packed.weight.shape[2],
         KH=kernel[0],
         KW=kernel[1],
         EVEN_INPUTS=inputs % tiles.inputs == 0,
@@ -186,36 +194,31 @@ def convolution(
 def over_time(
     images: Tensor,
     frames: int,
-    packed: Tensor,
-    bias: Tensor,
-    tiles: Tiles,
+    packed: Packed,
     *,
-    outputs: int,
     unfinished: Tensor | None = None,
     residual: Tensor | None = None,
     relu: bool = True,
 ) -> Tensor:
-    """A kernel over three frames, stride one, padded by one; arguments as :func:`convolution`'s.
+    """A convolution over three frames, stride one, padded by one; see :func:`convolution`.
 
     Args:
         images: (N T, C, H, W), channels last.
         frames: T.
-        packed: of :func:`pack_over_time`.
-        bias: of :func:`pack_bias`, float32.
-        tiles: that they were packed for.
-        outputs: channels that come out.
+        packed: the convolution; its weight is of :func:`pack_over_time`.
         unfinished: a bias (C,) that the images still lack, with the ReLU after it.
         residual: added before the ReLU, in the shape of the result.
         relu: whether there is one.
     """
     images, residual = _channels_last(images), _channels_last(residual)
+    tiles, bias, outputs = packed.tiles, packed.bias, packed.outputs
     count, inputs, rows, columns = images.shape
     y = images.new_empty((count, rows, columns, outputs))
     clips, spots = count // frames, rows * columns
     blocks = tiles.blocks(outputs)
     kernels._over_time[(triton.cdiv(clips * spots, tiles.positions) * blocks,)](
         images,
-        packed,
+        packed.weight,
         bias if unfinished is None else unfinished,
         bias,
         y if residual is None else residual,
@@ -225,7 +228,7 @@ def over_time(
         spots,
         inputs,
         outputs,
-        packed.shape[2],
+        packed.weight.shape[2],
         BLOCKS=blocks,
         BM=tiles.positions,
         BN=tiles.outputs,

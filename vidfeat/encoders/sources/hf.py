@@ -107,8 +107,10 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
         MissingExtraError: transformers is not installed.
         WeightsError: files that are not there, or tensors that are missing in them.
     """
+    from vidfeat.encoders.sources import hf_networks
+    from vidfeat.weights.statedict import tensor_hash
+
     transformers = _transformers(choice)
-    assert choice.model is not None
     name, revision, untrained = _asked(choice)
     repo = repository(name, revision, _FILES, source=PREFIX)
     config_json = repo.json("config.json")
@@ -132,7 +134,29 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
         if untrained
         else _trained(transformers, family, repo)
     )
-    return _loaded(repo, family, model, config, config_json, plan, preprocess, notes, choice)
+    weights = f"random (seed {choice.seed})" if untrained else repo.revision or repo.folder.name
+    if untrained:
+        notes = (UNTRAINED, *notes)
+    network = getattr(hf_networks, family.wrapper)(model.eval(), config)
+    return LoadedNetwork(
+        network,
+        model=f"{PREFIX}:{repo.name}",
+        weights=weights,
+        weights_sha256=tensor_hash(network.state_dict()),
+        architecture={
+            "source": PREFIX,
+            "model": config_json["model_type"],
+            "config_sha256": config_hash(config_json),
+            **({"revision": repo.revision} if repo.revision else {}),
+        },
+        plan=plan,
+        preprocess=preprocess,
+        weights_given="random" if untrained else repo.revision or None,
+        weights_file=repo.name if repo.is_folder and not untrained else "",
+        licence=repo.licence,
+        notes=notes,
+        text=_text(repo, family, model),
+    )
 
 
 def _asked(choice: EncoderChoice) -> tuple[str, str | None, bool]:
@@ -292,46 +316,6 @@ def _untrained(transformers: Any, family: Family, config: Any, seed: int) -> Any
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return getattr(transformers, family.model_class)(config, **dict(family.options))
-
-
-def _loaded(
-    repo: Repository,
-    family: Family,
-    model: Any,
-    config: Any,
-    config_json: dict[str, Any],
-    plan: ClipPlan,
-    preprocess: Preprocess,
-    notes: tuple[str, ...],
-    choice: EncoderChoice,
-) -> LoadedNetwork:
-    from vidfeat.encoders.sources import hf_networks
-    from vidfeat.weights.statedict import tensor_hash
-
-    network = getattr(hf_networks, family.wrapper)(model.eval(), config)
-    untrained = _asked(choice)[2]
-    weights = f"random (seed {choice.seed})" if untrained else repo.revision or repo.folder.name
-    if untrained:
-        notes = (UNTRAINED, *notes)
-    return LoadedNetwork(
-        network,
-        model=f"{PREFIX}:{repo.name}",
-        weights=weights,
-        weights_sha256=tensor_hash(network.state_dict()),
-        architecture={
-            "source": PREFIX,
-            "model": config_json["model_type"],
-            "config_sha256": config_hash(config_json),
-            **({"revision": repo.revision} if repo.revision else {}),
-        },
-        plan=plan,
-        preprocess=preprocess,
-        weights_given="random" if untrained else repo.revision or None,
-        weights_file=repo.name if repo.is_folder and not untrained else "",
-        licence=repo.licence,
-        notes=notes,
-        text=_text(repo, family, model),
-    )
 
 
 # What says nothing of the vectors, or changes with a library's version.

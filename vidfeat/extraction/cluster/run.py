@@ -23,15 +23,10 @@ from vidfeat.errors import ClusterError, MissingExtraError, UsageError
 from vidfeat.extraction.cluster.actor import stop_file
 from vidfeat.extraction.cluster.driver import Driver
 from vidfeat.extraction.cluster.options import ClusterOptions
-from vidfeat.extraction.options import ExtractOptions
-from vidfeat.extraction.report import ExtractProgress, ExtractReport
-from vidfeat.extraction.run import extract
 from vidfeat.extraction.steps import Run
-from vidfeat.extraction.stopping import Stop, handlers_kept
-from vidfeat.store.records import VideoFailure
-from vidfeat.video.listing import Listing
+from vidfeat.extraction.stopping import handlers_kept
 
-__all__ = ["ClusterOptions", "await_parts", "extract_on_cluster", "import_ray"]
+__all__ = ["ClusterOptions", "await_parts", "import_ray", "work_on_cluster"]
 
 _SHOWN_SECONDS = 120.0  # for parts written elsewhere to show up in a cached listing
 _LOCAL_MEMORY = 256 << 20
@@ -57,60 +52,37 @@ def import_ray(address: str = "auto") -> Any:
     return ray
 
 
-def extract_on_cluster(
-    inputs: Listing | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    output: str | os.PathLike[str],
-    encoder: Encoder,
-    *,
-    root: str | os.PathLike[str] | None = None,
-    segments: str | os.PathLike[str] | None = None,
-    options: ExtractOptions | None = None,
-    cluster: ClusterOptions | None = None,
-    progress: Callable[[ExtractProgress], None] | None = None,
-    on_failure: Callable[[VideoFailure], None] | None = None,
-    stop: Stop | None = None,
-) -> ExtractReport:
-    """Do what :func:`vidfeat.extraction.run.extract` does, on the machines of a Ray cluster.
+def work_on_cluster(
+    encoder: Encoder, options: ClusterOptions | None = None
+) -> Callable[[Run, Path, int], None]:
+    """What :func:`vidfeat.extract` takes as ``work`` to run on the machines of a Ray cluster.
+
+    ::
+
+        vidfeat.extract(videos, output, encoder, work=work_on_cluster(encoder))
 
     The output and the videos must lie on a file system that all machines see under one path. A
     feature file that was begun on one machine can be continued on many, and the other way round.
+    ``ExtractOptions.workers`` is then for each actor, and ``stop`` asks for the end at the next
+    batch boundary of each.
 
     Args:
-        inputs: folders and files, or a listing.
-        output: the feature file.
         encoder: what the actors load; here it only describes them, so a CPU will do.
-        root: what the paths in the file are relative to.
-        segments: a CSV of segments to lay clips over.
-        options: how to go about it; ``workers`` is for each actor.
-        cluster: which machines.
-        progress: called about once a second.
-        on_failure: called for each video that could not be read.
-        stop: asks for the end at the next batch boundary of each actor.
+        options: which machines.
 
     Raises:
-        ClusterError: no machine can do the work, or one lacks what it takes; finished parts stay.
+        ClusterError: by ``extract``: no machine can do the work, or one lacks what it takes;
+            finished parts stay.
         MissingExtraError: ray is not installed.
-        VidfeatError: as ``extract`` does.
+        UsageError: an encoder that runs on another engine than torch.
     """
     if encoder.engine.name != "torch":
         raise UsageError(
             f"a Ray cluster runs networks with torch, not {encoder.engine.name}: for that, extract "
             "shard=K/N on every machine and merge the files"
         )
-    cluster = cluster or ClusterOptions()
-    ray = import_ray(cluster.address)
-    return extract(
-        inputs,
-        output,
-        encoder,
-        root=root,
-        segments=segments,
-        options=options,
-        progress=progress,
-        on_failure=on_failure,
-        stop=stop,
-        work=partial(_work, ray, cluster),
-    )
+    options = options or ClusterOptions()
+    return partial(_work, import_ray(options.address), options)
 
 
 def _work(ray: Any, options: ClusterOptions, run: Run, folder: Path, first_number: int) -> None:

@@ -12,6 +12,7 @@ from vidfeat.index.databases.address import connect
 from vidfeat.index.databases.base import FORMAT
 from vidfeat.index.databases.engine import ClipColumns, DatabaseEngine, DatabaseSearcher
 from vidfeat.index.databases.state import State, read_state, read_videos
+from vidfeat.index.folder import origin_of
 from vidfeat.index.vectors import Normalisation
 from vidfeat.index.video_index import VideoIndex
 
@@ -116,11 +117,5 @@ def describe_database(address: str) -> dict[str, Any]:
         "dimension": head.dimension,
         "search": dict(head.search),
         "recall": dict(head.recall),
-        "encoder": head.encoder,
-        "space_fingerprint": head.space_fingerprint,
-        "run_fingerprint": head.run_fingerprint,
-        "source_root": head.source_root,
-        "created": head.created,
-        "vidfeat_version": head.vidfeat_version,
-        "generation": head.generation,
+        **origin_of(head),
     }

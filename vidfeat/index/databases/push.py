@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import DataError, FingerprintError, StoreError, UsageError
+from vidfeat.index.build import empty_head
 from vidfeat.index.databases.address import connect
 from vidfeat.index.databases.base import FORMAT, VIDEO_COLUMNS, ClipBlock, Database
 from vidfeat.index.databases.engine import DatabaseEngine, spans_of
@@ -30,7 +31,6 @@ from vidfeat.index.videos import Videos
 from vidfeat.store.clip_ids import ClipIds
 from vidfeat.store.reader import FeatureStore
 from vidfeat.system.callbacks import Report, no_report
-from vidfeat.version import __version__
 
 _BLOCK_ROWS = 50_000
 _BLOCK_BYTES = 64 << 20
@@ -167,28 +167,7 @@ class _Push:
         if not store.num_clips:
             raise DataError(f"{store.path} has no clip to push: extract some videos first")
         self.database.create(store.dimension, store.num_clips)
-        return IndexHeader(
-            generation=0,
-            kind=self.database.kind,
-            requested_kind=self.database.kind,
-            factory="",
-            dimension=store.dimension,
-            num_base=0,
-            num_tail=0,
-            num_clips=0,
-            num_videos=0,
-            centred=False,
-            search={},
-            recall={},
-            files={},
-            encoder=store.encoder,
-            space_fingerprint=store.space_fingerprint,
-            run_fingerprint=store.run_fingerprint,
-            source_root=store.source_root,
-            created=now(),
-            vidfeat_version=__version__,
-            format=FORMAT,
-        )
+        return replace(empty_head(store, self.database.kind), format=FORMAT)
 
     def _check(self, head: IndexHeader) -> None:
         if self.store is None:
