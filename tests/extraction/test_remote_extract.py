@@ -84,6 +84,9 @@ def test_the_file_is_that_of_the_local_videos(
     assert (report.videos, report.failures) == (3, [])
     same_but_for_the_times(tmp_path / "s3.h5", tmp_path / "local.h5")
     same_but_for_the_times(tmp_path / "web.h5", tmp_path / "local.h5")
+    fetched = report.decoding.bytes_fetched
+    assert 0 < fetched <= sum(len(data) for data in server.files.values())
+    assert report.notes[0].startswith("fetched ")
     with FeatureStore(tmp_path / "web.h5") as store:
         assert store.source_root == server.url("bucket/p")
         assert list(store.paths) == ["jump/c.mp4", "run/a b.mp4", "run/b.mp4"]
@@ -94,7 +97,9 @@ def test_decode_processes_and_cut_connections_give_the_same_file(
 ) -> None:
     extract(videos, tmp_path / "local.h5", encoder, options=HERE)
     server.faults = Faults(cut_after=5000, cuts=2)
-    extract("s3://bucket/p", tmp_path / "s3.h5", encoder, options=ExtractOptions(workers=2))
+    two = ExtractOptions(workers=2)
+    report = extract("s3://bucket/p", tmp_path / "s3.h5", encoder, options=two)
+    assert report.decoding.bytes_fetched > 0
     same_but_for_the_times(tmp_path / "s3.h5", tmp_path / "local.h5")
 
 

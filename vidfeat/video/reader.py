@@ -191,7 +191,7 @@ class VideoReader:
                 self.index, self.damage = known.index, known.damage
         except BaseException:
             self.close()
-            self._let_go()
+            self.let_go()
             raise
 
     def _look(self, known: Known | None) -> tuple[int, int]:
@@ -214,7 +214,7 @@ class VideoReader:
         if self._remote is not None:
             self._remote.check()
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         """Close the URL for good."""
         if self._remote is not None:
             self._remote.close()
@@ -630,7 +630,7 @@ def open_video(
         yield reader
     finally:
         reader.close()
-        reader._let_go()
+        reader.let_go()
 
 
 def probe(path: str | os.PathLike[str], limits: Limits | None = None) -> VideoInfo:

@@ -29,6 +29,16 @@ _PROGRESS_BYTES = 1 << 12  # an attempt that brought so much does not count
 T = TypeVar("T")
 
 
+class Traffic:
+    """What all remote files of this process fetched, for reports.
+
+    Attributes:
+        bytes_fetched: bytes that came over the network, those of failed attempts included.
+    """
+
+    bytes_fetched = 0
+
+
 def persistently(attempt: Callable[[], T], alive: Callable[[], None] | None = None) -> T:
     """The result of an attempt, made again with pauses while it is cut.
 
@@ -175,6 +185,7 @@ class RemoteFile:
                 whole, pause, reason = False, cut.pause_seconds, str(cut)
             finally:
                 self.bytes_fetched += len(data) - had
+                Traffic.bytes_fetched += len(data) - had
             if whole or len(data) - had >= _PROGRESS_BYTES:
                 failures = 0
                 continue

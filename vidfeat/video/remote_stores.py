@@ -27,7 +27,7 @@ _STALL_SECONDS = 30.0  # without a byte
 _LONGEST_PAUSE_SECONDS = 30.0  # that a server may ask for
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 # Of an object's state, the most certain first; stores call them differently.
-_TAGS = ("ETag", "etag", "e_tag", "generation", "md5Hash", "content_md5")
+_TAGS = ("ETag", "etag", "e_tag", "generation", "md5Hash", "content_md5", "blob_id")
 _TIMES = (
     *("Last-Modified", "LastModified", "last_modified", "updated", "mtime", "modified"),
     *("modify", "created"),
@@ -123,10 +123,15 @@ def file_system(url: Url) -> Any:
             "s3://, gs://, sftp:// and the like"
         ) from None
     options: dict[str, Any] = {"use_listings_cache": False}
+    settings = conf.get(url.protocol, {})
     if url.is_http:
-        settings = conf.get(url.protocol, {}).get("client_kwargs", {})
         # A signature in a query holds for the URL as it is, to the letter.
-        options |= {"encoded": True, "client_kwargs": {"trust_env": True, **settings}}
+        options |= {"encoded": True}
+        options |= {"client_kwargs": {"trust_env": True, **settings.get("client_kwargs", {})}}
+    elif url.protocol in ("s3", "s3a"):
+        # Its client would try 25 times, one loop within another, before the first of ours fails.
+        retries = {"retries": {"total_max_attempts": 1}}
+        options |= {"config_kwargs": {**retries, **settings.get("config_kwargs", {})}}
     try:
         return kind(**{**kind._get_kwargs_from_urls(url.text), **options})
     except Exception as error:  # whatever the client of a store raises

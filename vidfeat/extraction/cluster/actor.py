@@ -207,7 +207,10 @@ class LeaseWorker:
             return stats
         before, self._decoded = self._decoded, replace(stats)
         return PoolStats(
-            **{name: value - getattr(before, name) for name, value in asdict(stats).items()}
+            **{
+                name: value if isinstance(value, str) else value - getattr(before, name)
+                for name, value in asdict(stats).items()
+            }
         )
 
 
