@@ -223,6 +223,12 @@ def test_python_takes_urls_too(encoder: Encoder, videos: Path, server: RemoteSer
     assert np.array_equal(here.start_seconds, there.start_seconds)
 
 
+def test_outputs_are_files() -> None:
+    outcome = CliRunner().invoke(extract_command, ["s3://bucket/p", "-o", "s3://bucket/f.h5"])
+    assert outcome.exit_code == 2
+    assert "s3://bucket/f.h5: outputs are written to disks" in outcome.output
+
+
 def test_the_command_prints_and_stores_no_secret(
     encoder: Encoder, server: RemoteServer, tmp_path: Path
 ) -> None:

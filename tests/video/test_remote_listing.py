@@ -101,11 +101,11 @@ def test_file_urls_are_files(tmp_path: Path) -> None:
 
 def test_names_that_no_file_can_have_are_passed_over(server: RemoteServer) -> None:
     """They would lead out of a folder that features are exported to."""
-    for key in ("../up.mp4", "/top.mp4", "x//y.mp4", "x/./y.mp4", "c::d.mp4"):
+    for key in ("../up.mp4", "/top.mp4", "x//y.mp4", "x/./y.mp4"):
         server.files[f"bucket/p/{key}"] = b"x"
     listing = list_videos(["s3://bucket/p"])
     assert names(listing) == ["a b.MKV", "run/b.mp4"]
-    assert "5 objects have names that no file can have" in " ".join(listing.notes)
+    assert "4 objects have names that no file can have" in " ".join(listing.notes)
 
 
 REFUSED = {

@@ -19,7 +19,7 @@ from vidfeat.errors import StoreError, UsageError
 from vidfeat.system.identities import identity_to_path, path_to_identity, text_to_path
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_CHAIN = re.compile(r"[A-Za-z0-9+.-]+::.*://", re.DOTALL)
+_CHAIN = re.compile(r"[A-Za-z0-9+.-]+::|.*::[A-Za-z0-9+.-]*://", re.DOTALL)
 _HTTP = ("http", "https")
 _LOCAL = ("file", "local")
 # What a URL's path may hold as it is (RFC 3986: pchar and the slash).
@@ -77,7 +77,7 @@ def is_url(text: str | os.PathLike[str]) -> bool:
     name = os.fspath(text)
     found = _URL.match(name)
     if found is None:
-        return _CHAIN.match(name) is not None
+        return "://" in name and _CHAIN.match(name) is not None
     return found.group()[:-3].lower() not in _LOCAL
 
 
@@ -98,7 +98,7 @@ def parse_url(text: str) -> Url:
     Raises:
         UsageError: a chain of file systems, no host, or a path that no file can have.
     """
-    if "::" in text:
+    if _CHAIN.match(text):
         raise UsageError(
             f"{without_secrets(text)}: URLs within URLs (::) are not opened; give the URL of the "
             "video itself"

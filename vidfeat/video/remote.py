@@ -82,9 +82,11 @@ class RemoteFile:
     def __init__(self, url: str, alive: Callable[[], None] | None = None) -> None:
         self.shown = shown_path(url)
         self._alive = alive
-        self._store: Store = persistently(lambda: open_store(url), alive)
+        self._store: Store = persistently(lambda: open_store(url, BLOCK_BYTES), alive)
         self.state: State = self._store.state
-        self.bytes_fetched = 0
+        self._begun = self._store.begun
+        self.bytes_fetched = len(self._begun)
+        Traffic.bytes_fetched += len(self._begun)
         self.failure: VideoError | None = None
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._ahead = 1  # blocks to ask for
@@ -173,6 +175,9 @@ class RemoteFile:
                 the other; or as the store says.
         """
         data = bytearray()
+        if start == 0:
+            data += self._begun[:end]
+            self._begun = b""
         failures = 0
         while len(data) < end - start:
             if self._alive is not None:

@@ -214,7 +214,7 @@ def _search(
         if not relative or facts.get("type") == "directory" or relative.endswith("/"):
             continue
         parts = relative.split("/")
-        if not has_name(parts) or "::" in relative:
+        if not has_name(parts):
             odd.append(relative)
         elif any(part.startswith(".") for part in parts):
             continue

@@ -59,6 +59,8 @@ class Store(Protocol):
     """Where the bytes of one URL are fetched."""
 
     state: State
+    begun: bytes
+    """The first bytes, where asking for the state brought some."""
 
     def fetch(self, start: int, end: int, into: bytearray) -> None:
         """Append bytes from ``start`` on, up to ``end`` at most; those before a failure stay.
@@ -143,8 +145,12 @@ def name_in(files: Any, url: Url) -> str:
     return cast(str, files._strip_protocol(url.text))
 
 
-def open_store(text: str) -> Store:
+def open_store(text: str, first_bytes: int = 1) -> Store:
     """Where to fetch a URL.
+
+    Args:
+        text: the URL.
+        first_bytes: that will be wanted anyway, where they come in the answer that says the state.
 
     Raises:
         Cut: the attempt failed.
@@ -152,23 +158,29 @@ def open_store(text: str) -> Store:
         UsageError: as :func:`file_system`.
     """
     url = parse_url(text)
-    return WebStore(url) if url.is_http else ObjectStore(url)
+    return WebStore(url, first_bytes) if url.is_http else ObjectStore(url)
 
 
 class WebStore:
     """A file on a web server that answers range requests.
 
-    The first request asks for one byte: its answer says the size, the ETag and whether there are
-    ranges, where a HEAD request would be refused for many signed URLs.
+    The first request asks for the first bytes: its answer says the size, the ETag and whether there
+    are ranges, where a HEAD request would be refused for many signed URLs.
     """
 
-    def __init__(self, url: Url) -> None:
+    def __init__(self, url: Url, first_bytes: int = 1) -> None:
         self._url = url
         self._files = file_system(url)
         self._address = self._files.encode_url(quote(url.text.partition("#")[0], safe=_ENCODED))
         self.state = State(-1, 0)
         self._tags: Mapping[str, str] = {}
-        self.fetch(0, 1, bytearray())
+        begun = bytearray()
+        try:
+            self.fetch(0, first_bytes, begun)
+        except Cut:
+            if self.state.size_bytes < 0:
+                raise
+        self.begun = bytes(begun)
 
     def fetch(self, start: int, end: int, into: bytearray) -> None:
         """See :class:`Store`."""
@@ -267,6 +279,7 @@ class ObjectStore:
         self._files = file_system(url)
         self._name = name_in(self._files, url)
         self._file: Any = None
+        self.begun = b""
         self._step = 0  # bytes of one request after a failure; 0 for all
         self.state = self._look()
 

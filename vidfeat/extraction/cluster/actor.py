@@ -206,12 +206,11 @@ class LeaseWorker:
         if self._pool is None:
             return stats
         before, self._decoded = self._decoded, replace(stats)
-        return PoolStats(
-            **{
-                name: value if isinstance(value, str) else value - getattr(before, name)
-                for name, value in asdict(stats).items()
-            }
-        )
+        since: dict[str, Any] = {
+            name: value if isinstance(value, str) else value - getattr(before, name)
+            for name, value in asdict(stats).items()
+        }
+        return PoolStats(**since)
 
 
 def stop_file(folder: Path, token: str) -> Path:
