@@ -10,6 +10,7 @@ from typing import Any
 
 from vidfeat.errors import StoreError, UsageError, VidfeatError
 from vidfeat.pretrained import bundled
+from vidfeat.system.wording import counted
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _WEIGHTS = frozenset({".safetensors", ".pt", ".pth", ".pkl"})
@@ -65,13 +66,27 @@ def in_words(described: dict[str, Any]) -> list[str]:
         if begun is not None:
             lines.insert(
                 1,
-                f"  an extraction is going on, or was interrupted: {begun['videos']} videos and "
-                f"{begun['clips']} clips more are finished",
+                "  an extraction is running, or was interrupted: "
+                f"{counted(begun['videos'], 'video')} and {counted(begun['clips'], 'clip')} more "
+                "are finished",
             )
         return lines
     if described["kind"] == "video":
         return _video_in_words(described)
-    return _lines(described)
+    from vidfeat.cli.describe_words import first_lines
+
+    first = first_lines(described)
+    plain = {k: v for k, v in described.items() if not (first and k in _SAID)}
+    hashes = {key: plain.pop(key) for key in [*plain] if _is_hash(key)}
+    return [*first, *([""] if first else []), *_lines(plain), *_lines(hashes)]
+
+
+# stands in the first lines of a head, an index, a run or weights already
+_SAID = ("kind", "path")
+
+
+def _is_hash(key: str) -> bool:
+    return "sha256" in key or key.endswith("_fingerprint")
 
 
 def _folder(path: Path, verify: bool) -> dict[str, Any]:
@@ -93,7 +108,9 @@ def _folder(path: Path, verify: bool) -> dict[str, Any]:
     ]
     for name, kind, read in kinds:
         if (path / name).is_file():
-            return {"kind": kind, "path": str(path), **read(path / name)}
+            found = read(path / name)
+            own = {"head": found.pop("kind")} if kind == "head" and "kind" in found else {}
+            return {"kind": kind, "path": str(path), **own, **found}
     raise UsageError(
         f"{path} is a folder without index.json, head.json, net.json or recipe.toml: neither an "
         "index, a head, a quantised network nor a training run"
@@ -122,6 +139,9 @@ def _run(recipe: Path) -> dict[str, Any]:
     except ValueError as error:
         raise StoreError(f"{recipe} cannot be read: {error}") from None
     folder = recipe.parent
+    data = folder / "data.json"
+    if data.is_file():
+        described["data"] = _json_of(data)
     steps = sorted(name.name for name in (folder / "checkpoints").glob("step-*"))
     described["finished"] = (folder / "model.safetensors").is_file()
     described["checkpoints"] = steps

@@ -23,6 +23,7 @@ from vidfeat.system.identities import (
     written_identity,
 )
 from vidfeat.system.text_tables import read_table, without_mark
+from vidfeat.system.wording import counted
 from vidfeat.video.clip_plan import VideoSegment
 from vidfeat.video.frame_names import frames_in
 
@@ -141,7 +142,12 @@ def list_videos(
         kinds = ", ".join(f"{count} {kind}" for kind, count in skipped.most_common(4))
         more = ", ..." if len(skipped) > 4 else ""
         notes.append(
-            f"{skipped.total()} files are not named as videos and were passed over: {kinds}{more}"
+            counted(
+                skipped.total(),
+                "file is not named as a video and was",
+                "files are not named as videos and were",
+            )
+            + f" passed over: {kinds}{more}"
         )
     if wanted is not None:
         names = Names(found)
@@ -152,11 +158,19 @@ def list_videos(
         missing = [name for name in wanted if name not in found]
         if missing:
             notes.append(
-                f"{len(missing)} paths of the segments are no videos of this run, as {missing[0]!r}"
+                counted(
+                    len(missing),
+                    "path of the segments is no video of this run",
+                    "paths of the segments are no videos of this run",
+                )
+                + f", as {missing[0]!r}"
             )
         without = len(found) - len(found.keys() & wanted.keys())
         if without:
-            notes.append(f"{without} videos have no segments and are left out")
+            told = counted(
+                without, "video has no segments and is", "videos have no segments and are"
+            )
+            notes.append(f"{told} left out")
         found = {name: path for name, path in found.items() if name in wanted}
         if missing and not found:
             raise UsageError(
