@@ -1,4 +1,4 @@
-"""The command line: a thin layer over the library, loaded a command at a time.
+"""The command line: a thin layer over the library, loaded one command at a time.
 
 ``vidfeat --help`` reads the table below and nothing else: a command's module is imported when the
 command is called, and the library when its work begins.
@@ -20,29 +20,32 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "extract": ("extract", "Write the clip embeddings of videos to an HDF5 file."),
     "info": ("info", "Show what is in a file: a video, features, weights, an index."),
     "index": ("index", "Build a search index of features, add to it, remove from it."),
-    "search": ("search", "Find the videos that are like a query, and where in them."),
+    "search": ("search", "Find videos like a query, and the matching segments."),
     "push": ("push", "Write features to LanceDB or Milvus, for search beyond one machine."),
     "duplicates": ("duplicates", "List near copies among the videos of an index."),
     "evaluate-retrieval": ("evaluate_retrieval", "Measure retrieval by the literature's protocol."),
-    "serve": ("serve", "Open an index as a page to search and play in the browser."),
+    "serve": ("serve", "Open an index in the browser: search, play, teach."),
     "demo": ("demo", "Render a few videos and run the whole tour on them."),
     "models": ("models", "List the networks, their sizes and their embeddings."),
     "weights": ("weights", "List, download and convert trained weights."),
     "export": ("export", "Write a network as ONNX or OpenVINO, checked against torch."),
     "finetune": ("finetune", "Train a classifier on a feature file and report on it."),
-    "classify": ("classify", "Show what is in videos: with the network's classes, or with a head."),
+    "classify": ("classify", "Classify videos: with the network's classes, or with a head."),
     "train": ("train", "Train a network by a recipe, or fine-tune one."),
     "evaluate": ("evaluate", "Measure a network by the paper's protocol; fuse two streams."),
     "prepare": ("prepare", "Re-encode a dataset's videos once for training."),
     "plot": ("plot", "Draw the curves of a training run."),
-    "merge": ("merge", "Put the feature files of shards into one."),
-    "join": ("join", "Put the features of several networks side by side."),
-    "export-features": ("export_features", "Write features as npy files or as a parquet table."),
+    "merge": ("merge", "Merge the feature files of shards into one."),
+    "join": ("join", "Join the features of several networks side by side."),
+    "export-features": (
+        "export_features",
+        "Write features as npy files, as parquet, or in another tool's layout.",
+    ),
 }
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports one when it is asked for."""
+    """A group that knows its commands by name and imports each on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Names in the order of the table."""
@@ -88,8 +91,8 @@ class LazyGroup(click.Group):
 @click.option(
     "--verbose",
     is_flag=True,
-    help="With --version: those of torch, FFmpeg, CUDA and the engines, and a check that the "
-    "bundled network computes here what it should.",
+    help="With --version: also those of torch, FFmpeg, CUDA and the engines, and a check of the "
+    "bundled network's output on this machine.",
 )
 @click.pass_context
 def cli(ctx: click.Context, *, show_version: bool, verbose: bool) -> None:
@@ -131,8 +134,8 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone: not an error, and no second complaint
-        # when the interpreter flushes at exit.
+        # The reader of our output (head, less) has gone: not an error; the interpreter must not
+        # fail again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
@@ -143,9 +146,9 @@ def main() -> None:
 
 
 def _escape_what_cannot_be_shown() -> None:
-    r"""Write letters that the terminal's encoding lacks as ``\uXXXX``, where they raised an error.
+    r"""Write letters that the terminal's encoding lacks as ``\uXXXX`` instead of failing.
 
-    Letters beyond the first 65,536 become two such, as JSON writes them.
+    Letters beyond the first 65,536 become two such escapes, as in JSON.
     """
 
     def escape(error: UnicodeError) -> tuple[str, int]:

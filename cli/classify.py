@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vidfeat.heads.classify import HeadJudge, Judge, NetworkJudge, VideoPrediction
 
 MOST_PICTURES = 12
-# What a head says itself, so that saying otherwise can only be a mistake.
+# What a head defines, so that giving it can only be a mistake.
 OF_THE_HEAD = ("model", "seed", "engine", "compiled")
 
 
@@ -42,18 +42,18 @@ OF_THE_HEAD = ("model", "seed", "engine", "compiled")
     "--prompts",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Classify by class names alone, one name per line; needs a network with a text tower.",
+    help="Classify by class names only, one name per line; needs a network with a text tower.",
 )
 @click.option(
     "--template",
     "templates",
     multiple=True,
     metavar="TEXT",
-    help="Phrase around each name, with {} in its place; may be repeated.  [default: six phrases]",
+    help="Phrase for each name, which replaces {}; may be repeated.  [default: six phrases]",
 )
 @click.option("-k", "--top", default=5, show_default=True, help="Classes to list.")
 @click.option(
-    "--every-seconds", type=float, help="Also list them for each segment of this many seconds."
+    "--every-seconds", type=float, help="Also list classes for each segment of this many seconds."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects.")
 @click.option(
@@ -64,7 +64,7 @@ OF_THE_HEAD = ("model", "seed", "engine", "compiled")
     "table",
     type=OutputPath(),
     metavar="FILE",
-    help="Write the scores of all classes as CSV, a line per segment.",
+    help="Write the scores of all classes as CSV, one line per segment.",
 )
 @click.option("--scores", type=OutputPath(), metavar="FILE", help="Write all scores as HDF5.")
 @network_options()
@@ -72,7 +72,7 @@ OF_THE_HEAD = ("model", "seed", "engine", "compiled")
 @decode_options()
 @click.pass_context
 def command(ctx: click.Context, /, **values: Any) -> int:
-    """Show what is in videos: with the network's own classes, a head, or class names.
+    """Classify videos: with the network's own classes, a head, or class names.
 
     VIDEO is a file, a folder that is searched, or (with --head or --prompts) a feature file. With
     --prompts the network is pe_core_s unless --model says otherwise.
@@ -91,7 +91,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     stored = [_is_features(video) for video in videos]
     prompts, templates = values.pop("prompts"), values.pop("templates")
     if prompts is not None and values["head_folder"] is not None:
-        raise click.UsageError("--head and --prompts exclude each other: both say the classes")
+        raise click.UsageError("--head and --prompts exclude each other: both define the classes")
     if templates and prompts is None:
         raise click.UsageError("--template goes with --prompts")
     if prompts is None and values["head_folder"] is None and any(stored):
@@ -139,7 +139,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     if found and plot is not None:
         _draw(plot, found)
     if not found:
-        click.echo("not one video could be classified", err=True)
+        click.echo("no video could be classified", err=True)
         return 2
     return 1 if failures else 0
 
@@ -167,7 +167,7 @@ def _judge(
             continue
         if source is not None and source.name == "COMMANDLINE":
             option = "compile" if name == "compiled" else name
-            raise click.UsageError(f"--{option} and --head exclude each other: the head says it")
+            raise click.UsageError(f"--{option} and --head exclude each other: the head defines it")
     head = Head.load(folder)
     if not needs_encoder:
         return HeadJudge(head)
@@ -187,8 +187,8 @@ def _judge(
         )
     except KeyError as error:
         raise click.UsageError(
-            f"{folder} does not say its encoder's {error}: give a feature file in place of videos, "
-            "or train the head on features that vidfeat extract wrote"
+            f"{folder} does not record its encoder's {error}: give a feature file in place of "
+            "videos, or train the head on features that vidfeat extract wrote"
         ) from None
     judge = HeadJudge(head, encoder, time_line=plan != asked)
     if judge.warning:
@@ -204,7 +204,7 @@ def _is_features(path: str) -> bool:
 def _read(
     judge: HeadJudge | NetworkJudge, given: tuple[str, ...], decoding: ExtractOptions
 ) -> Iterator[VideoRead]:
-    """What is to be judged, in the order given: of files, of folders, of feature files."""
+    """The clips to judge, in the order given, from files, folders and feature files."""
     from vidfeat.heads.classify import HeadJudge
 
     for stored, names in groupby(given, _is_features):
@@ -232,7 +232,7 @@ def _read_stored(judge: HeadJudge, name: str) -> Iterator[VideoRead]:
 
 
 def _listed(names: Iterator[str], *, frames: bool = False) -> list[str]:
-    """Files as they were given; of folders, all videos in them (``frames``: and frame folders)."""
+    """Files as given; for folders, all videos in them (``frames``: and frame folders)."""
     from vidfeat.system.identities import identity_to_path
     from vidfeat.video.listing import list_videos
 

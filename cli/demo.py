@@ -12,7 +12,7 @@ import click
 from vidfeat.cli.options import HELP_NAMES
 from vidfeat.system.children import child_environment, python_module
 
-# The network that comes with vidfeat: it needs no download and no patience.
+# The network that comes with vidfeat: no download, and fast.
 _NETWORK = ["--model", "bundled"]
 
 
@@ -42,7 +42,7 @@ def command(folder: Path) -> int:
             ],
         ),
         (
-            "It labels a video along its time line:",
+            "It labels a video over time:",
             [
                 *("classify", str(videos / "long" / "long-1.mp4"), "--head", str(folder / "head")),
                 *("--every-seconds", "2", "--plot", str(folder / "timeline.png")),
@@ -73,10 +73,10 @@ def command(folder: Path) -> int:
             raise click.ClickException(f"this step ended with status {status}")
     click.secho("Open these:", bold=True)
     for name, shows in (
-        ("head/report.html", "how good the classifier is, and where it errs"),
-        ("timeline.png", "what happens when in a longer video"),
+        ("head/report.html", "how good the classifier is, and where it fails"),
+        ("timeline.png", "what happens when, in a longer video"),
         ("search.html", "the videos that were found, with pictures"),
-        ("map.png", "every clip, near what resembles it"),
+        ("map.png", "every clip, near similar ones"),
     ):
         click.echo(f"  {folder / name!s:28s} {shows}")
     click.echo(f"  or the search page: vidfeat serve {shlex.quote(str(folder / 'index'))}")

@@ -1,4 +1,4 @@
-"""What is in a file, whatever kind of file of this world it is: for ``vidfeat info``."""
+"""What is in a file, of whatever kind: for ``vidfeat info``."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _WEIGHTS = frozenset({".safetensors", ".pt", ".pth", ".pkl"})
 def describe(
     path: str | os.PathLike[str], *, verify: bool = False, stream: int | None = None
 ) -> dict[str, Any]:
-    """What a file or folder holds, in values that JSON can hold; ``kind`` says what it is.
+    """What a file or folder holds, as JSON values; ``kind`` says what it is.
 
     Args:
         path: a video, a feature file, weights, a score file, a head, an index, a training run; or
             ``bundled``, the network that comes with vidfeat.
-        verify: of an index, compare its files with their hashes.
-        stream: of a video with several video streams, which one, from 0.
+        verify: for an index, compare its files with their hashes.
+        stream: which video stream of a video with several, from 0.
 
     Raises:
-        UsageError: there is nothing, or nothing that is known.
-        VidfeatError: what is there cannot be read.
+        UsageError: nothing is there, or nothing of a known kind.
+        VidfeatError: it cannot be read.
     """
     from vidfeat.index.databases.address import is_address
 
@@ -42,7 +42,7 @@ def describe(
         from vidfeat.store.describe import describe_begun
 
         begun = describe_begun(path)
-        if begun is None and path.is_file():  # which was finished this very moment
+        if begun is None and path.is_file():  # finished a moment ago
             return _hdf5(path)
         if begun is None:
             raise UsageError(f"{path}: no such file or folder")
@@ -67,8 +67,8 @@ def in_words(described: dict[str, Any]) -> list[str]:
             lines.insert(
                 1,
                 "  an extraction is running, or was interrupted: "
-                f"{counted(begun['videos'], 'video')} and {counted(begun['clips'], 'clip')} more "
-                "are finished",
+                f"{counted(begun['videos'], 'more video')} and "
+                f"{counted(begun['clips'], 'more clip')} are finished",
             )
         return lines
     if described["kind"] == "video":
@@ -184,7 +184,7 @@ def _hdf5(path: Path) -> dict[str, Any]:
     try:
         described = describe_store(path)
         begun = describe_begun(path)
-        # an output that is gone on with: what is new stands in parts until the end
+        # a run that continues it keeps what is new in parts until its end
         return described if begun is None else {**described, "going_on": begun}
     except StoreError as not_features:
         from vidfeat.evaluation.scores import read_scores
@@ -239,8 +239,8 @@ def _video_in_words(video: dict[str, Any]) -> list[str]:
     turned = f", mirrored{turned}" if video["mirrored"] else turned
     clock = {
         "constant": "constant rate",
-        "variable": "variable rate: frames go by the time at which they are shown",
-        "disordered": "timestamps out of order: frames go by their index",
+        "variable": "variable rate: frames are identified by the time at which they are shown",
+        "disordered": "timestamps out of order: frames are identified by their index",
     }[video["timing"]]
     lines = [
         f"{video['path']}: a video of {video['duration_seconds']:.3f} s",

@@ -34,7 +34,13 @@ if TYPE_CHECKING:
 )
 @click.option("--clips", type=int, help="Uniform clips per video.  [default: the run's, or 10]")
 @click.option("--crops", type=click.Choice(["1", "3"]), help="Crops per clip.  [default: 1]")
-@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Change a setting of the recipe; may be repeated.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--workers", type=int, help="Decode processes.")
 @click.option("--scores", type=OutputPath(), help="Write the scores of all videos (HDF5).")
@@ -51,14 +57,16 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_context
 def command(ctx: click.Context, /, **values: Any) -> int:
-    """Accuracy of a network on videos: clip@1, video@1, and video@5 with more than five classes.
+    """Measure a network on videos: clip@1, video@1, and video@5 with more than five classes.
 
     RUN_OR_WEIGHTS is the folder of a training run, a weights file, or the name of published
     weights (the latter two with --model).
     """
     if values["fuse"] is not None:
         if values["source"] is not None or values["data"] is not None:
-            raise click.UsageError("--fuse takes two score files, and nothing to evaluate", ctx)
+            raise click.UsageError(
+                "--fuse takes two score files: leave RUN_OR_WEIGHTS and --data out", ctx
+            )
         return _fuse(values)
     if values["source"] is None or values["data"] is None:
         raise click.UsageError("give a run or weights, and --data DIR", ctx)

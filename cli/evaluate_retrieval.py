@@ -45,7 +45,9 @@ from vidfeat.cli.options import RenamedOption
     metavar="FILE",
     help="Text-video retrieval as on MSR-VTT: CSV with path,caption, or MSR-VTT's own files.",
 )
-@click.option("--weights", metavar="NAME|FILE", help="Where the text tower's weights are now.")
+@click.option(
+    "--weights", metavar="NAME|FILE", help="Where the text tower's weights are, if they have moved."
+)
 @click.option("--center", is_flag=True, help="Subtract the mean of the gallery from all vectors.")
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors that cannot be compared.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -64,7 +66,7 @@ def command(
     """Measure how well test videos retrieve their class, or captions their video.
 
     FEATURES holds both parts, ten clips per video: vidfeat extract --clips 10. With --captions it
-    holds the videos that these are of, by a network with a text tower.
+    holds the captioned videos, from a network with a text tower.
     """
     if captions is not None:
         if labels is not None or dataset is not None or splits is not None or center:

@@ -77,7 +77,7 @@ def command(
     Input: normalised clips (N, 3, T, H, W). Outputs: the embedding, and the class scores.
 
     With --precision int8 it is quantised on clips of your own videos, for
-    vidfeat extract --weights FOLDER; how far it is from fp32 is measured on clips of others.
+    vidfeat extract --weights FOLDER; its deviation from fp32 is measured on other videos.
     """
     of_int8 = (calibrate, calibration_clips, frame_stride, fps)
     layers, pools = comma_list(layer) or [], comma_list(pool) or []
@@ -85,7 +85,9 @@ def command(
         click.echo("the network is UNTRAINED (random weights)", err=True)
     if precision == "int8":
         if not calibrate:
-            raise click.UsageError("--precision int8 needs --calibrate VIDEOS: some of your own")
+            raise click.UsageError(
+                "--precision int8 needs --calibrate VIDEOS: some of your own videos"
+            )
         from vidfeat.encoders.choice import EncoderChoice
         from vidfeat.video.plan_choice import PlanChoice
 

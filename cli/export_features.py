@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--layout",
     type=click.Choice(layout_names()),
-    help="Write arrays as a published tool reads them, to --output.",
+    help="Write arrays to --output in the layout that a published tool reads.",
 )
 @click.option("-o", "--output", type=OutputPath(), metavar="DIR", help="Folder for --layout.")
 @click.option("--keep-extensions", is_flag=True, help="Name files a.mp4.npy, not a.npy.")
@@ -53,20 +53,20 @@ if TYPE_CHECKING:
     help="With --layout: name files class/a.npy, or a.npy.  [default: as the tool looks them up]",
 )
 @click.option(
-    "--feature-name", metavar="NAME", help="With --layout soccernet: of the files 1_NAME.npy."
+    "--feature-name", metavar="NAME", help="With --layout soccernet: NAME of the files 1_NAME.npy."
 )
 @click.option(
     "--pca",
     type=(click.Choice(["fit", "apply"]), click.Path(path_type=Path)),
     metavar="fit|apply FILE",
-    help="Project rows on their principal components: fitted on these and written to FILE, or "
-    "taken from it.",
+    help="Project rows onto principal components: fit them on these rows and write them to FILE, "
+    "or read them from it.",
 )
 @click.option(
     "--pca-dimensions",
     type=int,
     metavar="K",
-    help="With --pca fit: numbers of a row afterwards.  [default: 512, or all there are]",
+    help="With --pca fit: number of components.  [default: 512, or all if fewer]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 def command(
@@ -83,7 +83,7 @@ def command(
     pca_dimensions: int | None,
     overwrite: bool,
 ) -> None:
-    """Write FEATURES for other tools: numpy, parquet, or the layout that one of them reads."""
+    """Write FEATURES for other tools: numpy, parquet, or the layout that a tool reads."""
     if folder is None and table is None and layout is None:
         raise click.UsageError(
             "give --npy-per-video DIR, --parquet FILE or --layout NAME -o DIR; several may be given"
@@ -126,7 +126,7 @@ def command(
 
 
 def _pca(features: Path, asked: tuple[str, Path] | None, dimensions: int | None) -> PCA | None:
-    """The projection that was asked for, fitted and written first, or read."""
+    """The requested projection: fitted and written, or read."""
     if asked is None or asked[0] == "apply":
         if dimensions is not None:
             raise click.UsageError("--pca-dimensions goes with --pca fit FILE")

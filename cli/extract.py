@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from vidfeat.video.listing import Listing
 
 
-# Clips of small videos, as of a security camera, to those that their bytes suggest at least.
+# Clips of highly compressed videos, such as a security camera's, over the fewest their size allows.
 _MOST_TO_LEAST = 200
 
 
@@ -116,8 +116,8 @@ _MOST_TO_LEAST = 200
 def command(ctx: click.Context, /, **values: Any) -> int:
     """Write the embeddings of all clips of the videos to an HDF5 file.
 
-    PATH is a folder, searched through with all below it, or a file. The same command again goes
-    on with what is there: finished videos are not read twice.
+    PATH is a file, or a folder that is searched recursively. The same command resumes an
+    interrupted run: finished videos are not read again.
     """
     from vidfeat.cli.extract_output import Events, say_summary, shown
     from vidfeat.encoders.encoder import Encoder
@@ -170,7 +170,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         elif not quiet:
             click.echo(f"note: {text}", err=True)
 
-    # All that can be wrong with the command is said before the network is loaded.
+    # Whatever is wrong with the command is reported before the network is loaded.
     listing = list_videos(
         paths, root, segments, listed=listed, frames=values["frames_fps"] is not None
     )
@@ -182,8 +182,8 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         from vidfeat.encoders.engines.replicas import parse_devices
 
         devices = parse_devices(devices, values["device"])
-        # This process decodes and writes, and the replicas compute; but what the file says of its
-        # network, and how that runs, is what one of the devices alone would give.
+        # This process decodes and writes, and the replicas compute; the file describes the network
+        # as a run on a single one of the devices would.
         values["device"] = "cpu" if "cpu" in devices else devices[0]
         values["batch_size"] = values["batch_size"] or (4 if "cpu" in devices else None)
     cluster = _cluster(values, devices)
@@ -208,7 +208,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             listing, output, encoder.plan.fps, options=options, progress=_shots_progress(note)
         )
     if open_engine:
-        # Shards must come to the same answer: each counts a share of the whole list.
+        # All shards must choose the same: each counts its share of the whole list.
         clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
         begun = None if options.overwrite else output
         if devices is None:
@@ -228,7 +228,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         lacking = lacking_bytes(output, own, found.clips, encoder.dimension, options.dtype)
         _warn_of_disk(lacking, note)
         return 0
-    # Most disks have room for many times the least: then no video is looked at beforehand.
+    # Most disks have room for far more than the minimum: then no video is probed beforehand.
     clips = _MOST_TO_LEAST * clips_at_least(own, encoder)
     if lacking_bytes(output, own, clips, encoder.dimension, options.dtype) > 0:
         from vidfeat.extraction.dry_run import clips_estimated
@@ -269,31 +269,31 @@ def command(ctx: click.Context, /, **values: Any) -> int:
 
 
 def _shots_progress(note: Report) -> Progress:
-    """Tells how far the search for shots is, now and then."""
+    """Reports the progress of the search for shots, every ten seconds."""
     said = time.monotonic()
 
     def progress(done: int, total: int | None) -> None:
         nonlocal said
         if done == total or time.monotonic() - said > 10:
             said = time.monotonic()
-            note(f"looked for shots in {done:,} of {total:,} videos")
+            note(f"searched {done:,} of {total:,} videos for shots")
 
     return progress
 
 
 def _warn_of_disk(lacking: int, note: Report) -> None:
-    """Say before a run that its disk will not suffice."""
+    """Warn before a run that its disk is too small."""
     if lacking > 0:
         from vidfeat.system.wording import size_text
 
         note(
-            f"the disk of the output has {size_text(lacking)} less than this run needs: make room, "
-            "or it will stop before its end"
+            f"the disk of the output lacks {size_text(lacking)} that this run needs: make room, or "
+            "the run will stop early"
         )
 
 
 def _cards(values: dict[str, Any]) -> tuple[int, ...]:
-    """Take the decoder out of the values: the numbers of the cards that decode, too.
+    """Take the decoder out of the values: the numbers of the cards that decode.
 
     Raises:
         UsageError: there is none, or it is unclear which.
@@ -305,7 +305,7 @@ def _cards(values: dict[str, Any]) -> tuple[int, ...]:
     from vidfeat.video.nvcuvid import decoders_there
 
     if values["engine"] == "ray":
-        raise UsageError("--decoder nvdec does not go with --engine ray")
+        raise UsageError("--decoder nvdec and --engine ray exclude each other")
     device, several = values["device"], values["devices"]
     devices = [device] if several is None else parse_devices(several, device)
     names = ["cuda" if name == "auto" else name for name in devices]
@@ -315,7 +315,7 @@ def _cards(values: dict[str, Any]) -> tuple[int, ...]:
     if missing is not None:
         raise UsageError(
             f"--decoder nvdec: this machine has no video decoder of an NVIDIA GPU ({missing}); in "
-            "a container, NVIDIA_DRIVER_CAPABILITIES must have video in it"
+            "a container, NVIDIA_DRIVER_CAPABILITIES must include video"
         )
     return tuple(sorted({int(name.partition(":")[2] or 0) for name in names}))
 
@@ -349,7 +349,7 @@ def _cluster(values: dict[str, Any], devices: Sequence[str] | None) -> ClusterOp
         )
     cluster = ClusterOptions(address or "auto", actor_cpus, values["device"])
     import_ray(cluster.address)
-    # The description says what computes, and this process computes nothing.
+    # The description names what computes, which is not this process.
     values["engine"], values["device"] = "torch", "cpu"
     return cluster
 
@@ -379,7 +379,7 @@ def _quantise_first(
     check_openvino("cpu" if device == "auto" else device, compiled=values["compiled"])
     if dry_run and not is_net(beside(output)):
         values |= {"precision": "fp32", "engine": "openvino"}
-        click.echo("note: int8 is quantised by the run itself; the estimate is for fp32", err=True)
+        click.echo("note: the run itself will quantise to int8; the estimate is for fp32", err=True)
         return
     values["weights"] = quantised_beside(
         output,

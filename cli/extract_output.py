@@ -27,13 +27,13 @@ BAR_WIDTH = 10
 
 
 class Show(Protocol):
-    """Shows where a run stands, and prints lines above that."""
+    """Shows the state of a run, and prints lines above it."""
 
     def __call__(self, state: ExtractProgress) -> None:
         """Show the state."""
 
     def line(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
 
     def failure(self, failure: VideoFailure) -> None:
         """Name a video that could not be read."""
@@ -41,12 +41,12 @@ class Show(Protocol):
 
 @contextmanager
 def shown(*, quiet: bool = False, events: Events | None = None) -> Iterator[Show]:
-    """What a run shows on its way.
+    """Display for a run.
 
-    A bar on a terminal, a plain line now and then elsewhere; both on standard error.
+    A progress bar on a terminal, a plain line every ten seconds elsewhere; both on standard error.
 
     Args:
-        quiet: failures alone.
+        quiet: show only failures.
         events: takes everything, for programs.
     """
     if events is not None:
@@ -112,7 +112,7 @@ class _Plain:
 
 
 class Events:
-    """One JSON object a line on standard output, for programs: ``{"event": "progress", ...}``.
+    """One JSON object per line on standard output, for programs: ``{"event": "progress", ...}``.
 
     Events are ``note``, ``progress`` (once a second at most), ``failure`` and, last, ``done``.
     """
@@ -121,7 +121,7 @@ class Events:
         self._said = 0.0
 
     def __call__(self, state: ExtractProgress) -> None:
-        """A ``progress`` event, if the last one is a second ago."""
+        """A ``progress`` event, if the last one is at least a second ago."""
         if time.monotonic() - self._said >= _EVENT_SECONDS:
             self._said = time.monotonic()
             self.write("progress", **asdict(state))
@@ -140,7 +140,7 @@ class Events:
 
 
 def state_line(state: ExtractProgress) -> str:
-    """Where a run stands, in one line."""
+    """The state of a run, in one line."""
     left = "" if state.seconds_left is None else f", {duration(state.seconds_left)} left"
     errors = f", {state.failures} failed" if state.failures else ""
     return (
@@ -153,7 +153,7 @@ def state_line(state: ExtractProgress) -> str:
 
 
 def short_line(state: ExtractProgress, width: int) -> str:
-    """The same for a terminal, what matters most first: what does not fit is left out whole."""
+    """The same for a terminal, the most important first; facts that do not fit are left out."""
     facts = [f"{state.videos_done}/{state.videos_total} videos"]
     if state.seconds_left is not None:
         facts.insert(0, f"{duration(state.seconds_left)} left")
@@ -203,7 +203,7 @@ def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
         )
     if report.videos_reused:
         reused = counted(report.videos_reused, "video was", "videos were")
-        click.echo(f"  {reused} there already, unchanged")
+        click.echo(f"  {reused} already there, unchanged")
     if report.videos_dropped:
         dropped = report.videos_dropped
         told = counted(dropped, "video or failure was", "videos or failures were")

@@ -65,7 +65,7 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
     "--test-share",
     default=0.2,
     show_default=True,
-    help="Share held out if the labels have no split column; 0 for no test.",
+    help="Share held out if the labels have no split column; 0 for none.",
 )
 @click.option("--shots", metavar="1,2,5,10", help="Also train on this many videos per class.")
 @click.option("--draws", default=10, show_default=True, help="Random draws for each of --shots.")
@@ -153,7 +153,7 @@ def command(**values: Any) -> int:
 
 
 def parse_params(texts: tuple[str, ...]) -> dict[str, Any]:
-    """``C=0.01,0.1`` as a name and its values; a number where it is one.
+    """``C=0.01,0.1`` as a name and its values, converted to numbers where possible.
 
     Raises:
         click.UsageError: no ``=``, or nothing on one of its sides.
@@ -240,7 +240,7 @@ def _show(result: Any) -> None:
     for part in result.parts:
         for shot in part.few_shots:
             name = f"{part.name}, " if part.name else ""
-            click.echo(f"{name}{shot.shots} a class: {shot.interval}")
+            click.echo(f"{name}{shot.shots} per class: {shot.interval}")
     found = result.cross_validation
     if found is not None:
         repeats, folds = found.accuracies.shape

@@ -1,4 +1,4 @@
-"""Arguments of the library by the flags of the command line, for messages."""
+"""Maps arguments of the library to flags of the command line, in messages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FLAGS = {
 
 
 def flag_of(field: str, command: click.Command | None = None) -> str:
-    """The flag of an argument: as the command declares it, else by its name."""
+    """The flag of an argument: as the command declares it, or else derived from its name."""
     for parameter in command.params if command is not None else ():
         if parameter.name == field and parameter.opts:
             return max(parameter.opts, key=len)

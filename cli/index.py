@@ -42,7 +42,7 @@ from vidfeat.system.wording import counted
 @click.option(
     "--whiten",
     is_flag=True,
-    help="Also whiten the vectors: helps lightly trained networks to find scenes again.",
+    help="Also whiten the vectors: helps lightly trained networks to find the same scene again.",
 )
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors that cannot be compared.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing index.")
@@ -57,9 +57,11 @@ from vidfeat.system.wording import counted
     "--remove",
     multiple=True,
     metavar="VIDEO",
-    help="Remove a video, a folder (with / at its end) or a pattern (with *); may be repeated.",
+    help="Remove a video, a folder (ending in /) or a pattern (with *); may be repeated.",
 )
-@click.option("--rebuild", is_flag=True, help="With --add or --remove: rebuild in any case.")
+@click.option(
+    "--rebuild", is_flag=True, help="With --add or --remove: rebuild the index in any case."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
 def command(
     features: Path | None,
@@ -88,7 +90,7 @@ def command(
         return
     if add or remove or rebuild:
         raise click.UsageError(
-            "--add, --remove and --rebuild change an index that is there: give no FEATURES to them"
+            "--add, --remove and --rebuild change an existing index: leave FEATURES out"
         )
     from vidfeat.index import VideoIndex
 

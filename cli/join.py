@@ -35,7 +35,7 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath
 @click.option(
     "--tolerance-seconds",
     type=float,
-    help="Largest difference of these seconds.  [default: one frame]",
+    help="Largest allowed difference of these seconds.  [default: one frame]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 def command(

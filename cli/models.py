@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects.")
 def command(as_json: bool) -> None:
-    """List the networks: size, embedding, layers, and the weights that were published for them.
+    """List the networks: size, embedding, layers, and published weights.
 
-    Parameters are counted with 400 classes, GFLOPs are multiply-adds of one clip. Then those of
-    other libraries under short names, and which sources are installed.
+    Parameters are counted with 400 classes, GFLOPs are multiply-adds of one clip. Below the table:
+    networks of other libraries under short names, and which sources are installed.
     """
     from vidfeat.encoders.sources.recommended import RECOMMENDED
     from vidfeat.pretrained import entries_of
@@ -55,9 +55,10 @@ def command(as_json: bool) -> None:
     table = Table(
         box=SIMPLE_HEAD,
         caption="Parameters with 400 classes; GFLOPs are multiply-adds of a clip of that input. "
-        "bundled: comes with vidfeat. vidfeat weights list shows the weights in full.",
+        "published: parameters, GFLOPs and their input by the authors' own count; docs/weights.md "
+        "explains the differences. vidfeat weights list shows the weights in full.",
     )
-    for heading in ("name", "parameters", "GFLOPs", "embedding", "input"):
+    for heading in ("name", "parameters", "GFLOPs", "embedding", "input", "published"):
         table.add_column(heading, justify="left" if heading == "name" else "right", no_wrap=True)
     table.add_column("layers (--layer)", no_wrap=True)
     table.add_column("published weights (--weights)", overflow="fold")
@@ -68,20 +69,21 @@ def command(as_json: bool) -> None:
             f"{info.gflops:.1f}",
             str(info.embedding_size),
             f"{info.frames} x {info.input_size}",
+            _published(info),
             f"{info.layer_names[0]} .. {info.layer_names[-1]}",
             ", ".join(weights[info.name]),
         )
     console = Console()
     if not console.is_terminal:
-        console = Console(width=200)  # a file or a pipe has no edge to wrap at
+        console = Console(width=200)  # do not wrap in a file or a pipe
     console.print(table)
-    click.echo("From other libraries: embedding, frames of a clip x their side in pixels, licence")
+    click.echo("From other libraries: embedding, frames of a clip x side in pixels, licence")
     for entry in RECOMMENDED:
         frames = f"{entry.frames} frames" if entry.frames > 1 else "frame by frame"
         click.echo(f"  {entry.name:<14}{entry.dimension}, {frames} x {entry.size}, {entry.licence}")
         click.echo(f"{'':16}{entry.model}")
         click.echo(f"{'':16}{entry.reason}")
-    click.echo("Any other network of these sources, by its name there or by a folder:")
+    click.echo("Any other network of these sources, by its name there or as a folder:")
     for prefix, extra, what in _SOURCES:
         state = "installed" if _is_installed(extra) else f"pip install 'vidfeat[{extra}]'"
         click.echo(f"  {prefix}: {what} ({state})")
@@ -92,7 +94,7 @@ def command(as_json: bool) -> None:
 _SOURCES = (
     ("hf", "transformers", "V-JEPA 2, VideoPrism, VideoMAE, TimeSformer, ViViT, X-CLIP, PE video, "
      "DINOv2 and v3, CLIP, SigLIP"),
-    ("open_clip", "open_clip", "PE-Core, MobileCLIP, SigLIP 2, CLIP, with their texts"),
+    ("open_clip", "open_clip", "PE-Core, MobileCLIP, SigLIP 2, CLIP, with their text towers"),
     ("timm", "timm", "image networks"),
     ("torchvision", "", "image networks"),
 )  # fmt: skip
@@ -103,6 +105,20 @@ def _is_installed(extra: str) -> bool:
     from importlib.util import find_spec
 
     return extra not in _PACKAGES or find_spec(_PACKAGES[extra]) is not None
+
+
+def _published(info: NetworkFacts) -> str:
+    """What the authors say: parameters, GFLOPs, and of which input."""
+    said = info.published
+    if said is None:
+        return ""
+    size = said.input_size or info.input_size
+    words = []
+    if said.parameters_millions is not None:
+        words.append(f"{said.parameters_millions:.4g} M")
+    if said.gflops is not None:
+        words.append(f"{said.gflops:.4g} ({said.frames or info.frames} x {size})")
+    return ", ".join(words)
 
 
 def _as_json(info: NetworkFacts, weights: list[str]) -> dict[str, object]:
@@ -129,7 +145,7 @@ def _as_json(info: NetworkFacts, weights: list[str]) -> dict[str, object]:
 
 
 def _bundled_info() -> NetworkFacts:
-    """The network that comes with vidfeat, by its own name and with its own features."""
+    """The network that comes with vidfeat, under its own name and with its own features."""
     from vidfeat.pretrained import bundled
     from vidfeat.pretrained.networks import network_table
 

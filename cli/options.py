@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their texts become values."""
+"""Options that several commands share, and their conversion to values."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def network_options() -> Callable[[F], F]:
 
 
 def feature_options() -> Callable[[F], F]:
-    """Which layers, pooled how."""
+    """Which layers, and how they are pooled."""
     return _together(
         click.option(
             "--layer",
@@ -98,24 +98,24 @@ def feature_options() -> Callable[[F], F]:
         click.option(
             "--pool",
             metavar="mean,max,...",
-            help="How to pool a layer's map; several are concatenated. time gives a row for each "
-            "time step of a clip. Some networks have their own (cls, projection, head).  "
+            help="How to pool a layer's map; several are concatenated. time gives one row per time "
+            "step of a clip. Some networks have their own (cls, projection, head).  "
             "[default: their projection, or mean]",
         ),
         click.option(
             "--aggregate",
             type=click.Choice(["mean", "mean_std", "max", "none"]),
-            help="How the frames of a clip become its vector, for networks of frames; none gives a "
-            "row for each frame.  [default: mean]",
+            help="How the frames of a clip become its vector, for frame networks; none gives one "
+            "row per frame.  [default: mean]",
         ),
         click.option(
             "--crops",
             type=click.Choice(["1", "3", "5", "10"]),
-            help="Of each frame, with a row for each: 3 along the long side; 5, the corners and "
+            help="Crops of each frame, one row per crop: 3 along the long side; 5, the corners and "
             "the centre; 10, these and those of the mirrored frame.  [default: 1, the centre]",
         ),
         click.option(
-            "--average-crops", is_flag=True, help="One row for the crops of a clip, their mean."
+            "--average-crops", is_flag=True, help="One row for all crops of a clip: their mean."
         ),
     )
 
@@ -138,12 +138,13 @@ def plan_options() -> Callable[[F], F]:
         click.option(
             "--short",
             type=click.Choice(["repeat_last", "loop", "error"]),
-            help="How to fill a clip from a video shorter than it.  [default: repeat_last]",
+            help="How to fill a clip from a video that is too short.  [default: repeat_last]",
         ),
         click.option(
             "--tail",
             type=click.Choice(["flush", "drop"]),
-            help="A rest shorter than a hop: add a clip that ends with the video, or drop it.  "
+            help="For a remainder shorter than a hop: add a clip that ends with the video, or drop "
+            "it.  "
             "[default: flush; drop with a hop]",
         ),
         click.option(
@@ -223,7 +224,7 @@ def layout_names() -> list[str]:
 
 
 def apply_layout_plan(values: dict[str, Any], name: str | None) -> None:
-    """Fill in what a layout says of the plan, where the command says nothing.
+    """Fill in a layout's plan where the command leaves it open.
 
     A hop or number of clips that is given replaces the layout's hop.
     """
@@ -287,17 +288,17 @@ _MAKE_PARENTS = "vidfeat.make_parents"
 
 
 class OutputPath(click.Path):
-    """A file or folder to be written, in a folder that is there.
+    """A file or folder to be written, in an existing folder.
 
-    A folder that is not there may be a slip of the keyboard: it is made with ``--make-parents``
-    alone, which every command with such an option has (see :func:`with_make_parents`).
+    A missing folder may be a typing error: it is created only with ``--make-parents``, which every
+    command with such an option has (see :func:`with_make_parents`).
     """
 
     def __init__(self, *, dir_okay: bool = True) -> None:
         super().__init__(path_type=Path, dir_okay=dir_okay)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path, its folder looked for.
+        """The path, after checking its folder.
 
         Raises:
             UsageError: the folder is not there.
@@ -310,7 +311,7 @@ class OutputPath(click.Path):
             from vidfeat.errors import UsageError
 
             raise UsageError(
-                f"{path}: there is no folder {folder}: check the path, or make the folder with "
+                f"{path}: there is no folder {folder}: check the path, or create the folder with "
                 "--make-parents"
             )
         folder.mkdir(parents=True)

@@ -36,8 +36,8 @@ def command(
 ) -> int:
     """Re-encode all videos of a folder for training: small, silent, fast to seek.
 
-    Names and lists stay, so that the result is laid out as the dataset is. The same command again
-    resumes where it was interrupted.
+    Names and lists are kept, so that the result has the layout of the dataset. The same command
+    resumes an interrupted run.
     """
     from vidfeat.datasets.prepare import prepare
     from vidfeat.datasets.reencode import Encoding
@@ -66,7 +66,7 @@ def command(
         report=lambda line: click.echo(f"vidfeat: {line}", err=True),
     )
     click.echo(
-        f"{counted(report.written, 'video')} written, {report.already_there:,} there already, "
+        f"{counted(report.written, 'video')} written, {report.already_there:,} already there, "
         f"{len(report.failures):,} could not be read; {size_text(report.bytes_before)} became "
         f"{size_text(report.bytes_after)}; {counted(len(report.lists), 'list')} copied"
     )

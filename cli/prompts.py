@@ -1,4 +1,4 @@
-"""Classification by the names of classes, for ``vidfeat classify --prompts``."""
+"""Classification by class names, for ``vidfeat classify --prompts``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vidfeat.cli.options import make_encoder, plan_choice
 if TYPE_CHECKING:
     from vidfeat.heads.classify import HeadJudge
 
-# Where neither a network nor weights are named.
+# Used if neither a network nor weights are given.
 DEFAULT_MODEL = "pe_core_s"
 
 
@@ -28,10 +28,10 @@ def prompt_judge(
 
     Args:
         values: the options of network and plan, which are taken out.
-        prompts: a file with one name a line.
-        templates: phrases with a place for the name; none takes the usual ones.
-        every_seconds: the segment of a time line, None for none.
-        features: a feature file whose encoder says which text tower, where no video is read.
+        prompts: a file with one name per line.
+        templates: phrases with a place for the name; none for the default ones.
+        every_seconds: the segments of a time line; None for no time line.
+        features: a feature file whose encoder names the text tower, if no video is read.
 
     Raises:
         UsageError: the network has no text tower.

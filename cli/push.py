@@ -26,7 +26,7 @@ from vidfeat.cli.options import HELP_NAMES
     "--remove",
     multiple=True,
     metavar="VIDEO",
-    help="Remove a video, a folder (with / at its end) or a pattern (with *); may be repeated.",
+    help="Remove a video, a folder (ending in /) or a pattern (with *); may be repeated.",
 )
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors that cannot be compared.")
 @click.option("--overwrite", is_flag=True, help="Start again, even if there is data.")
@@ -51,7 +51,7 @@ def command(
 
     features, address = (Path(given[0]) if len(given) == 2 else None), given[-1]
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         if not quiet:
             click.echo(line, err=True)
 
@@ -67,11 +67,11 @@ def command(
         labels=known,
         overwrite=overwrite,
         skip_bad_rows=skip_bad_rows,
-        report=tell,
+        report=report,
     )
     for line in change.skipped:
-        tell(f"left out: {line}")
-    tell(
+        report(f"left out: {line}")
+    report(
         f"{address}: {len(change.added)} added, {len(change.updated)} updated, "
         f"{len(change.unchanged)} unchanged, {len(change.removed)} removed"
     )

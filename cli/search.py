@@ -128,8 +128,8 @@ def command(
 
     QUERY is the path of a video in the index, a video file, or a feature file; video.mp4#t=12,15
     takes these seconds of it. Each QUERY and each phrase is a separate query, unless --together
-    combines them. In place of an index stands the address of a database that vidfeat push
-    filled: lance://PATH, milvus://HOST:PORT/COLLECTION or milvus://FILE.db.
+    combines them. INDEX may also be the address of a database that vidfeat push filled:
+    lance://PATH, milvus://HOST:PORT/COLLECTION or milvus://FILE.db.
     """
     import warnings
 
@@ -137,7 +137,7 @@ def command(
     from vidfeat.index.query import QuerySource, make_queries
 
     if not query and not text:
-        raise click.UsageError("give a QUERY, or say in words what to look for with --text")
+        raise click.UsageError("give a QUERY, or describe what to look for with --text")
     opened = open_index(index)
     known = None
     if labels is not None:
@@ -148,7 +148,7 @@ def command(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         source = QuerySource(opened, root=root, weights=weights, device=device, model=model)
-        # A phrase first: where the index has no text tower, nothing is decoded in vain.
+        # Phrases first: if the index has no text tower, nothing is decoded in vain.
         phrases = [source.of_text(phrase) for phrase in text]
         negative = [source.of_text(phrase) for phrase in not_text]
         queries = [*make_queries(source, query, start, end), *phrases]
@@ -175,8 +175,8 @@ def command(
         missing = write_search_report(page, opened, queries, matches, root)
         if missing:
             click.echo(
-                f"warning: {missing} of {len(matches)} pictures could not be made; say where the "
-                "videos are now with --root",
+                f"warning: {missing} of {len(matches)} pictures could not be made; give the folder "
+                "of the videos with --root",
                 err=True,
             )
     if as_json:

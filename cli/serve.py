@@ -26,16 +26,18 @@ import click
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for pictures and segments.  [default: the user's cache folder]",
 )
-@click.option("--max-cache", default="2GiB", show_default=True, help="What it may take.")
+@click.option("--max-cache", default="2GiB", show_default=True, help="Maximum size of the cache.")
 @click.option("--max-upload", default="512MiB", show_default=True, help="Largest dropped file.")
-@click.option("--follow-links", is_flag=True, help="Serve videos that links lead out of the root.")
+@click.option(
+    "--follow-links", is_flag=True, help="Also serve videos that links lead to, outside the root."
+)
 @click.option(
     "--allow-host",
     multiple=True,
     metavar="NAME",
-    help="Another name that the page is opened by, such as a proxy's; repeatable.",
+    help="Another host name of the page, such as a proxy's; may be repeated.",
 )
-@click.option("--read-only", is_flag=True, help="Take no label and no dropped file.")
+@click.option("--read-only", is_flag=True, help="Accept no labels and no dropped files.")
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
 def command(
     index: str,
@@ -53,9 +55,9 @@ def command(
     read_only: bool,
     open_page: bool,
 ) -> None:
-    """Open INDEX as a page: look through the videos, search by click, drop a file, see the map.
+    """Open INDEX as a page: browse the videos, search by click, drop a file, see the map.
 
-    In its place may stand the address of a database that vidfeat push filled.
+    INDEX may also be the address of a database that vidfeat push filled.
     """
     from vidfeat.index.choose import parse_size
     from vidfeat.web.server import ServeOptions, serve
@@ -63,7 +65,7 @@ def command(
     def ready(addresses: list[str]) -> None:
         for address in addresses[:-1]:
             click.echo(address)
-        click.echo(f"{addresses[-1]}  (Ctrl+C ends it)")
+        click.echo(f"{addresses[-1]}  (Ctrl+C to stop)")
         if host not in ("127.0.0.1", "localhost", "::1", "[::1]"):
             click.echo(
                 "There is no password: whoever can reach this address can watch the videos"

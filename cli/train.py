@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vidfeat.datasets import VideoDataset
     from vidfeat.training.config import Recipe
 
-STOPPED = 143  # as a process that SIGTERM ended: a scheduler starts it again with --resume
+STOPPED = 143  # as after SIGTERM: a scheduler starts the run again with --resume
 
 
 @click.command(
@@ -42,7 +42,7 @@ STOPPED = 143  # as a process that SIGTERM ended: a scheduler starts it again wi
     "settings",
     multiple=True,
     metavar="SECTION.KEY=VALUE",
-    help="Change a setting of the recipe; may be given again.",
+    help="Change a setting of the recipe; may be repeated.",
 )
 @click.option(
     "--init",
@@ -83,7 +83,7 @@ def command(
         return 0
     if recipe is None and not (resume and output is not None):
         raise click.UsageError(
-            "name a recipe, see them with --list, or resume a run with -o RUN --resume", ctx
+            "name a recipe (--list shows them), or resume a run with -o RUN --resume", ctx
         )
     chosen = _recipe(recipe, output, settings, init)
     if show:
@@ -104,7 +104,7 @@ def command(
 
         def progress(done: int, total: int | None) -> None:
             if done == total or (done and done % 1000 == 0):
-                console.say(f"looked through {done:,} of {total:,} videos")
+                console.say(f"checked {done:,} of {total:,} videos")
 
         return find_broken(dataset, workers=workers_of(chosen), progress=progress)
 
@@ -140,7 +140,7 @@ def evaluate_command(run: Path, data: Path | str | None, lists: Path | str | Non
 
 
 def _is_rendered(recipe: Recipe) -> bool:
-    """Whether the recipe's clips are rendered, so that there is no folder to name."""
+    """Whether the recipe's clips are rendered, so that no data folder is needed."""
     from vidfeat.datasets import synthetic_motion
 
     return recipe.data.dataset == synthetic_motion.NAME
@@ -149,7 +149,7 @@ def _is_rendered(recipe: Recipe) -> bool:
 def _recipe(
     name: str | None, run: Path | None, settings: tuple[str, ...], init: str | None
 ) -> Recipe:
-    """The recipe of a name or a file, or of the run that is resumed, with what was changed."""
+    """The recipe of a name, a file, or the run to resume, with the changes applied."""
     from dataclasses import replace
 
     from vidfeat.training.recipes import get_recipe

@@ -1,4 +1,4 @@
-"""``vidfeat --version --verbose``: what is installed, and whether it computes what it should."""
+"""``vidfeat --version --verbose``: what is installed, and whether it computes correctly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENGINES = (
 
 
 def installed(name: str) -> str:
-    """The version of a package; a word where there is none. Nothing is imported."""
+    """The version of a package, or that it is not installed. Nothing is imported."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -24,7 +24,7 @@ def installed(name: str) -> str:
 
 
 def lines() -> Iterator[tuple[str, str]]:
-    """What is told, and of what."""
+    """Names and versions."""
     yield "Python", f"{platform.python_version()} on {platform.platform()}"
     for name in PACKAGES:
         yield name, installed(name)
@@ -47,7 +47,7 @@ def _cuda() -> str:
 
     built = torch.version.cuda
     if not torch.cuda.is_available():
-        return f"torch is built for {built}, and sees no GPU" if built else "torch is built without"
+        return f"torch is built for {built}, but sees no GPU" if built else "torch is built without"
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return f"{built}, {', '.join(names)}"
 

@@ -26,7 +26,7 @@ def command() -> None:
 @click.option("--model", metavar="NAME", help="Only the weights of this network.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects.")
 def list_command(model: str | None, as_json: bool) -> None:
-    """Show names, sizes, accuracies, licences, and what is in the cache already."""
+    """Show names, sizes, accuracies, licences, and what is already cached."""
     from vidfeat.pretrained import ENTRIES, entries_of
 
     if model is not None:
@@ -98,20 +98,20 @@ def _print_table(entries: tuple[WeightsEntry, ...]) -> None:
         )
     console = Console()
     if not console.is_terminal:
-        console = Console(width=200)  # a file or a pipe has no edge to wrap at
+        console = Console(width=200)  # do not wrap in a file or a pipe
     console.print(table)
     console.print(
         "Accuracy in per cent on Kinetics-400's validation videos, by the protocol that --json "
-        f"shows. The cache is {cache_folder()}; VIDFEAT_CACHE moves it.",
+        f"shows. The cache is {cache_folder()}; set VIDFEAT_CACHE to move it.",
         soft_wrap=True,
     )
 
 
 @command.command("download", epilog="Example: vidfeat weights download r2plus1d_18/kinetics400")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("--model", metavar="NAME", help="The network, where a name alone says too little.")
+@click.option("--model", metavar="NAME", help="The network, if the name is not unique.")
 def download_command(names: tuple[str, ...], model: str | None) -> None:
-    """Fetch weights into the cache, check them, and print where they lie.
+    """Fetch weights into the cache, check them, and print their paths.
 
     NAME is the name of weights, MODEL/NAME, or the name of a network for its default.
     """
@@ -132,13 +132,14 @@ def download_command(names: tuple[str, ...], model: str | None) -> None:
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=OutputPath(), required=True, help="Safetensors to write.")
-@click.option("--model", metavar="NAME", help="The network, where the tensors leave it open.")
+@click.option("--model", metavar="NAME", help="The network, if the tensors leave it open.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 def convert_command(file: Path, output: Path, model: str | None, overwrite: bool) -> None:
     """Convert a Caffe2 pickle of the paper's authors, or unwrap a torch training checkpoint.
 
-    Network, depth, channels and classes are read off the tensors. They cannot tell a max-pool
-    after the stem (--model r2plus1d_152_pool), nor R2D on three frames from MC2 (--model r2d_18).
+    Network, depth, channels and classes are read off the tensors. These do not show a max-pool
+    after the stem (--model r2plus1d_152_pool), nor tell R2D on three frames from MC2
+    (--model r2d_18).
     """
     from vidfeat.weights.convert import convert_file
 
@@ -153,4 +154,6 @@ def convert_command(file: Path, output: Path, model: str | None, overwrite: bool
     if made.entry is not None:
         click.echo(f"clip plan, preprocessing and classes as published for {made.entry.full_name}")
     elif loaded.plan is None:
-        click.echo("the tensors do not show the clips' length and rate: give --clip-frames, --fps")
+        click.echo(
+            "the tensors do not show the length and rate of clips: give --clip-frames and --fps"
+        )

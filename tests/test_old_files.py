@@ -61,7 +61,7 @@ def test_a_run_on_an_old_feature_file_resumes(old: Path) -> None:
     options = ["--model", "r2d_10_w16", "--weights", "random", "--clip-frames", "4"]
     options += ["--hop-seconds", "0.4", "--dtype", "float16"]
     shown = vidfeat(old, "extract", "videos", "-o", "resumed.h5", *options)
-    assert "8 videos were there already" in shown
+    assert "8 videos were already there" in shown
     with h5py.File(old / "resumed.h5") as file:
         assert np.array_equal(file["vectors"][:], vectors)
     vidfeat(old, "extract", "videos", "-o", "anew.h5", *options)

@@ -85,7 +85,9 @@ def main(folder: Path) -> None:
         "mean": replace(both, vectors=both.vectors[:, :width]),
         "mean and deviation": both,
         "bundled": bundled,
-        "both joined": replace(both, vectors=joined),
+        "both joined": replace(
+            both, vectors=joined, parts=(2 * width, joined.shape[1] - 2 * width)
+        ),
     }
     for name, samples in rows.items():
         found = judge(samples, "linear")

@@ -69,7 +69,7 @@ def test_features_that_are_gone_on_with(tmp_path):
     write_part(open_parts(file, identity_of()), part_of(segment_of("b.mp4", 2)), 0)
     described = describe(file)
     assert (described["videos"], described["going_on"]["videos"]) == (1, 1)
-    assert "1 video and 2 clips more are finished" in in_words(described)[1]
+    assert "1 more video and 2 more clips are finished" in in_words(described)[1]
 
 
 # ---------------------------------------------------------------- heads, indexes, runs, weights

@@ -285,7 +285,7 @@ def test_extract_quantises_once_and_goes_on_with_that(
     second = run(*command)
     assert second.exit_code == 0, second.output
     assert "calibrating" not in second.output
-    assert "3 videos were there already" in second.output
+    assert "3 videos were already there" in second.output
     with FeatureStore(output) as store:
         assert store.encoder["network_sha256"] == made
         assert store.num_clips == 12

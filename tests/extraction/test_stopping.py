@@ -183,7 +183,7 @@ def test_a_disk_that_is_too_small_is_told_of_before_the_start(
         words = f"extract {videos} -o {output} --model r2plus1d_10_w16 --weights random --workers 0"
         plan = ["--clip-frames", "4", "--batch-size", "4", "--engine", "torch"]
         told = CliRunner().invoke(cli, [*words.split(), *plan, *more])
-        said.append("less than this run needs" in told.output)
+        said.append("that this run needs" in told.output)
     assert said == [True, False]
 
 

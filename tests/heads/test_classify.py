@@ -211,7 +211,7 @@ def test_a_head_whose_features_came_from_elsewhere_takes_no_videos(head_and_feat
     folder, _ = head_and_features
     done = run("new.mp4", "--head", folder)
     assert isinstance(done.exception, click.UsageError)
-    assert "does not say its encoder's 'layers'" in str(done.exception)
+    assert "does not record its encoder's 'layers'" in str(done.exception)
 
 
 # ---------------------------------------------------------------- video files

@@ -217,7 +217,7 @@ def test_few_classes_have_no_column_of_the_best_five(tmp_path):
     features = three_classes(tmp_path)
     done = run(features, "--labels", "folders", "--param", "C=0.1", "--shots", "1,5")
     assert "top 5" not in done.stdout
-    shots = re.findall(r"a class: [\d.]+% \[([\d.]+)%, ([\d.]+)%\]", done.stdout)
+    shots = re.findall(r"per class: [\d.]+% \[([\d.]+)%, ([\d.]+)%\]", done.stdout)
     assert len(shots) == 2
     assert all(0 <= float(low) <= float(high) <= 100 for low, high in shots)
 

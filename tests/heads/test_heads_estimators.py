@@ -1,7 +1,11 @@
 """The heads keep scikit-learn's conventions, and score what their arrays say."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.neighbors import KNeighborsClassifier
@@ -11,6 +15,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from vidfeat.heads.base_head import Prepared
 from vidfeat.heads.estimators import ESTIMATORS, KNNHead, LinearHead, MLPHead, SVMHead
 from vidfeat.heads.scorers import HEAD_KINDS, Scorer
 from vidfeat.heads.selection import HeadOptions
@@ -143,3 +148,33 @@ GOOD = {"weights": np.ones((3, 4)), "bias": np.zeros(3)}
 def test_a_scorer_refuses_arrays_that_do_not_fit(changes, message):
     with pytest.raises(ValueError, match=message):
         Scorer(**{"kind": "linear", "arrays": GOOD, "num_classes": 3, **changes})
+
+
+@given(sizes=st.lists(st.integers(1, 7), min_size=1, max_size=4), seed=st.integers(0, 2**32 - 1))
+def test_joined_networks_get_the_same_variance(sizes, seed):
+    random = np.random.default_rng(seed)
+    X = random.normal(size=(20, sum(sizes))) * 10.0 ** random.integers(-3, 4, sum(sizes))
+    X[:, 0] += 1e3
+    alike = Prepared.of(X, standardize=True, normalize=False)
+    balanced = Prepared.of(X, standardize=True, normalize=False, parts=tuple(sizes))
+    assert balanced.vectors.var() == pytest.approx(alike.vectors.var())
+    edges = np.cumsum([0, *sizes])
+    totals = [balanced.vectors[:, start:end].var(axis=0).sum() for start, end in pairwise(edges)]
+    assert totals == pytest.approx([sum(sizes) / len(sizes)] * len(sizes))
+    if len(sizes) == 1:
+        assert np.array_equal(balanced.vectors, alike.vectors)
+
+
+@pytest.mark.parametrize("kind", ["linear", "svm", "mlp", "attentive"])
+def test_a_wide_network_does_not_drown_a_narrow_one(kind):
+    """Four numbers that tell the classes apart, joined with 400 that are noise."""
+    random = np.random.default_rng(3)
+    y = np.arange(120) % 2
+    good = random.normal(size=(120, 4)) + 1.2 * (2 * y[:, None] - 1)
+    X = np.concatenate([random.normal(size=(120, 400)), good], axis=1)
+    right = {}
+    for parts in ((), (400, 4)):
+        head = ESTIMATORS[kind]().fit(X[:60], y[:60], parts=parts)
+        right[parts] = np.mean(head.predict(X[60:]) == y[60:])
+    assert right[400, 4] >= right[()] + 0.05
+    assert right[400, 4] > 0.9

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.store_fixtures import failure_of, identity_of, make_store, record_of, rows_of
+from vidfeat.datasets.labels import LabelRow, Labels
+from vidfeat.datasets.samples import collect
 from vidfeat.errors import StoreError, UsageError
 from vidfeat.store import join
 from vidfeat.store.describe import describe_store, store_in_words
@@ -117,6 +119,8 @@ def test_rows_stand_side_by_side(
         assert {failure.path for failure in store.errors} == {"bad", "only"}
         assert store.encoder["scale"] == scale
         assert store.encoder["model"] == "r2plus1d_18 + clip"
+        labels = Labels(tuple(LabelRow(path=path, label=path) for path in "acd"), source="x")
+        assert collect(store, labels).parts == (6, 6)
         assert [part["space_fingerprint"] for part in store.encoder["joined"]] == [
             "space",
             "space-2",

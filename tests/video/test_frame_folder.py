@@ -129,7 +129,7 @@ def test_what_is_no_folder_of_frames(root: Path, tmp_path: Path, frames: np.ndar
     assert frames_in(folder) == []  # something else lies there
     (folder / "notes.txt").unlink()
     (folder / "2.jpg").write_text("no picture")
-    with pytest.raises(VideoError, match=r"2\.jpg is no picture"), opened(folder) as video:
+    with pytest.raises(VideoError, match=r"2\.jpg is not a picture"), opened(folder) as video:
         list(video.frames([0, 1]))
     (folder / "2.jpg").write_bytes((folder / "1.png").read_bytes()[:60])
     with pytest.raises(VideoError, match=r"2\.jpg"), opened(folder) as video:

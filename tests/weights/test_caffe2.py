@@ -220,7 +220,7 @@ def test_the_command(tmp_path):
     arguments = ["convert", str(source), "-o", str(target)]
     result = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert "mc2_10, 4 classes, 3 channels" in result.output
-    assert "do not show the clips' length" in result.output
+    assert "do not show the length" in result.output
     with pytest.raises(UsageError, match="exists: give overwrite=True"):
         CliRunner().invoke(command, arguments, catch_exceptions=False)
     CliRunner().invoke(command, [*arguments, "--overwrite"], catch_exceptions=False)

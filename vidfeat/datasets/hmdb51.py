@@ -59,5 +59,5 @@ def read_listing(root: Path, lists: Path | None = None, split: int = 1) -> Publi
 
 
 def _movie(stem: str, class_name: str) -> str:
-    """The recording per clip comes from: its name up to the class in it."""
+    """The recording that a clip comes from: its name up to the class in it."""
     return re.split(f"_{re.escape(class_name)}_", stem, maxsplit=1)[0]

@@ -42,6 +42,7 @@ class Samples:
         unlabelled: videos of the feature file that no label names.
         missing: labels whose video, or whose segment, has no clips in the feature file, named.
         num_by_name: labels that found their video by its file name alone.
+        parts: where vectors of several networks are joined, how many numbers each has.
     """
 
     vectors: NDArray[np.float32] = field(repr=False)
@@ -56,6 +57,7 @@ class Samples:
     unlabelled: tuple[str, ...] = field(default=(), repr=False)
     missing: tuple[str, ...] = field(default=(), repr=False)
     num_by_name: int = 0
+    parts: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -221,6 +223,7 @@ def collect(store: FeatureStore, labels: LabelTable, *, skip_bad_rows: bool = Fa
         unlabelled=tuple(path for path in paths if path not in known),
         missing=(*labels.missing, *(describe_row(row) for row in missing)),
         num_by_name=found.num_by_name,
+        parts=tuple(int(part["dimension"]) for part in store.encoder.get("joined", ())),
     )
 
 

@@ -57,14 +57,19 @@ class AttentiveHead(BaseHead):
         self.temperature = temperature
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike | Sequences, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike | Sequences, y: ArrayLike, *, parts: tuple[int, ...] = ()) -> Self:
         """Fit on `Sequences` of S samples, or vectors ``X`` (N, D), and a label for each.
+
+        Args:
+            X: the sequences, or vectors.
+            y: a label for each.
+            parts: see :meth:`Prepared.of`.
 
         Raises:
             ValueError: fewer than two classes, or vectors that are not finite.
         """
         if not isinstance(X, Sequences):
-            return super().fit(X, y)
+            return super().fit(X, y, parts=parts)
         targets = np.asarray(y)
         check_classification_targets(targets)
         if len(targets) != len(X):
@@ -72,7 +77,8 @@ class AttentiveHead(BaseHead):
         if not np.isfinite(X.rows).all():
             raise ValueError("rows hold NaN or infinity")
         self.n_features_in_ = int(X.rows.shape[1])
-        return self.fit_prepared(Prepared.of(X, self.standardize, self.normalize), targets)
+        prepared = Prepared.of(X, self.standardize, self.normalize, parts)
+        return self.fit_prepared(prepared, targets)
 
     def predict_proba(self, X: ArrayLike | Sequences) -> NDArray[np.float64]:
         """Class scores (S, C), columns in the order of ``classes_``."""

@@ -31,10 +31,26 @@ class Prepared:
     arrays: dict[str, NDArray[Any]] = field(repr=False)
 
     @classmethod
-    def of(cls, vectors: NDArray[Any] | Sequences, standardize: bool, normalize: bool) -> Self:
-        """Standardise and normalise by these vectors themselves."""
+    def of(
+        cls,
+        vectors: NDArray[Any] | Sequences,
+        standardize: bool,
+        normalize: bool,
+        parts: tuple[int, ...] = (),
+    ) -> Self:
+        """Standardise and normalise by these vectors themselves.
+
+        Where vectors of several networks are joined, each network gets the same total variance.
+        Otherwise the one with the most numbers would drown the others, whatever they are worth.
+
+        Args:
+            vectors: (N, D), or `Sequences` of them.
+            standardize: subtract the mean and divide by the deviation.
+            normalize: divide by the L2 norm, afterwards.
+            parts: how many numbers each network has, D in all; empty for one network.
+        """
         if isinstance(vectors, Sequences):
-            of_rows = cls.of(vectors.rows, standardize, normalize)
+            of_rows = cls.of(vectors.rows, standardize, normalize, parts)
             assert isinstance(of_rows.vectors, np.ndarray)
             return cls(Sequences(of_rows.vectors, vectors.first), of_rows.arrays)
         arrays: dict[str, NDArray[Any]] = {}
@@ -42,11 +58,19 @@ class Prepared:
         if standardize:
             scaler = StandardScaler().fit(rows)
             arrays["mean"] = np.asarray(scaler.mean_, dtype=rows.dtype)
-            arrays["scale"] = np.asarray(scaler.scale_, dtype=rows.dtype)
+            arrays["scale"] = np.asarray(scaler.scale_ * _balance(parts), dtype=rows.dtype)
             rows = (rows - arrays["mean"]) / arrays["scale"]
         if normalize:
             rows = l2_normalize(rows)
         return cls(rows, arrays)
+
+
+def _balance(parts: tuple[int, ...]) -> NDArray[np.float64] | float:
+    """What deviations (D,) are multiplied by, so that all parts have the same total variance."""
+    if len(parts) < 2:
+        return 1.0
+    shares = np.array(parts) * len(parts) / sum(parts)
+    return np.repeat(np.sqrt(shares), parts)
 
 
 class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -57,15 +81,21 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
     normalize: bool
     temperature: float
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, *, parts: tuple[int, ...] = ()) -> Self:
         """Fit on vectors ``X`` (N, D) and labels ``y`` (N,).
+
+        Args:
+            X: vectors (N, D).
+            y: labels (N,).
+            parts: see :meth:`Prepared.of`.
 
         Raises:
             ValueError: fewer than two classes, or vectors that are not finite.
         """
         vectors, targets = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(targets)
-        return self.fit_prepared(Prepared.of(vectors, self.standardize, self.normalize), targets)
+        prepared = Prepared.of(vectors, self.standardize, self.normalize, parts)
+        return self.fit_prepared(prepared, targets)
 
     def fit_prepared(self, prepared: Prepared, targets: NDArray[Any]) -> Self:
         """Fit on vectors that are standardised and normalised as this head's settings say.

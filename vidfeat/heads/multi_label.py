@@ -289,7 +289,8 @@ def _fit(
     """One estimator a class on vectors that are prepared once, as one scorer."""
     vectors, place = samples.vectors, samples.sample_of_clip
     sample = options.estimator(params)
-    prepared = Prepared.of(vectors, bool(sample.standardize), bool(sample.normalize))
+    how = bool(sample.standardize), bool(sample.normalize)
+    prepared = Prepared.of(vectors, *how, samples.parts)
     weights, bias = [], []
     for own in targets[place].T:
         if own.all() or not own.any():  # within a fold: the same score for everything

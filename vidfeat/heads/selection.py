@@ -280,13 +280,13 @@ def fit(samples: Samples, options: HeadOptions) -> tuple[Any, Choice]:
         choice = choose(samples, options)
         estimator = options.estimator(choice.params, choice.temperature)
         vectors, y = training_arrays(samples, options)
-        return _fitted(estimator.fit, vectors, y), choice
+        return _fitted(estimator.fit, vectors, y, parts=samples.parts), choice
 
 
-def _fitted(fit: Callable[..., Any], *arrays: Any) -> Any:
+def _fitted(fit: Callable[..., Any], *arrays: Any, **settings: Any) -> Any:
     """Fit; the vectors are checked before, so what scikit-learn refuses is a parameter."""
     try:
-        return fit(*arrays)
+        return fit(*arrays, **settings)
     except (ValueError, TypeError) as error:
         raise UsageError(f"params: {' '.join(str(error).split())}", field="params") from error
 
@@ -335,7 +335,7 @@ def _held_out_logits(
             estimator = options.estimator(params)
             how = bool(estimator.standardize), bool(estimator.normalize)
             if how not in ready:
-                ready[how] = Prepared.of(known, *how)
+                ready[how] = Prepared.of(known, *how, samples.parts)
             _fitted(estimator.fit_prepared, ready[how], y)
             logits = np.full((len(asked), len(samples.classes)), -np.inf)
             logits[:, estimator.classes_] = estimator.scorer_.logits(asked)

@@ -1,4 +1,4 @@
-"""A video file to exact frames, to clips with their times, and the processes that decode them."""
+"""From a video file to exact frames and timed clips, and the processes that decode them."""
 
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.reader import Limits, VideoInfo, VideoReader, open_video, probe, read_frames

@@ -32,8 +32,8 @@ class ClipPlan:
     """How clips are laid over a video.
 
     At most one of ``hop_frames``, ``hop_seconds`` and ``clips`` is given. With none of them,
-    windows stand side by side and a last one is moved back to end on the last frame, so that no
-    second of the video stays unseen. With a hop, windows start at its multiples, exactly.
+    windows are laid side by side and the last one is moved back to end on the last frame, so that
+    no second of the video is missed. With a hop, windows start at its multiples, exactly.
     """
 
     frames: int = 16
@@ -47,15 +47,15 @@ class ClipPlan:
     hop_seconds: float | None = None
     """The same in seconds, rounded to slots of each video."""
     clips: int | None = None
-    """So many clips, spread evenly; they overlap where the video is short."""
+    """Number of clips, spread evenly; they overlap if the video is short."""
     short: ShortPolicy = "repeat_last"
-    """What a video shorter than a clip gets: its last frame repeated, itself again, an error."""
+    """For a video shorter than a clip: repeat its last frame, loop it, or fail."""
     tail: TailPolicy | None = None
-    """What becomes of a rest shorter than a hop; None: "flush" without a hop, "drop" with one."""
+    """For a remainder shorter than a hop; None: "flush" without a hop, "drop" with one."""
     stream: int | None = None
     """Number of the video stream, from 0; None takes the one that FFmpeg's command line takes."""
     frames_fps: Fraction | None = None
-    """Rate of folders of frames, which are then read as videos; None reads files alone."""
+    """Rate of folders of frames, which are then read as videos; None reads only files."""
 
     def __post_init__(self) -> None:
         if self.frames < 1:
@@ -104,7 +104,7 @@ class ClipPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; the rate as text, so that 30000/1001 stays exact."""
-        # Only where it was asked for: what was made without it goes by the same fingerprint.
+        # Only if it is set, so that files made without it keep their fingerprint.
         stream = {} if self.stream is None else {"stream": self.stream}
         return {
             **self.space_dict(),
@@ -160,7 +160,7 @@ class PlannedClip:
     start_seconds: float
     end_seconds: float
     step_seconds: tuple[tuple[float, float], ...] = ()
-    """Start and end of each time step, where the clip has rows of its own for them."""
+    """Start and end of each time step, if the clip has rows of its own for them."""
 
 
 def plan_clips(
@@ -171,7 +171,7 @@ def plan_clips(
     Args:
         timeline: the video's frame clock.
         plan: the clips wanted.
-        segments: parts of the video, each planned for itself in the order given; none means the
+        segments: parts of the video, each planned separately in the order given; none means the
             whole video.
 
     Returns:
@@ -210,7 +210,7 @@ def segments_behind_end(
 
 
 def describe_behind_end(behind: Sequence[VideoSegment], duration_seconds: float) -> str:
-    """What to say of them."""
+    """Their description, for a message."""
     starts = ", ".join(f"{segment.start_seconds:g} s" for segment in behind[:3])
     more = f" and {len(behind) - 3} more" if len(behind) > 3 else ""
     lies = "the segment from {} begins" if len(behind) == 1 else "the segments from {} begin"
@@ -218,7 +218,7 @@ def describe_behind_end(behind: Sequence[VideoSegment], duration_seconds: float)
 
 
 def _plan_shots(timeline: Timeline, plan: ClipPlan, first: int, end: int) -> list[PlannedClip]:
-    """Lay the plan over the slots ``first`` to ``end``, each shot between pauses for itself."""
+    """Lay the plan over the slots ``first`` to ``end``, each shot between pauses separately."""
     if not timeline.pauses:
         return _plan_range(timeline, plan, first, end)
     shots = [
@@ -226,7 +226,7 @@ def _plan_shots(timeline: Timeline, plan: ClipPlan, first: int, end: int) -> lis
         for begin, stop, seconds in timeline.shots(plan.fps)
         if begin < end and stop > first
     ]
-    if not shots:  # a segment within a pause: a still, which one clip shows as well as a thousand
+    if not shots:  # a segment within a pause is a still image: one clip is enough
         return _plan_range(timeline, plan, first, min(end, first + plan.span))
     counts = [plan.clips] * len(shots)
     if plan.clips is not None:

@@ -1,4 +1,4 @@
-"""A video and a plan to clips, streaming: the memory of a clip, however long the video is."""
+"""From a video and a plan to clips, as a stream: memory for one clip, however long the video is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vidfeat.video.reader import VideoReader
 
 
 def nothing_to_release() -> None:
-    """The frames are the caller's own."""
+    """Does nothing: the frames are the caller's own."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Clip:
     """The frames of one clip with the seconds that they cover."""
 
     index: int
-    """Its place among the clips of its video."""
+    """Its index among the clips of its video."""
     frames: ClipFrames
     """Pixels, resized and cropped: (T, H, W, bytes of a pixel), or (crops, T, H, W, ...); or planes
     that become those on a device."""
     start_seconds: float
     end_seconds: float
     release: Callable[[], None] = nothing_to_release
-    """To be called when the frames are no longer read: their memory is used again."""
+    """To be called when the frames are no longer needed: their memory is reused."""
     step_seconds: tuple[tuple[float, float], ...] = field(default=(), kw_only=True)
     """Of its time steps: see :class:`PlannedClip`."""
     new_frames: int = field(default=0, kw_only=True)
@@ -65,7 +65,7 @@ def stream_clips(
     Args:
         video: the open video that the clips were planned for.
         clips: a contiguous part of its plan.
-        packer: what becomes of frames.
+        packer: packs frames into clips.
         out: given a clip's index, the memory to pack it into, uint8 (bytes,); None makes one for
             pixels.
         first: the index of ``clips[0]`` in the whole plan.

@@ -1,9 +1,9 @@
-"""One rule for the frame clock: which rate a video has, or that it has none.
+"""The frame clock: which rate a video has, or that it has none.
 
 Constant: every timestamp lies within one tick or half a frame of n / rate. Then the index
 identifies a frame, in integers, since containers round times (Matroska to a millisecond) and
-resampling by rounded times picks other frames. All else is truly variable, and goes by the time at
-which a frame is shown.
+resampling by rounded times picks other frames. Everything else is truly variable, and a frame is
+identified by the time at which it is shown.
 
 Timestamps that are missing, repeated or out of order do not discredit the others: the longest
 ascending run of them is kept, and the rest is repaired from their neighbours. Where most are out
@@ -27,14 +27,14 @@ from vidfeat.video.timeline import Timeline
 
 _FALLBACK_RATE = Fraction(25)
 _NTSC = (Fraction(24000, 1001), Fraction(30000, 1001), Fraction(60000, 1001))
-# Presentation times are believed while this share of them ascends, decoding times likewise.
+# Presentation times are trusted if at least this share of them ascends; so are decoding times.
 _MOSTLY_GOOD = 0.8
 _HALF_GOOD = 0.5
-# A run of so many frames that repeats earlier times is a clock that was set back, not a slip.
+# A run of this many frames that repeats earlier times means that the clock was set back.
 _RESET_FRAMES = 10
-# Of a frame: what rounding to milliseconds moves a time by is less; a rate that is wrong is not.
+# Share of a frame: rounding to milliseconds shifts a time by less, a wrong rate by more.
 _ROUNDING = 0.05
-# What stands still for longer is a pause, which says nothing of how long a frame is shown.
+# A frame that stays longer is a pause, which says nothing about how long frames are shown.
 _STILL_SECONDS = 60.0
 
 Timing = Literal["constant", "variable", "disordered"]
@@ -42,7 +42,7 @@ Timing = Literal["constant", "variable", "disordered"]
 
 @dataclass(frozen=True)
 class Clock:
-    """A timeline and the class of timing it came from."""
+    """A timeline and its class of timing."""
 
     timeline: Timeline
     timing: Timing
@@ -130,7 +130,7 @@ def _ascend(ticks: Sequence[int | None]) -> bool:
 
 
 def _continued(ticks: Sequence[int | None]) -> tuple[list[int | None], int]:
-    """Times that start over, as where two recordings were joined, continue from where they were.
+    """Make times that start over (two joined recordings, say) continue from where they were.
 
     Returns:
         The times, and how many were moved.
@@ -199,7 +199,7 @@ def _repaired(
     count = len(ticks)
     steps = np.diff(kept)[np.diff(places) == 1]
     step = float(np.median(steps)) if len(steps) else float(kept[-1] - kept[0]) / (count - 1)
-    # A time beside a bad one may have been kept in its stead: it does not speak for the rate.
+    # A time beside a bad one may have been kept in its place: it says nothing about the rate.
     sure = np.ones(len(places), dtype=bool)
     gaps = np.flatnonzero(np.diff(places) > 1)
     sure[gaps] = sure[gaps + 1] = False
@@ -280,7 +280,7 @@ def _allowed(tick: Fraction, rate: Fraction) -> float:
 
 
 def _usual_near(rate: Fraction) -> list[Fraction]:
-    """Whole and NTSC rates that a header may mean which was computed from rounded times.
+    """Whole and NTSC rates that a header computed from rounded times may stand for.
 
     An MP4 of 30 frames per second whose times are whole milliseconds claims 29.998; by that, every
     third frame would be shown a hair too late, and resampling would pick the one before it.
@@ -290,7 +290,7 @@ def _usual_near(rate: Fraction) -> list[Fraction]:
 
 
 def _near(average: Fraction) -> list[Fraction]:
-    """Rates near a measured one, the usual and the simple first, for headers that lie."""
+    """Rates near a measured one, usual and simple ones first, for headers that are wrong."""
     whole = Fraction(max(1, round(average)))
     usual = [rate for rate in (whole, *_NTSC) if abs(rate - average) * 1000 <= average]
     usual.sort(key=lambda rate: abs(rate - average))

@@ -1,10 +1,10 @@
 """Opening a file as a video, safely: real containers only, and nothing but that one file.
 
-Of several video streams the one is chosen that FFmpeg's command line takes.
+Of several video streams, the one that FFmpeg's command line takes is chosen.
 
 FFmpeg follows what a file says: a text named ``clip.mp4`` may be a playlist that opens other files
-or addresses. So the name is given as ``file:`` and an absolute path, only the ``file`` protocol is
-admitted, and only formats that hold their frames themselves.
+or addresses. Therefore the name is given as ``file:`` with an absolute path, and only the ``file``
+protocol and formats that contain their frames are allowed.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def open_container(
 def open_chosen(
     path: str, number: int | None = None
 ) -> tuple[av.container.InputContainer, av.video.stream.VideoStream, StreamChoice]:
-    """Open a regular file and choose its video stream; say which one it is.
+    """Open a regular file, choose its video stream, and return which one it is.
 
     The decoder gets one thread: parallelism is over processes, and FFmpeg's threads have been seen
     to hang beside torch's.
@@ -140,7 +140,7 @@ def _open(path: str) -> av.container.InputContainer:
     try:
         return av.open(
             "file:" + os.path.abspath(path),  # noqa: PTH100 (bytes outside UTF-8 stay as they are)
-            # FFmpeg takes a file that begins with a JPEG for a picture, whatever follows.
+            # FFmpeg treats a file that begins with a JPEG as a picture, whatever follows.
             format="mjpeg" if _has_many_jpegs(path) else None,
             metadata_errors="replace",
             options=dict(_OPTIONS),
@@ -193,7 +193,7 @@ def _count_packets(path: str, streams: int) -> Counter[int]:
                     if len(found) == streams and min(found.values()) > 1:
                         break
         except av.error.FFmpegError:
-            pass  # what is wrong with the file is said by whoever reads it to its end
+            pass  # whoever reads the file to its end reports what is wrong with it
     return found
 
 
@@ -203,10 +203,10 @@ def has_timestamps(container: av.container.InputContainer) -> bool:
 
 
 def _has_many_jpegs(path: str) -> bool:
-    """Whether a file is JPEG pictures one behind the other: a raw stream of Motion JPEG.
+    """Whether a file is a sequence of JPEG pictures: a raw stream of Motion JPEG.
 
-    A picture ends with a marker of its own, and another one begins just behind it. Thumbnails begin
-    elsewhere; photographs that carry a second picture (depth, brightness) say so in their head.
+    A picture ends with an end marker, and the next one begins right after it. Thumbnails begin
+    elsewhere; photographs with a second picture (depth, brightness) say so in their header.
     """
     with open(path, "rb") as file:
         block = file.read(1 << 16)
@@ -241,7 +241,7 @@ def _check_regular(path: str) -> None:
 
 
 def _why_no_folder(path: str) -> str:
-    """A folder comes here where it was named as a video, or where it could not be searched."""
+    """The error for a folder that was named as a video, or could not be searched."""
     try:
         with os.scandir(path):
             return "a folder, not a video file"
@@ -252,7 +252,7 @@ def _why_no_folder(path: str) -> str:
 
 
 def _why_not(path: str, error: Exception) -> str:
-    """Say what a file that did not open seems to be, by its first bytes."""
+    """The error for a file that did not open: what its first bytes suggest it is."""
     with open(path, "rb") as file:
         head = file.read(4096)
     for signature, name in _SIGNATURES:
@@ -275,7 +275,7 @@ def _is_text(head: bytes) -> bool:
     try:
         head.decode("utf-8")
     except UnicodeDecodeError as error:
-        return error.start > len(head) - 4  # a letter cut by the end of the sample
+        return error.start > len(head) - 4  # a character cut off at the end of the sample
     return True
 
 
@@ -292,5 +292,5 @@ def _reason(error: Exception) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """FFmpeg's own words for an error, without the file's name."""
+    """FFmpeg's message for an error, without the file's name."""
     return _reason(error)

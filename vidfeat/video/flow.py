@@ -1,6 +1,6 @@
 """Optical flow through OpenCV: Farneback's, the paper's second stream (extra ``vidfeat[flow]``).
 
-I3D's second stream is TV-L1's, which OpenCV's contributed modules have (extra ``vidfeat[tvl1]``).
+I3D's second stream is TV-L1, which is in OpenCV's contributed modules (extra ``vidfeat[tvl1]``).
 
 T + 1 frames give T fields of two channels (to the right, downwards; in pixels), computed on grey
 frames after the crop, with the parameters and the normalisation that the paper's authors published.
@@ -46,7 +46,7 @@ def _opencv() -> ModuleType:
 
 
 def require_opencv(method: FlowMethod = "farneback") -> None:
-    """Fail early where flow is asked for.
+    """Fail early if flow is requested.
 
     Raises:
         MissingExtraError: OpenCV is not installed, or for TV-L1 its contributed modules are not.
@@ -58,7 +58,7 @@ def require_opencv(method: FlowMethod = "farneback") -> None:
 
 
 def _tvl1() -> Any:
-    """A new computer of TV-L1 flow with OpenCV's own parameters."""
+    """A new TV-L1 algorithm with OpenCV's default parameters."""
     try:
         return _opencv().optflow.createOptFlow_DualTVL1()
     except (AttributeError, MissingExtraError):

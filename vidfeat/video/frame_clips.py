@@ -1,4 +1,4 @@
-"""Clips whose frames are looked at singly: a clip for each frame, and the seconds of time steps."""
+"""Clips whose frames are seen one by one: a clip per frame, and the seconds of time steps."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def with_step_seconds(timeline: Timeline, clip: PlannedClip, steps: int) -> Plan
     starts = [timeline.start_of(position, None) for position in positions]
     ends = [clip.end_seconds] * count
     for place in range(count - 1):
-        # A frame that is repeated, or followed by an earlier one, is the last: the video has ended.
+        # A frame that is repeated, or followed by an earlier one, is the last of the video.
         if positions[place + 1] > positions[place]:
             ends[place] = starts[place + 1]
     seconds = []

@@ -1,7 +1,7 @@
 """A folder of frames as a video: ``img_00001.jpg`` and so on, in the order of their numbers.
 
 Each file is one picture, decoded by FFmpeg's decoder for its format, which its first bytes show: no
-container is opened. The rate stands nowhere, and has to be given.
+container is opened. The rate is not recorded anywhere and has to be given.
 """
 
 from __future__ import annotations
@@ -58,8 +58,7 @@ class FrameFolder(VideoReader):
         fps: frames per second.
 
     Raises:
-        VideoError: no frames, a number that stands twice, or a first frame that cannot be
-            read.
+        VideoError: no frames, a number that occurs twice, or a first frame that cannot be read.
     """
 
     def __init__(self, path: str, limits: Limits, fps: Fraction) -> None:
@@ -69,7 +68,7 @@ class FrameFolder(VideoReader):
         self.index = None
         self._names = frames_in(path)
         if not self._names:
-            raise VideoError("a folder without frames in it", kind="no_frames", path=path)
+            raise VideoError("a folder without frames", kind="no_frames", path=path)
         if len(self._names) > limits.max_frames:
             raise self._limit(f"{len(self._names)} frames", str(limits.max_frames), "max_frames")
         numbers = [number_of(name) for name in self._names]
@@ -97,7 +96,7 @@ class FrameFolder(VideoReader):
         )
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Does nothing: no file stays open."""
 
     def frames(self, positions: Iterable[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         """Decode the frames at positions, each once, in ascending order: see the base class.
@@ -128,7 +127,7 @@ class FrameFolder(VideoReader):
             data = file.read_bytes()
             self._codec = next((c for mark, c in _DECODERS if data.startswith(mark)), "")
             if not self._codec:
-                raise VideoError(f"{name} is no picture", kind="unreadable", path=self.path)
+                raise VideoError(f"{name} is not a picture", kind="unreadable", path=self.path)
             context = av.codec.CodecContext.create(self._codec, "r")
             assert isinstance(context, VideoCodecContext)
             context.options = {"max_pixels": str(2 * self.limits.max_pixels + (1 << 20))}

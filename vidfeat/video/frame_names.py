@@ -16,7 +16,7 @@ def number_of(name: str) -> int | None:
 
 
 def frames_in(folder: str | os.PathLike[str]) -> list[str]:
-    """Names of the frames in a folder, in numeric order; empty where it holds anything else.
+    """Names of the frames in a folder, in numeric order; empty if it holds anything else.
 
     Hidden files do not count. A folder of frames has no folders in it and nothing but pictures
     whose names end in a number.

@@ -1,7 +1,7 @@
-"""The CPU's way from planes to pixels: only the part of a frame that counts is converted.
+"""From planes to pixels on the CPU: only the part of a frame that matters is converted.
 
 By the direct rule of ``yuv.py``, the rows and columns needed are copied into a small frame,
-which FFmpeg converts: the conversion of a pixel depends on that pixel and its chroma alone. By the
+which FFmpeg converts: the conversion of a pixel depends only on that pixel and its chroma. By the
 scaled rule the formulas are evaluated here, on the distinct rows and columns: FFmpeg's scaler is
 slow, and numpy on a part of the frame takes a fraction of its time.
 """
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import av
 
 _KEPT_CUTS = 4
-# Where the detour pays, by what it converts as a share of the frame. One core, part against whole
-# frame: the small frame took 1.0 of the time at a share of 0.6, 0.9 at 0.46, 0.73 at 0.31 and 0.33
-# at 0.2 (1920 x 1080); the formulas 0.86 at 0.57, 0.36 at 0.22 (640 x 360) and 0.06 at 0.02
+# Where the detour pays off, by the share of the frame that it converts. One core, part against
+# whole frame: the small frame took 1.0 of the time at a share of 0.6, 0.9 at 0.46, 0.73 at 0.31 and
+# 0.33 at 0.2 (1920 x 1080); the formulas 0.86 at 0.57, 0.36 at 0.22 (640 x 360) and 0.06 at 0.02
 # (1920 x 1080) for 10 bits, and for 8 bits, where FFmpeg's scaler is quicker, 1.1 at 0.22, 0.7 at
 # 0.1 and 0.17 at 0.02.
 _LARGEST_DIRECT_SHARE = 0.47
@@ -34,14 +34,14 @@ _COLUMNS = 8
 
 
 class FramePart(Protocol):
-    """A way to the pixels of frames of one cut."""
+    """Converts frames of one cut to pixels."""
 
     def frame(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """A decoded frame, turned upright, resized and cropped: uint8 (H, W, 3) RGB."""
 
 
 class FrameParts:
-    """Chooses the way for each frame; for one thread."""
+    """Chooses the conversion for each frame; for one thread."""
 
     def __init__(self, preprocess: Preprocess) -> None:
         self._cutter = PlaneCutter(preprocess)
@@ -49,9 +49,9 @@ class FrameParts:
         self._whole: tuple[str, int, int] | None = None
 
     def of(self, frame: av.VideoFrame) -> FramePart | None:
-        """The way for a frame; None if the whole frame is to be converted."""
-        # Both ways are exact. To ask about each frame of a size that does not pay costs more than
-        # a frame of another kind among them would gain.
+        """The conversion for a frame; None if the whole frame is to be converted."""
+        # Both ways are exact. Checking every frame of a size that does not pay off costs more than
+        # the occasional frame of another kind would gain.
         kind = (frame.format.name, frame.height, frame.width)
         if kind == self._whole:
             return None

@@ -1,4 +1,4 @@
-"""Decoded frames, resized and cropped, exactly as a network's own preprocessing does it."""
+"""Resizes and crops decoded frames exactly as a network's own preprocessing does."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class FramePreprocessor:
     def frame(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """A decoded frame, turned upright, resized and cropped: uint8 (H, W, 3) RGB.
 
-        Of several crops the result is (crops, H, W, 3): see ``Preprocess.crops``.
-        Frames that are not rounded have six bytes a pixel: see ``Preprocess.frame_shape``.
+        With several crops the result is (crops, H, W, 3): see ``Preprocess.crops``. Unrounded
+        frames have six bytes per pixel: see ``Preprocess.frame_shape``.
         """
         if not self.preprocess.gathers:
             return self.whole(frame)
@@ -47,7 +47,7 @@ class FramePreprocessor:
         return self.whole(frame) if part is None else part.frame(frame)
 
     def whole(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """The same by converting the whole frame to RGB first: for every frame there is."""
+        """The same by converting the whole frame to RGB first, which works for every frame."""
         orientation = orientation_of(frame)
         if self._reformatter is None:
             from av.video.reformatter import VideoReformatter

@@ -1,7 +1,7 @@
-"""Which videos a run is about: folders searched through, files, lists, segments, shards.
+"""The videos of a run: from folders, files, lists, segments and shards.
 
-A video's identity is its path relative to the root (see ``paths.py``); the order of a run is the
-order of the identities, whatever order the system lists a folder in.
+A video's identity is its path relative to the root (see ``paths.py``); a run goes through them in
+the order of their identities, whatever order the system lists a folder in.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vidfeat.system.wording import counted
 from vidfeat.video.clip_plan import VideoSegment
 from vidfeat.video.frame_names import frames_in
 
-# What a folder is searched for; a file that is named itself is taken whatever its name.
+# What a folder is searched for; a file given by name is taken whatever its suffix.
 _SUFFIXES = (
     "264 265 3g2 3gp apng asf av1 avc avi avif divx dv f4v flv gif h264 h265 hevc ivf m1v m2ts m2v "
     "m4v mjpeg mjpg mkv mov mp4 mpeg mpg mpv mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv "
@@ -44,7 +44,7 @@ class ListedVideo:
     path: str
     """For the operating system, absolute; bytes outside UTF-8 as surrogates."""
     size_bytes: int
-    """-1 where the file cannot be looked at."""
+    """-1 if the file cannot be examined."""
     mtime_ns: int
     segments: tuple[VideoSegment, ...] = ()
 
@@ -57,13 +57,13 @@ class Listing:
     """Absolute; bytes outside UTF-8 as surrogates."""
     videos: tuple[ListedVideo, ...]
     notes: tuple[str, ...] = ()
-    """What a user should know about the input, a sentence each."""
+    """What a user should know about the input, one sentence each."""
     laid_by: str = ""
-    """How the segments of the videos were found, where they were: part of a run's identity."""
+    """How the segments of the videos were found, if they were: part of a run's identity."""
 
     @property
     def digest(self) -> str:
-        """The same for the same videos, wherever they lie: of their names and sizes."""
+        """Hash of the videos' names and sizes: the same wherever they are stored."""
         hashed = hashlib.sha256()
         for video in self.videos:
             hashed.update(f"{video.identity}\t{video.size_bytes}\n".encode())
@@ -99,14 +99,14 @@ def list_videos(
     """Find the videos of a run.
 
     Args:
-        inputs: folders, searched through with all below them (names that begin with a dot are
-            passed over), and files. Without any, the paths of ``segments`` below ``root``.
+        inputs: folders, searched recursively (names that begin with a dot are skipped), and files.
+            Without any, the paths of ``segments`` below ``root``.
         root: what identities are relative to; None is the one folder given, or the common parent.
-        segments: a CSV with the columns path, start_seconds, end_seconds: of the videos found,
-            only those that it names, and of those only these segments. A row that cannot be
-            meant costs itself alone, and a note.
-        listed: more of them out of a list: one that is not there fails like a video that cannot
-            be read, where a missing input ends the run.
+        segments: a CSV with the columns path, start_seconds, end_seconds: of the videos found, only
+            those that it names, and of those only these segments. An invalid row is skipped with a
+            note.
+        listed: more paths, from a list: a missing one fails like a video that cannot be read, while
+            a missing input ends the run.
         frames: whether folders of frames are videos, too.
 
     Raises:
@@ -147,7 +147,7 @@ def list_videos(
                 "file is not named as a video and was",
                 "files are not named as videos and were",
             )
-            + f" passed over: {kinds}{more}"
+            + f" skipped: {kinds}{more}"
         )
     if wanted is not None:
         names = Names(found)
@@ -160,10 +160,10 @@ def list_videos(
             notes.append(
                 counted(
                     len(missing),
-                    "path of the segments is no video of this run",
-                    "paths of the segments are no videos of this run",
+                    "path of the segments is not a video of this run",
+                    "paths of the segments are not videos of this run",
                 )
-                + f", as {missing[0]!r}"
+                + f", such as {missing[0]!r}"
             )
         without = len(found) - len(found.keys() & wanted.keys())
         if without:
@@ -174,7 +174,7 @@ def list_videos(
         found = {name: path for name, path in found.items() if name in wanted}
         if missing and not found:
             raise UsageError(
-                f"segments: not one of its paths is a video of this run: it says {missing[0]!r}, "
+                f"segments: none of its paths is a video of this run: it names {missing[0]!r}, "
                 f"and paths are relative to {_shown(base)}",
                 field="segments",
             )
@@ -182,7 +182,7 @@ def list_videos(
         where = ", ".join(_shown(path) for path in given[:3])
         raise UsageError(
             f"no video found in {where}: a folder is searched for names ending in "
-            ".mp4, .avi, .mkv, .mov, .webm and the like; other names must be given themselves"
+            ".mp4, .avi, .mkv, .mov, .webm and the like; name other files explicitly"
             + "".join(f"; {note}" for note in notes)
         )
     videos = [
@@ -192,10 +192,10 @@ def list_videos(
 
 
 def read_list(source: str, separator: bytes = b"\n") -> list[str]:
-    """Paths out of a list, a path a line or between NUL bytes; ``-`` is standard input.
+    """Paths from a list, one per line or separated by NUL bytes; ``-`` is standard input.
 
-    A path that is not there as it is written is tried without the spaces, quotes or ``;`` around
-    it, and with its accents in the other Unicode form.
+    A path that does not exist as written is tried without the spaces, quotes or ``;`` around it,
+    and with its accents in the other Unicode form.
 
     Raises:
         UsageError: the list cannot be read, or is empty.
@@ -213,12 +213,12 @@ def read_list(source: str, separator: bytes = b"\n") -> list[str]:
     paths = [_as_it_exists(os.fsdecode(name)) for _, name in names]
     _check_encoding(source, names, paths)
     if not paths:
-        raise UsageError(f"list {source} is empty: it should name a video a line", field="list")
+        raise UsageError(f"list {source} is empty: it should have one video per line", field="list")
     return paths
 
 
 def _check_encoding(source: str, names: list[tuple[int, bytes]], paths: list[str]) -> None:
-    """Refuse a list in another encoding; file names of other bytes than UTF-8 are allowed.
+    """Refuse a list in another encoding; file names that are not UTF-8 are allowed.
 
     Raises:
         UsageError: lines are not UTF-8, and not one of them names a file.
@@ -258,7 +258,7 @@ SEGMENT_COLUMNS = ("path", "start_seconds", "end_seconds")
 def read_segments(
     source: str | os.PathLike[str], root: str = "", notes: list[str] | None = None
 ) -> dict[str, list[VideoSegment]]:
-    """Segments of videos, by identity, out of a table.
+    """Segments of videos, by identity, from a table.
 
     Args:
         source: the table; its paths are written as in a table of labels.
@@ -338,7 +338,7 @@ def _search(start: str, skipped: Counter[str], *, frames: bool = False) -> Itera
         except OSError as error:
             if folder == start:
                 raise UsageError(f"{_shown(folder)}: {error.strerror}") from None
-            yield folder  # becomes a line of its own: a folder that cannot be read
+            yield folder  # reported separately: a folder that cannot be read
             continue
         for entry in entries:
             if entry.name.startswith("."):
@@ -357,7 +357,7 @@ def _search(start: str, skipped: Counter[str], *, frames: bool = False) -> Itera
                 skipped[suffix or "without a suffix"] += 1
         suffix = os.path.splitext(folder)[1].lower()  # noqa: PTH122
         if not anything and folder != start and suffix in VIDEO_SUFFIXES:
-            yield folder  # an empty folder named as a video: said, not passed over
+            yield folder  # an empty folder named as a video: reported, not skipped
 
 
 def _listed(identity: str, path: str, segments: tuple[VideoSegment, ...]) -> ListedVideo:

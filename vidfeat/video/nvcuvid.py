@@ -1,7 +1,7 @@
 """The video decoders of NVIDIA's cards, through the libraries of the driver itself.
 
 ``libcuda`` and ``libnvcuvid`` come with every driver and keep their binary interface, so that no
-package is needed. Only this interface says of every picture whether it was decoded without an
+package is needed. Only this interface tells for every picture whether it was decoded without an
 error: a card conceals damage, and FFmpeg's own way to the same decoders does not ask.
 """
 
@@ -54,7 +54,7 @@ class CardError(Exception):
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture, whole or, where its samples were not asked for, its time alone."""
+    """A decoded picture, or only its time if its samples were not requested."""
 
     pts: int
     luma: NDArray[Any] | None
@@ -64,7 +64,7 @@ class Picture:
 
 
 class Card:
-    """A card with video decoders; holds its CUDA context and the decoders made last.
+    """A card with video decoders; holds its CUDA context and the most recent decoders.
 
     Raises:
         CardError: no driver, no such card.
@@ -170,8 +170,8 @@ class Session:
     """Packets in, pictures out in the order they are shown; made by :meth:`Card.session`.
 
     Every picture is checked: for H.264 and HEVC the card says whether it was decoded without an
-    error. It does not say so for VP9 and AV1, of which damage within a picture stays unnoticed,
-    as it mostly does in FFmpeg: those formats carry no check of it.
+    error. It does not for VP9 and AV1, where damage within a picture stays unnoticed, as it mostly
+    does in FFmpeg: those formats carry no check for it.
     """
 
     def __init__(self, card: Card, codec: str, width: int, height: int, depth: int) -> None:
@@ -193,7 +193,7 @@ class Session:
         self._pictures: list[Picture] = []
         self._wanted: Callable[[int], bool] = lambda pts: True  # noqa: ARG005
         self._take: Callable[[Picture], None] = self._pictures.append
-        # kept here, or the callbacks would be gone when the parser calls them
+        # kept here, so that the callbacks still exist when the parser calls them
         self._callbacks = (
             OnSequence(lambda _, about: self._guard(self._sequence, about.contents)),
             OnDecode(lambda _, picture: self._guard(self._decode, picture)),
@@ -223,10 +223,10 @@ class Session:
             data: H.264 and HEVC as Annex B has them; VP9 and AV1 as containers hold them.
             pts: when it is shown; comes back with its picture.
             wanted: whether the samples of the picture shown at a time are wanted.
-            take: called with every picture shown; its arrays are valid during the call alone.
+            take: called with every picture shown; its arrays are valid only during the call.
 
         Raises:
-            CardError: anything was not as it should be.
+            CardError: anything unexpected.
         """
         self._parse(Packet(_PACKET_TIMED, len(data), data, pts), wanted, take)
 
@@ -300,7 +300,7 @@ class Session:
         return surfaces
 
     def _decode(self, picture: int) -> int:
-        """A picture in decoding order: hand it to the card, which works on its own."""
+        """A picture in decoding order: hand it to the card, which decodes it asynchronously."""
         if self._decoder is None:
             raise CardError("a picture before its sequence")
         self._card.cuvid("cuvidDecodePicture", self._decoder, picture)
@@ -347,7 +347,7 @@ class Session:
         )
 
     def _require_success(self, picture_index: int) -> None:
-        """Wait until a picture is decoded, and see that it was decoded without an error."""
+        """Wait until a picture is decoded, and check that it was decoded without an error."""
         if self._codec not in _WITH_STATUS:
             return
         found = Status()

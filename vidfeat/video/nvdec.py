@@ -5,7 +5,7 @@ reader is that of :mod:`vidfeat.video.reader` in all but the decoding: the same 
 and positions. Whatever is not as expected raises :class:`Refused`, and a processor reads
 on from there:
 
-* it is not of a kind that the card takes, or its packets leave a doubt about its frames;
+* the card does not take its kind, or its packets leave doubt about its frames;
 * the first frame, which FFmpeg decodes too, differs from the card's in a single sample;
 * a frame comes that the packets did not announce, or one is missing;
 * the card decoded a picture with an error (reported for H.264 and HEVC; damage *within* a picture
@@ -46,7 +46,7 @@ class Refused(Exception):  # noqa: N818 (control flow, not an error)
 
 Make = Callable[[Picture, "av.VideoFrame"], Any]
 """Makes what is yielded of a card's planes and FFmpeg's first frame, which tells the colours and
-the rotation. The planes are valid during the call alone."""
+the rotation. The planes are valid only during the call."""
 
 
 class DecodingSession(Protocol):
@@ -120,7 +120,7 @@ class CardReader(VideoReader):
         self._adopt(self._first, 0)
 
     def _adopt(self, model: av.VideoFrame, entry: int) -> None:
-        """Take a frame for what all frames look like; from here on the card decodes."""
+        """Use a frame as the model of all frames; from here on the card decodes."""
         if model.format.name not in _FORMATS or model.interlaced_frame or model.pts is None:
             raise Refused(f"{model.format.name}, or fields")
         if self._codec() not in CODECS:
@@ -144,7 +144,7 @@ class CardReader(VideoReader):
         """As :meth:`VideoReader.frames`, or what ``make`` makes in place of the frames.
 
         Raises:
-            Refused: read on on a processor; the frames that came are right.
+            Refused: continue on a processor; the frames so far are right.
         """
         assert self.index is not None
         wanted = sorted(set(positions))
@@ -246,7 +246,7 @@ class CardReader(VideoReader):
 
 
 class _Stream:
-    """Packets of a container as a decoder without a container takes them."""
+    """Packets of a container in the form that a bare decoder takes."""
 
     def __init__(self, codec: str, stream: av.video.stream.VideoStream) -> None:
         from av.bitstream import BitStreamFilterContext
@@ -268,7 +268,7 @@ class _Stream:
 
 
 class Likeness:
-    """Makes frames that are in all but samples and time like one of FFmpeg's.
+    """Makes frames that equal one of FFmpeg's in everything but samples and time.
 
     What a conversion to RGB looks at is more than PyAV lets one set (where chroma samples lie, for
     one), so that frames are references of FFmpeg's, given memory of their own.

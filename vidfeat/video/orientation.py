@@ -33,7 +33,7 @@ class Orientation:
 
     @property
     def swaps_sides(self) -> bool:
-        """Height and width change places."""
+        """Whether height and width are swapped."""
         return self.turns % 2 == 1
 
     def shown(self, height: int, width: int) -> tuple[int, int]:

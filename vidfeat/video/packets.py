@@ -1,6 +1,6 @@
 """What the packets of a video say about its frames, without decoding one.
 
-Where codec and container guarantee one shown frame a packet, the sorted presentation times of the
+Where codec and container guarantee one shown frame per packet, the sorted presentation times of the
 packets are the frames of the video in display order, and the key packets are the places where
 decoding may begin.
 """
@@ -63,12 +63,12 @@ class Scan:
     """The outcome of reading all packets once."""
 
     index: PacketIndex | None
-    """None where the frames must be counted by decoding."""
+    """None if the frames must be counted by decoding."""
     packets: int
     last_duration: int
     """Ticks that the last packet lasts; 0 where the container does not say."""
     broke: str | None
-    """FFmpeg's words where reading the packets ended in an error."""
+    """FFmpeg's message if reading the packets ended in an error."""
 
 
 def scan_packets(
@@ -76,8 +76,8 @@ def scan_packets(
 ) -> Scan:
     """Read every packet of a stream once.
 
-    An index is made only where the packets leave no doubt: a codec and a container that guarantee
-    one shown frame a packet, every time present and only once, the first packet a key, and nothing
+    An index is made only if the packets leave no doubt: a codec and a container that guarantee one
+    shown frame per packet, every time present and only once, the first packet a key, and nothing
     shown before it.
     """
     import av.error
@@ -123,7 +123,7 @@ def samples_behind_end(
 ) -> int:
     """How many samples of an mp4's table lie, wholly or in part, past the end of the file.
 
-    That table alone is to be trusted in this: the counts in other headers are often off.
+    Only that table can be trusted here: the counts in other headers are often wrong.
     """
     if container.format.name.split(",")[0] != "mov" or not container.size:
         return 0
@@ -140,7 +140,7 @@ def _index(pts: list[int], keys: list[tuple[int, int]]) -> PacketIndex | None:
         return None  # frames shown before the first key: the decoder may or may not give them
     # A key that is itself not shown serves the first shown frame behind it.
     positions = np.searchsorted(shown, entries[:, 0])
-    # of several keys for one position the last suffices
+    # of several keys for one position, the last is enough
     last_of = np.append(np.diff(positions) > 0, True) & (positions < shown.size)
     positions, entries = positions[last_of], entries[last_of]
     if positions.size == 0 or positions[0] != 0:

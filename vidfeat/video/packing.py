@@ -1,7 +1,8 @@
-"""Frames into the memory a clip travels in: as pixels, or as the decoder's planes.
+"""Packing frames into the memory of a clip: as pixels, or as the decoder's planes.
 
 A frame is taken once, when it is decoded, and packed into every clip that shares it. Pixels are
-resized and cropped here. Planes are copied as they are, and become pixels where they arrive.
+resized and cropped here. Planes are copied as they are, and converted to pixels at their
+destination.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Packer(Protocol[Taken]):
         ...
 
     def drop(self, taken: Taken) -> None:
-        """No later clip needs it."""
+        """Called when no later clip needs it."""
         ...
 
 
@@ -59,7 +60,7 @@ class PixelPacker:
         return _pack_pixels(taken, out)
 
     def drop(self, taken: NDArray[np.uint8]) -> None:
-        """Nothing is kept."""
+        """Does nothing: nothing is kept."""
 
 
 def _pack_pixels(taken: Sequence[NDArray[np.uint8]], out: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -79,7 +80,7 @@ def _pack_pixels(taken: Sequence[NDArray[np.uint8]], out: NDArray[np.uint8]) -> 
 
 
 class PlanePacker:
-    """Clips as planes wherever those give the same pixels, else as pixels.
+    """Clips as planes wherever those give the same pixels, or else as pixels.
 
     A clip whose frames differ in size, format or colour is converted here, to the same pixels.
     """
@@ -88,7 +89,7 @@ class PlanePacker:
         self._cutter = PlaneCutter(preprocess)
         self._preprocessor = FramePreprocessor(preprocess)
         self._most_bytes = PLANE_BYTES_PER_PIXEL * preprocess.crop[0] * preprocess.crop[1]
-        # Buffers of this size come from the system each time, zeroed: they are used again instead.
+        # The system would zero buffers of this size each time: they are reused instead.
         self._spare: dict[int, list[NDArray[np.uint8]]] = {}
         self._like: av.VideoFrame | None = None
         self._hardware: PlaneCut | None = None
@@ -112,7 +113,7 @@ class PlanePacker:
     def take_picture(
         self, luma: NDArray[np.uint8], chroma: NDArray[np.uint8], like: av.VideoFrame
     ) -> tuple[PlaneCut, NDArray[np.uint8]] | None:
-        """What clips need of a picture that a GPU decoded; None where planes do not do.
+        """What clips need of a picture that a GPU decoded; None if planes cannot be used.
 
         Args:
             luma: rows of bytes, of a frame that FFmpeg would give as ``like`` in all but samples.

@@ -1,4 +1,4 @@
-"""What a user says about clips, put over what the weights' own entry says."""
+"""A user's choices about clips, which override the weights' own entry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vidfeat.video.clip_plan import ClipPlan
 
 @dataclass(frozen=True)
 class PlanChoice:
-    """What a user says of the plan; the rest comes from the weights' own entry.
+    """A user's choices for the plan; the rest comes from the weights' own entry.
 
     Not a `ClipPlan`: here None leaves a value to the entry, which is known only once the network
     is, while in a `ClipPlan` None is a value of its own, such as each video's own rate.
@@ -51,7 +51,7 @@ class PlanChoice:
 
 
 def parse_rate(text: Fraction | str | float) -> Fraction | None:
-    """A frame rate out of ``15``, ``29.97``, ``30000/1001`` or ``native`` (None).
+    """A frame rate from ``15``, ``29.97``, ``30000/1001`` or ``native`` (None).
 
     Raises:
         UsageError: none of these.

@@ -55,7 +55,7 @@ PLANAR = Samples()
 
 @dataclass(frozen=True)
 class PlaneCut:
-    """Which samples of a frame are shipped, and how the crop is made of them.
+    """Which samples of a frame are sent, and how the crop is made from them.
 
     Equal cuts are interchangeable: use it as a key. Pickled, it is its few fields; tables are made
     once in each process.
@@ -69,7 +69,7 @@ class PlaneCut:
     crop: tuple[int, int]
     orientation: Orientation = UPRIGHT
     interlaced: bool = False
-    """The frame holds two fields, each with its own rows of chroma; FFmpeg converts each alone."""
+    """The frame holds two fields with their own rows of chroma; FFmpeg converts each separately."""
     samples: Samples = PLANAR
     location: int | None = None
     """Of chroma, where FFmpeg interpolates it (see ``yuv.py``); None where it does not."""
@@ -196,7 +196,7 @@ def cut_corners(cut: PlaneCut) -> Corners:
 
 @dataclass(frozen=True)
 class CutTables:
-    """A cut worked out: the blocks to copy, and the places of the corners in the buffer.
+    """A cut as tables: the blocks to copy, and the places of the corners in the buffer.
 
     The corner of low or high row ``k`` and low or high column ``l`` of the crop's pixel (i, j) has
     its luma at ``luma_down[k, i] + luma_across[l, j]``. Of its chroma's taps ``s`` and ``t``, U is
@@ -227,7 +227,7 @@ class CutTables:
 
 @lru_cache(maxsize=32)
 def cut_tables(cut: PlaneCut) -> CutTables:
-    """The tables of a cut; the last cuts' are kept."""
+    """The tables of a cut; those of recent cuts are cached."""
     corners = cut_corners(cut)
     rows, columns, swapped = corners.rows, corners.columns, corners.swapped
     row_taps, column_taps = chroma_taps(cut)

@@ -1,4 +1,4 @@
-"""The part of a decoded frame that the network's input depends on, as bytes to ship.
+"""The part of a decoded frame that the network's input depends on, as bytes to send.
 
 Of a frame only the rows and columns that the crop's gather touches matter (see
 ``preprocess.py``). A decode process copies just those samples of the decoder's planes into
@@ -51,14 +51,14 @@ class PlaneClip:
 
 
 ClipFrames = NDArray[np.uint8] | PlaneClip
-"""A clip's frames on their way: uint8 (T, H, W, 3), or planes that become that on a device."""
+"""A clip's frames in transit: uint8 (T, H, W, 3), or planes that become that on a device."""
 
 
 class PlaneCutter:
     """Finds the cuts of decoded frames, of any number of videos. For one thread.
 
     PyAV does not tell where a frame's chroma lies. Where it matters (10 bits, odd heights) it is
-    found out frame by frame (:class:`vidfeat.video.yuv.ChromaProbe`).
+    determined frame by frame (:class:`vidfeat.video.yuv.ChromaProbe`).
     """
 
     def __init__(self, preprocess: Preprocess) -> None:
@@ -67,7 +67,7 @@ class PlaneCutter:
         self._probe: ChromaProbe | None = None
 
     def cut(self, frame: av.VideoFrame) -> PlaneCut | None:
-        """The cut for a decoded frame, or None where only ``FramePreprocessor`` is exact.
+        """The cut for a decoded frame, or None if only ``FramePreprocessor`` is exact.
 
         None is given where the preprocessing needs every pixel, for other pixel formats than 4:2:0
         of 8 and 10 bits, for colour spaces that FFmpeg does not convert, where it converts by none

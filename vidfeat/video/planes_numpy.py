@@ -1,4 +1,4 @@
-"""Planes to pixels with numpy, for the few clips that cannot travel as planes after all."""
+"""Planes to pixels with numpy, for the few clips that cannot be sent as planes after all."""
 
 from __future__ import annotations
 

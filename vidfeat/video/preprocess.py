@@ -1,10 +1,10 @@
-"""Frames to the network's input, exactly as the network's own makers prepare it.
+"""Frames to the network's input, exactly as the network's authors prepare it.
 
 torchvision's presets for videos resize whole frames (bilinear, without antialiasing, in float,
-rounded back to uint8), crop the centre and normalise. Of a resized frame only the crop is ever
-looked at, and a pixel of it depends on four pixels of the source: so those four are gathered and
-weighted, and nothing else is computed. Other networks' frames are resized in other ways, which are
-in ``resize.py``. All of it is numpy and Pillow: decode processes need no torch.
+rounded back to uint8), crop the centre and normalise. Only the crop of a resized frame is ever
+used, and each of its pixels depends on four pixels of the source: those four are gathered and
+weighted, and nothing else is computed. Other networks resize frames in other ways: see
+``resize.py``. All of it is numpy and Pillow: decode processes need no torch.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ FAST_FORMATS = frozenset({"yuv420p", "yuvj420p"})
 # FFmpeg's three-byte conversion treats the columns behind the last multiple of eight apart.
 FAST_COLUMNS = 8
 
-# float32 sums of products up to 255 are off by less than 1e-4: closer to a tie than that, the
-# order of the roundings decides about a grey level. A sum is near a tie where adding a little less
-# than a half and a little more than a half give different whole numbers.
+# float32 sums of products up to 255 are off by less than 1e-4: closer to a tie than that, the order
+# of roundings decides the grey level. A sum is near a tie where adding a little less than a half
+# and a little more than a half give different whole numbers.
 _BELOW_HALF = np.float32(0.5 - 1e-4)
 _AROUND_HALF = np.float32(2e-4)
 
@@ -62,12 +62,12 @@ class Preprocess:
     antialias: bool = False
     """Average over all source pixels where the frame shrinks."""
     resampler: Resampler = "float32"
-    """Whose arithmetic: ``float32`` is torch's on floats, rounded to a grey level at the end, as
-    torchvision's presets for videos have it; ``torch`` its own for uint8 frames on a processor
+    """Whose arithmetic: ``float32`` is torch's on floats, rounded to a grey level at the end,
+    as in torchvision's presets for videos; ``torch`` its own for uint8 frames on a processor
     (transformers, torchvision v2); ``pillow`` Pillow's (open_clip, timm); ``unrounded`` torch's on
     floats, kept to 1/256 of a grey level (DINOv3)."""
     fit: Fit = "exact"
-    """How a (height, width) is meant: as it is, or with the aspect ratio kept: ``cover`` is at
+    """How to read a (height, width): exactly, or with the aspect ratio kept: ``cover`` is at
     least that, ``contain`` at most, and padded to the crop."""
     crop_origin: CropOrigin = "round"
     """Where half a pixel goes: torchvision rounds, transformers takes the lower one."""
@@ -75,11 +75,11 @@ class Preprocess:
     """RGB of the padding."""
     crops: int = 1
     """Of a frame: 1 is the centre; 3 lie along the long side; 5 are the corners and the centre; 10
-    are these and those of the mirrored frame. Two networks that differ in it see alike."""
+    are these and those of the mirrored frame. Networks that differ only in this are comparable."""
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or min(self.std, default=0.0) <= 0:
-            raise UsageError(f"mean and std need one value a channel, std above 0: {self!r}")
+            raise UsageError(f"mean and std need one value per channel, std above 0: {self!r}")
         smallest = self.resize if isinstance(self.resize, tuple) else (self.resize, self.resize)
         too_small = smallest[0] < self.crop[0] or smallest[1] < self.crop[1]
         if min(*self.crop, *smallest) < 1 or (too_small and self.fit != "contain"):
@@ -120,7 +120,7 @@ class Preprocess:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON. What files of earlier versions do not name is there only where it differs."""
+        """As JSON. Fields that earlier versions lack are included only if not the default."""
         values: dict[str, Any] = {
             "resize": list(self.resize) if isinstance(self.resize, tuple) else self.resize,
             "crop": list(self.crop),
@@ -191,7 +191,8 @@ class Preprocess:
     def normalize(self, clips_NTHWC: torch.Tensor) -> torch.Tensor:
         """uint8 clips (N, T, H, W, C) to float32 (N, C, T, H, W), on the device they are on.
 
-        The operations are those of torchvision's preset in its order, so that the values are its.
+        The operations are those of torchvision's preset, in its order, so that the values are the
+        same.
         """
         import torch
 
@@ -228,7 +229,7 @@ def _on_device(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
 
 @lru_cache(maxsize=64)
 def _kept_on_device(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """Sent to a GPU once: each time, the caller would wait for all that the GPU has to do."""
+    """Sent to a GPU only once: each time, the caller would wait for all queued GPU work."""
     import torch
 
     with torch.inference_mode(mode=False):
@@ -313,7 +314,7 @@ class Gather:
     def _weigh(
         self, corners: NDArray[np.uint8], number: int, out: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """One corner of all pixels times its weights; numpy converts quicker than it does both."""
+        """One corner of all pixels times its weights; numpy converts faster than both at once."""
         np.copyto(out, corners[number])
         out *= self._weights[number]
         return out
@@ -335,7 +336,7 @@ def _axis(size: int, resized: int, crop: int) -> Axis:
     """Source indexes and weights along one axis, for the crop's part of the resized one.
 
     torch's arithmetic (half-pixel centres, in float32, the product and the difference in one
-    rounding) is repeated step by step: at a tie the last bit decides about a grey level.
+    rounding) is repeated step by step: at a tie the last bit decides the grey level.
     """
     offset = round((resized - crop) / 2.0)  # as torchvision's center_crop rounds
     scale = np.float32(size) / np.float32(resized)

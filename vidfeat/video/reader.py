@@ -1,10 +1,10 @@
 """Reading video, frame-exact: the frame at a position is the one that sequential decoding gives.
 
-Two ways lead to a frame. *By packets*: where the packets leave no doubt about the frames (see
-``packets.py``), a reader seeks to the key before the frame wanted and decodes forward, strictly:
-the first sign of damage or of a frame that was not announced ends it. *By decoding*: everything
-else is decoded from the start, as plainly as PyAV does it, up to the first error. A video that
-disappoints the first way is counted by decoding and read the second way (``Recounted``).
+A frame is reached in one of two ways. *By packets*: if the packets leave no doubt about the frames
+(see ``packets.py``), a reader seeks to the key before the wanted frame and decodes forward,
+strictly: it stops at the first sign of damage or of a frame that was not announced. *By decoding*:
+everything else is decoded from the start, as plain PyAV does, up to the first error. A video for
+which the first way fails is counted by decoding and read the second way (``Recounted``).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # Decoded frames of a video counted by decoding are kept up to this size, so that the short clips
 # of UCF101 and HMDB51 are decoded once and not twice.
 _KEEP_BYTES = 64 << 20
-# Seeking costs a flush and a few packets: closer frames are reached by decoding on.
+# Seeking costs a flush and a few packets: closer frames are reached by decoding further.
 _SEEK_GAIN_FRAMES = 4
 _UNLIKELY_RATE = 300  # in a header; recorders of variable rate write 1000 or 90000
 
@@ -94,14 +94,14 @@ class VideoInfo:
     num_streams: int = 1
     """Video streams in the file, cover pictures left out."""
     pauses: int = 0
-    """Places where one frame stays for a minute or more, in which no clip is laid."""
+    """Places where one frame stays for a minute or more; no clip is laid there."""
 
     assumed_rate: bool = False
     """A raw stream that does not say its rate: FFmpeg's 25 frames per second are taken."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is unusual about the video and was decided for it, a phrase each."""
+        """What is unusual about the video and how it is treated, one phrase each."""
         found = []
         if self.repaired_timestamps:
             found.append(
@@ -135,7 +135,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Known:
-    """What was found out about a video, to be sent to another process that reads it too."""
+    """What is known about a video, to be sent to another process that reads it too."""
 
     info: VideoInfo
     timeline: Timeline
@@ -191,7 +191,7 @@ class VideoReader:
 
     @property
     def known(self) -> Known:
-        """All that was found out, in a form that can be sent to another process."""
+        """All that is known, in a form that can be sent to another process."""
         return Known(self.info, self.timeline, self.index, self.damage)
 
     def _examine(self) -> None:
@@ -265,8 +265,8 @@ class VideoReader:
         rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
         time_base = stream.time_base or Fraction(1, 1000)
         if not has_timestamps(self._container):
-            # FFmpeg makes some up, here and there, and an average out of 25 frames/s; the stream's
-            # own headers give the rate, where anything does.
+            # FFmpeg sometimes invents timestamps, and an average from 25 frames/s; if anything
+            # gives the rate, the stream's own headers do.
             ticks = [None] * len(ticks)
             rates = [stream.guessed_rate, *rates]
             self._assumed_rate = not stream.codec_context.framerate
@@ -383,7 +383,7 @@ class VideoReader:
         return frame
 
     def _sequential(self) -> Iterator[av.VideoFrame]:
-        """All frames as plain PyAV gives them, up to the first error, which is noted."""
+        """All frames as plain PyAV gives them, up to the first error, which is recorded."""
         import av.error
 
         container, stream = self._open(strict=False)  # after close(): nothing else is open
@@ -425,7 +425,7 @@ class VideoReader:
         broke = self._noted()
         if first is None:
             why = f" ({broke.message})" if broke else ""
-            raise VideoError(f"not one frame can be decoded{why}", kind="no_frames", path=self.path)
+            raise VideoError(f"no frame can be decoded{why}", kind="no_frames", path=self.path)
         self._kept = kept
         self._frames, self._next = None, 0
         self._describe(first, self._clock(ticks, last_duration, decode_ticks), "decoding")
@@ -433,7 +433,7 @@ class VideoReader:
             self._set_damage(broke.message)
 
     def _noted(self) -> Damage | None:
-        """What the reading noted on its way (a method, so that the type is evaluated again)."""
+        """The damage recorded so far (a method, so that the type is evaluated again)."""
         return self.damage
 
     # -- frames --------------------------------------------------------------------------------
@@ -447,7 +447,7 @@ class VideoReader:
         Raises:
             IndexError: a position outside of the video.
             Recounted: the video has been counted by decoding: ``info`` and ``timeline`` have
-                changed, and the positions must be planned again. Happens once at most.
+                changed, and the positions must be planned again. Happens at most once.
             VideoError: kind ``limit``.
         """
         wanted = sorted(set(positions))
@@ -551,7 +551,7 @@ def open_video(
         limits: what the file may ask of this machine.
         known: what another reader found out (``reader.known``), so that it is not done again.
         progress: called now and then while frames are decoded: a sign of life.
-        count: do not trust the packets: count the frames by decoding them.
+        count: do not trust the packets: count frames by decoding.
         stream: number of the video stream, from 0; None takes the one that FFmpeg's command line
             takes.
 
@@ -568,7 +568,7 @@ def open_video(
 
 
 def probe(path: str | os.PathLike[str], limits: Limits | None = None) -> VideoInfo:
-    """Measure a video: its packets are read, and decoded only where they leave a doubt.
+    """Measure a video: its packets are read, and decoded only if they leave doubt.
 
     Raises:
         VideoError: the file is no video, or not one frame of it decodes.
@@ -577,7 +577,7 @@ def probe(path: str | os.PathLike[str], limits: Limits | None = None) -> VideoIn
         return replace(video.info)
 
 
-_of_thread = threading.local()  # its reformatter holds a scaler: a new one a frame is slow
+_of_thread = threading.local()  # its reformatter holds a scaler: a new one per frame is slow
 
 
 def to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:

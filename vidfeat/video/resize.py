@@ -1,9 +1,9 @@
-"""Whole frames resized and cropped as the makers of image networks do it, to the last grey level.
+"""Resizing and cropping whole frames as the authors of image networks do, to the last grey level.
 
 torch resizes uint8 pictures in integers, along the rows first, rounding to uint8 in between. Here
 the same integers are multiplied as floats, in which they and all of their sums are exact, so that
 BLAS does the work: the filters of a few neighbouring pixels are one small matrix. Only the crop is
-computed. Pillow, which does much the same with longer weights, is asked itself.
+computed. For Pillow's resize, which does much the same with longer weights, Pillow itself is used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from vidfeat.video.resize_weights import AxisWeights, axis_weights, to_int16
 if TYPE_CHECKING:
     from vidfeat.video.preprocess import Preprocess
 
-# Resized pixels that share one matrix: more of them waste products with zeros, fewer waste calls.
+# Resized pixels that share one matrix: more of them waste products with zeros, fewer waste function
+# calls.
 _BLOCK = 32
 # Rows turned at a time, so that they stay in the core's cache.
 _CHUNK_BYTES = 1 << 20
@@ -48,7 +49,7 @@ class Window(NamedTuple):
 
 
 def make_resizer(preprocess: Preprocess, height: int, width: int) -> Resizer:
-    """The way to the crop of upright frames of a size."""
+    """The resizer for upright frames of a size."""
     resized = preprocess.resized(height, width)
     windows = [
         _window(length, crop, preprocess.crop_origin)

@@ -1,8 +1,8 @@
 """Shots: where a video is cut, found by how much successive frames differ.
 
-A cut is a frame that differs much from the one before, and many times as much as its neighbours do
-among each other: a camera that swings differs all along. A flash is no cut: behind it is what was
-before it. Dissolves and fades have no such frame, and are not found.
+A cut is a frame that differs strongly from the one before, and many times as much as its neighbours
+differ from each other: with a moving camera, all frames differ. A flash is not a cut: what was
+before it continues after it. Dissolves and fades have no such frame and are not found.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class ShotRule:
     """What counts as a cut.
 
     Attributes:
-        least_difference: mean difference of two frames, in grey levels of 255, at least.
+        least_difference: minimum mean difference of two frames, in grey levels of 255.
         ratio: how many times the mean difference of the frames around.
-        around: so many frames on either side.
-        least_frames: shots are no shorter; of cuts that are nearer the strongest counts.
+        around: frames on either side.
+        least_frames: shortest shot; of cuts that are closer, the strongest counts.
     """
 
     least_difference: float = 10.0
@@ -46,7 +46,7 @@ class ShotRule:
 
     @property
     def name(self) -> str:
-        """What must be equal for the same shots."""
+        """Identifies the rule: equal rules find the same shots."""
         return (
             f"frame differences, version 1: {self.least_difference:g}, {self.ratio:g}, "
             f"{self.around}, {self.least_frames}"
@@ -54,7 +54,7 @@ class ShotRule:
 
 
 def find_cuts(frames_HWC: Iterable[NDArray[np.uint8]], rule: ShotRule) -> list[int]:
-    """Frames that begin a shot, but for the first, in ascending order.
+    """Frames that begin a shot, except the first, in ascending order.
 
     Args:
         frames_HWC: all frames in order, small ones of one size.
@@ -129,7 +129,7 @@ def find_shots(video: VideoReader, rule: ShotRule) -> list[Shot]:
 
 @dataclass(frozen=True)
 class ShotReading:
-    """Has a decode process find shots: the seconds of one come in place of a clip's pixels.
+    """Lets a decode process find shots: the seconds of a shot are sent in place of a clip's pixels.
 
     An array of ``SHOT_SHAPE`` bytes holds start and end as float64: see :func:`shot_of`.
     """

@@ -14,11 +14,11 @@ from functools import cached_property
 
 import numpy as np
 
-# A frame that stays for so long, and for so many times the usual, is no picture but a pause of the
-# recording: clips lie on either side of it, and none in it.
+# A frame that stays for this long, and for this many times the usual duration, is a pause of the
+# recording: clips are laid on either side of it, and none in it.
 _PAUSE_SECONDS = 60.0
 _PAUSE_FRAMES = 20
-# Times come as floats out of ticks: what differs by less than this is equal.
+# Times are floats computed from ticks: differences below this count as equal.
 _HAIR = Fraction(1, 1_000_000)
 
 
@@ -53,7 +53,7 @@ class Timeline:
         if self.times is None:
             # k with floor(k rate / fps) < n, that is k < n fps / rate: the ceiling of it
             return -(-self.num_frames * fps // self.rate)
-        # k with k / fps < duration; a duration that is a hair too long makes no slot of its own
+        # k with k / fps < duration; a duration that is slightly too long gets no slot of its own
         return max(1, -int(-(Fraction(self.duration_seconds) * fps - _HAIR) // 1))
 
     def position(self, slot: int, fps: Fraction | None) -> int:
@@ -84,7 +84,7 @@ class Timeline:
 
     @cached_property
     def pauses(self) -> tuple[int, ...]:
-        """Frames behind which the recording pauses, in order."""
+        """Frames after which the recording pauses, in order."""
         if self.times is None or self.num_frames < 2:
             return ()
         steps = np.diff(np.asarray(self.times))

@@ -1,14 +1,14 @@
 """FFmpeg's conversion of YUV 4:2:0 samples to RGB, as arithmetic on integers.
 
-libswscale has two ways from 4:2:0 to rgb24, and which one it takes is part of the result:
+libswscale has two ways from 4:2:0 to rgb24, and the result depends on which one it takes:
 
 * *direct*: planar 8-bit frames of even height (of interlaced frames: fields of even height). Each
   sample, shifted left by three, is multiplied in 16 bits, and the high halves of the products are
   added. Chroma is repeated over its 2 x 2 pixels.
 * *scaled*: everything else, by its scaler. Chroma is interpolated, across to the middle between two
-  columns and down to each row, where the chroma location says that it lies elsewhere; two columns
-  share one chroma. Luma and chroma are rounded to 8 bits and looked up in tables, which the
-  formulas here stand for. Frames of odd width go a third way, which is not reproduced.
+columns and down to each row, where the chroma location says that it lies elsewhere; two columns
+share one chroma. Luma and chroma are rounded to 8 bits and looked up in tables, which the formulas
+here replace. Frames of odd width take a third way, which is not reproduced.
 
 Interlaced frames are converted field by field. All this was compared with PyAV 18.1 on x86: all
 2^24 triples of every table and range for the direct rule, every luma and chroma location for the
@@ -291,9 +291,10 @@ def direct_rule_holds(pixel_format: str, colour: Colour) -> bool:
 class ChromaProbe:
     """Finds where FFmpeg's conversion by the scaled rule takes a frame's chroma to lie.
 
-    PyAV does not tell, and no tag is as good as what the conversion does: a small frame with the
-    tags of the given one and random samples is converted, and the result looked up among those of
-    all locations. That takes some 25 microseconds, so every frame is asked. For one thread.
+    PyAV does not tell, and no tag is as reliable as the conversion itself: a small frame with the
+    tags of the given one and random samples is converted, and the result is looked up among those
+    of all locations. That takes about 25 microseconds, so it is done for every frame. For one
+    thread.
     """
 
     def __init__(self) -> None:

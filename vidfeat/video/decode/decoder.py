@@ -23,7 +23,7 @@ class InlineDecoder:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Nothing was started."""
+        """Does nothing: nothing was started."""
 
     def run(self, tasks: Iterable[VideoTask]) -> Iterator[tuple[VideoTask, Event]]:
         """The events of all tasks, in order: see :meth:`DecodePool.run`."""
@@ -48,7 +48,7 @@ def make_decoder(
         source: plan, preprocessing and limits of the run.
         workers: decode processes; 0 decodes in this process, where nothing protects the caller
             from a decoder that crashes or hangs, and the other arguments mean nothing.
-        cards: as :class:`DecodePool` takes them, and so are those that follow.
+        cards: this and the following as :class:`DecodePool` takes them.
         buffer_bytes: memory for clips decoded ahead.
         timeout_seconds: after which a silent process is given up.
         pin: prepares the memory of a process for copies to a device.

@@ -35,14 +35,14 @@ def video_events(
 ) -> Iterator[Started | Piece | Clip | Finished]:
     """The events of one video, in order.
 
-    Where the video turns out not to be what its packets announced, ``Started`` comes a second
-    time, and all clips before it are void.
+    If the video turns out not to be what its packets announced, ``Started`` comes a second time,
+    and all clips before it are void.
 
     Args:
         video: the open video of the task.
         source: plan and preprocessing.
         task: what is wanted of the video.
-        packer: what becomes of frames.
+        packer: packs frames into clips.
         out: given a clip's index, the memory to pack it into; clips of a ``Reading`` are not
             packed and never ask for it.
         split_above: a video with more clips than this that can be read from any key frame gives

@@ -1,4 +1,4 @@
-"""Decoding in the calling process, with the events of the pool: for looking at one step at a time.
+"""Decoding in the calling process, with the events of the pool, for debugging.
 
 Nothing protects the caller from a decoder that crashes or hangs: the command line uses this only
 for ``--workers 0``.

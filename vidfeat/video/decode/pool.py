@@ -1,12 +1,13 @@
 """The parent: a pool of decode processes that answers in the order of the tasks.
 
 Work is handed out in order and answered in order, whichever process was quicker: the batches of a
-run, and so its numbers, depend on the list of videos alone. Each process writes into slots of its
+run, and so its numbers, depend only on the list of videos. Each process writes into slots of its
 own in shared memory; the slots of all of them are the memory that decoding ahead may take. The
 process that works on the head of the order always gets its slots back, so nothing can stall.
 
 A long video comes back from its first process as a plan cut into pieces, which go to the front of
-the queue. A process that dies or falls silent costs the video it was at, and is replaced.
+the queue. If a process dies or falls silent, the video it was working on fails, and the process is
+replaced.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ DEFAULT_TIMEOUT_SECONDS = 120.0
 BUFFER_BYTES_PER_PROCESS = 32 << 20  # some 50 clips of 16 x 112 x 112
 BUFFER_BYTES_PER_PROCESS_PLANES = 64 << 20  # 16 such clips as planes
 _PIECE_CLIPS = 64  # of a long video: some seconds of decoding, and at most half the slots
-_CARD_LOSSES = 3  # card processes that may die before the card is left alone
-_START_SECONDS = 120.0  # a process that has said nothing since its start, on a machine under load
+_CARD_LOSSES = 3  # card processes that may die before the card is given up
+_START_SECONDS = 120.0  # for a process that has not yet answered since its start, on a busy machine
 
 
 @dataclass
@@ -58,11 +59,11 @@ class PoolStats:
     card_videos: int = 0
     """Videos, and pieces of long ones, that a card's decoders were given."""
     card_refused: int = 0
-    """Of these, those that a processor took over, wholly or from some clip on."""
+    """Of these, those that a processor took over, entirely or from some clip on."""
     card_trouble: str = ""
     """Why a card was given up for the rest of the run."""
     waited_seconds: float = 0.0
-    """The consumer had nothing to do but wait for clips."""
+    """Seconds in which the consumer only waited for clips."""
 
 
 @dataclass
@@ -80,28 +81,28 @@ class _Unit:
     """A card has refused it."""
     attempt: str = ""
     next_clip: int = 0
-    """What came so far: the clips before this one, of this attempt (see ``attempt_of``)."""
+    """What has arrived so far: the clips before this one, of this attempt (see ``attempt_of``)."""
 
     def go_on_elsewhere(self) -> None:
-        """Leave the rest to a processor; what came is exact, and stays."""
+        """Leave the rest to a processor; what has arrived is exact and is kept."""
         self.worker = None
         self.on_processors = True
 
     def start_over(self) -> None:
-        """Forget what came, none of which has been consumed."""
+        """Discard what has arrived, none of which has been consumed."""
         self.worker = None
         self.attempt, self.next_clip = "", 0
         self.forget_answers()
 
     def forget_answers(self) -> None:
-        """Give back the slots of what came."""
+        """Release the slots of what has arrived."""
         for answer in self.answers:
             if answer[0] == "clip":
                 answer[1].release()
         self.answers.clear()
 
     def rest(self) -> tuple[Any, ...]:
-        """The message that asks a process for what has not come yet."""
+        """The message that asks a process for what is still missing."""
         if self.piece is not None:
             done = max(0, self.next_clip - self.piece.first)
             clips = self.piece.clips[done:]
@@ -174,7 +175,7 @@ class _Child:
         self.held: set[int] = set()  # slots with clips that wait for their turn
         self.heard = time.monotonic()
         self.started = False
-        with contextlib.suppress(OSError):  # a child that died at once is found out by the pool
+        with contextlib.suppress(OSError):  # the pool notices a child that died at once
             self.channel.send(("source", source, slots, split_clips, size))
 
     def clip_in(self, slot: int, cut: int | None) -> ClipFrames:
@@ -190,7 +191,7 @@ class _Child:
 
     @property
     def waits_for_us(self) -> bool:
-        """All of its slots are with us: its silence is our doing."""
+        """All of its slots are held here, so it cannot go on: its silence is not a hang."""
         return len(self.held) >= len(self.slots) - 1
 
     def give(self, unit: _Unit) -> None:
@@ -205,7 +206,7 @@ class _Child:
         return self.card is None or not (unit.on_processors or unit.count)
 
     def release(self, slot: int) -> None:
-        """Give a slot back; harmless when the process has died meanwhile."""
+        """Give a slot back; harmless if the process has died meanwhile."""
         if slot in self.held:
             self.held.discard(slot)
             self.heard = max(self.heard, time.monotonic())
@@ -214,14 +215,14 @@ class _Child:
                 self.flush()
 
     def flush(self) -> None:
-        """Tell the process which slots are its own again; several at once, a message is dear."""
+        """Tell the process which slots it has back; several at once: messages are costly."""
         if self._freed:
             freed, self._freed = self._freed, []
             with contextlib.suppress(OSError):
                 self.channel.send(("free", freed))
 
     def kill(self) -> None:
-        """End it, whatever it does."""
+        """Kill it."""
         with contextlib.suppress(OSError):
             self.process.kill()
         self.process.wait()
@@ -236,11 +237,11 @@ class DecodePool:
 
     Args:
         source: plan, preprocessing and limits of the run.
-        workers: how many processes decode by themselves.
+        workers: processes that decode on the CPU.
         cards: numbers of cards whose decoders work too, once for each process with one.
         buffer_bytes: memory for clips decoded ahead, of all processes; None takes 32 MB for each.
-        timeout_seconds: a process that says nothing for so long, though it has slots to write
-            into, is taken for hung.
+        timeout_seconds: a process that is silent for this long, although it has slots to write
+            into, counts as hung.
         pin: prepares the memory of a process for copies to a device, and returns what undoes it.
     """
 
@@ -258,7 +259,7 @@ class DecodePool:
         if buffer_bytes is None:
             each = BUFFER_BYTES_PER_PROCESS_PLANES if source.planes else BUFFER_BYTES_PER_PROCESS
             buffer_bytes = each * (workers + len(cards))
-        # a clip as planes may be on its way to a device while others are decoded
+        # a clip of planes may be on its way to a device while others are decoded
         least = 4 if source.planes else 2
         self.slots = max(least, min(512, buffer_bytes // ((workers + len(cards)) * clip_bytes)))
         self.stats = PoolStats()
@@ -339,7 +340,7 @@ class DecodePool:
                 ),
             )
         elif kind == "split":
-            pass  # its pieces have taken its place
+            pass  # its pieces replace it
         elif kind == "recounted":
             # The frames of this piece are not what the packets promised: forget all pieces of the
             # video and decode it in one go.
@@ -377,7 +378,7 @@ class DecodePool:
             if unit is None:
                 task = next(self._tasks, None)
                 if task is None:
-                    continue  # another process may still be the one for a unit that waits
+                    continue  # another process may still suit a waiting unit
                 unit = _Unit(task)
                 self._units.append(unit)
             self._make_room(child, unit)
@@ -391,7 +392,7 @@ class DecodePool:
         return [child for child in self._children if child.can_do(unit)]
 
     def _make_room(self, child: _Child, unit: _Unit) -> None:
-        """See that a process has slots for a unit, though clips of later ones may fill them.
+        """Make sure that a process has slots for a unit, even if clips of later ones fill them.
 
         Those are taken out of their slots; else the two would wait for each other for ever.
         """
@@ -405,11 +406,11 @@ class DecodePool:
                     answer[1].move_out()
 
     def _preempt(self, head: _Unit) -> None:
-        """Take the process that works farthest ahead for the head of the order.
+        """Reassign the process that works farthest ahead to the head of the order.
 
-        Rare: a video had to be started over while all processes stand in later, long ones, which
-        they cannot leave before the head is through. The one taken is started again, later.
-        What a card has refused waits while a processor may yet come free: that is not so rare.
+        Rare: a video had to be started over while all processes are in later, long ones, which
+        they cannot leave before the head is done. The one interrupted is restarted later. What a
+        card has refused waits while a processor may still become free: that is less rare.
         """
         able = self._able(head)
         if head.on_processors and not all(child.waits_for_us for child in able):
@@ -422,7 +423,7 @@ class DecodePool:
                 self._children[-1].give(head)
                 return
 
-    # -- what the processes say ----------------------------------------------------------------
+    # -- answers of the processes ---------------------------------------------------------------
 
     def _listen(self) -> None:
         began = time.monotonic()
@@ -498,7 +499,7 @@ class DecodePool:
             self._card_losses += 1
             self.stats.processes_lost += 1
             if self._card_losses > _CARD_LOSSES:
-                self._give_card_up(child, "its processes died again and again")
+                self._give_card_up(child, "its processes kept dying")
                 return
             self._replace(child)
             if unit is not None and not unit.over:
@@ -516,7 +517,7 @@ class DecodePool:
             unit.answers.append(("done", error, None))
 
     def _replace(self, child: _Child) -> None:
-        """End a process and start another, which stands last in the list."""
+        """End a process and start another, which goes to the end of the list."""
         self._end(child)
         child.unit = None
         self._children.remove(child)
@@ -534,9 +535,9 @@ class DecodePool:
 
 
 def _death(status: int | None) -> VideoError:
-    """What to say about a process that ended by itself."""
+    """The message about a process that ended unexpectedly."""
     if status is not None and status < 0:
         name = signal.Signals(-status).name
-        hint = " (often the system's answer to a lack of memory)" if name == "SIGKILL" else ""
+        hint = " (often because the system ran out of memory)" if name == "SIGKILL" else ""
         return VideoError(f"its decode process was ended by {name}{hint}", kind="crashed")
     return VideoError(f"its decode process ended with status {status}", kind="crashed")

@@ -1,4 +1,4 @@
-"""Decode processes before they have work: how they are started, ahead of time where it helps.
+"""Starting decode processes, ahead of time where that helps.
 
 An interpreter with av and numpy needs half a second. A command that is going to import torch starts
 its processes first (:func:`start_ahead`), and the pool finds them ready.

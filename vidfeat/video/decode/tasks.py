@@ -1,4 +1,4 @@
-"""What is asked of a decode process, and what comes back."""
+"""Requests to a decode process, and its answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vidfeat.video.timeline import Timeline
 
 @dataclass(frozen=True)
 class ClipSource:
-    """What is the same for all videos of a run."""
+    """What all videos of a run share."""
 
     plan: ClipPlan
     preprocess: Preprocess
@@ -39,12 +39,12 @@ class ClipSource:
 
     @property
     def clip_frames(self) -> int:
-        """Frames of what comes: of a clip, or one."""
+        """Frames per item: those of a clip, or one."""
         return 1 if self.frame_by_frame else self.plan.frames
 
     @property
     def clip_bytes(self) -> int:
-        """Memory for one clip on its way."""
+        """Bytes of one clip in transit."""
         pixels = int(np.prod(self.clip_shape))
         if not self._sends_planes:
             return pixels
@@ -52,7 +52,7 @@ class ClipSource:
         return self.clip_frames * height * width * PLANE_BYTES_PER_PIXEL
 
     def packer(self) -> Packer[Any]:
-        """What decode processes make of frames."""
+        """The packer that decode processes use."""
         kind = PlanePacker if self._sends_planes else PixelPacker
         return kind(self.preprocess)
 
@@ -68,7 +68,7 @@ class ClipSource:
     def planned(
         self, timeline: Timeline, segments: Sequence[VideoSegment]
     ) -> tuple[list[PlannedClip], list[PlannedClip]]:
-        """The clips of a video's plan, and what comes of it: these clips, or their frames.
+        """The clips of a video's plan, and the items that are sent: these clips, or their frames.
 
         Raises:
             VideoError: kind ``too_short``.
@@ -80,7 +80,7 @@ class ClipSource:
 
 
 class Reading(Protocol):
-    """A way of its own to make clips of a video: what is drawn at random for training, say."""
+    """A custom way to make clips of a video, such as random ones for training."""
 
     def read(self, video: VideoReader) -> Iterator[NDArray[np.uint8]]:
         """Yield arrays of the source's ``clip_shape``.
@@ -91,7 +91,7 @@ class Reading(Protocol):
 
 
 class Making(Protocol):
-    """Clips that come of no file: rendered ones."""
+    """Clips that come from no file: rendered ones."""
 
     def make(self) -> Iterator[NDArray[np.uint8]]:
         """Yield arrays of the source's ``clip_shape``."""
@@ -105,7 +105,7 @@ class VideoTask:
     """For the operating system; bytes outside UTF-8 as surrogates."""
     segments: tuple[VideoSegment, ...] = ()
     first_clip: int = 0
-    """Clips before this one are not wanted: an earlier run has them."""
+    """Clips before this one are skipped: an earlier run has them."""
     first_attempt: str = ""
     """The attempt (see :func:`attempt_of`) that ``first_clip`` holds for."""
     probe_only: bool = False
@@ -113,7 +113,7 @@ class VideoTask:
     reading: Reading | None = None
     """In place of the source's plan and preprocessing; its clips have no seconds."""
     making: Making | None = None
-    """In place of a video: ``path`` is a name, and no ``Started`` is said."""
+    """In place of a video: ``path`` is a name, and no ``Started`` is sent."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Started:
 
     info: VideoInfo
     num_clips: int
-    """Of what comes: clips, or single frames."""
+    """Number of items: clips, or single frames."""
     first_clip: int
     """Index of the first clip that follows."""
     clips: Sequence[PlannedClip] = ()
@@ -141,7 +141,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Finished:
-    """A video is done: all clips came, or ``error`` says why none, or no more, count."""
+    """A video is done: all clips have been sent, or ``error`` says why none, or no more, count."""
 
     error: VideoError | None = None
     damage: Damage | None = None
@@ -151,7 +151,7 @@ Event = Started | Clip | Finished
 
 
 def attempt_of(info: VideoInfo) -> str:
-    """What must be equal for clips of two runs over a video to be the same clips."""
+    """What must match for two runs over a video to give the same clips."""
     return f"{info.size_bytes}-{info.mtime_ns}-{info.num_frames_source}-{info.num_frames}"
 
 
@@ -162,7 +162,7 @@ def with_path(error: VideoError, path: str) -> VideoError:
 
 
 def check_there(path: str) -> None:
-    """Tell a video that was listed and is no longer there from one that cannot be opened.
+    """Distinguish a listed video that has disappeared from one that cannot be opened.
 
     Raises:
         VideoError: kind ``gone``.

@@ -1,9 +1,9 @@
-"""The child: decodes videos into shared memory, one at a time, and dies without harm.
+"""The child: decodes videos into shared memory, one at a time; it may die at any time.
 
 Started as ``python -m vidfeat.video.decode.worker CHANNEL MEMORY BYTES`` with two inherited file
-descriptors: no fork (torch's threads would not survive one), and no re-import of the caller's
-main module as multiprocessing's spawn does it. The memory has no name, so nothing is left behind,
-whoever is killed.
+descriptors: no fork (torch's threads would not survive one), and no re-import of the caller's main
+module as multiprocessing's spawn does it. The memory has no name, so nothing is left behind
+whichever process is killed.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class Worker:
         self._send("done", None, None)
 
     def _piece(self, path: str, piece: Piece) -> None:
-        """A part of a long video; a piece that disappoints is for the parent to start over."""
+        """A part of a long video; the parent starts over a piece that is not as announced."""
         with self._open(path, piece.known) as video:
             assert self._packer is not None
             slot_of: dict[int, int] = {}
@@ -227,7 +227,7 @@ class Worker:
         self._send("clip", clip.index, slot, seconds, cut, clip.step_seconds, clip.new_frames)
 
     def _number_of(self, cut: PlaneCut) -> int:
-        """The number under which the parent knows a cut; a new one is announced first."""
+        """The number of a cut in messages to the parent; a new one is announced first."""
         number = self._cuts.get(cut)
         if number is None:
             number = self._cuts[cut] = len(self._cuts)
@@ -236,7 +236,7 @@ class Worker:
 
 
 def _limit_memory(limit: int) -> None:
-    """Cap the address space: a hostile file gets a MemoryError and not the whole machine."""
+    """Cap the address space: a hostile file then gets a MemoryError, not the whole machine."""
     if limit and sys.platform == "linux":
         import resource
 
@@ -247,17 +247,17 @@ def _limit_memory(limit: int) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Serve the parent on inherited descriptors: channel, memory; address limit, card.
 
-    The card is a number, or -1 for a process that decodes by itself.
+    The card is a number, or -1 for a process that decodes on the CPU.
     """
     channel_fd, memory_fd, limit, device = map(int, arguments)
     die_with_parent()
-    # Ctrl-C reaches the whole group; the parent decides what becomes of its children.
-    # SIGTERM too where a whole session is ended; the parent's end is theirs.
+    # Ctrl-C reaches the whole group, and so does SIGTERM when a session is ended: the parent
+    # decides about its children, and they end with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     import av.logging
 
-    av.logging.set_level(None)  # what a damaged stream makes FFmpeg say is in the error rows
+    av.logging.set_level(None)  # FFmpeg's messages about a damaged stream are in the error rows
     channel = Connection(channel_fd)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         card = None
@@ -276,4 +276,4 @@ def main(arguments: Sequence[str]) -> None:
 if __name__ == "__main__":
     main(sys.argv[1:])
     sys.stdout.flush()
-    os._exit(0)  # nothing to tidy: skip the interpreter's teardown
+    os._exit(0)  # nothing to clean up: skip the interpreter's teardown
