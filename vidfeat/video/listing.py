@@ -277,6 +277,7 @@ def read_segments(
         )
     segments: dict[str, list[VideoSegment]] = {}
     bad: list[str] = []
+    lines: dict[tuple[str, VideoSegment], int] = {}
     for row in table.rows:
         try:
             if not row["path"]:
@@ -285,7 +286,12 @@ def read_segments(
         except (ValueError, UsageError) as error:
             bad.append(f"{os.fspath(source)}, line {row.line}: {error}")
             continue
-        segments.setdefault(written_identity(row["path"], root), []).append(segment)
+        name = written_identity(row["path"], root)
+        before = lines.setdefault((name, segment), row.line)
+        if before == row.line:
+            segments.setdefault(name, []).append(segment)
+        else:
+            bad.append(f"{os.fspath(source)}, line {row.line}: the segment of line {before} again")
     if not segments:
         reason = bad[0] if bad else "it has no rows"
         raise UsageError(f"segments {os.fspath(source)}: {reason}", field="segments")
