@@ -40,6 +40,7 @@ from vidfeat.store.reader import FeatureStore
 from vidfeat.system.callbacks import Report, no_report
 from vidfeat.system.files import named_errors, temporary_name
 from vidfeat.system.urls import is_url, root_of
+from vidfeat.system.wording import counted
 
 # The first part is rebuilt when a tail costs more than it saves, or when a share of its rows
 # is passed over at every search.
@@ -323,7 +324,9 @@ class _Writer:
         alive = np.flatnonzero(videos["alive"])
         counts = videos["count"][alive]
         total = int(counts.sum())
-        self.report(f"rebuilding the index: {len(alive)} videos, {total} clips")
+        self.report(
+            f"rebuilding the index: {counted(len(alive), 'video')}, {counted(total, 'clip')}"
+        )
         files = RowFiles(
             folder / file_name("vectors", head.generation),
             folder / file_name("clips", head.generation),
