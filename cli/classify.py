@@ -173,12 +173,14 @@ def _judge(
         return HeadJudge(head)
     precision = ctx.get_parameter_source("precision")
     given = precision is not None and precision.name == "COMMANDLINE"
+    asked = plan_choice(values)
+    plan = time_line_plan(asked, every)
     try:
         encoder = encoder_from_description(
             head.encoder,
             values["weights"],
             device=values["device"],
-            plan=time_line_plan(plan_choice(values), every),
+            plan=plan,
             precision=values["precision"] if given else None,
             batch_size=values["batch_size"],
             model=values["model"],
@@ -188,7 +190,7 @@ def _judge(
             f"{folder} does not record its encoder's {error}: give a feature file in place of "
             "videos, or train the head on features that vidfeat extract wrote"
         ) from None
-    judge = HeadJudge(head, encoder)
+    judge = HeadJudge(head, encoder, time_line=plan != asked)
     if judge.warning:
         click.echo(f"warning: {judge.warning}", err=True)
     return judge
@@ -261,9 +263,11 @@ def _show(video: VideoPrediction) -> None:
     click.echo(click.style(video.path, bold=True))
     for prediction in video.predictions:
         click.echo(f"  {prediction.score:7.1%}  {prediction.label}")
+    shortest = min((s.end_seconds - s.start_seconds for s in video.segments), default=1.0)
+    places = 1 if shortest > 0.35 else 2 if shortest > 0.035 else 3  # so that no two look alike
     for segment in video.segments:
         best = segment.predictions[0]
-        when = f"{segment.start_seconds:8.1f} to {segment.end_seconds:.1f} s"
+        when = f"{segment.start_seconds:8.{places}f} to {segment.end_seconds:.{places}f} s"
         click.echo(f"  {when:<22}  {best.score:6.1%}  {best.label}")
 
 

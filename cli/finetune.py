@@ -194,10 +194,8 @@ def parse_shots(text: str | None) -> tuple[int, ...]:
 
 
 def _show(result: Any) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
+    from vidfeat.cli.tables import show_table
+    from vidfeat.heads.report import percent
     from vidfeat.heads.results_tables import (
         MOST_CLASSES,
         classes_table,
@@ -205,23 +203,12 @@ def _show(result: Any) -> None:
         splits_table,
     )
 
-    # Wide enough for whole numbers even if the output goes to a file.
-    console = Console(width=None if Console().is_terminal else 120)
-
-    def show(columns: Any, rows: Any) -> None:
-        table = Table(box=SIMPLE_HEAD)
-        for column in columns:
-            table.add_column(column)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-
     if result.multi_label is not None:
         from vidfeat.heads.multi_label_folder import multi_label_table, summary_line
 
         click.echo(summary_line(result.multi_label))
         made = multi_label_table(result.multi_label, MOST_CLASSES)
-        show(made.columns, made.rows)
+        show_table(made.columns, made.rows)
         if made.note:
             click.echo(made.note)
         return
@@ -229,16 +216,16 @@ def _show(result: Any) -> None:
         if part.comparison is not None:
             made = comparison_table(part, MOST_CLASSES // 2)
             click.echo(f"{part.name}: {made.title}" if part.name else made.title)
-            show(made.columns, made.rows)
+            show_table(made.columns, made.rows)
             click.echo(made.note)
-    show(*splits_table(result))
+    show_table(*splits_table(result))
     for part in result.parts:
         evaluation, majority = part.outcome.evaluation, part.outcome.majority
         if evaluation is None or majority is None:
             continue
         name = f"{part.name}: " if part.name else ""
         area = evaluation.roc_auc
-        line = f"{name}always {majority.label!r} would be right for {majority.accuracy:.1%}"
+        line = f"{name}always {majority.label!r} would be right for {percent(majority.accuracy)}"
         if area is not None:
             line += (
                 f"; ROC AUC {area.value:.3f}, 95 % interval {area.low:.3f} to {area.high:.3f} "
@@ -247,18 +234,17 @@ def _show(result: Any) -> None:
         click.echo(line)
         if len(result.parts) == 1:
             made = classes_table(evaluation, MOST_CLASSES)
-            show(made.columns, made.rows)
+            show_table(made.columns, made.rows)
             if made.note:
                 click.echo(made.note)
     for part in result.parts:
         for shot in part.few_shots:
             name = f"{part.name}, " if part.name else ""
-            console.print(f"{name}{shot.shots} per class: {shot.interval}", highlight=False)
+            click.echo(f"{name}{shot.shots} per class: {shot.interval}")
     found = result.cross_validation
     if found is not None:
         repeats, folds = found.accuracies.shape
-        console.print(
+        click.echo(
             f"cross-validation, {folds} folds x {repeats}: {found.interval} "
-            f"({found.interval.method}), deviation of folds {100 * found.spread:.1f}",
-            highlight=False,
+            f"({found.interval.method}), deviation of folds {100 * found.spread:.1f}"
         )

@@ -55,9 +55,10 @@ def command(as_json: bool) -> None:
     table = Table(
         box=SIMPLE_HEAD,
         caption="Parameters with 400 classes; GFLOPs are multiply-adds of a clip of that input. "
-        "bundled: comes with vidfeat. vidfeat weights list shows the weights in full.",
+        "published: parameters, GFLOPs and their input by the authors' own count; docs/weights.md "
+        "explains the differences. vidfeat weights list shows the weights in full.",
     )
-    for heading in ("name", "parameters", "GFLOPs", "embedding", "input"):
+    for heading in ("name", "parameters", "GFLOPs", "embedding", "input", "published"):
         table.add_column(heading, justify="left" if heading == "name" else "right", no_wrap=True)
     table.add_column("layers (--layer)", no_wrap=True)
     table.add_column("published weights (--weights)", overflow="fold")
@@ -68,6 +69,7 @@ def command(as_json: bool) -> None:
             f"{info.gflops:.1f}",
             str(info.embedding_size),
             f"{info.frames} x {info.input_size}",
+            _published(info),
             f"{info.layer_names[0]} .. {info.layer_names[-1]}",
             ", ".join(weights[info.name]),
         )
@@ -103,6 +105,20 @@ def _is_installed(extra: str) -> bool:
     from importlib.util import find_spec
 
     return extra not in _PACKAGES or find_spec(_PACKAGES[extra]) is not None
+
+
+def _published(info: NetworkFacts) -> str:
+    """What the authors say: parameters, GFLOPs, and of which input."""
+    said = info.published
+    if said is None:
+        return ""
+    size = said.input_size or info.input_size
+    words = []
+    if said.parameters_millions is not None:
+        words.append(f"{said.parameters_millions:.4g} M")
+    if said.gflops is not None:
+        words.append(f"{said.gflops:.4g} ({said.frames or info.frames} x {size})")
+    return ", ".join(words)
 
 
 def _as_json(info: NetworkFacts, weights: list[str]) -> dict[str, object]:

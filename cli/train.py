@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,10 +125,17 @@ def command(
         if not _is_rendered(chosen):
             from vidfeat.training.setup import stored_places
 
-            place = data or stored_places(result.folder)[0]
-            click.echo(f"next: vidfeat evaluate {result.folder} --data {place}", err=True)
+            places = stored_places(result.folder)
+            told = evaluate_command(result.folder, data or places[0], splits or places[1])
+            click.echo(f"next: {told}", err=True)
     sys.stdout.flush()
     return 0
+
+
+def evaluate_command(run: Path, data: Path | str | None, lists: Path | str | None) -> str:
+    """What measures a run on its data, as one types it."""
+    parts = ["vidfeat", "evaluate", str(run), "--data", str(data)]
+    return shlex.join(parts + ([] if lists is None else ["--splits", str(lists)]))
 
 
 def _is_rendered(recipe: Recipe) -> bool:

@@ -121,6 +121,15 @@ def test_models_as_json() -> None:
     assert by_name["r2plus1d_18"]["embedding_size"] == 512
 
 
+def test_models_show_the_published_figures_beside_our_own() -> None:
+    lines = {
+        line.split()[0]: line for line in vidfeat("models").stdout.splitlines() if line.split()
+    }
+    assert "29.7 M     74.0        2048    32 x 224" in lines["ir_csn_152"]
+    assert "29.6 M, 96.7 (32 x 256)" in lines["ir_csn_152"]
+    assert "64.9 M, 38.5 (16 x 112)" in lines["c3d"]
+
+
 def test_the_wheel_would_hold_every_package() -> None:
     """Packages are listed by hand, since two of them stand outside of ``vidfeat/``."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -259,14 +259,26 @@ def test_new_videos_by_a_head(videos, trained):
         assert new == pytest.approx(old, abs=1e-4)
 
 
-def test_a_time_line_of_a_new_video_warns_of_its_plan(videos, trained):
+def test_a_time_line_lays_its_own_clips_without_a_warning(videos, trained):
     head, _ = trained
-    video = videos / "dark" / "3.avi"
-    done = run(video, "--head", head, "--every-seconds", 1, "--device", "cpu")
+    arguments = (videos / "dark" / "3.avi", "--head", head, "--device", "cpu")
+    done = run(*arguments, "--every-seconds", 1)
     assert done.return_value == 0, done.output
-    assert "another plan" in done.stderr
-    assert "plan.clips was 2, is null" in done.stderr
+    assert done.stderr == ""
     assert done.stdout.count(" s ") == 3
+    # what one asks for oneself is told: it may be a mistake
+    told = run(*arguments, "--every-seconds", 1, "--hop-seconds", 0.5).stderr
+    assert "another plan" in told and "plan.clips was 2, is null" in told
+
+
+def test_short_segments_are_told_apart(videos, trained):
+    head, _ = trained
+    arguments = (videos / "dark" / "3.avi", "--head", head, "--device", "cpu")
+    lines = run(*arguments, "--every-seconds", 0.125).stdout.splitlines()
+    times = [line.split(" s ")[0].strip() for line in lines if " to " in line]
+    assert times[:2] == ["0.00 to 0.12", "0.12 to 0.25"] and len(set(times)) == len(times) == 24
+    seconds = json.loads(run(*arguments, "--every-seconds", 0.1, "--json").stdout)[0]["segments"]
+    assert [row["start_seconds"] for row in seconds[:4]] == [0, 0.1, 0.2, 0.3]
 
 
 def test_a_video_that_fails_is_named_and_the_others_are_judged(videos, trained, tmp_path):

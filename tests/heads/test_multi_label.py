@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sklearn.metrics import average_precision_score
 from tests.support.heads_fixtures import embeddings, identity, record
 from vidfeat.cli.finetune import command
 from vidfeat.datasets.labels import read_labels
+from vidfeat.datasets.samples import summary
 from vidfeat.errors import DataError, UsageError
 from vidfeat.evaluation.ranking import average_precision, mean_average_precision
 from vidfeat.heads.classify import HeadJudge, classify_clips
@@ -69,6 +71,7 @@ def test_each_class_is_told_from_the_rest(tagged, kind, tmp_path):
         tagged / "f.h5", tagged / "labels.csv", QUICK, head=kind, out=tmp_path / "head"
     )
     found = result.multi_label
+    assert ", 3 classes of 31 to 44 samples, 30 groups" in summary(found.samples)[0]
     assert found.mean_average_precision.value > 0.9 > found.chance + 0.2
     assert found.mean_average_precision.method == "bootstrap over groups"
     rows = found.samples.rows
@@ -97,6 +100,11 @@ def test_each_class_is_told_from_the_rest(tagged, kind, tmp_path):
 
 def test_the_command_prints_map_and_classes(tagged):
     arguments = [str(tagged / "f.h5"), "--labels", str(tagged / "labels.csv"), "--param", "C=1"]
+    ungrouped = (tagged / "labels.csv").read_text().replace(",group", ",note")
+    (tagged / "ungrouped.csv").write_text(ungrouped)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of scikit-learn, about groups that are none
+        finetune(tagged / "f.h5", tagged / "ungrouped.csv", QUICK)
     done = CliRunner().invoke(command, arguments, standalone_mode=False)
     assert done.return_value == 0, done.exception
     assert done.stdout.startswith("mAP ") and "guessing gets" in done.stdout
@@ -122,7 +130,7 @@ def test_tables_with_several_labels(tmp_path):
     assert labels.several
     assert [row.labels for row in labels.rows] == [("dog", "run"), ("run",), ("dog", "run")]
     table.write_text("path,labels\na.mp4,|\n")
-    with pytest.raises(DataError, match="line 2: the labels is empty"):
+    with pytest.raises(DataError, match="line 2: the column labels is empty"):
         read_labels(table)
     table.write_text("path,labels\na.mp4,run|dog\nb.mp4,Run\n")
     with pytest.raises(DataError, match="differ only in case"):
@@ -131,6 +139,7 @@ def test_tables_with_several_labels(tmp_path):
     # with one label a row, a | is a letter as any other
     table.write_text("path,label\na.mp4,run|dog\n")
     assert not read_labels(table).several
+    assert read_labels(table).notes[0].startswith("1 label has a |, which stands for itself")
     assert read_labels(table).classes == ("run|dog",)
 
 

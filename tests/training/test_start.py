@@ -91,10 +91,38 @@ def test_a_run_is_resumed_by_its_folder_alone(data: Path, tmp_path: Path) -> Non
     assert same_weights(tmp_path / "whole", tmp_path / "run")
     # the same with its recipe, and no data
     assert train(micro(*settings), None, tmp_path / "run", resume=True).complete
-    with pytest.raises(UsageError, match="no training run to go on with"):
+    with pytest.raises(UsageError, match="no training run to resume"):
         train(None, None, tmp_path / "nothing", resume=True)
     refused = CliRunner().invoke(command, ["-o", str(tmp_path / "run")])
     assert refused.exit_code == 2 and "-o RUN --resume" in refused.output
+
+
+def test_a_run_remembers_where_its_videos_went(data: Path, tmp_path: Path) -> None:
+    run, old, new = tmp_path / "run", tmp_path / "old place", tmp_path / "new place"
+    old.symlink_to(data)
+    train(micro(*SHORT), old, run, until=1)
+    old.rename(new)
+    with pytest.raises(UsageError, match=r"are no longer at .*old place: give") as e:
+        train(None, None, run, resume=True)
+    assert e.value.fields == ("data",)
+    done = CliRunner().invoke(command, ["-o", str(run), "--resume", "--data", str(new)])
+    assert f"evaluate {run} --data '{new}'" in done.output
+    assert train(None, None, run, resume=True).complete
+
+
+def test_counts_of_one_are_singular(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    one = dict.fromkeys(("steps", "batch", "steps_per_epoch", "processes", "threads"), 1)
+    facts = {"data": "", "model": "m", "parameters": 0, "init": "random", "device": "cpu"}
+    console({"event": "start", **facts, **one})
+    for repeated in (0, 1, 2):
+        console({"event": "resume", "step": 3, "repeated_steps": repeated})
+    told = capsys.readouterr().err
+    assert "1 step of 1 clip, 1 an epoch; 1 process on cpu, 1 thread" in told
+    assert told.endswith(
+        "resumed at step 3\nresumed at step 3; 1 step is repeated\n"
+        "resumed at step 3; 2 steps are repeated\n"
+    )
 
 
 def test_a_run_that_does_not_say_its_data_asks_for_it(data: Path, tmp_path: Path) -> None:

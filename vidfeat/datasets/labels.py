@@ -21,6 +21,7 @@ from vidfeat.datasets.samples import collect
 from vidfeat.errors import DataError
 from vidfeat.system.identities import below, one_spelling, written_identity
 from vidfeat.system.text_tables import Row, read_table
+from vidfeat.system.wording import counted
 
 if TYPE_CHECKING:
     from vidfeat.store.arrays import RowLabels
@@ -122,7 +123,12 @@ def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = Fals
         path,
         purpose="labels are a CSV with the columns path,label, or the word folders",
     )
-    several = "labels" in table.columns and "label" not in table.columns
+    several = "labels" in table.columns
+    if several and "label" in table.columns:
+        raise DataError(
+            f"{name} has a column label and a column labels: keep label for one class a row, or "
+            "labels for several with | between them"
+        )
     column = "labels" if several else "label"
     for needed in ("path", column):
         if needed not in table.columns:
@@ -132,7 +138,17 @@ def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = Fals
                 "[,start_seconds,end_seconds][,split][,group], or labels with | between several"
             )
     rows = [_parse(name, row, column) for row in table.rows]
-    labels = Labels(rows=tuple(rows), source=name, ignore_case=bool(ignore_case))
+    piped = 0 if several else sum("|" in row.label for row in rows)
+    notes = (
+        f"{counted(piped, 'label has', 'labels have')} a |, which stands for itself here: in a "
+        "column named labels it separates the classes of a sample",
+    )
+    labels = Labels(
+        rows=tuple(rows),
+        source=name,
+        ignore_case=bool(ignore_case),
+        notes=notes if piped else (),
+    )
     labels = _with_one_case(labels, ignore_case)
     return replace(labels, rows=without_doubles(labels.rows, labels.source))
 
@@ -142,7 +158,12 @@ def _parse(name: str, row: Row, label: str) -> LabelRow:
     parts = sorted({part.strip() for part in row[label].split("|")} - {""})
     for column in ("path", label):
         if not row[column] or (column == "labels" and not parts):
-            raise DataError(f"{name}, line {line}: the {column} is empty")
+            raise DataError(f"{name}, line {line}: the column {column} is empty")
+    if len(row[label].splitlines()) > 1:
+        raise DataError(
+            f"{name}, line {line}: the label {row[label][:60]!r} spans lines: is a quotation mark "
+            "missing?"
+        )
     seconds: list[float | None] = []
     for column in ("start_seconds", "end_seconds"):
         try:

@@ -15,6 +15,7 @@ from vidfeat.datasets.label_rows import LabelRow, describe_row, group_of
 from vidfeat.datasets.matching import LabelTable, match_rows, no_match
 from vidfeat.datasets.part_names import part_of
 from vidfeat.errors import DataError
+from vidfeat.system.wording import counted
 
 if TYPE_CHECKING:
     from vidfeat.store.reader import FeatureStore
@@ -318,17 +319,17 @@ def _finite(
 
 def summary(samples: Samples, *, names: int = 5) -> list[str]:
     """Lines for a person: what could be used, what had no label, what had no video."""
-    per_class = Counter(int(c) for c in samples.y)
+    per_class = Counter(name for row in samples.rows for name in row.labels or (row.label,))
     least, most = min(per_class.values()), max(per_class.values())
+    several = f"{least} to {most} samples" if least != most else counted(least, "sample")
     lines = [
-        f"{len(samples)} labelled samples, {len(samples.vectors)} clips, {len(samples.classes)} "
-        f"classes of {least if least == most else f'{least} to {most}'} samples"
-        + (f", {samples.num_groups} groups" if samples.has_groups else "")
+        f"{counted(len(samples), 'labelled sample')}, {counted(len(samples.vectors), 'clip')}, "
+        f"{counted(len(per_class), 'class', 'classes')} of {several}"
+        + (f", {counted(samples.num_groups, 'group')}" if samples.has_groups else "")
     ]
     if samples.num_by_name:
-        lines.append(
-            f"{samples.num_by_name} labels name a file without its folder: found by that name alone"
-        )
+        names = counted(samples.num_by_name, "label names", "labels name")
+        lines.append(f"{names} a file without its folder: found by that name alone")
     for what, missing in (
         ("videos without a label", list(samples.unlabelled)),
         ("labels without a video", list(samples.missing)),

@@ -85,8 +85,8 @@ class VideoPrediction:
         if self.segments:
             values["segments"] = [
                 {
-                    "start_seconds": segment.start_seconds,
-                    "end_seconds": segment.end_seconds,
+                    "start_seconds": round(segment.start_seconds, 6),
+                    "end_seconds": round(segment.end_seconds, 6),
                     "predictions": [prediction.to_dict() for prediction in segment.predictions],
                 }
                 for segment in self.segments
@@ -119,12 +119,15 @@ class HeadJudge:
     Args:
         head: the head.
         encoder: for video files; None where only stored features are judged.
+        time_line: the encoder's clips were laid by `time_line_plan`, which is no warning.
 
     Raises:
         FingerprintError: the encoder's vectors are of another space.
     """
 
-    def __init__(self, head: Head, encoder: Encoder | None = None) -> None:
+    def __init__(
+        self, head: Head, encoder: Encoder | None = None, *, time_line: bool = False
+    ) -> None:
         self.head = head
         self.encoder = encoder
         self.warning: str | None = None
@@ -134,6 +137,7 @@ class HeadJudge:
                 encoder.space_fingerprint,
                 encoder.run_fingerprint,
                 name="the encoder",
+                any_layout=time_line,
             )
 
     @property

@@ -32,6 +32,8 @@ FORMAT = "vidfeat-head"
 FORMAT_VERSION = 2
 """1 until 0.2.0, and of every head that an earlier vidfeat scores right: without ``whitening`` and
 ``activation``."""
+# where the clips of a video lie: a clip is the same anywhere
+_LAYOUT = ("plan.clips ", "plan.hop_frames ", "plan.hop_seconds ", "plan.tail ")
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ class Head:
         run_fingerprint: str,
         *,
         name: str,
+        any_layout: bool = False,
     ) -> str | None:
         """Whether vectors of this encoder may be scored; a warning where only the run differs.
 
@@ -119,6 +122,8 @@ class Head:
             space_fingerprint: its own.
             run_fingerprint: its own.
             name: where the vectors are from, for the message.
+            any_layout: without a warning where nothing but the places of the clips differs, as
+                they do along a time line.
 
         Raises:
             FingerprintError: vectors of another space; the message names the settings that differ.
@@ -134,7 +139,10 @@ class Head:
             )
         if run_fingerprint == self.run_fingerprint:
             return None
-        told = "; ".join(settings_that_differ(self.encoder, encoder)[:4]) or "another run"
+        differing = settings_that_differ(self.encoder, encoder)
+        if any_layout and differing and all(text.startswith(_LAYOUT) for text in differing):
+            return None
+        told = "; ".join(differing[:4]) or "another run"
         return f"{name}: the head was trained on another plan or precision ({told})"
 
     def save(self, folder: str | os.PathLike[str]) -> None:

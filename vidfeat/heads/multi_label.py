@@ -247,7 +247,8 @@ def _choose(
         if samples.has_groups
         else KFold(folds, shuffle=True, random_state=options.seed)
     )
-    parts = list(splitter.split(np.zeros(len(samples)), None, groups))
+    told = groups if samples.has_groups else None
+    parts = list(splitter.split(np.zeros(len(samples)), None, told))
     best: tuple[float, dict[str, Any], NDArray[np.float64]] | None = None
     for params in grid:
         logits = np.zeros(targets.shape)

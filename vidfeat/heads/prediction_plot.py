@@ -69,7 +69,10 @@ def write_csv(path: Path, videos: Sequence[VideoPrediction]) -> None:
         writer.writerow(["path", "start_seconds", "end_seconds", "best", *classes])
         for video in videos:
             rows: list[tuple[float | str, float | str, NDArray[np.float64]]]
-            rows = [(s.start_seconds, s.end_seconds, s.scores) for s in video.segments]
+            rows = [
+                (round(s.start_seconds, 6), round(s.end_seconds, 6), s.scores)
+                for s in video.segments
+            ]
             for start, end, scores in rows or [("", "", video.scores)]:
                 best = classes[int(scores.argmax())]
                 writer.writerow([video.path, start, end, best, *(f"{s:.6f}" for s in scores)])

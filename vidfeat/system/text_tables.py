@@ -135,11 +135,14 @@ def read_table(
     header = next((line for line in text.splitlines() if line.strip()), "")
     named = _EXCEL_LINE.fullmatch(header.strip(" \r"))
     separator = named[1] if named else max(_SEPARATORS, key=header.count)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    written = list(io.StringIO(text, newline=""))
+    lines = csv.reader(written, delimiter=separator, skipinitialspace=True)
     columns: tuple[str, ...] = ()
     rows: list[Row] = []
+    before, began = 0, 0  # lines read up to the row at hand, and up to the one before
     try:
         for fields in lines:
+            began, before = before, lines.line_num
             values = [field.strip() for field in fields]
             if not any(values) or (named and lines.line_num == 1):
                 continue
@@ -150,4 +153,18 @@ def read_table(
             rows.append(Row(lines.line_num, dict.fromkeys(columns, "") | found))
     except csv.Error as reason:
         raise error(f"{os.fspath(path)}, line {lines.line_num}: {reason}") from None
+    if _is_open(written[began:], separator):
+        raise error(
+            f"{os.fspath(path)}, line {began + 1}: a quotation mark opens and none closes: all "
+            "that follows would be one value"
+        )
     return TextTable(columns, tuple(rows))
+
+
+def _is_open(last_row: list[str], separator: str) -> bool:
+    """Whether the last row of a table ends within quotation marks."""
+    try:
+        list(csv.reader(last_row, delimiter=separator, skipinitialspace=True, strict=True))
+    except csv.Error as reason:
+        return "end of data" in str(reason)
+    return False

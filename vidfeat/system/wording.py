@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: ``1 video``, ``1,200 videos``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """A number with its noun: ``1 video``, ``1,200 videos``.
+
+    Args:
+        number: how many.
+        one: what follows a 1: ``video``, ``video has``.
+        several: what follows other numbers, where that is not ``one`` with an s: ``videos have``.
+    """
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import IO, Any
 
-from vidfeat.system.wording import duration
+from vidfeat.system.wording import counted, duration
 
 _PLAIN_SECONDS = 20.0
 _LIVE_SECONDS = 0.2
@@ -31,10 +31,10 @@ class Console:
         elif event == "start":
             self.say(
                 f"{line['data']}\n{line['model']}, {line['parameters'] / 1e6:.1f} M parameters, "
-                f"from {line['init']} weights; {line['steps']:,} steps of {line['batch']} clips, "
-                f"{line['steps_per_epoch']:,} an epoch; "
-                f"{line['processes']} process(es) on {line['device']}, "
-                f"{line['threads']} thread(s)"
+                f"from {line['init']} weights; {counted(line['steps'], 'step')} of "
+                f"{counted(line['batch'], 'clip')}, {line['steps_per_epoch']:,} an epoch; "
+                f"{counted(line['processes'], 'process', 'processes')} on {line['device']}, "
+                f"{counted(line['threads'], 'thread')}"
             )
             for note in line.get("notes", ()):
                 self.say(f"note: {note}")
@@ -43,11 +43,15 @@ class Console:
                 f"step {line['step']:,}: clip@1 {line['clip@1']:.1%}, video@1 "
                 f"{line['video@1']:.1%}"
                 + (f", video@5 {line['video@5']:.1%}" if "video@5" in line else "")
-                + f" of {line['videos']:,} videos"
+                + f" of {counted(line['videos'], 'video')}"
                 + (f", {line['failed']} could not be read" if line["failed"] else "")
             )
         elif event == "resume":
-            self.say(f"resumed at step {line['step']:,}; {line['repeated_steps']} are done again")
+            again = line["repeated_steps"]
+            self.say(
+                f"resumed at step {line['step']:,}"
+                + (f"; {counted(again, 'step is', 'steps are')} repeated" if again else "")
+            )
             for reason in line.get("passed_over", ()):
                 self.say(f"passed over: {reason}")
         elif event == "stop":

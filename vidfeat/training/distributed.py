@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from vidfeat.errors import UsageError
+from vidfeat.system.wording import counted
 
 _TIMEOUT = timedelta(hours=2)  # a first scan of a large dataset keeps the others waiting
 
@@ -169,8 +170,9 @@ def _device(name: str, local_rank: int, local_size: int) -> torch.device:
     gpus = torch.cuda.device_count() if name != "cpu" else 0
     if name == "cuda" and gpus < local_size:
         raise UsageError(
-            f"device cuda: {gpus} GPUs for {local_size} processes on this machine; give "
-            f"torchrun as many processes as there are GPUs, or device cpu",
+            f"device cuda: {counted(gpus, 'GPU')} for "
+            f"{counted(local_size, 'process', 'processes')} on this machine; give torchrun as many "
+            "processes as there are GPUs, or device cpu",
             field="device",
         )
     return torch.device("cuda", local_rank) if gpus >= local_size else torch.device("cpu")

@@ -85,6 +85,12 @@ def train(
             recipe = stored_recipe(folder)
         if resume:
             known_data, known_lists = setup.stored_places(folder)
+            if data is None and known_data is not None and not Path(known_data).exists():
+                raise UsageError(
+                    f"the videos of {folder} are no longer at {known_data}: give their folder as "
+                    "data",
+                    field="data",
+                )
             data, lists = data or known_data, lists or known_lists
         _check(recipe, data, folder)
         chosen = recipe
@@ -120,7 +126,7 @@ def stored_recipe(folder: Path) -> Recipe:
     """
     if not (folder / setup.RECIPE_FILE).is_file():
         raise UsageError(
-            f"{folder} has no training run to go on with: check the folder, or name a recipe to "
+            f"{folder} has no training run to resume: check the folder, or name a recipe to "
             "start one"
         )
     return read_as_stored(read_recipe(folder / setup.RECIPE_FILE))

@@ -182,6 +182,8 @@ def start_run(
             f"then, {len(data.train):,} now, or other ones; bring them back, or start another run "
             f"with model.init={folder}"
         )
+    if any(known.get(name) != place for name, place in where.items()):  # it has moved
+        write_json(folder / DATA_FILE, {**known, **where})
     if longer:
         point, _ = resume_point(folder)
         done = 0 if point is None else int(point.name.rpartition("-")[2])
