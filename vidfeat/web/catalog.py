@@ -1,7 +1,7 @@
 """What the page may show: the videos of the index, where their files are, folders and labels.
 
-Files are reached by number only. A file is served when it lies below the root after all links are
-followed: a link that leads out of the root is as good as a missing file.
+Files are reached by number only. A file is served if it lies below the root after following all
+links: a link that leads out of the root counts as a missing file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class MediaFile:
 
     Attributes:
         path: with all links followed.
-        status: as it was when it was looked at.
+        status: as it was when the file was checked.
     """
 
     path: Path
@@ -37,7 +37,7 @@ class MediaFile:
 
     @property
     def key(self) -> str:
-        """Another file, or another state of it, has another one."""
+        """Changes with the file and its state."""
         return f"{self.path}\0{self.status.st_size}\0{self.status.st_mtime_ns}"
 
 
@@ -46,9 +46,9 @@ class Catalog:
 
     Args:
         index: the index.
-        root: where the videos are, if not where they were.
+        root: where the videos are, if they have moved.
         labels: path to label, for the filter.
-        follow_links: serve what links in the root lead to, wherever that is.
+        follow_links: serve what links in the root lead to, anywhere.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Catalog:
         return head or TOP_FOLDER
 
     def label(self, video: int) -> str:
-        """The label of a video, empty for none."""
+        """The label of a video; empty for none."""
         return self.labels.get(self.videos.paths[video], "")
 
     @cached_property
@@ -113,14 +113,14 @@ class Catalog:
         return sorted(counted.items())
 
     def groups(self) -> tuple[list[str], list[int]]:
-        """Names, and the number of each video's own: labels where there are some, or folders."""
+        """Names, and the number of each video's own: labels if there are any, or else folders."""
         column = self._labels if self.labels else self._folders
         names = sorted(set(column[self.shown].tolist()))
         number = {name: place for place, name in enumerate(names)}
         return [name or "no label" for name in names], [number.get(name, 0) for name in column]
 
     def allowed(self, folder: str, label: str, text: str = "") -> NDArray[np.bool_] | None:
-        """Which videos pass the filters; None for all. A folder stands for all below it."""
+        """Which videos pass the filters; None for all. A folder includes everything below it."""
         if not folder and not label and not text:
             return None
         mask = np.array(self.videos["alive"], dtype=bool)
@@ -152,7 +152,7 @@ class Catalog:
         return len(rows), rows[first : first + count]
 
     def describe(self, video: int) -> dict[str, Any]:
-        """What the page learns about a video."""
+        """What the page shows of a video."""
         path = self.videos.paths[video]
         return {
             "id": video,
@@ -166,7 +166,7 @@ class Catalog:
         }
 
     def why_missing(self, video: int) -> str:
-        """What to try where `file` gives none, in a sentence."""
+        """What to try if `file` gives none, in a sentence."""
         if not self.follow_links and self.has(video):
             try:
                 wanted = self.index.local_path(self.videos.paths[video], self.root)
@@ -182,7 +182,7 @@ class Catalog:
         return "the file of this video is missing: start vidfeat serve with --root FOLDER"
 
     def file(self, video: int) -> MediaFile | None:
-        """The file of a video, None where it is missing, no file, or out of the root."""
+        """The file of a video; None if it is missing, not a file, or outside the root."""
         if not self.has(video):
             return None
         try:

@@ -40,7 +40,7 @@ def thumb(site: Site, request: Request) -> Response:
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        if not made:  # not even a folder could be made
+        if not made:  # not even a folder could be created
             from vidfeat.video.thumbnails import clip_frames, jpeg
 
             with site.work:
@@ -67,7 +67,7 @@ def clip(site: Site, request: Request) -> Response:
     if end <= start:
         raise UsageError(f"the segment {start:g} to {end:g} s is empty")
 
-    # A dropped file is a stranger's: whatever reads it may die of it.
+    # A dropped file is untrusted: whatever reads it may crash.
     write = transcode_apart if is_upload(request) else transcode
 
     def make(path: Path) -> None:
