@@ -1,4 +1,4 @@
-"""Image networks of torchvision: ``torchvision:NAME``, with what goes into their last layer."""
+"""Image networks of torchvision: ``torchvision:NAME``; vectors are the input of the last layer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
     if name not in names:
         raise UsageError(
             f"torchvision {torchvision.__version__} has no image network {name!r}: it has "
-            f"{', '.join(names)}; networks of videos are given without torchvision:",
+            f"{', '.join(names)}; video networks are given without torchvision:",
             field="model",
         )
     random, given = asks_for_random(choice), weights_file(choice)
@@ -73,12 +73,12 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
 
 
 def _published(entry: Any) -> dict[str, Any]:
-    """Torchvision's own file, out of torch's cache or fetched into it."""
+    """Torchvision's own file, from torch's cache or fetched into it."""
     import torch
 
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     try:
-        # plain tensors: torch.load goes by weights_only
+        # plain tensors: torch.load uses weights_only
         return dict(entry.get_state_dict(progress=False, check_hash=True))
     except (OSError, RuntimeError) as error:
         raise WeightsError(
@@ -88,7 +88,7 @@ def _published(entry: Any) -> dict[str, Any]:
 
 
 def _drop_classifier(net: nn.Module, name: str) -> int:
-    """Put nothing in the place of the last layer; the length of what it was given."""
+    """Replace the last layer by the identity; returns the length of its input."""
     linear = [key for key, module in net.named_modules() if isinstance(module, nn.Linear)]
     last = [key for key in linear if not key.startswith(("aux", "AuxLogits"))]
     found = net.get_submodule(last[-1]) if last else None
@@ -100,7 +100,7 @@ def _drop_classifier(net: nn.Module, name: str) -> int:
 
 
 def _preprocess(preset: Any) -> Preprocess:
-    """Torchvision's preset for pictures, as it treats Pillow's."""
+    """Torchvision's preset for pictures, as for Pillow images."""
     return Preprocess(
         int(preset.resize_size[0]),
         (int(preset.crop_size[0]),) * 2,
