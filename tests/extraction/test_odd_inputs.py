@@ -129,6 +129,17 @@ def test_segments_however_they_are_written(
     assert [(s.start_seconds, s.end_seconds) for s in video.segments] == [(0, 1)]
 
 
+def test_a_segment_that_is_listed_twice_is_taken_once(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"-")
+    rows = ["a.mp4,0,1", "a.mp4,1,2", "./a.mp4,0.0,1.00", "a.mp4,0,1.5"]
+    (tmp_path / "s.csv").write_text("\n".join(["path,start_seconds,end_seconds", *rows]))
+    listing = list_videos([tmp_path], segments=tmp_path / "s.csv")
+    (video,) = listing.videos
+    assert [(s.start_seconds, s.end_seconds) for s in video.segments] == [(0, 1), (1, 2), (0, 1.5)]
+    told = "s.csv, line 4: the segment of line 2 again: this row is left out"
+    assert any(note.endswith(told) for note in listing.notes)
+
+
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b";\r\n", b" \n"])
 def test_path_lists_however_they_are_written(mark: bytes, end: bytes, tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ class Encoder:
         A frame network gets each frame once, however clips overlap.
 
         Args:
-            video: a path, or upright RGB frames, uint8 (T, H, W, 3).
+            video: a path or URL, or upright RGB frames, uint8 (T, H, W, 3).
             fps: rate of the frames; needed if the plan has a rate of its own.
             segment: only this part, in seconds from the first shown frame.
 

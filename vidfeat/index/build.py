@@ -41,6 +41,7 @@ from vidfeat.index.videos import CLIP, FACTS, Videos, make_videos
 from vidfeat.store.reader import FeatureStore
 from vidfeat.system.callbacks import Report, no_report
 from vidfeat.system.files import atomic_folder, named_errors
+from vidfeat.system.wording import counted
 from vidfeat.version import __version__
 
 _BLOCK_ROWS = 16_384
@@ -362,7 +363,8 @@ def finish_base(
     vectors = np.asarray(np.load(rows.vectors, mmap_mode="r"))
     clips = np.load(rows.clips)
     plan = _plan(len(vectors), head)
-    report(f"building {plan.kind} ({plan.factory}) of {len(vectors)} clips, {len(videos)} videos")
+    size = f"{counted(len(vectors), 'clip')}, {counted(len(videos), 'video')}"
+    report(f"building {plan.kind} ({plan.factory}) of {size}")
     files = dict(files)
     files |= train_and_add(vectors, plan, folder, head.generation, report=report)
     files["vectors"] = entry_of(rows.vectors)

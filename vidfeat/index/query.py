@@ -21,7 +21,9 @@ from vidfeat.errors import StoreError, UsageError
 from vidfeat.index.match import Query
 from vidfeat.index.video_index import VideoIndex
 from vidfeat.system.identities import existing_spelling, path_to_identity
+from vidfeat.system.urls import identity_below, is_url, shown_path
 from vidfeat.video.frame_names import frames_in
+from vidfeat.video.remote_listing import state_of
 
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
@@ -58,7 +60,7 @@ class QuerySource:
     ) -> None:
         self.index = index
         self.model = model
-        self.root = None if root is None else Path(root)
+        self.root = None if root is None else root if is_url(root) else Path(root)
         self.weights = weights
         self.device = device
         self._encoder = encoder
@@ -122,8 +124,8 @@ class QuerySource:
         """The queries that a text stands for: one, or one for each video of a feature file.
 
         Args:
-            text: a path of the index, a file, or a feature file; ``#t=12.5,15`` after it takes
-                these seconds of it, unless a path really has this name.
+            text: a path of the index, a file, a URL, or a feature file; ``#t=12.5,15`` after it
+                takes these seconds of it, unless a path really has this name.
             start_seconds: where the part to search with starts.
             end_seconds: where it ends.
 
@@ -146,6 +148,11 @@ class QuerySource:
                 )
             start, end = _fragment_seconds(fragment, text)
             return self.make(fragment["path"], start, end)
+        if is_url(text):
+            known = self._unchanged(text)
+            if known is not None:
+                return [self.index.query(known, start_seconds, end_seconds)]
+            return [self.of_file(text, start_seconds, end_seconds)]
         if not (path.is_file() or self._is_video_of_frames(path)):
             raise StoreError(
                 f"{text!r} is neither a video of {self.index.where} nor a file; its videos have "
@@ -186,8 +193,8 @@ class QuerySource:
             vectors=np.asarray(embeddings.vectors, dtype=np.float32),
             start_seconds=embeddings.start_seconds,
             end_seconds=embeddings.end_seconds,
-            name=name or os.fspath(path),
-            video_id=self._row_of(Path(path)),
+            name=name or shown_path(os.fspath(path)),
+            video_id=self._row_of_url(path) if is_url(path) else self._row_of(Path(path)),
             file=os.fspath(path),
         )
 
@@ -250,6 +257,25 @@ class QuerySource:
             )
         return True
 
+    def _unchanged(self, url: str) -> str | None:
+        """The index's own path of a URL whose video has not changed since it was indexed."""
+        row = self._row_of_url(url)
+        if row < 0:
+            return None
+        videos = self.index.videos
+        held = int(videos["size_bytes"][row]), int(videos["mtime_ns"][row])
+        return videos.paths[row] if state_of(url) == held else None
+
+    def _row_of_url(self, url: str | os.PathLike[str]) -> int:
+        """Row of the video behind a URL, changed or not; -1 for none."""
+        roots = [self.index.head.source_root, *([] if self.root is None else [self.root])]
+        for root in roots:
+            identity = identity_below(os.fspath(url), os.fspath(root))
+            named = None if identity is None else self.index.videos.names.find(identity)
+            if named is not None:
+                return self.index.videos.row_of[named]
+        return -1
+
     def _stored_path(self, path: Path) -> str | None:
         """The index's own path of a file that has not changed since it was indexed."""
         row = self._row_of(path)
@@ -269,7 +295,7 @@ class QuerySource:
         videos of its size. Where the whole root has moved, a file is known by the end of its path
         and its size.
         """
-        root = self.root or self.index.source_root
+        root = self.root if isinstance(self.root, Path) else self.index.source_root
         for place in (_unlinked(path), path.resolve()):
             for start in (_unlinked(root), root.resolve()):
                 if not place.is_relative_to(start):

@@ -39,7 +39,8 @@ from vidfeat.index.videos import CLIP, Videos
 from vidfeat.store.reader import FeatureStore
 from vidfeat.system.callbacks import Report, no_report
 from vidfeat.system.files import named_errors, temporary_name
-from vidfeat.system.identities import identity_to_path
+from vidfeat.system.urls import is_url, root_of
+from vidfeat.system.wording import counted
 
 # The first part is rebuilt when a tail costs more than it saves, or when a share of its rows is
 # skipped at every search.
@@ -189,7 +190,8 @@ class _Writer:
         if not ours or not theirs or ours == theirs:
             return
         compared = ["size_bytes"]
-        if Path(identity_to_path(ours)).is_dir():
+        both_urls = is_url(ours) and is_url(theirs)
+        if both_urls or Path(root_of(ours)).is_dir():
             compared.append("mtime_ns")
         if all(int(self.videos[name][old]) == int(store.videos[name][row]) for name in compared):
             return  # the videos have moved
@@ -323,7 +325,9 @@ class _Writer:
         alive = np.flatnonzero(videos["alive"])
         counts = videos["count"][alive]
         total = int(counts.sum())
-        self.report(f"rebuilding the index: {len(alive)} videos, {total} clips")
+        self.report(
+            f"rebuilding the index: {counted(len(alive), 'video')}, {counted(total, 'clip')}"
+        )
         files = RowFiles(
             folder / file_name("vectors", head.generation),
             folder / file_name("clips", head.generation),

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.errors import DataError, StoreError, UsageError
+from vidfeat.errors import DataError, UsageError
 from vidfeat.index.examples import NEGATIVE_WEIGHT, combine
 from vidfeat.index.match import Match, Query, SearchOptions
 from vidfeat.index.opened import OpenIndex
 from vidfeat.index.query_clips import as_query, clips_in_segment
 from vidfeat.store.reader import Embeddings
-from vidfeat.system.identities import identity_to_path
+from vidfeat.system.urls import local_place, place_of, root_of
 
 if TYPE_CHECKING:
     from vidfeat.encoders.text import TextEncoder
@@ -129,18 +129,19 @@ class VideoIndex(OpenIndex):
     @property
     def source_root(self) -> Path:
         """Where the videos were when they were read; a hint."""
-        return Path(identity_to_path(self.head.source_root))
+        return Path(root_of(self.head.source_root))
 
     def local_path(self, path: str, root: str | os.PathLike[str] | None = None) -> Path:
-        """Where the file of a video should be: below ``root``, or below the recorded root.
+        """Where the file of a video should be; as :meth:`place`, of files alone."""
+        return local_place(self.place(path, root))
+
+    def place(self, path: str, root: str | os.PathLike[str] | None = None) -> str:
+        """A path, or a URL where ``root`` is given as one: below ``root``, or the recorded folder.
 
         Raises:
-            StoreError: the path leads out of the root.
+            StoreError: the path leads out of the root, or only the record says that it is a URL.
         """
-        relative = Path(identity_to_path(path))
-        if relative.is_absolute() or ".." in relative.parts:
-            raise StoreError(f"{self.path}: the path {path!r} leads out of the root of its videos")
-        return (self.source_root if root is None else Path(root)) / relative
+        return place_of(path, self.head.source_root, root, str(self.path))
 
     def times(self, path: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Start and end seconds of a video's clips."""

@@ -156,7 +156,7 @@ def store_in_words(described: dict[str, Any]) -> list[str]:
     if described.get("unfinished"):
         begun = described["videos_begun"]
         more = f"; {counted(begun, 'video')} begun" if begun else ""
-        facts["not finished"] = f"the same extract command continues it, if it is not running{more}"
+        facts["not finished"] = f"an extraction is running, or the same command resumes it{more}"
     facts["footage"] = duration(described["duration_seconds"])
     spread = described.get("clips_per_video")
     if spread is not None:

@@ -28,7 +28,8 @@ from vidfeat.errors import DataError, StoreError
 from vidfeat.store.embeddings import Embeddings, FloatVectors
 from vidfeat.store.records import RunIdentity, VectorType, VideoFailure, VideoRecord
 from vidfeat.store.schema import ERROR_COLUMNS, FORMAT, FORMAT_VERSION, VIDEO_COLUMNS
-from vidfeat.system.identities import Names, identity_to_path
+from vidfeat.system.identities import Names
+from vidfeat.system.urls import local_place, place_of
 
 __all__ = [
     "FORMAT",
@@ -236,13 +237,18 @@ class FeatureStore:
         """Where the file of a video should be: below ``root``, or below the recorded root.
 
         Raises:
-            StoreError: the identity points out of the root.
+            StoreError: the identity points out of the root, or the videos are behind a URL.
         """
-        base = Path(identity_to_path(self.source_root)) if root is None else Path(root)
-        relative = Path(identity_to_path(path))
-        if relative.is_absolute() or ".." in relative.parts:
-            raise StoreError(f"{self.path}: the path {path!r} leads out of the root of its videos")
-        return base / relative
+        return local_place(self.place(path, root))
+
+    def place(self, path: str, root: str | os.PathLike[str] | None = None) -> str:
+        """The same as a path, or as a URL where ``root`` is given as one.
+
+        Raises:
+            StoreError: the identity points out of the root, or only the record says that the
+                videos are behind a URL.
+        """
+        return place_of(path, self.source_root, root, str(self.path))
 
     # ------------------------------------------------------------------ a video
 

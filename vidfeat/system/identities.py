@@ -15,7 +15,6 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Set
-from pathlib import PurePosixPath
 
 from vidfeat.errors import UsageError
 
@@ -59,32 +58,6 @@ def identity_to_path(identity: str) -> str:
 def text_to_path(text: str) -> str:
     """A path for the os module whose bytes are this text in UTF-8, whatever the locale."""
     return os.fsdecode(text.encode("utf-8", "surrogateescape"))
-
-
-def written_identity(text: str, root: str = "") -> str:
-    """The identity for a path that a person wrote, without surrounding spaces, ``./`` or the root.
-
-    Args:
-        text: a path as written in a table or typed.
-        root: the root of the videos, as an identity; empty leaves absolute paths as they are.
-    """
-    text = text.strip()
-    if not text:
-        return text
-    return below(str(PurePosixPath(text)), root)
-
-
-def below(path: str, root: str) -> str:
-    """A path relative to a root if it is below it, unchanged otherwise.
-
-    Accents may be written in another Unicode form than the root's; what is left keeps its own.
-    """
-    if not root:
-        return path
-    parts, of_root = path.split("/"), root.rstrip("/").split("/")
-    if len(parts) > len(of_root) and all(map(looks_like, parts, of_root)):
-        return "/".join(parts[len(of_root) :])
-    return path
 
 
 class Names:

@@ -92,7 +92,7 @@ def source_of(site: Site, request: Request) -> MediaFile:
         upload = site.uploads.get(request.path_params["video"][1:])
         if upload is None:
             raise StoreError("this upload no longer exists: drop the file again")
-        return MediaFile(upload.path, upload.path.stat())
+        return MediaFile.of(upload.path, upload.path.stat())
     video = known_video(site, video_number(request))
     file = site.catalog.file(video)
     if file is None:

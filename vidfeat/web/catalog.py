@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import StoreError
 from vidfeat.index import VideoIndex
+from vidfeat.system.urls import is_url, shown_path
 from vidfeat.web.folders import TOP_FOLDER, FolderTree
 
 
@@ -28,17 +29,24 @@ class MediaFile:
     """A file that may be served.
 
     Attributes:
-        path: with all links followed.
-        status: as it was when the file was checked.
+        path: with all links followed; or a URL, which may hold secrets.
+        size_bytes: when it was checked; of a URL, when it was read for the index.
+        mtime_ns: the same.
     """
 
-    path: Path
-    status: os.stat_result
+    path: Path | str
+    size_bytes: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path, status: os.stat_result) -> MediaFile:
+        """A file of this machine."""
+        return cls(path, status.st_size, status.st_mtime_ns)
 
     @property
     def key(self) -> str:
-        """Changes with the file and its state."""
-        return f"{self.path}\0{self.status.st_size}\0{self.status.st_mtime_ns}"
+        """Another file, or another state of it, has another one."""
+        return f"{shown_path(str(self.path))}\0{self.size_bytes}\0{self.mtime_ns}"
 
 
 class Catalog:
@@ -46,7 +54,7 @@ class Catalog:
 
     Args:
         index: the index.
-        root: where the videos are, if they have moved.
+        root: where the videos are, if they have moved: a folder, or a URL.
         labels: path to label, for the filter.
         follow_links: serve what links in the root lead to, anywhere.
     """
@@ -55,12 +63,13 @@ class Catalog:
         self,
         index: VideoIndex,
         *,
-        root: Path | None = None,
+        root: str | os.PathLike[str] | None = None,
         labels: Mapping[str, str] | None = None,
         follow_links: bool = False,
     ) -> None:
         self.index = index
         self.videos = index.videos
+        self._url = os.fspath(root) if root is not None and is_url(root) else None
         self.root = Path(os.path.realpath(root or index.source_root))
         self.labels = dict(labels or {})
         self.follow_links = follow_links
@@ -166,7 +175,13 @@ class Catalog:
         }
 
     def why_missing(self, video: int) -> str:
-        """What to try if `file` gives none, in a sentence."""
+        """What to try where `file` gives none, in a sentence."""
+        recorded = self.index.head.source_root
+        if is_url(recorded):
+            return (
+                f"this video lies at {recorded}: start vidfeat serve with --root {recorded} to "
+                "show it from there"
+            )
         if not self.follow_links and self.has(video):
             try:
                 wanted = self.index.local_path(self.videos.paths[video], self.root)
@@ -185,6 +200,9 @@ class Catalog:
         """The file of a video; None if it is missing, not a file, or outside the root."""
         if not self.has(video):
             return None
+        if self._url is not None:
+            held = (int(self.videos[name][video]) for name in ("size_bytes", "mtime_ns"))
+            return MediaFile(self.index.place(self.videos.paths[video], self._url), *held)
         try:
             wanted = self.index.local_path(self.videos.paths[video], self.root)
             found = Path(os.path.realpath(wanted))
@@ -193,4 +211,4 @@ class Catalog:
             status = found.stat()
         except (StoreError, OSError, ValueError):
             return None
-        return MediaFile(found, status) if stat.S_ISREG(status.st_mode) else None
+        return MediaFile.of(found, status) if stat.S_ISREG(status.st_mode) else None

@@ -38,7 +38,7 @@ class ServeOptions:
 
     host: str = "127.0.0.1"
     port: int = 8765
-    root: Path | None = None
+    root: str | os.PathLike[str] | None = None
     labels: Path | None = None
     weights: str | None = None
     device: str = "auto"

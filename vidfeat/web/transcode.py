@@ -39,8 +39,13 @@ _MP4_SUFFIXES = {".mp4", ".m4v", ".mov"}
 _WEBM_SUFFIXES = {".webm"}
 
 
-def browser_type(path: Path) -> str | None:
-    """The media type of a file that browsers play as it is; None for what must be transcoded."""
+def browser_type(path: Path | str) -> str | None:
+    """The media type of a file that browsers play as it is; None for what must be transcoded.
+
+    What is behind a URL is transcoded: the browser gets neither the URL nor its secrets.
+    """
+    if not isinstance(path, Path):
+        return None
     suffix = path.suffix.lower()
     if suffix not in _MP4_SUFFIXES | _WEBM_SUFFIXES:
         return None
@@ -58,11 +63,11 @@ def browser_type(path: Path) -> str | None:
     return media_type
 
 
-def transcode(source: Path, target: Path, start_seconds: float, end_seconds: float) -> None:
+def transcode(source: Path | str, target: Path, start_seconds: float, end_seconds: float) -> None:
     """Write a segment as MP4; the first frame is the one shown at its start.
 
     Args:
-        source: the video.
+        source: the video, a file or URL.
         target: the file to write.
         start_seconds: from the first shown frame.
         end_seconds: at most ``MOST_SECONDS`` later, or that is where it ends.
