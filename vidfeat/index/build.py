@@ -250,7 +250,7 @@ def build_index(
         try:
             generation = read_head(target).generation + 1
         except StoreError:
-            if not _looks_like_index(target):
+            if not (target / "index.json").is_file():
                 raise UsageError(
                     f"{target} exists and is not an index: choose another place with -o"
                 ) from None
@@ -304,10 +304,6 @@ def _keep_taught(old: Path, new: Path) -> None:
             shutil.copytree(old / name, new / name)
         elif (old / name).is_file():
             shutil.copyfile(old / name, new / name)
-
-
-def _looks_like_index(target: Path) -> bool:
-    return target.is_dir() and (target / "index.json").is_file()
 
 
 def _build_into(
