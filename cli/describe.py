@@ -76,7 +76,20 @@ def in_words(described: dict[str, Any]) -> list[str]:
         return lines
     if described["kind"] == "video":
         return _video_in_words(described)
-    return _lines(described)
+    from vidfeat.cli.describe_words import first_lines
+
+    first = first_lines(described)
+    plain = {k: v for k, v in described.items() if not (first and k in _SAID)}
+    hashes = {key: plain.pop(key) for key in [*plain] if _is_hash(key)}
+    return [*first, *([""] if first else []), *_lines(plain), *_lines(hashes)]
+
+
+# stands in the first lines of a head, an index, a run or weights already
+_SAID = ("kind", "path")
+
+
+def _is_hash(key: str) -> bool:
+    return "sha256" in key or key.endswith("_fingerprint")
 
 
 def _folder(path: Path, verify: bool) -> dict[str, Any]:
@@ -98,7 +111,9 @@ def _folder(path: Path, verify: bool) -> dict[str, Any]:
     ]
     for name, kind, read in kinds:
         if (path / name).is_file():
-            return {"kind": kind, "path": str(path), **read(path / name)}
+            found = read(path / name)
+            own = {"head": found.pop("kind")} if kind == "head" and "kind" in found else {}
+            return {"kind": kind, "path": str(path), **own, **found}
     raise UsageError(
         f"{path} is a folder without index.json, head.json, net.json or recipe.toml: neither an "
         "index, a head, a quantised network nor a training run"
@@ -127,6 +142,9 @@ def _run(recipe: Path) -> dict[str, Any]:
     except ValueError as error:
         raise StoreError(f"{recipe} cannot be read: {error}") from None
     folder = recipe.parent
+    data = folder / "data.json"
+    if data.is_file():
+        described["data"] = _json_of(data)
     steps = sorted(name.name for name in (folder / "checkpoints").glob("step-*"))
     described["finished"] = (folder / "model.safetensors").is_file()
     described["checkpoints"] = steps

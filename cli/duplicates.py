@@ -71,8 +71,9 @@ def command(index: Path, threshold: float, min_share: float | None, as_json: boo
             click.echo(f"         and {counted(more, 'more segment')} (--json lists all)")
     if found.num_cut:
         click.echo(
-            f"warning: {found.num_cut} clips have more near neighbours than can be listed: pairs "
-            "are missing, and groups may be split; give a --threshold nearer to 1",
+            f"warning: {counted(found.num_cut, 'clip has', 'clips have')} more near neighbours "
+            "than can be listed: pairs are missing, and groups may be split; give a --threshold "
+            "nearer to 1",
             err=True,
         )
     pairs, groups = counted(len(found.pairs), "pair"), counted(len(found.groups), "group")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vidfeat.cli.options import HELP_NAMES, OutputPath
+from vidfeat.system.wording import counted
 
 if TYPE_CHECKING:
     from vidfeat.evaluation.scores import Scores
@@ -139,4 +140,4 @@ def _line(summary: dict[str, Any]) -> str:
     names = [name for name in ("clip@1", "video@1", "video@5") if name in summary]
     parts = ", ".join(f"{name} {summary[name]:.1%}" for name in names)
     failed = f", {summary['failed']} could not be read" if summary.get("failed") else ""
-    return f"{parts} of {summary['videos']:,} videos{failed}"
+    return f"{parts} of {counted(summary['videos'], 'video')}{failed}"

@@ -189,23 +189,26 @@ def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
 
     size = size_text(output.stat().st_size)
     click.echo(
-        f"{output}: {report.videos} videos, {report.clips} clips x {encoder.dimension} "
+        f"{output}: {counted(report.videos, 'video')}, {counted(report.clips, 'clip')} x "
+        f"{encoder.dimension} "
         f"({encoder.spec.model}, weights {encoder.spec.weights}), {size}"
     )
     if report.clips_encoded:
         seconds = max(report.seconds, 1e-9)
         waited = report.assembly["network_waited_seconds"] / seconds
         click.echo(
-            f"  encoded {report.clips_encoded} clips in {duration(seconds)} "
+            f"  encoded {counted(report.clips_encoded, 'clip')} in {duration(seconds)} "
             f"({report.clips_encoded / seconds:.1f} clips/s; the network waited for decoding "
             f"{waited:.0%} of the time)"
         )
     if report.videos_reused:
-        click.echo(f"  {report.videos_reused} videos were already there, unchanged")
+        reused = counted(report.videos_reused, "video was", "videos were")
+        click.echo(f"  {reused} already there, unchanged")
     if report.videos_dropped:
-        click.echo(
-            f"  {report.videos_dropped} videos or failures were dropped: their files are gone"
-        )
+        dropped = report.videos_dropped
+        told = counted(dropped, "video or failure was", "videos or failures were")
+        whose = "its file is" if dropped == 1 else "their files are"
+        click.echo(f"  {told} dropped: {whose} gone")
     if encoder.spec.weights == bundled.NAME:
         click.echo(f"  {bundled.HINT}")
     for note in report.notes:
@@ -220,8 +223,8 @@ def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
 def say_dry_run(estimate: DryRun) -> None:
     """Print what there would be to do."""
     click.echo(
-        f"{estimate.videos} videos ({size_text(estimate.bytes)}, "
-        f"{duration(estimate.video_seconds)} of video), {estimate.clips} clips, "
+        f"{counted(estimate.videos, 'video')} ({size_text(estimate.bytes)}, "
+        f"{duration(estimate.video_seconds)} of video), {counted(estimate.clips, 'clip')}, "
         f"a file of about {size_text(estimate.output_bytes)}"
     )
     work = f" of {estimate.gflops_per_clip:,.3g} GFLOPs" if estimate.gflops_per_clip else ""

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from vidfeat.cli.options import OutputPath
+from vidfeat.system.wording import counted
 
 
 @click.command(
@@ -104,7 +105,8 @@ def command(
         overwrite=overwrite,
         report=report,
     )
-    report(f"{output}: {index.head.num_videos} videos, {len(index)} clips, {index.head.kind}")
+    videos, clips = counted(index.head.num_videos, "video"), counted(len(index), "clip")
+    report(f"{output}: {videos}, {clips}, {index.head.kind}")
 
 
 def _change(

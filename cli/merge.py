@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from vidfeat.cli.options import HELP_NAMES, OutputPath
+from vidfeat.system.wording import counted
 
 
 @click.command(
@@ -26,6 +27,6 @@ def command(parts: tuple[Path, ...], output: Path, overwrite: bool, allow_missin
 
     report = merge_stores(parts, output, overwrite=overwrite, allow_missing=allow_missing)
     click.echo(
-        f"{output}: {report.videos:,} videos, {report.clips:,} clips and {report.failures:,} "
-        f"errors of {len(parts)} shards"
+        f"{output}: {counted(report.videos, 'video')}, {counted(report.clips, 'clip')} and "
+        f"{counted(report.failures, 'error')} of {counted(len(parts), 'shard')}"
     )

@@ -42,7 +42,7 @@ def command(
     from vidfeat.datasets.prepare import prepare
     from vidfeat.datasets.reencode import Encoding
     from vidfeat.errors import UsageError
-    from vidfeat.system.wording import size_text
+    from vidfeat.system.wording import counted, size_text
     from vidfeat.training.distributed import cores_per_process
 
     if short_side is not None:
@@ -66,8 +66,8 @@ def command(
         report=lambda line: click.echo(f"vidfeat: {line}", err=True),
     )
     click.echo(
-        f"{report.written:,} videos written, {report.already_there:,} already there, "
+        f"{counted(report.written, 'video')} written, {report.already_there:,} already there, "
         f"{len(report.failures):,} could not be read; {size_text(report.bytes_before)} became "
-        f"{size_text(report.bytes_after)}; {len(report.lists)} lists copied"
+        f"{size_text(report.bytes_after)}; {counted(len(report.lists), 'list')} copied"
     )
     return 1 if report.failures else 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vidfeat.cli.options import HELP_NAMES, OutputPath, RenamedOption
+from vidfeat.system.wording import counted
 
 if TYPE_CHECKING:
     from vidfeat.datasets import VideoDataset
@@ -121,7 +122,7 @@ def command(
         return STOPPED
     if result.is_main:
         best = f"; best video@1 {result.best['video@1']:.1%}" if result.best else ""
-        click.echo(f"{result.folder}/model.safetensors after {result.step:,} steps{best}")
+        click.echo(f"{result.folder}/model.safetensors after {counted(result.step, 'step')}{best}")
         if not _is_rendered(chosen):
             from vidfeat.training.setup import stored_places
 

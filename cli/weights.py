@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vidfeat.cli.options import OutputPath
+from vidfeat.system.wording import counted
 
 if TYPE_CHECKING:
     from vidfeat.pretrained import WeightsEntry
@@ -145,7 +146,8 @@ def convert_command(file: Path, output: Path, model: str | None, overwrite: bool
     made = convert_file(file, output, model, overwrite=overwrite)
     loaded = made.loaded
     click.echo(
-        f"{output}: {loaded.model}, {loaded.num_classes} classes, {loaded.in_channels} channels"
+        f"{output}: {loaded.model}, {counted(loaded.num_classes, 'class', 'classes')}, "
+        f"{counted(loaded.in_channels, 'channel')}"
         + (f", midplanes by {loaded.midplanes}" if loaded.midplanes else "")
         + (f", clips of {loaded.plan.frames} frames" if loaded.plan else "")
     )

@@ -92,7 +92,7 @@ def rows(tool: Tool) -> Iterator[Row]:
         (kinetics / file).write_text(header + row)
         (kinetics / f"{part[0] * 11}_000000_000010.mp4").touch()
     found = tool.python(_DATASET.format(name="kinetics600", root=str(kinetics)))
-    right = "kinetics600: 1 classes, 3 videos (test 1, train 1, val 1)"
+    right = "kinetics600: 1 class, 3 videos (test 1, train 1, val 1)"
     yield Row("5 Kinetics-600 as its downloader leaves it", right, found[: len(right)])
     tool.python(_NAMESPACE)
     answer = tool("weights", "convert", "run.pth", "-o", "run.safetensors", "--model", "mc3_18")

@@ -209,7 +209,7 @@ def test_a_wrong_layout_says_what_was_expected_and_found(tmp_path: Path, name: s
 def test_lists_without_any_of_their_videos_are_refused(tmp_path: Path) -> None:
     lists = ucf101(tmp_path)
     touch(tmp_path / "videos", "holiday.mp4")
-    with pytest.raises(DataError, match=r"none of the 3 videos .*1 videos such as holiday\.mp4"):
+    with pytest.raises(DataError, match=r"none of the 3 videos .*1 video such as holiday\.mp4"):
         open_dataset("ucf101", tmp_path / "videos", lists=lists)
 
 

@@ -127,7 +127,7 @@ def test_videos_in_no_part_are_left_out_and_named(tmp_path: Path) -> None:
 def test_folders_that_differ_in_case_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
     paths = [f"{name}/1.mp4" for name in names]
     touch(tmp_path, *paths)
-    with pytest.raises(DataError, match=r"'Run' \(1 videos\) and 'run' .* only in case"):
+    with pytest.raises(DataError, match=r"'Run' \(1 video\) and 'run' .* only in case"):
         open_dataset("folder", tmp_path)
     with pytest.raises(DataError, match="only in case"):
         labels_from_folders(paths)
@@ -189,7 +189,7 @@ def test_a_table_takes_every_name_of_a_part_and_leaves_out_rows_without(tmp_path
     )
     dataset = open_dataset("csv", tmp_path)
     assert parts_of(dataset) == {"train": ["0.mp4", "1.mp4"], "val": ["2.mp4"], "test": ["3.mp4"]}
-    assert any("1 rows have no split" in note and "4.mp4" in note for note in dataset.notes)
+    assert any("1 row has no split" in note and "4.mp4" in note for note in dataset.notes)
 
 
 def test_segments_of_one_video_in_two_parts_are_noted_with_their_lines(tmp_path: Path) -> None:

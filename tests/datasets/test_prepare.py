@@ -160,7 +160,7 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     options = [str(folder), "-o", str(tmp_path / "out"), "--short-side", "16", "--workers", "1"]
     done = CliRunner().invoke(command, options, standalone_mode=False)
     assert done.exception is None and done.return_value == 0
-    assert "3 videos written" in done.stdout and "1 lists copied" in done.stdout
+    assert "3 videos written" in done.stdout and "1 list copied" in done.stdout
     bad = CliRunner().invoke(command, [str(folder), "-o", "x", "--size", "big"])
     assert isinstance(bad.exception, UsageError)
 

@@ -152,6 +152,21 @@ def test_a_module_in_python_has_to_be_given_again() -> None:
         encoder_from_description(encoder.describe(), device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("net.py", "is a file: say which of its functions builds the network, such as .*net.py:b"),
+        ("net.py:number", "net.py:number returned int, expected a module of torch or an Encoder"),
+        ("net.py:absent", "has no function absent"),
+        ("none.py:build", "cannot read .*none.py"),
+    ],
+)
+def test_files_that_build_no_network(tmp_path: Path, model: str, message: str) -> None:
+    (tmp_path / "net.py").write_text("def number():\n    return 5\n")
+    with pytest.raises(UsageError, match=message):
+        vidfeat.load_encoder(str(tmp_path / model), device="cpu")
+
+
 # --- in a file -----------------------------------------------------------------------------------
 
 SOURCE = """
@@ -213,7 +228,7 @@ def test_an_unknown_or_changed_file_is_not_run(file: Path, own_record: Path) -> 
 def test_a_module_out_of_a_file_takes_the_defaults(file: Path) -> None:
     encoder = vidfeat.load_encoder(f"{file}:plain", device="cpu")
     assert encoder.preprocess == Preprocess()
-    assert any("does not say what it takes" in note for note in encoder.spec.notes)
+    assert any("does not specify its input" in note for note in encoder.spec.notes)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,6 @@ def test_vectors_that_are_no_numbers_are_refused_or_left_out(
     bad[2, 1], bad[4, 0] = np.nan, np.inf
     features = write_features(tmp_path / "f.h5", names, replace={"a/2.mp4": bad})
     labels = "folders" if with_labels else None
-    with pytest.raises(DataError, match=r"2 vectors of 1 videos hold NaN .*first: a/2\.mp4"):
+    with pytest.raises(DataError, match=r"2 vectors of 1 video hold NaN .*first: a/2\.mp4"):
         save_map(features, tmp_path / "map.png", labels)
     assert save_map(features, tmp_path / "map.png", labels, skip_bad_rows=True) == 22

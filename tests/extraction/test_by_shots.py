@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tests.support.edited_videos import write_edit
 from vidfeat.cli.extract import command
 from vidfeat.extraction import shots as module
 from vidfeat.store.reader import FeatureStore
+from vidfeat.video.listing import read_segments
 from vidfeat.video.shots import ShotRule
 
 
@@ -79,6 +81,22 @@ def test_what_a_kill_cut_off_is_looked_for_again(tmp_path):
     ]
     (tmp_path / "s.csv").write_text("\n".join(lines))
     assert list(module.read_shots(tmp_path / "s.csv", rule)) == ["a.mp4"]
+
+
+def test_shots_of_a_changed_video_are_replaced(videos, tmp_path):
+    folder, _ = videos
+    (tmp_path / "v").mkdir()
+    shutil.copy(folder / "a.mp4", tmp_path / "v/a.mp4")
+    output, table = tmp_path / "f.h5", tmp_path / "f.h5.shots.csv"
+    extract(tmp_path / "v", output)
+    before = table.read_text().splitlines()
+    shutil.copy(folder / "b.mp4", tmp_path / "v/a.mp4")
+    with table.open("a") as file:
+        file.write("d.mp4,0.")  # and a line that a kill cut off
+    extract(tmp_path / "v", output)
+    after = table.read_text().splitlines()
+    assert (len(before), len(after)) == (3, 4) and not set(before[1:]) & set(after)
+    assert len(read_segments(table)["a.mp4"]) == 3
 
 
 @pytest.mark.parametrize("other", [["--segments", "s.csv"], ["--frames-fps", "5"]])

@@ -180,7 +180,7 @@ def test_nothing_to_do(encoder: Encoder, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no video found"):
         extract(tmp_path / "empty", tmp_path / "f.h5", encoder)
     (tmp_path / "empty" / "x.mp4").write_text("no video")
-    with pytest.raises(NothingDoneError, match=r"all 1 videos failed.*x.mp4"):
+    with pytest.raises(NothingDoneError, match=r"the only video failed.*x.mp4"):
         extract(tmp_path / "empty", tmp_path / "f.h5", encoder)
     assert not (tmp_path / "f.h5").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]

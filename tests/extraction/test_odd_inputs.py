@@ -129,6 +129,17 @@ def test_segments_however_they_are_written(
     assert [(s.start_seconds, s.end_seconds) for s in video.segments] == [(0, 1)]
 
 
+def test_a_segment_that_is_listed_twice_is_taken_once(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"-")
+    rows = ["a.mp4,0,1", "a.mp4,1,2", "./a.mp4,0.0,1.00", "a.mp4,0,1.5"]
+    (tmp_path / "s.csv").write_text("\n".join(["path,start_seconds,end_seconds", *rows]))
+    listing = list_videos([tmp_path], segments=tmp_path / "s.csv")
+    (video,) = listing.videos
+    assert [(s.start_seconds, s.end_seconds) for s in video.segments] == [(0, 1), (1, 2), (0, 1.5)]
+    told = "s.csv, line 4: the segment of line 2 again: this row is left out"
+    assert any(note.endswith(told) for note in listing.notes)
+
+
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b";\r\n", b" \n"])
 def test_path_lists_however_they_are_written(mark: bytes, end: bytes, tmp_path: Path) -> None:
@@ -187,6 +198,23 @@ def test_a_folder_says_what_was_passed_over(tmp_path: Path) -> None:
     (note,) = list_videos([tmp_path]).notes
     assert "3 files" in note
     assert "2 .txt" in note
+
+
+def test_a_link_to_itself_costs_one_video(encoder: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "v/sub").mkdir(parents=True)
+    write_video(tmp_path / "v/a.mp4", scene(24))
+    (tmp_path / "v/self.mp4").symlink_to("self.mp4")
+    (tmp_path / "v/nowhere.mp4").symlink_to("nothing")
+    (tmp_path / "v/sub/loop").symlink_to("..")
+    (tmp_path / "v/round").symlink_to("round")
+    listing = list_videos([tmp_path / "v"])
+    assert [video.identity for video in listing.videos] == ["a.mp4", "nowhere.mp4", "self.mp4"]
+    report = extract(tmp_path / "v", tmp_path / "f.h5", encoder, options=INLINE)
+    assert report.videos == 1
+    assert [f.path for f in report.failures] == ["nowhere.mp4", "self.mp4"]
+    assert all(
+        "a symbolic link to something that is not there" in f.message for f in report.failures
+    )
 
 
 def test_a_folder_that_may_not_be_read_says_so(

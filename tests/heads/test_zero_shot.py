@@ -127,7 +127,7 @@ def test_stored_features_templates_and_outputs(
     ("text", "message"),
     [
         ("", "names 0 classes"),
-        ("dog\n\n", "names 1 classes"),
+        ("dog\n\n", "names 1 class"),
         ("dog\ncat\ndog\n", "line 3: 'dog' stands in line 1"),
         ("path,label\na.mp4,dog\n", "a table of labelled videos"),
     ],

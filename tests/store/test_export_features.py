@@ -115,7 +115,7 @@ def test_folders_with_other_things_are_left_alone(tmp_path: Path, features: Path
     with pytest.raises(StoreError, match="other files"):
         export_npy(smaller, mine, overwrite=True)
     assert (mine / "thesis.txt").read_text() == "years"
-    with pytest.raises(StoreError, match="no folder"):
+    with pytest.raises(StoreError, match="not a folder"):
         export_npy(smaller, mine / "thesis.txt", overwrite=True)
 
 
@@ -230,7 +230,7 @@ def test_the_commands(tmp_path: Path, features: Path) -> None:
         cli, ["merge", str(features), str(other), "-o", str(merged)], catch_exceptions=False
     )
     assert done.exit_code == 0
-    assert "6 videos, 10 clips and 1 errors of 2 shards" in done.output
+    assert "6 videos, 10 clips and 1 error of 2 shards" in done.output
     with FeatureStore(merged) as store:
         assert store.paths == sorted([*COUNTS, "z"])
 

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from vidfeat.datasets.part_names import DatasetPart
 from vidfeat.errors import DataError
 from vidfeat.system.identities import identity_to_path, normal_form, path_to_identity
+from vidfeat.system.wording import counted
 from vidfeat.video.file_listing import VIDEO_SUFFIXES
 from vidfeat.video.frame_names import frames_in
 
@@ -131,11 +132,14 @@ class VideoDataset:
         """One line: videos per part, classes, missing and unlisted files."""
         there = Counter(sample.part for sample in self.samples)
         parts = ", ".join(f"{name} {count:,}" for name, count in sorted(there.items()))
-        text = f"{self.name}: {len(self.classes)} classes, {len(self.samples):,} videos ({parts})"
+        text = (
+            f"{self.name}: {counted(len(self.classes), 'class', 'classes')}, "
+            f"{counted(len(self.samples), 'video')} ({parts})"
+        )
         if self.missing:
             text += f", {len(self.missing):,} listed but missing (the first: {self.missing[0]})"
         if self.unlisted:
-            text += f", {len(self.unlisted):,} files not listed"
+            text += f", {counted(len(self.unlisted), 'file')} not listed"
         return "; ".join((text, *self.notes))
 
 
@@ -212,7 +216,7 @@ def match_listing(
         )
     if not samples and listing.entries:
         first = listing.entries[0].name
-        there = f"{len(paths):,} videos such as {paths[0]}" if paths else "no videos"
+        there = f"{counted(len(paths), 'video')} such as {paths[0]}" if paths else "no videos"
         raise DataError(
             f"none of the {len(listing.entries):,} videos that {listing.dataset} lists "
             f"(such as {first}) was found: {root} has {there}"

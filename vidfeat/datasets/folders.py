@@ -44,7 +44,7 @@ def read_folders(
     labels = {path: alike[label] for path, label in labels.items()}
     found = [video for video in layout.videos if labels[video.path]]
     counts = Counter(labels[video.path] for video in found)
-    refuse_twin_names(counts, str(root), "videos", "rename one of the folders")
+    refuse_twin_names(counts, str(root), "video", "rename one of the folders")
     classes = tuple(sorted(counts))
     if len(classes) < min_classes:
         raise wrong_layout(name, root, EXPECTED)

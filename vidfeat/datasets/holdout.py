@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from vidfeat.datasets.base import Sample, VideoDataset
 from vidfeat.errors import DataError
+from vidfeat.system.wording import counted
 
 
 def hold_out(samples: Sequence[Sample], share: float) -> tuple[Sample, ...]:
@@ -63,8 +64,8 @@ def describe_hold_out(samples: Sequence[Sample], classes: Sequence[str], share: 
     low, high = min(shares), max(shares)
     spread = f"{low:.0%}" if round(low, 2) == round(high, 2) else f"{low:.0%} to {high:.0%}"
     note = (
-        f"held out for testing, by a hash of the {by}: {held.total()} of {total.total()} videos, "
-        f"{spread} of each class (asked for: {share:.0%})"
+        f"held out for testing, by a hash of the {by}: {held.total()} of "
+        f"{counted(total.total(), 'video')}, {spread} of each class (asked for: {share:.0%})"
     )
     without = [classes[label] for label in sorted(total) if not held[label]]
     if without:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from vidfeat.datasets.part_names import part_of
 from vidfeat.errors import DataError
 from vidfeat.system.identities import normal_form
+from vidfeat.system.wording import counted
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def refuse_twin_names(
     Args:
         counts: how many rows, or videos, each class has.
         source: where they came from, for the message.
-        what: rows or videos, for the message.
+        what: row or video, for the message.
         remedy: what to do about it, for the message.
         field: the argument that the remedy names.
 
@@ -79,8 +80,8 @@ def refuse_twin_names(
         other = spelling.setdefault(normal_form(name).casefold(), name)
         if other != name:
             raise DataError(
-                f"{source}: the classes {other!r} ({counts[other]} {what}) and {name!r} "
-                f"({count} {what}) differ only in case: {remedy}",
+                f"{source}: the classes {other!r} ({counted(counts[other], what)}) and {name!r} "
+                f"({counted(count, what)}) differ only in case: {remedy}",
                 field=field,
             )
 
@@ -118,8 +119,9 @@ def without_doubles(rows: Sequence[LabelRow], source: str) -> tuple[LabelRow, ..
         )
         more = f"; and {len(torn) - 3} more" if len(torn) > 3 else ""
         raise DataError(
-            f"{source}: {len(torn)} rows put a video into a second part: {shown}{more}: keep one "
-            "row for each, since a network is not tested on what it was trained on"
+            f"{source}: {counted(len(torn), 'row puts', 'rows put')} a video into a second part: "
+            f"{shown}{more}: keep one row for each, since a network is not tested on what it was "
+            "trained on"
         )
     return tuple(kept)
 
@@ -137,8 +139,8 @@ def shared_videos(rows: Sequence[LabelRow]) -> list[str]:
     path, found = next(iter(shared.items()))
     where = ", ".join(f"{part}{_in_line(row)}" for part, row in found.items())
     return [
-        f"{len(shared)} videos have segments in more than one part ({path}: {where}): the "
-        "accuracy is too good where they look alike"
+        f"{counted(len(shared), 'video has', 'videos have')} segments in more than one part "
+        f"({path}: {where}): the accuracy is too good where they look alike"
     ]
 
 

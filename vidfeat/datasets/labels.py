@@ -213,7 +213,7 @@ def _with_one_case(labels: Labels, ignore_case: bool | None) -> Labels:
         refuse_twin_names(
             counts,
             labels.source,
-            "rows",
+            "row",
             "write them alike" + (", or give ignore_case" if ignore_case is False else ""),
             field=() if ignore_case is None else "ignore_case",
         )

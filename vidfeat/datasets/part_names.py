@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from vidfeat.errors import DataError
+from vidfeat.system.wording import counted
 
 DatasetPart = Literal["train", "val", "test", "unused"]
 
@@ -108,8 +109,12 @@ def understand_folders(paths: Iterable[str]) -> FolderLayout:
     notes = [_describe(folders, named, level, classes_below=below)]
     if others:
         notes.append(
-            f"{len(others):,} videos lie in no part's folder and are left out (the first: "
-            f"{others[0]})"
+            counted(
+                len(others),
+                "video lies in no part's folder and is",
+                "videos lie in no part's folder and are",
+            )
+            + f" left out (the first: {others[0]})"
         )
     return FolderLayout(videos, has_parts=True, classes_below=below, notes=tuple(notes))
 

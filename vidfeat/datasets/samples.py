@@ -305,9 +305,9 @@ def _finite(
     count = len({clip for _, clips in kept for clip in clips[~good[clips]].tolist()})
     if not skip_bad_rows:
         raise DataError(
-            f"{name}: {count} vectors of {len(broken)} videos hold NaN or infinity (first: "
-            f"{broken[0]}): extract these again with precision fp32, or leave the clips out "
-            "with skip_bad_rows",
+            f"{name}: {counted(count, 'vector')} of {counted(len(broken), 'video')} "
+            f"{'holds' if count == 1 else 'hold'} NaN or infinity (first: {broken[0]}): "
+            "extract these again with precision fp32, or leave the clips out with skip_bad_rows",
             field=("precision", "skip_bad_rows"),
         )
     left = [(row, clips[good[clips]]) for row, clips in kept]
@@ -330,11 +330,12 @@ def summary(samples: Samples, *, names: int = 5) -> list[str]:
     if samples.num_by_name:
         by_name = counted(samples.num_by_name, "label names", "labels name")
         lines.append(f"{by_name} a file without its folder: found by that name alone")
-    for what, missing in (
-        ("videos without a label", list(samples.unlabelled)),
-        ("labels without a video", list(samples.missing)),
+    for one, several, missing in (
+        ("video without a label", "videos without a label", list(samples.unlabelled)),
+        ("label without a video", "labels without a video", list(samples.missing)),
     ):
         if missing:
             more = f" and {len(missing) - names} more" if len(missing) > names else ""
-            lines.append(f"{len(missing)} {what}: {', '.join(missing[:names])}{more}")
+            told = counted(len(missing), one, several)
+            lines.append(f"{told}: {', '.join(missing[:names])}{more}")
     return lines

@@ -21,6 +21,7 @@ from vidfeat.system.identities import (
     identity_to_path,
     path_to_identity,
 )
+from vidfeat.system.wording import counted
 from vidfeat.video.frame_names import frames_in
 
 EXPECTED = "columns path,label and optionally start_seconds,end_seconds,split,group"
@@ -88,12 +89,13 @@ def read_table(
     if len(classes) < min_classes or not samples:
         raise DataError(
             f"{file}: {len(samples)} of {len(rows)} rows have a video under {root}, in "
-            f"{len(classes)} {'class' if len(classes) == 1 else 'classes'}; expected two classes "
-            "or more, paths relative to that folder"
+            f"{counted(len(classes), 'class', 'classes')}; expected two classes or "
+            "more, paths relative to that folder"
         )
     if unassigned:
         notes.append(
-            f"{len(unassigned)} rows have no split and are left out (the first: {unassigned[0]})"
+            counted(len(unassigned), "row has no split and is", "rows have no split and are")
+            + f" left out (the first: {unassigned[0]})"
         )
     if has_parts:
         notes += shared_videos(rows)

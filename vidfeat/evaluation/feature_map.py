@@ -13,6 +13,7 @@ from vidfeat.datasets.labels import Labels, as_labels
 from vidfeat.datasets.samples import collect
 from vidfeat.errors import DataError
 from vidfeat.store.reader import FeatureStore
+from vidfeat.system.wording import counted
 
 FEWEST_CLIPS = 3
 
@@ -55,7 +56,8 @@ def save_map(
             vectors, classes = samples.vectors, samples.classes
             y = samples.y[samples.sample_of_clip]
     if len(vectors) < FEWEST_CLIPS:
-        raise DataError(f"{features}: {len(vectors)} clips make no map; it takes {FEWEST_CLIPS}")
+        told = counted(len(vectors), "clip makes", "clips make")
+        raise DataError(f"{features}: {told} no map; it takes {FEWEST_CLIPS}")
     if len(vectors) > MOST_POINTS:
         rng = np.random.default_rng(seed)
         chosen = np.sort(rng.choice(len(vectors), MOST_POINTS, replace=False))
@@ -75,11 +77,12 @@ def _by_folder(
     vectors, _, videos = store.to_arrays()
     good = np.asarray(np.isfinite(vectors).all(axis=1))
     if not (skip_bad_rows or good.all()):
-        broken = np.unique(videos[~good])
+        broken, count = np.unique(videos[~good]), int((~good).sum())
         raise DataError(
-            f"{store.path}: {int((~good).sum())} vectors of {len(broken)} videos hold NaN or "
-            f"infinity (first: {store.paths[broken[0]]}): extract these again with precision fp32, "
-            "or leave the clips out with skip_bad_rows",
+            f"{store.path}: {counted(count, 'vector')} of {counted(len(broken), 'video')} "
+            f"{'holds' if count == 1 else 'hold'} NaN or infinity (first: "
+            f"{store.paths[broken[0]]}): extract these again with precision fp32, or leave the "
+            "clips out with skip_bad_rows",
             field=("precision", "skip_bad_rows"),
         )
     folders = [

@@ -11,6 +11,7 @@ from typing import Any
 from vidfeat.extraction.assembly import AssemblyStats
 from vidfeat.store.merge import MergeReport
 from vidfeat.store.records import VideoFailure
+from vidfeat.system.wording import counted
 from vidfeat.video.decode.pool import PoolStats
 
 _TICK_SECONDS = 0.2
@@ -159,8 +160,8 @@ class ExtractReport:
         ]
         if len(self.remarks) > _REMARKS_SAID:
             self.notes.append(
-                f"{len(self.remarks) - _REMARKS_SAID} more videos are unusual in such ways: "
-                "vidfeat info says it of each"
+                f"{counted(len(self.remarks) - _REMARKS_SAID, 'more video is', 'more videos are')} "
+                "unusual in such ways: vidfeat info says it of each"
             )
 
     def to_dict(self) -> dict[str, Any]:

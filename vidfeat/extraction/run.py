@@ -38,6 +38,7 @@ from vidfeat.store.records import RunIdentity, VideoFailure, require_same_run
 from vidfeat.store.shards import joined
 from vidfeat.system.lock import OutputLock
 from vidfeat.system.urls import stored_root
+from vidfeat.system.wording import counted
 from vidfeat.video.listing import Listing, list_videos
 
 # Failures of videos of which the clips that could be made are in the file.
@@ -155,7 +156,7 @@ def extract(
         if listing.videos and not good and options.shard is None:
             remove_parts(folder)
             raise NothingDoneError(
-                f"all {len(listing.videos)} videos failed, no file was written; the first: "
+                f"{_all(len(listing.videos))} failed, no file was written; the first: "
                 f"{run.report.failures[0].path}: {run.report.failures[0].message}"
             )
         try:
@@ -252,13 +253,17 @@ def _with_remedy(error: OSError, target: Path, needed_bytes: int) -> Exception:
     )
 
 
+def _all(count: int) -> str:
+    return "the only video" if count == 1 else f"all {count:,} videos"
+
+
 def _kept_parts(folder: Path) -> str:
     """What a later run finds."""
     progress = scan_parts(folder, sweep=False)
     clips = sum(part.rows for part in progress.parts)
     return (
-        f"kept in {folder}: {len(progress.parts)} parts with {clips:,} clips, "
-        f"{len(progress.finished):,} videos whole; the same command resumes from there"
+        f"kept in {folder}: {counted(len(progress.parts), 'part')} with {counted(clips, 'clip')}, "
+        f"{counted(len(progress.finished), 'whole video')}; the same command resumes from there"
     )
 
 

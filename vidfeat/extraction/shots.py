@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 from vidfeat.extraction.options import ExtractOptions
 from vidfeat.system.callbacks import Progress
-from vidfeat.system.files import append_lines, beside
+from vidfeat.system.files import append_lines, atomic_write, beside
 from vidfeat.video.clip_plan import ClipPlan, VideoSegment
 from vidfeat.video.clips import Clip
 from vidfeat.video.decode.decoder import make_decoder
@@ -25,6 +25,9 @@ COLUMNS = (
     *("path", "start_seconds", "end_seconds"),
     *("shot", "shots", "size_bytes", "mtime_ns", "detector"),
 )
+
+Known = tuple[tuple[int, int], tuple[Shot, ...]]
+"""Size and time of change of a file, and its shots."""
 
 
 def shots_file(output: Path) -> Path:
@@ -57,6 +60,7 @@ def by_shots(
     """
     rule, options = rule or ShotRule(), options or ExtractOptions()
     known = read_shots(shots_file(output), rule)
+    kept = dict(known)
     found = {
         video.identity: known[video.identity][1]
         for video in listing.videos
@@ -70,9 +74,12 @@ def by_shots(
             for done, (video, shots) in enumerate(_search(todo, rule, options), 1):
                 if shots:
                     found[video.identity] = shots
-                    lines.write(_lines(video, shots, rule))
+                    stamp = video.size_bytes, video.mtime_ns
+                    kept[video.identity] = stamp, shots
+                    lines.write(_lines(video.identity, stamp, shots, rule))
                 if progress is not None:
                     progress(done, len(todo))
+    _tidy(shots_file(output), kept, rule)
     videos = tuple(
         replace(video, segments=segments_of(found.get(video.identity, ()), fps))
         for video in listing.videos
@@ -97,7 +104,7 @@ def segments_of(shots: Sequence[Shot], fps: Fraction | None) -> tuple[VideoSegme
     return tuple(made)
 
 
-def read_shots(file: Path, rule: ShotRule) -> dict[str, tuple[tuple[int, int], tuple[Shot, ...]]]:
+def read_shots(file: Path, rule: ShotRule) -> dict[str, Known]:
     """Shots by video, with the size and time of the file that they are of.
 
     Lines of another rule, and those of a video whose lines a kill cut off, are passed over.
@@ -150,12 +157,22 @@ def _search(
                 shots = []
 
 
-def _lines(video: ListedVideo, shots: Sequence[Shot], rule: ShotRule) -> str:
+def _tidy(file: Path, kept: Mapping[str, Known], rule: ShotRule) -> None:
+    """Rewrite the file without lines that hold no longer: of a changed video, or cut off."""
+    text = _line(COLUMNS) + "".join(
+        _lines(identity, stamp, shots, rule) for identity, (stamp, shots) in kept.items()
+    )
+    if file.is_file() and file.read_bytes() != text.encode("utf-8", "surrogateescape"):
+        with atomic_write(file) as temporary:
+            temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def _lines(identity: str, stamp: tuple[int, int], shots: Sequence[Shot], rule: ShotRule) -> str:
     return "".join(
         _line(
             (
-                *(video.identity, shot.start_seconds, shot.end_seconds),
-                *(place, len(shots), video.size_bytes, video.mtime_ns, rule.name),
+                *(identity, shot.start_seconds, shot.end_seconds),
+                *(place, len(shots), *stamp, rule.name),
             )
         )
         for place, shot in enumerate(shots)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vidfeat.datasets.samples import Samples
 from vidfeat.errors import DataError, UsageError
 from vidfeat.store.reader import FeatureStore
+from vidfeat.system.wording import counted
 
 MOST_CLIPS = 50_000
 """Beyond, the search would take longer than the training: ``vidfeat duplicates`` does it."""
@@ -85,7 +86,8 @@ def copies_across(
         else "give the labels a group column that names what belongs together, such as a recording"
     )
     return [
-        f"warning: {len(found)} of {len(tested)} test videos have a near copy in the training "
+        f"warning: {len(found)} of {counted(len(tested), 'test video')} "
+        f"{'has' if len(found) == 1 else 'have'} a near copy in the training "
         f"part, as this network sees them ({path} is like {other}, cosine {score:.3f}): if they "
         f"are copies, the accuracy is too good; {remedy}; vidfeat duplicates lists all pairs"
     ]

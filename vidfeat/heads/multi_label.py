@@ -22,6 +22,7 @@ from vidfeat.heads.head import Head
 from vidfeat.heads.scorers import Scorer
 from vidfeat.heads.selection import HeadOptions
 from vidfeat.store.records import RunIdentity
+from vidfeat.system.wording import counted
 
 KINDS = ("linear", "svm")
 Indexes = NDArray[np.int64]
@@ -207,7 +208,8 @@ def _parts(samples: Samples, share: float, seed: int) -> tuple[Indexes, Indexes,
         if not len(train):
             raise DataError("the training part is empty: give rows split=train")
         left = len(samples) - len(train) - len(test)
-        return train, test, (f"{left} samples have no split and are left out",) if left else ()
+        told = counted(left, "sample has no split and is", "samples have no split and are")
+        return train, test, (f"{told} left out",) if left else ()
     if share <= 0:
         return np.arange(len(samples)), np.zeros(0, np.int64), ("no test part",)
     groups = samples.groups if samples.has_groups else np.arange(len(samples))

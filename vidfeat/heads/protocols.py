@@ -27,6 +27,7 @@ from vidfeat.heads.head import Head
 from vidfeat.heads.scorers import Scorer
 from vidfeat.heads.selection import Choice, HeadOptions, fit, make_folds, sequences_of
 from vidfeat.store.records import RunIdentity
+from vidfeat.system.wording import counted
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,8 @@ def _warn_shared_groups(
             )
             lines = f", lines {first.line} and {second.line}" if first.line and second.line else ""
             notes.append(
-                f"{len(shared)} groups are in both parts ({group_of(first)}{lines}): "
-                "the accuracy is too good"
+                f"{counted(len(shared), 'group is', 'groups are')} in both parts "
+                f"({group_of(first)}{lines}): the accuracy is too good"
             )
 
 
@@ -184,12 +185,13 @@ def leave_out_small_classes(samples: Samples, least: int) -> tuple[Samples, list
     left = tuple(name for name in samples.classes if name not in small)
     if len(left) < 2:
         raise DataError(
-            f"{len(left)} classes have {least} samples or more, two are needed: label more videos "
-            "or lower min_per_class",
+            f"{counted(len(left), 'class has', 'classes have')} {least} samples or more, two are "
+            "needed: label more videos or lower min_per_class",
             field="min_per_class",
         )
     return kept.with_classes(left), [
-        f"{len(small)} classes with fewer than {least} samples left out: {', '.join(small[:5])}"
+        f"{counted(len(small), 'class', 'classes')} with fewer than {least} samples left out: "
+        f"{', '.join(small[:5])}"
     ]
 
 

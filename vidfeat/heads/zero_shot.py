@@ -17,6 +17,7 @@ from vidfeat.errors import DataError, UsageError
 from vidfeat.heads.head import Head
 from vidfeat.heads.scorers import Scorer, l2_normalize
 from vidfeat.system.text_tables import read_lines
+from vidfeat.system.wording import counted
 
 TEMPLATES = (
     "{}",
@@ -48,8 +49,8 @@ def read_prompts(path: str | os.PathLike[str]) -> tuple[str, ...]:
         raise DataError(f"{name} is a table of labelled videos: expected one class name a line")
     if len(labels) < 2:
         raise DataError(
-            f"{name} names {len(labels)} classes, expected two or more: add what else may be "
-            "there, as 'something else'"
+            f"{name} names {counted(len(labels), 'class', 'classes')}, expected two or more: "
+            "add what else may be there, as 'something else'"
         )
     return labels
 
@@ -91,7 +92,9 @@ def prompt_head(
     """
     chosen = check_templates(templates)
     if len(labels) < 2 or len(set(labels)) != len(labels):
-        raise UsageError(f"{len(labels)} classes, expected two or more different ones")
+        raise UsageError(
+            f"{counted(len(labels), 'class', 'classes')}, expected two or more different ones"
+        )
     phrases = [template.replace("{}", label) for label in labels for template in chosen]
     vectors = l2_normalize(texts.encode(phrases).astype(np.float64))
     classes_CD = vectors.reshape(len(labels), len(chosen), -1).mean(axis=1)

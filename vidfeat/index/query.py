@@ -1,7 +1,7 @@
-"""From what a user calls a query to its clips: a stored path, a file, features, or a phrase.
+"""From what a user gives as a query to its clips: a stored path, a file, features, or a phrase.
 
-Stored clips are taken wherever they are the file's own, since they cost nothing; else the file goes
-through the encoder that the index describes, which is loaded once.
+Stored clips are used if they are those of the file, since they cost nothing; otherwise the file is
+encoded with the encoder that the index describes, which is loaded once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vidfeat.encoders.text import TextEncoder
     from vidfeat.store.reader import FeatureStore
 
-# A segment behind a path, as web addresses have it (W3C Media Fragments): video.mp4#t=12.5,15
+# A segment after a path, as in web addresses (W3C Media Fragments): video.mp4#t=12.5,15
 _FRAGMENT = re.compile(r"(?P<path>.+)#t=(?P<start>[0-9.]*)(?:,(?P<end>[0-9.]+))?", re.DOTALL)
 FEATURE_SUFFIXES = (".h5", ".hdf5")
 
@@ -44,7 +44,7 @@ class QuerySource:
         root: where the videos are now, if not where they were.
         weights: where the weights are, if not where they were.
         device: what runs the encoder.
-        encoder: one that is loaded already.
+        encoder: one that is already loaded.
         model: ``FILE.py:FUNCTION`` of a network of one's own, which is run.
     """
 
@@ -124,8 +124,8 @@ class QuerySource:
         """The queries that a text stands for: one, or one for each video of a feature file.
 
         Args:
-            text: a path of the index, a file, a URL, or a feature file; ``#t=12.5,15`` behind it
-                takes these seconds of it, where no path is really called so.
+            text: a path of the index, a file, a URL, or a feature file; ``#t=12.5,15`` after it
+                takes these seconds of it, unless a path really has this name.
             start_seconds: where the part to search with starts.
             end_seconds: where it ends.
 
@@ -133,7 +133,7 @@ class QuerySource:
             StoreError: neither a path of the index nor a file.
             FingerprintError: features or weights of another encoder.
             VideoError: the file cannot be read.
-            UsageError: a segment that cannot be.
+            UsageError: an invalid segment.
         """
         named = self.index.videos.names.find(text)
         if named is not None:
@@ -143,7 +143,7 @@ class QuerySource:
         if fragment is not None:
             if start_seconds is not None or end_seconds is not None:
                 raise UsageError(
-                    f"{text} says its own seconds: leave start_seconds and end_seconds out",
+                    f"{text} names its own seconds: leave start_seconds and end_seconds out",
                     field=("start_seconds", "end_seconds"),
                 )
             start, end = _fragment_seconds(fragment, text)
@@ -199,7 +199,7 @@ class QuerySource:
         )
 
     def of_features(self, path: Path) -> list[Query]:
-        """The videos of a feature file, a query each."""
+        """The videos of a feature file, one query each."""
         from vidfeat.store.reader import FeatureStore
 
         with FeatureStore(path) as store:
@@ -225,7 +225,7 @@ class QuerySource:
         return found
 
     def _row_of_stored(self, store: FeatureStore, row: int) -> int:
-        """Row of the video that one of a feature file is; -1 for none.
+        """Row of the indexed video that a video of a feature file is; -1 for none.
 
         The same path below the same root, or below another one with the file's size and time.
         """
@@ -329,7 +329,7 @@ def _fragment_seconds(found: re.Match[str], text: str) -> tuple[float, float | N
     try:
         return float(found["start"] or 0), None if found["end"] is None else float(found["end"])
     except ValueError:
-        raise UsageError(f"{text}: expected seconds behind it as in video.mp4#t=12.5,15") from None
+        raise UsageError(f"{text}: expected seconds after it, as in video.mp4#t=12.5,15") from None
 
 
 def make_queries(

@@ -1,4 +1,4 @@
-"""Answers as one HTML page with pictures, which needs nothing beside itself."""
+"""Answers as one self-contained HTML page with pictures."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def write_search_report(
 ) -> int:
     """Write the page: each query's pictures above its own results.
 
-    A video that is not where it was gets a grey tile.
+    A missing video gets a grey tile.
 
     Returns:
         How many pictures of results could not be made.
@@ -151,7 +151,7 @@ def _jpeg(file: str, start: float, end: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """``1:05.3`` of 65.3 seconds, with hours where there are some."""
+    """``1:05.3`` for 65.3 seconds, with hours if there are any."""
     tenths = round(seconds * 10)
     minutes, rest = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)

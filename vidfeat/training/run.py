@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vidfeat.datasets import VideoDataset, synthetic_motion
 from vidfeat.errors import UsageError
+from vidfeat.system.wording import counted
 from vidfeat.training import setup
 from vidfeat.training.checkpoint import read_checkpoint
 from vidfeat.training.class_names import mirrored_pairs
@@ -228,7 +229,7 @@ def start_notes(recipe: Recipe, classes: Sequence[str]) -> list[str]:
     if not pairs:
         return []
     one, other = pairs[0]
-    more = f" and {len(pairs) - 1} more pairs" if len(pairs) > 1 else ""
+    more = f" and {counted(len(pairs) - 1, 'more pair')}" if len(pairs) > 1 else ""
     return [
         f"clips are mirrored with probability {recipe.augment.flip:g} (augment.flip), which turns "
         f"{one!r} into {other!r}{more}: set augment.flip=0 unless the classes look different"

@@ -14,6 +14,7 @@ from vidfeat.datasets import DatasetPart, VideoDataset, open_dataset, synthetic_
 from vidfeat.datasets.holdout import with_evaluation_part
 from vidfeat.errors import UsageError, VidfeatError
 from vidfeat.system.files import canonical_json, is_dead_leftover, write_json
+from vidfeat.system.wording import counted
 from vidfeat.training import checkpoint
 from vidfeat.training.config import Recipe
 from vidfeat.training.distributed import World, cores_per_process
@@ -260,11 +261,16 @@ def _left_out_notes(dataset: VideoDataset, left_out: Sequence[str]) -> list[str]
     behind = [name for name in left_out if name not in paths]
     notes = []
     if videos:
-        notes.append(f"{len(videos):,} cannot be read and are left out (the first: {videos[0]})")
+        told = counted(len(videos), "video cannot be read and is", "videos cannot be read and are")
+        notes.append(f"{told} left out (the first: {videos[0]})")
     if behind:
         notes.append(
-            f"{len(behind):,} segments start past the end of their video and are left out (the "
-            f"first: {behind[0]})"
+            counted(
+                len(behind),
+                "segment starts past the end of its video and is",
+                "segments start past the end of their video and are",
+            )
+            + f" left out (the first: {behind[0]})"
         )
     return notes
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vidfeat.errors import UsageError
 from vidfeat.pretrained import bundled
+from vidfeat.system.wording import counted
 from vidfeat.training.config import RANDOM, Recipe
 from vidfeat.training.schedule import learning_rate
 
@@ -49,8 +50,9 @@ def length_note(total_steps: int, steps_per_epoch: int) -> str:
         return ""
     epochs = -(-FEW_STEPS // steps_per_epoch)
     return (
-        f"{total_steps:,} optimiser steps are few: accuracy depends on chance until about "
-        f"{FEW_STEPS}; train.epochs={epochs} gives {epochs * steps_per_epoch:,}"
+        f"{counted(total_steps, 'optimiser step is', 'optimiser steps are')} few: accuracy depends "
+        f"on chance until about {FEW_STEPS}; train.epochs={epochs} gives "
+        f"{epochs * steps_per_epoch:,}"
     )
 
 

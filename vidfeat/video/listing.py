@@ -18,6 +18,7 @@ from vidfeat.errors import UsageError
 from vidfeat.system.identities import Names, existing_spelling, identity_to_path
 from vidfeat.system.text_tables import read_table, without_mark
 from vidfeat.system.urls import is_url, local_file, stored_root, url_below
+from vidfeat.system.wording import counted
 from vidfeat.system.written_names import written_identity
 from vidfeat.video.clip_plan import VideoSegment
 from vidfeat.video.file_listing import find_files, named_as_video, root_folder, shown
@@ -138,7 +139,12 @@ def list_videos(
         kinds = ", ".join(f"{count} {kind}" for kind, count in skipped.most_common(4))
         more = ", ..." if len(skipped) > 4 else ""
         notes.append(
-            f"{skipped.total()} files are not named as videos and were skipped: {kinds}{more}"
+            counted(
+                skipped.total(),
+                "file is not named as a video and was",
+                "files are not named as videos and were",
+            )
+            + f" skipped: {kinds}{more}"
         )
     if wanted is not None:
         names = Names(found)
@@ -149,12 +155,19 @@ def list_videos(
         missing = [name for name in wanted if name not in found]
         if missing:
             notes.append(
-                f"{len(missing)} paths of the segments are not videos of this run, such as "
-                f"{missing[0]!r}"
+                counted(
+                    len(missing),
+                    "path of the segments is not a video of this run",
+                    "paths of the segments are not videos of this run",
+                )
+                + f", such as {missing[0]!r}"
             )
         without = len(found) - len(found.keys() & wanted.keys())
         if without:
-            notes.append(f"{without} videos have no segments and are left out")
+            told = counted(
+                without, "video has no segments and is", "videos have no segments and are"
+            )
+            notes.append(f"{told} left out")
         found = {name: place for name, place in found.items() if name in wanted}
         if missing and not found:
             raise UsageError(
@@ -270,6 +283,7 @@ def read_segments(
         )
     segments: dict[str, list[VideoSegment]] = {}
     bad: list[str] = []
+    lines: dict[tuple[str, VideoSegment], int] = {}
     for row in table.rows:
         try:
             if not row["path"]:
@@ -278,7 +292,12 @@ def read_segments(
         except (ValueError, UsageError) as error:
             bad.append(f"{os.fspath(source)}, line {row.line}: {error}")
             continue
-        segments.setdefault(written_identity(row["path"], root), []).append(segment)
+        name = written_identity(row["path"], root)
+        before = lines.setdefault((name, segment), row.line)
+        if before == row.line:
+            segments.setdefault(name, []).append(segment)
+        else:
+            bad.append(f"{os.fspath(source)}, line {row.line}: the segment of line {before} again")
     if not segments:
         reason = bad[0] if bad else "it has no rows"
         raise UsageError(f"segments {os.fspath(source)}: {reason}", field="segments")

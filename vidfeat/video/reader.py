@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import UsageError, VideoError
 from vidfeat.system.urls import is_url
+from vidfeat.system.wording import counted
 from vidfeat.video.clock import Clock, Timing, clock_from_ticks
 from vidfeat.video.containers import StreamChoice, has_timestamps, open_chosen, reason_of
 from vidfeat.video.orientation import orientation_of
@@ -107,8 +108,8 @@ class VideoInfo:
         found = []
         if self.repaired_timestamps:
             found.append(
-                f"{self.repaired_timestamps} of {self.num_frames} timestamps were wrong and "
-                "were repaired"
+                f"{self.repaired_timestamps} of {counted(self.num_frames, 'timestamp')} "
+                f"{'was' if self.repaired_timestamps == 1 else 'were'} wrong and repaired"
             )
         if self.timing == "disordered" and self.fps > _UNLIKELY_RATE:
             found.append(

@@ -1,7 +1,7 @@
 """What the page may show: the videos of the index, where their files are, folders and labels.
 
-Files are reached by number only. A file is served when it lies below the root after all links are
-followed: a link that leads out of the root is as good as a missing file.
+Files are reached by number only. A file is served if it lies below the root after following all
+links: a link that leads out of the root counts as a missing file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class MediaFile:
 
     Attributes:
         path: with all links followed; or a URL, which may hold secrets.
-        size_bytes: when it was looked at; of a URL, when it was read for the index.
+        size_bytes: when it was checked; of a URL, when it was read for the index.
         mtime_ns: the same.
     """
 
@@ -54,9 +54,9 @@ class Catalog:
 
     Args:
         index: the index.
-        root: where the videos are, if not where they were: a folder, or a URL.
+        root: where the videos are, if they have moved: a folder, or a URL.
         labels: path to label, for the filter.
-        follow_links: serve what links in the root lead to, wherever that is.
+        follow_links: serve what links in the root lead to, anywhere.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Catalog:
         return head or TOP_FOLDER
 
     def label(self, video: int) -> str:
-        """The label of a video, empty for none."""
+        """The label of a video; empty for none."""
         return self.labels.get(self.videos.paths[video], "")
 
     @cached_property
@@ -122,14 +122,14 @@ class Catalog:
         return sorted(counted.items())
 
     def groups(self) -> tuple[list[str], list[int]]:
-        """Names, and the number of each video's own: labels where there are some, or folders."""
+        """Names, and the number of each video's own: labels if there are any, or else folders."""
         column = self._labels if self.labels else self._folders
         names = sorted(set(column[self.shown].tolist()))
         number = {name: place for place, name in enumerate(names)}
         return [name or "no label" for name in names], [number.get(name, 0) for name in column]
 
     def allowed(self, folder: str, label: str, text: str = "") -> NDArray[np.bool_] | None:
-        """Which videos pass the filters; None for all. A folder stands for all below it."""
+        """Which videos pass the filters; None for all. A folder includes everything below it."""
         if not folder and not label and not text:
             return None
         mask = np.array(self.videos["alive"], dtype=bool)
@@ -161,7 +161,7 @@ class Catalog:
         return len(rows), rows[first : first + count]
 
     def describe(self, video: int) -> dict[str, Any]:
-        """What the page learns about a video."""
+        """What the page shows of a video."""
         path = self.videos.paths[video]
         return {
             "id": video,
@@ -197,7 +197,7 @@ class Catalog:
         return "the file of this video is missing: start vidfeat serve with --root FOLDER"
 
     def file(self, video: int) -> MediaFile | None:
-        """The file of a video, None where it is missing, no file, or out of the root."""
+        """The file of a video; None if it is missing, not a file, or outside the root."""
         if not self.has(video):
             return None
         if self._url is not None:

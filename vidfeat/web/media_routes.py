@@ -40,7 +40,7 @@ def thumb(site: Site, request: Request) -> Response:
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        if not made:  # not even a folder could be made
+        if not made:  # not even a folder could be created
             from vidfeat.video.thumbnails import clip_frames, jpeg
 
             with site.work:

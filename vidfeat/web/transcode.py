@@ -1,8 +1,8 @@
 """A segment of any video as an MP4 that every browser plays: H.264, small, no sound.
 
-Container and codec say what a browser plays by itself; everything else (the AVI files of
-UCF101 and HMDB51, MPEG-2, HEVC) comes this way, a segment at a time. Untrusted files go
-through ``python -m vidfeat.web.transcode``, a process that may die of them.
+Container and codec tell what a browser can play; everything else (the AVI files of UCF101 and
+HMDB51, MPEG-2, HEVC) is transcoded, one segment at a time. Untrusted files go through ``python -m
+vidfeat.web.transcode``, a process that they may crash.
 """
 
 from __future__ import annotations
@@ -114,10 +114,10 @@ def _write(video: VideoReader, target: Path, start_seconds: float, end_seconds: 
 
 
 def transcode_apart(source: Path, target: Path, start_seconds: float, end_seconds: float) -> None:
-    """The same in a process of its own, for a file that may crash a decoder.
+    """The same in a separate process, for a file that may crash a decoder.
 
     Raises:
-        VideoError: the video cannot be read there, or the process died of it.
+        VideoError: the video cannot be read there, or the process crashed on it.
     """
     command = [*python_module("vidfeat.web.transcode"), str(source), str(target)]
     try:
@@ -135,7 +135,7 @@ def transcode_apart(source: Path, target: Path, start_seconds: float, end_second
         said = json.loads(done.stdout)
         raise VideoError(said["message"], kind=said["kind"])
     if done.returncode:
-        raise VideoError("a decoder broke down over it", kind="crashed")
+        raise VideoError("a decoder crashed on it", kind="crashed")
 
 
 def _positions(
@@ -171,7 +171,7 @@ def _upright(
 
 
 def main(arguments: list[str]) -> int:
-    """Transcode one segment; what is wrong with the video goes to standard output."""
+    """Transcode one segment; problems with the video go to standard output."""
     source, target, start, end = arguments
     try:
         transcode(Path(source), Path(target), float(start), float(end))

@@ -30,6 +30,7 @@ from vidfeat.extraction.steps import Run
 from vidfeat.store.embeddings import Embeddings
 from vidfeat.store.parts import Part, part_file, write_part
 from vidfeat.store.records import VideoFailure
+from vidfeat.system.wording import counted
 from vidfeat.weights.load import weights_path
 
 _POLL_SECONDS = 1.0
@@ -103,8 +104,8 @@ class Driver:
         report.engine |= {"actors": self._most_hands, **self._counts}
         if self._counts["actors_lost"]:
             report.notes.append(
-                f"{self._counts['actors_lost']} processes of the cluster were lost; their videos "
-                "went to others"
+                f"{counted(self._counts['actors_lost'], 'process', 'processes')} of the cluster "
+                "died; their videos went to others"
             )
 
     def dismiss(self) -> None:

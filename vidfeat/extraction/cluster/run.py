@@ -25,6 +25,7 @@ from vidfeat.extraction.cluster.driver import Driver
 from vidfeat.extraction.cluster.options import ClusterOptions
 from vidfeat.extraction.steps import Run
 from vidfeat.extraction.stopping import handlers_kept
+from vidfeat.system.wording import counted
 
 __all__ = ["ClusterOptions", "await_parts", "import_ray", "work_on_cluster"]
 
@@ -142,7 +143,7 @@ def await_parts(folder: Path, files: Sequence[Path], seconds: float = _SHOWN_SEC
     while missing := {file.name for file in files} - set(os.listdir(folder)):  # noqa: PTH208
         if time.monotonic() > deadline:
             raise ClusterError(
-                f"{len(missing)} parts that other machines have written do not show up in "
+                f"{counted(len(missing), 'part')} written by other machines cannot be seen in "
                 f"{folder}, as {min(missing)}: run the same command again, and see that all "
                 "machines mean the same folder by that path"
             )
