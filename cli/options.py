@@ -307,8 +307,8 @@ class OutputPath(click.Path):
 
         if isinstance(value, str) and is_url(value):
             raise click.UsageError(
-                f"{without_secrets(value)}: outputs are written to disks: give a path, and copy "
-                "the file when it is whole",
+                f"{without_secrets(value)}: outputs are local files: give a path, and upload the "
+                "file afterwards",
                 ctx,
             )
         path = Path(os.fsdecode(super().convert(value, param, ctx)))

@@ -226,7 +226,7 @@ def test_python_takes_urls_too(encoder: Encoder, videos: Path, server: RemoteSer
 def test_outputs_are_files() -> None:
     outcome = CliRunner().invoke(extract_command, ["s3://bucket/p", "-o", "s3://bucket/f.h5"])
     assert outcome.exit_code == 2
-    assert "s3://bucket/f.h5: outputs are written to disks" in outcome.output
+    assert "s3://bucket/f.h5: outputs are local files" in outcome.output
 
 
 def test_the_command_prints_and_stores_no_secret(

@@ -74,8 +74,8 @@ def test_secrets_are_cut_out_of_messages() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("zip://a.mp4::s3://bucket/x.zip", "within URLs"),
-        ("simplecache::https://host/a.mp4", "within URLs"),
+        ("zip://a.mp4::s3://bucket/x.zip", "nested URLs"),
+        ("simplecache::https://host/a.mp4", "nested URLs"),
         ("https:///a.mp4", "expected a URL"),
         ("https://host/a%2Fb.mp4", "slash"),
         ("https://host/a%00.mp4", "zero byte"),

@@ -267,11 +267,11 @@ def test_reads_are_right_or_fail(
 
 
 FAULTS: dict[str, tuple[Faults, str, str]] = {
-    "no ranges": (Faults(ranges=False), "unreadable", "does not answer range requests"),
+    "no ranges": (Faults(ranges=False), "unreadable", "does not support range requests"),
     "not there": (Faults(status={"a.mp4": 404}), "gone", "disappeared"),
     "forbidden": (Faults(status={"a.mp4": 403}), "unreadable", "403.*signature or password"),
     "broken": (Faults(status={"a.mp4": 500}), "network", "5 attempts: the server answers 500"),
-    "another byte": (Faults(start_off_by=1), "unreadable", "answers with byte 1 in place of 0"),
+    "another byte": (Faults(start_off_by=1), "unreadable", "bytes from 1 instead of 0"),
 }
 
 
@@ -396,7 +396,7 @@ def test_redirects_keep_to_https(server: RemoteServer, tmp_path: Path) -> None:
         class url:  # noqa: N801 (as aiohttp calls it)
             scheme = "http"
 
-    with pytest.raises(VideoError, match="without https"):
+    with pytest.raises(VideoError, match="from https to http"):
         store._check(Answer(), 0)
 
 
@@ -412,9 +412,9 @@ def test_the_stamp_is_of_the_etag_or_else_of_the_time() -> None:
 @pytest.mark.parametrize(
     ("url", "error", "message"),
     [
-        ("nothing://host/a.mp4", UsageError, "no protocol that fsspec knows"),
-        ("reference://host/a.mp4", UsageError, "leads to other files"),
-        ("simplecache::https://host/a.mp4", UsageError, "within URLs"),
+        ("nothing://host/a.mp4", UsageError, "fsspec has no protocol"),
+        ("reference://host/a.mp4", UsageError, "wraps other files"),
+        ("simplecache::https://host/a.mp4", UsageError, "nested URLs"),
     ],
 )
 def test_protocols_that_are_refused(url: str, error: type[Exception], message: str) -> None:

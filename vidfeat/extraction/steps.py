@@ -75,11 +75,11 @@ class Run:
             self._on_failure(failure)
 
     def note_traffic(self) -> None:
-        """Note how much of videos behind URLs was fetched."""
+        """Note how much of remote videos was fetched."""
         fetched = self.report.decoding.bytes_fetched
         if fetched:
             whole = size_text(total_bytes(item.video for item in self.todo))
-            self.report.notes.append(f"fetched {size_text(fetched)} of videos of {whole}")
+            self.report.notes.append(f"fetched {size_text(fetched)} of {whole} of video files")
 
     def work(self, folder: Path, first_number: int) -> None:
         """Decode and encode all that is to be done, into parts."""

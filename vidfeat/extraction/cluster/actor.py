@@ -187,7 +187,7 @@ class LeaseWorker:
         if sample is None:
             return
         if is_url(sample.path):
-            return  # each node asks the server, and says itself what it answers
+            return  # each node contacts the server itself
         path = Path(sample.path)
         if not path.exists() or path.stat().st_size != sample.size_bytes:
             raise VidfeatError(

@@ -63,7 +63,7 @@ class PoolStats:
     card_trouble: str = ""
     """Why a card was given up for the rest of the run."""
     bytes_fetched: int = 0
-    """Bytes of videos behind URLs that came over the network."""
+    """Bytes of remote videos received over the network."""
     waited_seconds: float = 0.0
     """Seconds in which the consumer only waited for clips."""
 
