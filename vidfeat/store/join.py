@@ -279,8 +279,8 @@ class _Plan:
         )
         raise StoreError(
             f"the clips do not fit: {self.counts.sum() or 'none'} of {sparsest:,} rows cover the "
-            f"same seconds; {grids}. Extract with the same hop, or match rows by their start or centre "
-            "(match=start, match=centre)"
+            f"same seconds; {grids}. Extract with the same hop, or match rows by their start or "
+            "centre (match=start, match=centre)"
         )
 
     def failures(self) -> list[VideoFailure]:
