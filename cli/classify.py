@@ -235,11 +235,14 @@ def _read_stored(judge: HeadJudge, name: str) -> Iterator[VideoRead]:
 def _listed(names: Iterator[str], *, frames: bool = False) -> list[str]:
     """Files as given; for folders, all videos in them (``frames``: and frame folders)."""
     from vidfeat.system.identities import identity_to_path
+    from vidfeat.system.urls import is_url
     from vidfeat.video.listing import list_videos
 
     files: list[str] = []
     for name in names:
-        if Path(name).is_dir():
+        if is_url(name):
+            files += [video.path for video in list_videos([name]).videos]
+        elif Path(name).is_dir():
             listing = list_videos([name], frames=frames)
             above = Path(name) if listing.root == str(Path(name).absolute()) else Path(name).parent
             files += [str(above / identity_to_path(video.identity)) for video in listing.videos]
@@ -252,12 +255,19 @@ def _read_videos(
     judge: Judge, files: Sequence[str], decoding: ExtractOptions
 ) -> Iterator[VideoRead]:
     from vidfeat.heads.classify import read_videos
-    from vidfeat.system.identities import path_to_identity
 
     # A long video is decoded by two processes; for a few short ones, more are not worth starting.
     workers = min(decoding.num_workers, max(2, len(files)))
     for read in read_videos(judge, files, workers=workers, timeout_seconds=decoding.video_timeout):
-        yield replace(read, path=path_to_identity(read.path))
+        yield replace(read, path=_name(read.path))
+
+
+def _name(path: str) -> str:
+    """What a video is called in the answers."""
+    from vidfeat.system.identities import path_to_identity
+    from vidfeat.system.urls import is_url, shown_path
+
+    return shown_path(path) if is_url(path) else path_to_identity(path)
 
 
 def _show(video: VideoPrediction) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from vidfeat.errors import StoreError, UsageError, VidfeatError
 from vidfeat.pretrained import bundled
+from vidfeat.system.urls import is_url, shown_path
 from vidfeat.system.wording import counted
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -35,6 +36,8 @@ def describe(
 
     if is_address(path):
         return _database(os.fspath(path))
+    if is_url(path):
+        return _video(os.fspath(path), stream)
     path = Path(path)
     if path == Path(bundled.NAME) and not os.path.lexists(path):
         return {**_weights(bundled.WEIGHTS_FILE), "path": bundled.NAME, "card": bundled.card()}
@@ -201,14 +204,14 @@ def _hdf5(path: Path) -> dict[str, Any]:
         }
 
 
-def _video(path: Path, stream: int | None = None) -> dict[str, Any]:
+def _video(path: str | Path, stream: int | None = None) -> dict[str, Any]:
     from vidfeat.video.reader import open_video
 
     with open_video(path, stream=stream) as video:
         info = video.info
         return {
             "kind": "video",
-            "path": str(path),
+            "path": shown_path(str(path)),
             "duration_seconds": info.duration_seconds,
             "fps": float(info.fps),
             "fps_exact": str(info.fps),

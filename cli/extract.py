@@ -45,10 +45,15 @@ _MOST_TO_LEAST = 200
 @click.argument("paths", nargs=-1, type=click.Path(path_type=str), metavar="PATH...")
 @click.option("-o", "--output", type=OutputPath(), required=True, help="The feature file (HDF5).")
 @click.option(
-    "--list", "list_file", metavar="FILE", help="File of paths, one per line; - is standard input."
+    "--list",
+    "list_file",
+    metavar="FILE",
+    help="File of paths or URLs, one per line; - is standard input.",
 )
 @click.option("--list0", "list0_file", metavar="FILE", help="The same, separated by NUL.")
-@click.option("--root", type=click.Path(), help="Folder that the stored paths are relative to.")
+@click.option(
+    "--root", type=click.Path(), help="Folder or URL that the stored paths are relative to."
+)
 @click.option(
     "--segments",
     type=click.Path(),
@@ -116,8 +121,8 @@ _MOST_TO_LEAST = 200
 def command(ctx: click.Context, /, **values: Any) -> int:
     """Write the embeddings of all clips of the videos to an HDF5 file.
 
-    PATH is a file, or a folder that is searched recursively. The same command resumes an
-    interrupted run: finished videos are not read again.
+    PATH is a file or URL, or a folder or prefix (s3://bucket/prefix) that is searched recursively.
+    The same command resumes an interrupted run: finished videos are not read again.
     """
     from vidfeat.cli.extract_output import Events, say_summary, shown
     from vidfeat.encoders.encoder import Encoder

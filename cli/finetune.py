@@ -85,7 +85,7 @@ from vidfeat.cli.options import HELP_NAMES, OutputPath, comma_list
 @click.option("--min-per-class", default=1, show_default=True, help="Leave out smaller classes.")
 @click.option("--ignore-case", is_flag=True, help="Ignore case in paths and classes.")
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out vectors with NaN or infinity.")
-@click.option("--root", type=click.Path(), help="Folder of the videos, for thumbnails.")
+@click.option("--root", type=click.Path(), help="Folder or URL of the videos, for thumbnails.")
 @click.option(
     "--map",
     "map_method",

@@ -93,7 +93,7 @@ if TYPE_CHECKING:
     type=OutputPath(dir_okay=False),
     help="Write an HTML page with pictures.",
 )
-@click.option("--root", type=click.Path(path_type=Path), help="Where the videos are.")
+@click.option("--root", type=click.Path(), help="Where the videos are: a folder or URL.")
 @click.option("--weights", metavar="NAME|FILE", help="Where the encoder's weights are.")
 @click.option("--model", metavar="FILE.py:FUNCTION", help="Your own network, if it made the index.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
@@ -120,7 +120,7 @@ def command(
     between_seconds: tuple[float, float] | None,
     as_json: bool,
     page: Path | None,
-    root: Path | None,
+    root: str | None,
     weights: str | None,
     model: str | None,
     device: str,

@@ -15,7 +15,7 @@ import click
 @click.argument("index", metavar="INDEX|ADDRESS")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8765, show_default=True, help="Port; 0 chooses a free one.")
-@click.option("--root", type=click.Path(path_type=Path), help="Where the videos are.")
+@click.option("--root", type=click.Path(), help="Where the videos are: a folder or URL.")
 @click.option(
     "--labels", type=click.Path(path_type=Path), metavar="CSV", help="Labels to filter by."
 )
@@ -43,7 +43,7 @@ def command(
     index: str,
     host: str,
     port: int,
-    root: Path | None,
+    root: str | None,
     labels: Path | None,
     weights: str | None,
     device: str,

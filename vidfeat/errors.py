@@ -32,15 +32,16 @@ from typing import Literal
 VideoErrorKind = Literal[
     "unreadable",  # cannot be opened: no such file, no permission, not a regular file
     "not_video",  # opened, but not a container with moving pictures
-    "no_frames",  # a video stream from which not one frame decodes
+    "no_frames",  # a video stream from which no frame can be decoded
     "damaged",  # broke midway; the clips before the break are kept
-    "too_short",  # shorter than a clip, and the plan says that this is an error
+    "too_short",  # shorter than a clip, which the plan treats as an error
     "segment",  # some of its segments lie past its end; the clips of the others are kept
     "limit",  # larger than the limits on pixels, frames or seconds
     "timeout",  # the decode process made no progress for too long
     "crashed",  # the decode process died
     "memory",  # the decode process ran out of memory
     "gone",  # disappeared during the run
+    "network",  # a server did not answer, or not with all of it, in several attempts
     "not_finite",  # the network gave NaN or infinity; the clips with other vectors are kept
 ]
 
@@ -131,7 +132,7 @@ class StateDictError(WeightsError):
 
 
 class DownloadError(WeightsError):
-    """A weights file could not be fetched, or what came has the wrong hash."""
+    """A weights file could not be fetched, or has the wrong hash."""
 
 
 class StoreError(VidfeatError):

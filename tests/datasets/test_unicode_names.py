@@ -13,7 +13,8 @@ from vidfeat.datasets import open_dataset
 from vidfeat.datasets.label_rows import LabelRow
 from vidfeat.datasets.labels import Labels, labels_from_folders, read_labels, relative_to
 from vidfeat.errors import DataError
-from vidfeat.system.identities import existing_spelling, normal_form, one_spelling, written_identity
+from vidfeat.system.identities import existing_spelling, normal_form, one_spelling
+from vidfeat.system.written_names import written_identity
 from vidfeat.training.class_names import order_of
 from vidfeat.video.listing import list_videos, read_list
 

@@ -300,7 +300,8 @@ def test_extract_quantises_once_and_goes_on_with_that(
         assert store.encoder["network_sha256"] == made
         assert store.num_clips == 12
     # What was not made so is not taken, and nothing is destroyed.
-    with pytest.raises(UsageError, match=r"was quantised otherwise \(layers was .*overwrite=True"):
+    message = r"was quantised with other settings \(layers was .*overwrite=True"
+    with pytest.raises(UsageError, match=message):
         run(*command, "--layer", "layer3")
     with pytest.raises(UsageError, match="--precision int8 runs on --engine openvino, not torch"):
         run(*command, "--engine", "torch")
@@ -320,7 +321,7 @@ def test_export_says_what_it_lacks(videos: Path, tmp_path: Path) -> None:
     need("openvino", "nncf")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    with pytest.raises(UsageError, match="is no quantised network, and is not replaced"):
+    with pytest.raises(UsageError, match="is not a quantised network, and is not replaced"):
         int8 = ["--precision", "int8", "--calibrate", videos, "--overwrite"]
         run("export", *NETWORK, *int8, "-o", tmp_path / "mine")
 

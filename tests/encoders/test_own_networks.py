@@ -238,7 +238,7 @@ def test_an_unknown_or_changed_file_is_not_run(file: Path, own_record: Path) -> 
 def test_a_module_out_of_a_file_takes_the_defaults(file: Path) -> None:
     encoder = vidfeat.load_encoder(f"{file}:plain", device="cpu")
     assert encoder.preprocess == Preprocess()
-    assert any("does not say what it takes" in note for note in encoder.spec.notes)
+    assert any("does not specify its input" in note for note in encoder.spec.notes)
 
 
 @pytest.mark.parametrize(

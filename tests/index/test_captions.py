@@ -147,6 +147,6 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = write_features(tmp_path / "plain.h5", ["video0.mp4"])
     assert "has no text tower" in run(plain, "--captions", tmp_path / "c.csv")
     (tmp_path / "d.csv").write_text("path,caption\nelsewhere,x\n")
-    assert "not one of its 1 videos" in run(path, "--captions", tmp_path / "d.csv")
+    assert "none of its 1 videos" in run(path, "--captions", tmp_path / "d.csv")
     assert "protocol of its own" in run(path, "--captions", tmp_path / "c.csv", "--center")
     assert "--captions FILE" in run(path)

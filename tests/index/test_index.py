@@ -409,7 +409,7 @@ def test_what_is_there_is_not_overwritten(features, index, tmp_path):
     with pytest.raises(UsageError, match="overwrite=True"):
         VideoIndex.build(features, index)
     (tmp_path / "mine").mkdir()
-    with pytest.raises(UsageError, match="is no index"):
+    with pytest.raises(UsageError, match="is not an index"):
         VideoIndex.build(features, tmp_path / "mine", overwrite=True)
     again = VideoIndex.build(features, index, overwrite=True)
     assert again.head.generation == 2
@@ -585,7 +585,7 @@ def test_verify_sees_a_changed_byte_and_opening_a_short_file(index):
         copy_index(index, index.with_name("copy"))
     assert not index.with_name("copy").exists()
     path.write_bytes(data[:-1])
-    with pytest.raises(StoreError, match="not whole"):
+    with pytest.raises(StoreError, match="incomplete"):
         VideoIndex(index)
     path.unlink()
     with pytest.raises(StoreError, match="is missing"):

@@ -115,7 +115,7 @@ def test_folders_with_other_things_are_left_alone(tmp_path: Path, features: Path
     with pytest.raises(StoreError, match="other files"):
         export_npy(smaller, mine, overwrite=True)
     assert (mine / "thesis.txt").read_text() == "years"
-    with pytest.raises(StoreError, match="no folder"):
+    with pytest.raises(StoreError, match="not a folder"):
         export_npy(smaller, mine / "thesis.txt", overwrite=True)
 
 

@@ -77,7 +77,7 @@ def test_a_killed_writer_left_its_flag(tmp_path):
 
 def test_what_is_no_hdf5_file_is_still_called_so(tmp_path):
     (tmp_path / "f.h5").write_bytes(b"text")
-    with pytest.raises(StoreError, match="no HDF5 file"):
+    with pytest.raises(StoreError, match="not an HDF5 file"):
         FeatureStore(tmp_path / "f.h5")
 
 

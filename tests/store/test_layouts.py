@@ -326,7 +326,7 @@ def test_pca_is_fitted_once_and_applied_to_new_features(tmp_path: Path) -> None:
     with pytest.raises(FingerprintError, match="fit one on these"):
         export_layout(other, tmp_path / "no", "actionformer", pca=load_pca(tmp_path / "p"))
     (tmp_path / "q").write_bytes(b"no")
-    for file, told in (("none", "fit one first"), ("q", "is no PCA")):
+    for file, told in (("none", "fit one first"), ("q", "is not a PCA")):
         with pytest.raises(StoreError, match=told):
             load_pca(tmp_path / file)
 

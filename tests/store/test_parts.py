@@ -231,7 +231,7 @@ def test_what_killed_runs_left_is_swept(tmp_path: Path) -> None:
 
 def test_a_file_that_has_the_name_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "features.h5.parts").touch()
-    with pytest.raises(StoreError, match="is no folder"):
+    with pytest.raises(StoreError, match="is not a folder"):
         open_parts(tmp_path / "features.h5", identity_of())
 
 

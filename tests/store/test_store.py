@@ -336,12 +336,12 @@ def _unwritten(file: Any) -> None:
 
 
 HOSTILE: dict[str, tuple[Any, str]] = {
-    "another format": (lambda f: f.attrs.__setitem__("format", "other"), "no feature file"),
-    "no format": (lambda f: f.attrs.__delitem__("format"), "no feature file"),
+    "another format": (lambda f: f.attrs.__setitem__("format", "other"), "not a feature file"),
+    "no format": (lambda f: f.attrs.__delitem__("format"), "not a feature file"),
     "newer": (lambda f: f.attrs.__setitem__("format_version", 2), "update vidfeat"),
     "odd version": (lambda f: f.attrs.__setitem__("format_version", "1"), "format_version"),
     "no fingerprint": (lambda f: f.attrs.__delitem__("run_fingerprint"), "run_fingerprint"),
-    "encoder is a list": (lambda f: f.attrs.__setitem__("encoder", "[1]"), "no JSON object"),
+    "encoder is a list": (lambda f: f.attrs.__setitem__("encoder", "[1]"), "not a JSON object"),
     "encoder is no JSON": (lambda f: f.attrs.__setitem__("encoder", "{"), "damaged"),
     "external link": (_external_link, "is a link"),
     "soft link": (_soft_link, "is a link"),
@@ -355,12 +355,12 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "a video too few": (lambda f: _replace(f, "videos/fps", np.zeros(4)), r"\(4,\)"),
     "text for numbers": (lambda f: _replace(f, "videos/width", np.zeros(5)), "float64"),
     "numbers for text": (lambda f: _replace(f, "videos/path", np.arange(5)), "expected strings"),
-    "a scalar": (lambda f: _replace(f, "videos/fps", 1.0), "no column"),
+    "a scalar": (lambda f: _replace(f, "videos/fps", 1.0), "not a column"),
     "a group for a column": (
         lambda f: (f.__delitem__("video"), f.create_group("video")),
-        "no column",
+        "not a column",
     ),
-    "a column for a group": (lambda f: _replace(f, "errors", np.zeros(1)), "no group"),
+    "a column for a group": (lambda f: _replace(f, "errors", np.zeros(1)), "not a group"),
     "outside": (lambda f: f["videos/offset"].__setitem__(4, 10), "outside"),
     "negative": (lambda f: f["videos/offset"].__setitem__(0, -1), "outside"),
     "negative count": (lambda f: f["videos/count"].__setitem__(0, -1), "outside"),
@@ -386,9 +386,9 @@ def test_files_that_are_no_stores(tmp_path: Path, features: Path) -> None:
     short = tmp_path / "short.h5"
     short.write_bytes(features.read_bytes()[:3000])
     for name, told in {
-        "text.h5": "no HDF5",
-        "folder.h5": "is no file",
-        "empty.h5": "no HDF5",
+        "text.h5": "not an HDF5",
+        "folder.h5": "is not a file",
+        "empty.h5": "not an HDF5",
         "short.h5": "cut short",
         "absent.h5": "does not exist",
     }.items():
@@ -494,7 +494,7 @@ def test_embeddings_check_their_shapes() -> None:
     ):
         with pytest.raises(DataError, match=told):
             Embeddings(vectors, seconds, np.zeros(3))
-    with pytest.raises(DataError, match="no clips"):
+    with pytest.raises(DataError, match="without embeddings"):
         rows_of("a", 0).mean()
 
 
@@ -518,7 +518,7 @@ def test_what_differs_between_two_runs_is_named() -> None:
             identity_of(), identity_of(run_fingerprint="other", encoder=changed), "old.h5"
         )
     told = str(caught.value)
-    assert told.startswith("old.h5 was made otherwise: plan.frames was 16, is 32")
+    assert told.startswith("old.h5 was made with other settings: plan.frames was 16, is 32")
     assert "plan.hop_frames was 16, is not set" in told
     assert "plan.hop_seconds was not set, is 1.0" in told
     assert "overwrite=True" in told

@@ -44,7 +44,7 @@ def test_a_read_only_cache_is_read_and_another_one_written(tmp_path, monkeypatch
     assert folder.is_dir() and folder.parent == tmp_path and folder != chosen_cache()
     assert writable_cache() == folder
     told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "VIDFEAT_CACHE names another" in told
+    assert told.count("\n") == 1 and "set VIDFEAT_CACHE to choose another" in told
 
 
 @pytest.mark.parametrize("trap", ["link", "open to all"])

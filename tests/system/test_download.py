@@ -82,7 +82,7 @@ BAD = {
     "forbidden": ((web.status(403),), "403 Forbidden"),
     "broken": ((web.status(500),), "500 Internal"),
     "a web page": ((web.web_page,), "a web page in place of the file"),
-    "without end": ((web.endless,), "more than 400000 bytes came"),
+    "without end": ((web.endless,), "more than 400000 bytes were sent"),
 }
 
 

@@ -17,8 +17,9 @@ from vidfeat.system.files import (
     is_temporary_of,
     temporary_name,
 )
-from vidfeat.system.identities import Names, existing_spelling, written_identity
+from vidfeat.system.identities import Names, existing_spelling
 from vidfeat.system.lock import OutputLock
+from vidfeat.system.written_names import written_identity
 
 
 @pytest.mark.parametrize("length", [1, 200, 214, 215, 216, 230, 254, 255])

@@ -139,7 +139,7 @@ def test_an_edited_file_is_read_again_and_a_damaged_one_is_left_alone(tmp_path):
 @pytest.mark.parametrize("name", ["", "  ", "a\x00b", "x" * 81, "\ud800", "a\u202eb"])
 def test_names_that_no_class_can_have(tmp_path, name):
     book = LabelBook(tmp_path / "labels.csv")
-    with pytest.raises(UsageError, match="name of a class"):
+    with pytest.raises(UsageError, match="valid class name"):
         book.change([SPANS[0]], name, "A")
     assert not (tmp_path / "labels.csv").exists()
 

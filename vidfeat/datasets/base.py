@@ -19,8 +19,8 @@ from vidfeat.datasets.part_names import DatasetPart
 from vidfeat.errors import DataError
 from vidfeat.system.identities import identity_to_path, normal_form, path_to_identity
 from vidfeat.system.wording import counted
+from vidfeat.video.file_listing import VIDEO_SUFFIXES
 from vidfeat.video.frame_names import frames_in
-from vidfeat.video.listing import VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from vidfeat.datasets.part_names import understand_folders
 from vidfeat.datasets.published import read_listing
 from vidfeat.datasets.samples import collect
 from vidfeat.errors import DataError
-from vidfeat.system.identities import below, one_spelling, written_identity
+from vidfeat.system.identities import one_spelling
 from vidfeat.system.text_tables import Row, read_table
 from vidfeat.system.wording import counted
+from vidfeat.system.written_names import below, written_identity
 
 if TYPE_CHECKING:
     from vidfeat.store.arrays import RowLabels

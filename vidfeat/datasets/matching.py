@@ -8,7 +8,8 @@ from typing import Protocol
 
 from vidfeat.datasets.label_rows import LabelRow, without_doubles
 from vidfeat.errors import DataError
-from vidfeat.system.identities import Names, normal_form, written_identity
+from vidfeat.system.identities import Names, normal_form
+from vidfeat.system.written_names import written_identity
 
 
 class LabelTable(Protocol):

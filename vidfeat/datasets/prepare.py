@@ -26,13 +26,9 @@ from vidfeat.errors import NothingDoneError, UsageError
 from vidfeat.system.callbacks import Progress, Report
 from vidfeat.system.children import child_environment, python_module
 from vidfeat.system.files import append_lines, atomic_write, fitting, sync_file, write_json
-from vidfeat.system.identities import (
-    Names,
-    identity_to_path,
-    path_to_identity,
-    written_identity,
-)
+from vidfeat.system.identities import Names, identity_to_path, path_to_identity
 from vidfeat.system.text_tables import read_table
+from vidfeat.system.written_names import written_identity
 
 SETTINGS_FILE = "prepare.json"
 DONE_FILE = "prepared.jsonl"

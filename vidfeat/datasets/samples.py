@@ -328,8 +328,8 @@ def summary(samples: Samples, *, names: int = 5) -> list[str]:
         + (f", {counted(samples.num_groups, 'group')}" if samples.has_groups else "")
     ]
     if samples.num_by_name:
-        told = counted(samples.num_by_name, "label names", "labels name")
-        lines.append(f"{told} a file without its folder: found by that name alone")
+        by_name = counted(samples.num_by_name, "label names", "labels name")
+        lines.append(f"{by_name} a file without its folder: found by that name alone")
     for one, several, missing in (
         ("video without a label", "videos without a label", list(samples.unlabelled)),
         ("label without a video", "labels without a video", list(samples.missing)),

@@ -1,4 +1,4 @@
-"""A network that a source gave, and what was asked for, to an engine and its spec."""
+"""From a source's network and a user's choice to an engine and its spec."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vidfeat.models.base import VideoNetwork
 
 _CPU_BATCH = 4
-# Small networks: on one thread, torch gives convolutions over time alone to its quick kernels from
+# Small networks: on one thread, torch uses its fast kernels for convolutions over time only from
 # sixteen clips on, and a padded last batch costs next to nothing.
 _CPU_BATCH_SMALL = 16
 _SMALL_FLOPS_PER_INPUT = 2e9
@@ -30,7 +30,7 @@ class Built:
     engine: Engine
     spec: EncoderSpec
     recipe: EncoderChoice
-    """What loads the same encoder in another process, on a device of its own."""
+    """Loads the same encoder in another process, on another device."""
     batch_size: int
     """Inputs at a time."""
 
@@ -100,7 +100,7 @@ def build(loaded: LoadedNetwork, choice: EncoderChoice) -> Built:
 
 
 def _own_batch(spec: EncoderSpec, engine: Engine) -> int:
-    """Inputs at a time where nobody has said."""
+    """Default number of inputs at a time."""
     if engine.device_type == "cuda":
         return _GPU_BATCH_FRAMES if spec.modality == "frame" else _GPU_BATCH
     if engine.preferred_batch:
@@ -115,10 +115,10 @@ def _licence_note(licence: str) -> tuple[str, ...]:
 
 
 def _aggregate_of(network: VideoNetwork, aggregate: Aggregate | None) -> Aggregate | None:
-    """How the frames of a clip become its row: of networks of frames alone.
+    """How the frames of a clip become its row: only for frame networks.
 
     Raises:
-        UsageError: asked for, of a network of clips.
+        UsageError: given for a clip network.
     """
     if network.modality == "frame":
         return aggregate or "mean"

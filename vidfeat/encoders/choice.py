@@ -1,4 +1,4 @@
-"""What a user asks of an encoder; the rest comes from the weights' own entry."""
+"""A user's choices for an encoder; the rest comes from the weights' own entry."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class EncoderChoice:
     batch_size: int | None = None
     compiled: bool = False
     aggregate: Aggregate | None = None
-    """How the frames of a clip become its row; None takes the mean, for networks of frames."""
+    """How the frames of a clip become its row; None takes the mean, for frame networks."""
     crops: int | None = None
-    """Of each frame; None takes the centre alone."""
+    """Of each frame; None takes only the centre."""
     average_crops: bool = False
-    """One row for the crops of a clip, their mean, and not one for each."""
+    """One row for all crops of a clip, their mean, instead of one for each."""
 
     def __post_init__(self) -> None:
         if self.precision is not None and self.precision not in PRECISIONS:
@@ -62,19 +62,19 @@ class EncoderChoice:
 
     @property
     def plan_choice(self) -> PlanChoice:
-        """The single values of the plan that were asked for; none where a whole plan was given."""
+        """The single values of the plan that were given; none if a whole plan was given."""
         return self.plan if isinstance(self.plan, PlanChoice) else PlanChoice()
 
     @property
     def clip_frames(self) -> int | None:
-        """T, where it was asked for."""
+        """T, if it was given."""
         return None if self.plan is None else self.plan.frames
 
     def plan_over(self, published: ClipPlan) -> ClipPlan:
-        """The plan of a run, out of what was asked for and the published plan.
+        """The plan of a run, from the choice and the published plan.
 
         Raises:
-            UsageError: clips of several frames, and a row for each frame.
+            UsageError: clips of several frames together with one row per frame.
         """
         if self.aggregate != "none":
             if isinstance(self.plan, ClipPlan):
@@ -82,8 +82,8 @@ class EncoderChoice:
             return self.plan_choice.apply(published)
         if (self.clip_frames or 1) > 1 or (self.plan_choice.stride or 1) > 1:
             raise UsageError(
-                "aggregate none gives a row for each frame: leave clip_frames and frame_stride "
-                "out; fps, hop_frames and hop_seconds say which frames",
+                "aggregate none gives one row per frame: leave clip_frames and frame_stride "
+                "out; fps, hop_frames and hop_seconds choose the frames",
                 field=("aggregate", "clip_frames", "frame_stride", *_LAY_FRAMES),
             )
         if isinstance(self.plan, ClipPlan):

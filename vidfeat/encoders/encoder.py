@@ -1,4 +1,4 @@
-"""A network with all that belongs to it: clips in, vectors out.
+"""A network with everything that belongs to it: clips in, vectors out.
 
 What the vectors mean, and which of them can be compared, is in its ``EncoderSpec`` (``spec.py``).
 """
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 
 _CLAIMED = (
-    "this encoder is at work for extract in another thread: load another one with load_encoder, or "
-    "wait for its end"
+    "this encoder is in use by extract in another thread: load another one with load_encoder, or "
+    "wait until it ends"
 )
 
 
@@ -55,22 +55,22 @@ class Encoder:
     ) -> None:
         self.engine = engine
         self.loaded = loaded
-        """The network as its source gave it, of encoders made by :meth:`from_module`."""
+        """The network as its source gave it, for encoders made by :meth:`from_module`."""
         self.text: TextTower | None = None if loaded is None else loaded.text
         """Embeds phrases into the space of the clips; None for networks without a text tower."""
         self.spec = spec
         self.batch_size = batch_size
         self.recipe = recipe
-        """What loads the same encoder in another process, on a device of its own; None where
-        nothing can: the network was given as a module."""
-        self._one_at_a_time = threading.Lock()  # an engine works in memory of its own
+        """Loads the same encoder in another process, on another device; None if that is impossible,
+        because the network was given as a module."""
+        self._one_at_a_time = threading.Lock()  # an engine reuses its own memory
         self._claimed = threading.Lock()
         self.engines: list[Engine] = [engine]
-        """What extract runs batches on: the engine, or replicas of it on several devices."""
+        """What extract runs batches on: the engine, or its replicas on several devices."""
 
     @classmethod
     def of_network(cls, loaded: LoadedNetwork, choice: EncoderChoice) -> Encoder:
-        """A network that its source gave, on an engine, with the rest of what was asked for.
+        """An encoder from a source's network and a user's choice.
 
         Raises:
             UsageError: a device, an engine, a layer or a pooling that is not there.
@@ -93,7 +93,7 @@ class Encoder:
         modality: Modality = "clip",
         **options: Any,
     ) -> Encoder:
-        """A network of one's own.
+        """An encoder from your own network.
 
         Args:
             module: from normalised clips (N, 3, T, H, W) to vectors (N, D) or a map
@@ -109,7 +109,7 @@ class Encoder:
                 :func:`vidfeat.load_encoder` takes them.
 
         Raises:
-            UsageError: a module that gives something else, or an option that is not there.
+            UsageError: a module with another output, or an unknown option.
         """
         from vidfeat.encoders.sources.own_module import network_of_module
 
@@ -143,19 +143,19 @@ class Encoder:
 
     @property
     def class_names(self) -> list[str] | None:
-        """The classes that ``predict_clips`` scores; None where the weights do not name them."""
+        """The classes that ``predict_clips`` scores; None if the weights do not name them."""
         return None if self.spec.class_names is None else list(self.spec.class_names)
 
     @property
     def flops_per_second(self) -> float:
-        """What the devices do in a second, roughly: a constant of each kind of device."""
+        """Rough FLOPS of the devices: a constant of each kind."""
         return sum(engine.flops_per_second for engine in self.engines)
 
     # -- identity ------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
-        """All that a feature file says about its encoder, as JSON."""
-        # what the engine adds is no part of a fingerprint: the same numbers, made elsewhere
+        """The description of the encoder in feature files, as JSON."""
+        # facts of the engine are not part of a fingerprint: the same numbers, computed elsewhere
         return {**self.spec.describe(), **self.engine.facts()}
 
     @property
@@ -172,7 +172,7 @@ class Encoder:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Have the engines to oneself, as extract needs them: others are refused meanwhile.
+        """Claim the engines exclusively, as extract needs them: others are refused meanwhile.
 
         Raises:
             UsageError: another thread has them.
@@ -187,7 +187,7 @@ class Encoder:
             self._claimed.release()
 
     def spread(self, devices: Sequence[str]) -> None:
-        """Put a replica of the network on each device, in a process of its own, for extract.
+        """Put a replica of the network on each device, in separate processes, for extract.
 
         Raises:
             VidfeatError: a device that cannot be used.
@@ -221,11 +221,11 @@ class Encoder:
     ) -> Embeddings:
         """Embed the clips of one video.
 
-        A network of frames gets each frame once, however clips overlap.
+        A frame network gets each frame once, however clips overlap.
 
         Args:
-            video: a path, or upright RGB frames, uint8 (T, H, W, 3).
-            fps: rate of the frames; needed where the plan has a rate of its own.
+            video: a path or URL, or upright RGB frames, uint8 (T, H, W, 3).
+            fps: rate of the frames; needed if the plan has a rate of its own.
             segment: only this part, in seconds from the first shown frame.
 
         Returns:
@@ -247,7 +247,7 @@ class Encoder:
 
     @property
     def reader(self) -> ClipNetwork:
-        """What videos are read through: see :func:`vidfeat.encoders.reading.read_videos`."""
+        """The row network for reading videos: see :func:`vidfeat.encoders.reading.read_videos`."""
         return ClipNetwork(
             self._outputs,
             self.spec.clip_source(),
@@ -258,7 +258,7 @@ class Encoder:
     def encode_clips(
         self, clips_NTHWC: NDArray[np.uint8], *, require_finite: bool = True
     ) -> NDArray[np.float32]:
-        """Vectors (N R, D) of clips that are resized and cropped already.
+        """Vectors (N R, D) of clips that are already resized and cropped.
 
         Args:
             clips_NTHWC: uint8 (N, T, H, W, 3), or (N, crops, T, H, W, 3) where there are several.
@@ -341,7 +341,7 @@ class Encoder:
             )
 
     def _batched(self, clips: NDArray[np.uint8], run: Any) -> NDArray[np.float32]:
-        """What the engine gives for each input in an array of clips, in their order."""
+        """The engine's output for each input in an array of clips, in order."""
         inputs_NTHWC = clips.reshape(-1, *self.spec.input_shape)
         size = self.batch_size
         parts = []
@@ -378,7 +378,7 @@ class Encoder:
                 f"frames of {frames_THWC.dtype} {frames_THWC.shape}: expected uint8 (T, H, W, 3)"
             )
         if fps is None and (self.plan.fps is not None or self.plan.hop_seconds or segments):
-            raise UsageError("frames without their rate: give fps= (the plan goes by seconds)")
+            raise UsageError("frames without their rate: give fps= (the plan is in seconds)")
         if len(frames_THWC) == 0:
             raise VideoError("no frames were given", kind="no_frames")
         rate = Fraction(25) if fps is None else Fraction(fps).limit_denominator(1_000_000)

@@ -1,4 +1,4 @@
-"""Several encoders whose vectors stand side by side: what makes queries for joined features."""
+"""Several encoders with their vectors side by side, for queries of joined features."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class JoinedEncoder:
         )
 
     def describe(self) -> dict[str, Any]:
-        """All that a feature file says about its encoder, as JSON."""
+        """The description of the encoder in feature files, as JSON."""
         return dict(self._identity.encoder)
 
     @property
@@ -84,7 +84,7 @@ class JoinedEncoder:
             for part in self.parts
         ]
         spans = [Spans(0, rows.start_seconds, rows.end_seconds) for rows in held]
-        # A frame lasts no longer than this in any video that people record.
+        # No frame of a usual video lasts longer than this.
         rows = match_rows(spans, self.match, tolerance_seconds=0.05)
         if not rows.shape[1]:
             raise StoreError(
@@ -111,13 +111,13 @@ def query_encoder(
 
     Args:
         description: of a feature file or an index.
-        weights: where the weights are, if not where they were; of a single network.
+        weights: where the weights are, if they have moved; of a single network.
         device: where to run.
         model: ``FILE.py:FUNCTION`` of a network of one's own, which is run.
 
     Raises:
-        WeightsError: weights are not where they were.
-        FingerprintError: what was found there are other tensors.
+        WeightsError: the weights have moved.
+        FingerprintError: other tensors were found there.
         UsageError: ``weights`` or ``model`` for joined features.
     """
     if "joined" not in description:
@@ -125,7 +125,7 @@ def query_encoder(
     for name, value in (("weights", weights), ("model", model)):
         if value is not None:
             raise UsageError(
-                f"{name} cannot be told for one of several networks: extract the query with each, "
+                f"{name} cannot be given for one of several networks: extract the query with each, "
                 "join the files with vidfeat join, and give the joined file",
                 field=name,
             )

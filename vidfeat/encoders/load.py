@@ -53,16 +53,17 @@ def load_encoder(
         pool: ``mean``, ``max`` or both, joined; ``time`` keeps the time steps of a clip as rows of
             their own; None takes the network's own projection, or the mean.
         precision: fp32, fp16 and bf16 where the device does them well, tf32 on a GPU, or int8 of a
-            network that is quantised; None takes fp16 on a GPU, else fp32, or that of ``weights``.
+            network that is quantised; None takes fp16 on a GPU, fp32 elsewhere, or that of
+            ``weights``.
         device: ``auto`` takes the first GPU where there is one.
         engine: what runs the network; None takes torch, or openvino for int8.
-        batch_size: clips at a time, or frames of a network of frames; None chooses by device.
-        compiled: let ``torch.compile`` make it faster; takes a minute at the start.
-        aggregate: for networks of frames, how the frames of a clip become its vector: ``mean``,
-            ``mean_std`` (both joined), ``max``, or ``none`` for a vector for each frame.
+        batch_size: clips at a time, or frames for a frame network; None chooses by device.
+        compiled: use ``torch.compile``; takes a minute at the start.
+        aggregate: for frame networks, how the frames of a clip become its vector: ``mean``,
+            ``mean_std`` (both joined), ``max``, or ``none`` for one vector per frame.
         crops: of each frame: 1, 3 along the long side, 5 (corners and centre), or 10 (these, and
             mirrored); each has a row of its own. None takes the centre.
-        average_crops: one row for the crops of a clip, their mean.
+        average_crops: one row for all crops of a clip, their mean.
 
     Raises:
         UsageError: an invalid name or value.
@@ -89,7 +90,7 @@ def load_encoder(
 
 
 def load_choice(choice: EncoderChoice) -> Encoder:
-    """What :func:`load_encoder` does, of a choice.
+    """Like :func:`load_encoder`, from a choice.
 
     Raises:
         UsageError: a name or value that is invalid.

@@ -1,8 +1,8 @@
 """A network as one file that needs no torch: ONNX, or OpenVINO's format.
 
 The exported network takes normalised clips ``clips`` (N, 3, T, H, W) float32, any N, and gives
-``embedding`` (N, D) and ``scores`` (N, classes) before the softmax. The file is run once, beside
-torch and on the same clips, before it gets its name.
+``embedding`` (N, D) and ``scores`` (N, classes) before the softmax. Before it is renamed into
+place, the file is run once on the same clips as torch.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ExportReport:
 
 
 class EmbeddingAndScores(nn.Module):
-    """Embedding and scores out of one pass."""
+    """Embedding and scores from one pass."""
 
     def __init__(self, network: VideoNetwork, layers: Sequence[str], pool: Sequence[str]) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class EmbeddingAndScores(nn.Module):
         self.pool = network.check_pools(pool)
 
     def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
-        """(N, C, T, H, W) -> (N, D), (N, classes); the first alone of a network without classes."""
+        """(N, C, T, H, W) -> (N, D), (N, classes); only the first for a network without classes."""
         if not self.network.has_classes:
             return (self.network.embed(clips, self.layers, self.pool),)
         last = self.network.layer_names[-1]
@@ -125,7 +125,9 @@ def check_target(target: Path, *, overwrite: bool = False) -> None:
         MissingExtraError: the packages for this format are not installed.
     """
     if target.suffix not in (".onnx", ".xml"):
-        raise UsageError(f"{target} names no format: end it in .onnx, or in .xml for OpenVINO")
+        raise UsageError(
+            f"{target} names no known format: it must end in .onnx, or in .xml for OpenVINO"
+        )
     if not target.parent.is_dir():
         raise UsageError(f"no folder {target.parent} to write {target.name} into: make it first")
     if target.exists() and not overwrite:
@@ -185,7 +187,7 @@ def _write_onnx(
             for name, value in facts.items():
                 program.model.metadata_props[name] = value
             program.save(path, external_data=False)
-    except Exception as error:  # torch wraps what went wrong in classes of its own
+    except Exception as error:  # torch wraps errors in classes of its own
         raise ExportError(f"torch.onnx cannot export this network: {_line(error)}") from error
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return list(session.run(list(OUTPUTS), {"clips": clips.numpy()}))

@@ -1,4 +1,4 @@
-"""OpenVINO and NNCF, imported where they are used, and kept from telling anyone."""
+"""OpenVINO and NNCF, imported where they are used, with their telemetry disabled."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vidfeat.errors import MissingExtraError
 
 
 def import_openvino(purpose: str, *packages: str) -> ModuleType:
-    """OpenVINO, or else a line that says how to get it.
+    """OpenVINO, or an error that says how to install it.
 
-    It and NNCF report their use over the network as soon as they are imported, unless a package
-    for that is absent: for this process it is. Nobody's videos are anybody's business.
+    It and NNCF report their use over the network as soon as they are imported, unless a package for
+    that is missing: for this process it is made to be.
 
     Args:
         purpose: for the message.

@@ -25,10 +25,10 @@ MOST_PHRASE_LETTERS = 2000
 
 
 def check_phrases(texts: Sequence[str]) -> list[str]:
-    """Phrases without spaces around them.
+    """Phrases without surrounding spaces.
 
     Raises:
-        UsageError: one is empty, too long, or no text.
+        UsageError: one is empty, too long, or not text.
     """
     if isinstance(texts, str):
         raise UsageError(f"texts is one string, expected a list of phrases: [{texts!r}]")
@@ -36,11 +36,11 @@ def check_phrases(texts: Sequence[str]) -> list[str]:
     for text in texts:
         phrase = " ".join(str(text).split())
         if not phrase:
-            raise UsageError("a phrase is empty: say in words what to look for", field="text")
+            raise UsageError("a phrase is empty: describe what to look for", field="text")
         if len(phrase) > MOST_PHRASE_LETTERS:
             raise UsageError(
                 f"a phrase has {len(phrase)} letters, expected {MOST_PHRASE_LETTERS} or fewer: "
-                "text towers read some dozen words",
+                "text towers read a few dozen words",
                 field="text",
             )
         if any(0xD800 <= ord(letter) < 0xE000 or letter == "\0" for letter in phrase):
@@ -77,7 +77,7 @@ def require_text(description: Mapping[str, Any], what: str) -> None:
 
 
 def _why_not(description: Mapping[str, Any]) -> str:
-    """Why texts cannot be compared with an encoder's vectors; nothing where they can."""
+    """Why texts cannot be compared with an encoder's vectors; empty if they can."""
     model = str(description.get("model", "its network"))
     architecture = description.get("architecture")
     source = architecture.get("source") if isinstance(architecture, Mapping) else None
@@ -102,7 +102,7 @@ def _why_not(description: Mapping[str, Any]) -> str:
 
 
 def encoded(tower: TextTower, phrases: Sequence[str], dimension: int) -> NDArray[np.float32]:
-    """What a tower makes of phrases, checked.
+    """A tower's vectors of phrases, checked.
 
     Raises:
         DataError: vectors of another length, or that are NaN or infinite.

@@ -1,4 +1,4 @@
-"""Videos to rows: decoding, and a network that takes the clips of one video batch by batch.
+"""From videos to rows: decoding, and a network that takes the clips of one video batch by batch.
 
 ``extract`` fills its batches across videos instead: see `vidfeat.extraction.assembly`.
 """
@@ -27,13 +27,13 @@ class ClipNetwork:
     """A network, and the clips or frames that it takes."""
 
     outputs: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-    """What it gives (N crops, O) for N clips, or frames, as the source gives them. The array is
-    used again after the call."""
+    """Its output (N crops, O) for N clips, or frames, from the source. The array is reused after
+    the call."""
     source: ClipSource
     batch_size: int
     """Clips, or frames, at a time, at most."""
     rows: RowLayout = field(default_factory=RowLayout)
-    """How that becomes the rows of clips."""
+    """How its output becomes the rows of clips."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def read_videos(
     Args:
         network: what computes them.
         tasks: the videos.
-        workers: decode processes, so that a file that crashes or hangs its decoder costs only
-            itself; 0 decodes in this process, without that protection.
+        workers: decode processes, so that a file that crashes or hangs its decoder affects no
+            other; 0 decodes in this process, without that protection.
         timeout_seconds: silence after which a video is given up.
         started: called with each ``Started``; what it raises ends the reading.
     """
@@ -83,7 +83,7 @@ def read_videos(
             elif event.error is not None:
                 clips.start()
                 error = event.error
-                if error.kind == "gone":  # nobody listed it a while ago: it may never have existed
+                if error.kind == "gone":  # it was not listed beforehand: it may never have existed
                     error = VideoError("there is no such file", kind="gone", path=task.path)
                 yield VideoRead(task.path, None, error)
             else:
@@ -97,7 +97,7 @@ def read_videos(
 
 
 class _VideoClips:
-    """The clips of one video on their way through the network, a batch at a time."""
+    """Runs the clips of one video through the network, a batch at a time."""
 
     def __init__(self, network: ClipNetwork) -> None:
         self._network = network
@@ -126,7 +126,7 @@ class _VideoClips:
             self._run()
 
     def finish(self) -> Embeddings | None:
-        """All rows of the video; None where there are none."""
+        """All rows of the video; None if there are none."""
         if self._filled:
             self._run()
         if not self._outputs:
@@ -145,14 +145,14 @@ class _VideoClips:
 def rows_of(
     outputs: NDArray[np.float32], clips: Sequence[PlannedClip], rows: RowLayout
 ) -> Embeddings:
-    """The rows of clips, of what a network of clips gives for them."""
+    """The rows of clips, from the outputs of a clip network."""
     return Embeddings(rows.of_clips(outputs), *_seconds(clips, rows))
 
 
 def rows_of_frames(
     outputs: NDArray[np.float32], clips: Sequence[PlannedClip], rows: RowLayout, came: int
 ) -> Embeddings:
-    """The rows of clips, of what a network of frames gives for the frames of all of them.
+    """The rows of clips, from the outputs of a frame network for all of their frames.
 
     Args:
         outputs: for the crops of each frame.

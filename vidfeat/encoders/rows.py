@@ -1,8 +1,8 @@
-"""From what a network gives to the rows of a feature file.
+"""From a network's outputs to the rows of a feature file.
 
 A network takes *inputs*: clips, or single frames. A clip of a plan is one input or several: its
-frames, for a network of frames, and each of its crops. What the network gives for them becomes one
-row or several: time steps and crops may have rows of their own.
+frames, for a frame network, and each of its crops. The outputs for these become one row or several:
+time steps and crops may have rows of their own.
 
 Shapes: N clips, T frames, V crops, R rows per clip, O numbers that the network gives for an input,
 D length of a row.
@@ -23,7 +23,7 @@ from vidfeat.video.clips import Clip
 Aggregate = Literal["mean", "mean_std", "max", "none"]
 AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
 
-# Frames of so many bytes are gathered at a time.
+# Frames are gathered in blocks of this many bytes.
 _GATHERED_BYTES = 32 << 20
 
 
@@ -32,12 +32,12 @@ class RowLayout:
     """How outputs become rows. Rows of a clip are in the order of time, and then of crops."""
 
     aggregate: Aggregate | None = None
-    """How the frames of a clip become one; None for networks of clips."""
+    """How the frames of a clip become one; None for clip networks."""
     crops: int = 1
     average_crops: bool = False
-    """Whether the crops of a clip have one row together."""
+    """Whether all crops of a clip share one row."""
     time_steps: int = 1
-    """Of what the network gives for a clip."""
+    """Time steps in the network's output for a clip."""
 
     @property
     def rows_per_clip(self) -> int:
@@ -45,7 +45,7 @@ class RowLayout:
         return self.time_steps * (1 if self.average_crops else self.crops)
 
     def of_clips(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Rows (N R, D) of what a network of clips gives for the crops of N clips (N V, O)."""
+        """Rows (N R, D) from a clip network's outputs for the crops of N clips (N V, O)."""
         if self.crops == self.time_steps == 1:
             return outputs
         steps_NVSD = outputs.reshape(-1, self.crops, self.time_steps, self._step_width(outputs))
@@ -54,7 +54,7 @@ class RowLayout:
     def of_frames(
         self, outputs: NDArray[np.float32], frames_NT: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Rows (N R, D) of what a network of frames gives for the crops of frames (F V, O).
+        """Rows (N R, D) from a frame network's outputs for the crops of frames (F V, O).
 
         Args:
             outputs: frame by frame, and crop by crop.
@@ -72,7 +72,7 @@ class RowLayout:
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     def width_of_frames(self, output_width: int) -> int:
-        """D of O, for a network of frames."""
+        """D from O, for a frame network."""
         return 2 * output_width if self.aggregate == "mean_std" else output_width
 
     def _joined(self, frames_NTVO: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -82,7 +82,7 @@ class RowLayout:
         mean = frames_NTVO.mean(axis=1)
         if self.aggregate != "mean_std":
             return np.asarray(mean)
-        # the deviation of the frames there are, not an estimate for more of them
+        # the deviation of these frames, not an estimate for a population
         return np.concatenate([mean, frames_NTVO.std(axis=1)], axis=-1)
 
     def _rows(self, values_NSVD: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Whether this machine computes what it should: the bundled network's vector of a known clip."""
+"""Checks that this machine computes correctly: the bundled network's vector of a known clip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LARGEST_DIFFERENCE = 1e-3
 
 
 def known_clip() -> NDArray[np.uint8]:
-    """A clip (8, 64, 64, 3) by arithmetic alone: a pattern that drifts and changes."""
+    """A computed clip (8, 64, 64, 3): a pattern that drifts and changes."""
     t, y, x, c = np.meshgrid(*(np.arange(n) for n in (8, 64, 64, 3)), indexing="ij")
     wave = (3 * x + 5 * y + 11 * t + 29 * c) % 97 + (x * y // 16 + 7 * t) % 61
     frames_THWC: NDArray[np.uint8] = (wave * 255 // 156).astype(np.uint8)
@@ -22,7 +22,7 @@ def known_clip() -> NDArray[np.uint8]:
 
 
 def bundled_vector() -> NDArray[np.float32]:
-    """What this machine makes of it, float32 (D,)."""
+    """Its vector on this machine, float32 (D,)."""
     from vidfeat.encoders.load import load_encoder
 
     encoder = load_encoder("bundled", device="cpu")
@@ -31,7 +31,7 @@ def bundled_vector() -> NDArray[np.float32]:
 
 
 def stored_vector() -> NDArray[np.float32]:
-    """What it should be, float32 (D,)."""
+    """The stored vector, float32 (D,)."""
     values = json.loads(bundled.CHECK_FILE.read_text(encoding="utf-8"))
     return np.array(values["vector"], dtype=np.float32)
 

@@ -1,4 +1,4 @@
-"""What an encoder is: the network, how its output becomes vectors, the clips, and the identity.
+"""The specification of an encoder: the network, its pooling, the clips, and the identity.
 
 How an encoder comes about::
 
@@ -14,7 +14,7 @@ Adding a source of networks
 ---------------------------
 1. Write ``vidfeat/encoders/sources/NAME.py`` with a function ``load(choice) -> LoadedNetwork``.
    ``choice.model`` is ``prefix:REST`` as given; raise ``UsageError`` for a name that does not exist
-   and ``MissingExtraError`` where a package is missing. Import packages inside of the function.
+   and ``MissingExtraError`` where a package is missing. Import packages inside the function.
 2. Register it in ``vidfeat/encoders/sources/__init__.py``: ``SOURCES["prefix"] = "NAME"``.
 3. Wrap the module in a subclass of :class:`vidfeat.models.base.VideoNetwork`:
 
@@ -30,7 +30,7 @@ Adding a source of networks
    * ``layer_widths`` and ``pool_widths`` give the length of each layer and of its own poolings.
 
 The normalised input is ``preprocess.normalize(clips_NTHWC)``, as for every other network. Nothing
-downstream asks where a network comes from.
+downstream depends on where a network comes from.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class TextTower(Protocol):
 
     @property
     def scale(self) -> float:
-        """What cosines are multiplied by before a softmax: the learned temperature's inverse."""
+        """Factor of cosines before a softmax: the inverse of the learned temperature."""
         ...
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -85,17 +85,17 @@ class LoadedNetwork:
     weights_sha256: str
     """Of the tensors that embeddings depend on (:func:`vidfeat.weights.load.tensor_hash`)."""
     architecture: Mapping[str, Any]
-    """What else the vectors depend on, as JSON: the model's name, a revision, ..."""
+    """Further dependencies of the vectors, as JSON: the model's name, a revision, ..."""
     plan: ClipPlan
     """The published plan; a choice changes single values of it."""
     preprocess: Preprocess
     weights_given: str | os.PathLike[str] | None = None
     """What ``weights`` must be, beside ``model``, to load the same network in another process."""
     weights_file: str = ""
-    """Absolute path of the weights, where a file or folder was given; a hint."""
+    """Absolute path of the weights, if a file or folder was given; a hint."""
     class_names: tuple[str, ...] | None = None
     licence: str = ""
-    """Of the weights, as their publisher names it."""
+    """Of the weights, in their publisher's words."""
     notes: tuple[str, ...] = ()
     """What a user should know before a run, one sentence each."""
     layers: tuple[str, ...] = ()
@@ -111,8 +111,8 @@ class EncoderSpec:
 
     Two fingerprints go with every vector. ``space_fingerprint`` is what makes two vectors
     comparable: the tensors, the architecture, layers and pooling, the preprocessing, and the
-    frames, stride and rate of a clip. ``run_fingerprint`` adds where clips are laid, the precision
-    and the engine.
+    frames, stride and rate of a clip. ``run_fingerprint`` adds the positions of clips, the
+    precision and the engine.
     """
 
     model: str
@@ -133,7 +133,7 @@ class EncoderSpec:
     aggregate: Aggregate | None = None
     """How the frames of a clip become its row; None for clip networks."""
     average_crops: bool = False
-    """Whether the crops of a clip have one row together, their mean."""
+    """Whether all crops of a clip share one row, their mean."""
     time_steps: int = 1
     """Rows that a clip, or a crop of it, has one after the other."""
     network_sha256: str = ""
@@ -145,13 +145,12 @@ class EncoderSpec:
     notes: tuple[str, ...] = field(default=(), repr=False)
     """What a user should know before a run, one sentence each."""
     flops_per_input: float = 0.0
-    """Floating-point operations of one input, two a multiply-add; 0 where they were not counted."""
+    """Floating-point operations of one input, two per multiply-add; 0 if not counted."""
 
     def __post_init__(self) -> None:
         if (self.modality == "frame") != (self.aggregate is not None):
             raise UsageError(
-                f"{self.model} is a network of {self.modality}s: an aggregator is for networks of "
-                "frames",
+                f"{self.model} is a {self.modality} network: an aggregator is for frame networks",
                 field="aggregate",
             )
         if self.average_crops and self.preprocess.crops == 1:
@@ -177,12 +176,12 @@ class EncoderSpec:
 
     @property
     def clip_shape(self) -> tuple[int, ...]:
-        """(T, H, W, bytes of a pixel) of one clip; of several crops (crops, T, H, W, ...)."""
+        """(T, H, W, bytes of a pixel) of one clip; with several crops (crops, T, H, W, ...)."""
         return clip_shape(self.preprocess, self.plan.frames)
 
     @property
     def inputs_per_clip(self) -> int:
-        """Inputs that one clip is: its frames, for a network of frames, and each of its crops."""
+        """Inputs per clip: its frames, for a frame network, times its crops."""
         return self.preprocess.crops * (self.plan.frames if self.modality == "frame" else 1)
 
     @property
@@ -192,11 +191,11 @@ class EncoderSpec:
 
     @property
     def rows(self) -> RowLayout:
-        """How outputs of the network become rows."""
+        """How the network's outputs become rows."""
         return RowLayout(self.aggregate, self.preprocess.crops, self.average_crops, self.time_steps)
 
     def clip_source(self, limits: Limits | None = None, *, planes: bool = False) -> ClipSource:
-        """What decode processes give: clips, or each frame once for a network of frames.
+        """What decode processes produce: clips, or each frame once for a frame network.
 
         Args:
             limits: of the videos.
@@ -220,7 +219,7 @@ class EncoderSpec:
     # -- identity ------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
-        """All that a feature file says about its encoder, as JSON."""
+        """The description of the encoder in feature files, as JSON."""
         return {
             "model": self.model,
             "weights": self.weights,
@@ -267,7 +266,7 @@ class EncoderSpec:
                 "architecture": dict(self.architecture),
                 "layers": list(self.layers),
                 "pool": list(self.pool),
-                # a crop sees what a network sees: the same space, wherever it lies
+                # crops are inputs of the network: the same space, wherever they lie
                 "preprocess": replace(self.preprocess, crops=1).to_dict(),
                 "clip": self.plan.space_dict(),
                 **self._if_set(*_SPACE_IF_SET),

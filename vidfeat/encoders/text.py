@@ -26,7 +26,7 @@ from vidfeat.encoders.text_cache import TextCache
 from vidfeat.errors import FingerprintError, UsageError
 
 _BATCH = 64
-# A phrase's place in the cache for the scale: no phrase begins with this character.
+# Key of the scale in the cache: no phrase begins with this character.
 _SCALE = "\0scale"
 
 
@@ -38,8 +38,8 @@ class TextEncoder:
     Args:
         description: of the encoder that made the vectors, as a feature file or an index has it.
         space_fingerprint: of those vectors.
-        weights: where the network's weights are, if not where they were.
-        tower: one that is loaded already, of the same network.
+        weights: where the network's weights are, if they have moved.
+        tower: one that is already loaded, of the same network.
         cache: where vectors are kept; None for the user's cache folder.
         what: holds the vectors, for messages.
 
@@ -80,10 +80,10 @@ class TextEncoder:
 
         Args:
             texts: the phrases.
-            keep: put new vectors into the cache; False for thousands that no one asks for again.
+            keep: put new vectors into the cache; False for thousands that are not needed again.
 
         Raises:
-            UsageError: a phrase is empty, or too long to mean something.
+            UsageError: a phrase is empty or too long.
             WeightsError: the network's weights are not where they were.
             FingerprintError: what was found there are other tensors.
             DataError: a vector is NaN or infinite.
@@ -104,7 +104,7 @@ class TextEncoder:
 
     @property
     def scale(self) -> float:
-        """What cosines are multiplied by before a softmax: the network's learned temperature."""
+        """Factor of cosines before a softmax, from the network's learned temperature."""
         kept = self._cache.get(_SCALE)
         if kept is not None and kept.shape == (1,):
             return float(kept[0])
@@ -153,7 +153,7 @@ def _files_of(
     """Name, size and time of the files in the folder of a network, if it comes from a folder.
 
     The fingerprint covers the tensors that clips go through, and a published revision covers all
-    files. In a folder, the text tower or the tokenizer may change by itself.
+    files. In a folder, the text tower or the tokenizer may change on its own.
     """
     model = str(description.get("model", "")).partition(":")[2]
     for place in (weights, description.get("weights_file"), model):

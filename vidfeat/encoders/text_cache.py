@@ -1,7 +1,7 @@
-"""Vectors of phrases, kept on disk: a search for a phrase that was asked before loads no network.
+"""Vectors of phrases, cached on disk: a repeated search for a phrase loads no network.
 
 One small file holds one vector. It is read only if it is complete, of the right length and of the
-very phrase that was asked for; anything else counts as absent.
+requested phrase; anything else counts as absent.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ class TextCache:
         return self.folder / f"{name.hexdigest()}.npz"
 
     def get(self, phrase: str) -> NDArray[np.float32] | None:
-        """The vector (D,) of a phrase; None where it is not there, or not complete."""
+        """The vector (D,) of a phrase; None if it is missing or incomplete."""
         try:
             data = self._path(phrase).read_bytes()
             with np.load(io.BytesIO(data), allow_pickle=False) as held:
                 found = np.asarray(held["vector"])
                 checksum = str(held["sha256"])
-        except Exception:  # zipfile and numpy raise many kinds for a damaged file
+        except Exception:  # zipfile and numpy raise many kinds of errors for a damaged file
             return None
         if found.dtype != np.float32 or found.ndim != 1 or checksum != _checksum(found):
             return None
         return found
 
     def put(self, phrases: Sequence[str], vectors_ND: NDArray[np.float32]) -> None:
-        """Keep the vectors of some phrases. Where they cannot be kept, they are computed again."""
+        """Store the vectors of some phrases. If that fails, they are computed again."""
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._writes == 0:

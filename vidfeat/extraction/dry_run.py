@@ -51,7 +51,10 @@ def dry_run(
     if options.shard is not None:
         listing = listing.shard(*options.shard)
     source = encoder.spec.clip_source(options.limits)
-    tasks = [VideoTask(video.path, video.segments, probe_only=True) for video in listing.videos]
+    tasks = [
+        VideoTask(video.path, video.segments, probe_only=True, state=video.remote_state)
+        for video in listing.videos
+    ]
     identity_of = {video.path: video.identity for video in listing.videos}
     clips = inputs = 0
     crops = encoder.preprocess.crops
@@ -90,7 +93,10 @@ def clips_estimated(listing: Listing, encoder: Encoder, options: ExtractOptions)
     videos = listing.videos
     chosen = videos[:: max(1, len(videos) // _MOST_SAMPLED)]
     source = encoder.spec.clip_source(options.limits)
-    tasks = [VideoTask(video.path, video.segments, probe_only=True) for video in chosen]
+    tasks = [
+        VideoTask(video.path, video.segments, probe_only=True, state=video.remote_state)
+        for video in chosen
+    ]
     size_of = {video.path: max(0, video.size_bytes) for video in chosen}
     clips = looked_at = looked_bytes = 0
     began = time.monotonic()

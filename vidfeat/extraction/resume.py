@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidfeat.encoders.rows import RowLayout
 from vidfeat.errors import StoreError
+from vidfeat.extraction.places import Places
 from vidfeat.store.parts import RUN_FILE, PartHeader, read_run
 from vidfeat.store.parts_summary import PartsSummary, scan_parts
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import VideoFailure, VideoRecord
-from vidfeat.system.identities import identity_to_path, path_to_identity
+from vidfeat.system.urls import stored_root
 from vidfeat.video.decode.tasks import VideoTask
 from vidfeat.video.listing import ListedVideo
 
 # Failures that may have been the machine's and not the file's: tried once more by themselves.
 _TRIED_TWICE = frozenset({"timeout", "crashed", "memory"})
 # Failures that say nothing about the next time.
-_TRIED_ALWAYS = frozenset({"gone"})
+_TRIED_ALWAYS = frozenset({"gone", "network"})
 
 
 @dataclass(frozen=True)
@@ -105,15 +105,17 @@ def _todo(
     tries = 0 if failure is None else failure.tries
     partial = summary.partial.get(video.identity)
     if partial is None or not partial.record.same_file(video.size_bytes, video.mtime_ns):
-        return Todo(video, VideoTask(video.path, video.segments), tries)
+        task = VideoTask(video.path, video.segments, state=video.remote_state)
+        return Todo(video, task, tries)
     carrier, first = partial.carrier, partial.next_clip // rows.rows_per_clip
     if rows.aggregate is not None:  # frames come, and not clips
         first = 0 if carrier is None or carrier.carried is None else carrier.carried.next_frame
-    task = VideoTask(video.path, video.segments, first, partial.attempt)
+    state = video.remote_state
+    task = VideoTask(video.path, video.segments, first, partial.attempt, state=state)
     return Todo(video, task, tries, carrier)
 
 
-def check_root(existing: FeatureStore | None, root: str) -> None:
+def check_root(existing: FeatureStore | None, places: Places) -> None:
     """Refuse to resume a file from another root, unless its videos have moved to this one.
 
     Moved videos are all found below the new root, each with the size and time of change that it
@@ -124,15 +126,15 @@ def check_root(existing: FeatureStore | None, root: str) -> None:
     Raises:
         StoreError: names both roots and what to do.
     """
-    if existing is None or existing.source_root in ("", path_to_identity(root)):
+    if existing is None or existing.source_root in ("", stored_root(places.root)):
         return
     stamps = (existing.videos[name].tolist() for name in ("size_bytes", "mtime_ns"))
     videos = dict(zip(existing.paths, zip(*stamps, strict=True), strict=True))
     failures = {f.path: (f.size_bytes, f.mtime_ns) for f in existing.errors}
-    _refuse_others(str(existing.path), existing.source_root, root, videos, failures)
+    _refuse_others(str(existing.path), existing.source_root, places, videos, failures)
 
 
-def check_parts_root(folder: Path, root: str) -> None:
+def check_parts_root(folder: Path, places: Places) -> None:
     """The same of the parts of a run that did not come to its end.
 
     Raises:
@@ -141,7 +143,7 @@ def check_parts_root(folder: Path, root: str) -> None:
     if not (folder / RUN_FILE).is_file():
         return
     made_from = read_run(folder).source_root
-    if made_from in ("", path_to_identity(root)):
+    if made_from in ("", stored_root(places.root)):
         return
     summary = scan_parts(folder, sweep=False)
     videos = {
@@ -149,28 +151,24 @@ def check_parts_root(folder: Path, root: str) -> None:
         for path, video in summary.finished.items()
     }
     failures = {path: (f.size_bytes, f.mtime_ns) for path, f in summary.failures.items()}
-    _refuse_others(str(folder), made_from, root, videos, failures)
+    _refuse_others(str(folder), made_from, places, videos, failures)
 
 
 def _refuse_others(
     where: str,
     made_from: str,
-    root: str,
+    places: Places,
     videos: dict[str, tuple[int, int]],
     failures: dict[str, tuple[int, int]],
 ) -> None:
     """Raise if videos, by path with size and time of change, are not those below a root."""
     stamps = failures | videos
-    compared = 2 if os.path.isdir(identity_to_path(made_from)) else 1  # noqa: PTH112
-    missing = [name for name in videos if not is_there(root, name)]
-    others = [
-        name
-        for name, stamp in stamps.items()
-        if is_there(root, name) and stamp[:compared] != _stamp(root, name)[:compared]
-    ]
+    places.look(stamps)
+    missing = [name for name in videos if not places.has(name)]
+    others = [name for name, stamp in stamps.items() if places.is_other(name, stamp, made_from)]
     if not missing and not others:
         return
-    new = path_to_identity(root)
+    new = stored_root(places.root)
     reason = f"{len(missing)} of its {len(videos)} videos are not below {new}"
     if not missing:
         reason = f"{len(others)} of its {len(stamps)} videos are others below {new}"
@@ -179,16 +177,3 @@ def _refuse_others(
         f"{where} was made from {made_from}, and {reason}: give root={made_from} to add to it, "
         "another output, or overwrite=True"
     )
-
-
-def _stamp(root: str, identity: str) -> tuple[int, int]:
-    try:
-        status = os.stat(os.path.join(root, identity_to_path(identity)))  # noqa: PTH116, PTH118
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
-
-
-def is_there(root: str, identity: str) -> bool:
-    """Whether a video of the file still exists below the root."""
-    return os.path.lexists(os.path.join(root, identity_to_path(identity)))  # noqa: PTH118

@@ -21,11 +21,11 @@ from vidfeat.encoders.encoder import Encoder
 from vidfeat.errors import NothingDoneError, StoppedError, StoreError
 from vidfeat.extraction.journal import inputs_in_journal
 from vidfeat.extraction.options import ExtractOptions
+from vidfeat.extraction.places import Places
 from vidfeat.extraction.report import ExtractProgress, ExtractReport
 from vidfeat.extraction.resume import (
     check_parts_root,
     check_root,
-    is_there,
     plan_work,
 )
 from vidfeat.extraction.steps import Run, part_inputs
@@ -36,8 +36,8 @@ from vidfeat.store.parts_summary import scan_parts, without_bad_rows
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import RunIdentity, VideoFailure, require_same_run
 from vidfeat.store.shards import joined
-from vidfeat.system.identities import path_to_identity
 from vidfeat.system.lock import OutputLock
+from vidfeat.system.urls import stored_root
 from vidfeat.system.wording import counted
 from vidfeat.video.listing import Listing, list_videos
 
@@ -101,6 +101,7 @@ def extract(
     if options.shard is not None:
         division = listing.digest
         listing = listing.shard(*options.shard)
+    places = Places(listing)
     target = Path(output)
     check_output(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -108,11 +109,11 @@ def extract(
     with ExitStack() as stack:
         stack.enter_context(encoder.claimed())
         stack.enter_context(OutputLock(target))
-        existing = _existing(stack, target, identity, options, listing)
+        existing = _existing(stack, target, identity, options, places)
         if existing is not None:
             identity = replace(identity, shards=joined(existing.identity, identity))
         if not options.overwrite:
-            check_parts_root(parts_folder(target), listing.root)
+            check_parts_root(parts_folder(target), places)
         folder = open_parts(target, identity, overwrite=options.overwrite)
         begun = scan_parts(folder)
         encoded_before = inputs_in_journal(folder)
@@ -139,8 +140,9 @@ def extract(
         listed = {video.identity for video in listing.videos}
         done = scan_parts(folder)
         thinned = without_bad_rows(done)
+        places.look([*thinned, *done.finished, *(existing.paths if existing else ())])
         for path in sorted(thinned):
-            if path in listed or is_there(listing.root, path):
+            if path in listed or places.has(path):
                 run.note_failure(thinned[path].failure)
         failed = {failure.path for failure in run.report.failures}
         good = sum(video.identity not in failed for video in listing.videos)
@@ -161,7 +163,7 @@ def extract(
                 target,
                 folder,
                 existing,
-                keep=lambda name: name in listed or is_there(listing.root, name),
+                keep=lambda name: name in listed or places.has(name),
                 summary=done,
             )
         except OSError as error:
@@ -203,7 +205,7 @@ def _identity(
         run_fingerprint=encoder.spec.run_fingerprint_with(laid),
         dimension=encoder.dimension,
         dtype=options.dtype,
-        source_root=path_to_identity(listing.root),
+        source_root=stored_root(listing.root),
     )
 
 
@@ -212,7 +214,7 @@ def _existing(
     target: Path,
     identity: RunIdentity,
     options: ExtractOptions,
-    listing: Listing,
+    places: Places,
 ) -> FeatureStore | None:
     """The feature file that is there and will be continued.
 
@@ -225,7 +227,7 @@ def _existing(
     if options.overwrite:
         return None
     require_same_run(existing.identity, identity, str(target))
-    check_root(existing, listing.root)
+    check_root(existing, places)
     return existing
 
 

@@ -138,7 +138,10 @@ def _search(
     source = ClipSource(
         ClipPlan(frames), Preprocess((height, width), (height, width)), options.limits
     )
-    tasks = [VideoTask(video.path, reading=ShotReading(rule)) for video in videos]
+    tasks = [
+        VideoTask(video.path, reading=ShotReading(rule), state=video.remote_state)
+        for video in videos
+    ]
     workers = min(options.num_workers, len(videos))
     with make_decoder(source, workers, timeout_seconds=options.video_timeout) as decoder:
         names = iter(videos)

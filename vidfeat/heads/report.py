@@ -23,6 +23,7 @@ from vidfeat.evaluation.metrics import Evaluation
 from vidfeat.heads.report_style import CSS
 from vidfeat.heads.settings_text import describe_params, describe_plan
 from vidfeat.system.files import atomic_write
+from vidfeat.system.urls import is_url
 from vidfeat.version import __version__
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class ReportOptions:
         title: of the page.
         mistakes: how many of the most confident mistakes.
         map: how the vectors are laid on a plane, or ``none``.
-        locate: a video's path in the feature file to its file; None for no thumbnails.
+        locate: a video's path in the feature file to its file or URL; None for no thumbnails.
         tables: further tables (official splits, cross-validation).
         few_shots: accuracies by number of shots.
         notes: sentences for a person.
@@ -61,7 +62,7 @@ class ReportOptions:
     title: str
     mistakes: int = 12
     map: MapMethod = "tsne"
-    locate: Callable[[str], Path] | None = None
+    locate: Callable[[str], str] | None = None
     tables: Sequence[Table] = ()
     few_shots: Sequence[FewShot] = ()
     notes: Sequence[str] = field(default_factory=tuple)
@@ -368,7 +369,7 @@ def _strip(path: str, start: float, end: float, options: ReportOptions) -> str:
         return '<div class="strip"><div class="gone">no pictures asked for</div></div>'
     try:
         file = options.locate(path)
-        if not file.is_file():
+        if not is_url(file) and not Path(file).is_file():
             return '<div class="strip"><div class="gone">video not found</div></div>'
         frames = clip_frames(file, start, end, FRAMES_OF_A_CLIP)
     except (VideoError, StoreError, OSError):

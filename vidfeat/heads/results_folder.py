@@ -63,7 +63,7 @@ def _write_part(
             ReportOptions(
                 title=f"{title}, {part.name}" if part.name else title,
                 map=options.map,
-                locate=lambda path: store.local_path(path, options.root),
+                locate=lambda path: store.place(path, options.root),
                 tables=report_tables(result, part),
                 few_shots=part.few_shots,
                 notes=part.notes,

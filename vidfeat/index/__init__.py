@@ -26,7 +26,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # What changes an index is not loaded for a search.
+    # Code that changes an index is not loaded for a search.
     if name in ("Change", "change_index"):
         from vidfeat.index import update
 

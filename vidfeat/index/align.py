@@ -1,4 +1,4 @@
-"""Which segment of a video runs in step with a query: arithmetic on one matrix of cosines."""
+"""Which segment of a video aligns with a query in time: arithmetic on one matrix of cosines."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 # Pairs of clips whose shift in time is tried: more never changed an answer.
 _TRIED_PAIRS = 24
-# A segment continues while pairs are by this part of the best one's way above their level; this
-# many pairs in between may be less (a cut, a flash, a moment out of step).
+# A segment continues while pairs exceed their level by this fraction of the best pair's excess;
+# this many pairs in between may fall short (a cut, a flash, a moment out of sync).
 _NEARER = 0.1
 _BRIDGED = 2
 
@@ -46,16 +46,16 @@ def align(
 
     A shift in time pairs each clip of the query with the clip of the video that starts nearest to
     its shifted start. The shift taken is the one whose pairs stand out most above ``levels``; from
-    its best pair on the segment grows both ways while pairs stay nearer than just anything.
+    its best pair, the segment grows in both directions while pairs stay above the background.
 
     Args:
         scores: (Q, N) of the query's clips with the video's.
         query_start: (Q,) seconds, rising.
         start: (N,) seconds, rising.
         end: (N,) seconds.
-        levels: (Q,) score of each query clip with just anything.
+        levels: (Q,) background score of each query clip.
         first_row: row of the video's first clip.
-        most: segments wanted.
+        most: maximum number of segments.
     """
     scores = scores.copy()
     found: list[Aligned] = []

@@ -1,4 +1,4 @@
-"""Write npy and FAISS files so that a full disk is an error, and neither a signal nor nothing.
+"""Write npy and FAISS files so that a full disk is an error, not a signal or silence.
 
 A mapped file that is longer than what the disk holds of it kills its writer with SIGBUS,
 ``numpy.save`` hides the system's reason, and FAISS overlooks it. All are written here block by
@@ -43,7 +43,7 @@ class RowWriter:
         return self
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Write rows behind those that are there, as values of the file's type."""
+        """Append rows, converted to the file's type."""
         data = np.ascontiguousarray(rows, dtype=self.dtype)
         with named_errors(self.path):
             self._file.write(data.tobytes())
@@ -83,8 +83,8 @@ def save_npy(path: Path, values: NDArray[Any]) -> None:
 def write_faiss(index: Any, path: Path) -> None:
     """Write a FAISS index.
 
-    FAISS's own writer does not look at whether the last block arrived: on a full disk it leaves a
-    file that is cut short, and says nothing.
+    FAISS's own writer does not check whether the last block was written: on a full disk it silently
+    leaves a truncated file.
 
     Raises:
         OSError: with the file's name, a full disk among them.

@@ -106,7 +106,7 @@ def write_part(
         files: npy files to write.
         first_row: number that the first row gets in the index.
         first_video: number that the first video gets in the index.
-        skip_bad_rows: leave out vectors that are not finite or zero, where they are an error else.
+        skip_bad_rows: leave out vectors that are not finite or zero, which are an error otherwise.
 
     Raises:
         DataError: such a vector, with its video and second.
@@ -153,7 +153,7 @@ def write_part(
 
 
 def _runs(offset: NDArray[np.int64], count: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Segments of neighbouring videos, so that they are read together."""
+    """Runs of adjacent videos, so that they are read together."""
     if not len(offset):
         return
     breaks = np.flatnonzero(offset[1:] != (offset + count)[:-1]) + 1
@@ -172,7 +172,8 @@ def train_and_add(
     """Train the FAISS index of a plan on mapped vectors, add them all, and write it.
 
     Returns:
-        The entries of the files written: ``index``, and the lists where they stand apart.
+        The entries of the files written: ``index``, and the lists if they are in a file of their
+            own.
     """
     import faiss
 
@@ -186,8 +187,8 @@ def train_and_add(
         ivf.cp.niter = 10
         ivf.cp.min_points_per_centroid = 1
         ivf.cp.max_points_per_centroid = 256
-        # Candidates are compared exactly in the end: rounds that better the codes by a hair cost
-        # minutes and change no answer.
+        # Candidates are compared exactly in the end: further rounds improve the codes slightly,
+        # cost minutes and change no answer.
         if hasattr(ivf, "pq"):
             ivf.pq.cp.niter = 12
         if plan.kind == "opq":
@@ -218,7 +219,7 @@ def _blocks(vectors: NDArray[Any]) -> Iterable[tuple[int, NDArray[np.float32]]]:
 
 
 def _training_sample(vectors: NDArray[Any], lists: int) -> NDArray[np.float32]:
-    """Seeded sample in the order of the file: 40 to 64 points a list, enough for codebooks too."""
+    """Seeded sample in the order of the file: 40 to 64 points per list, enough for codebooks."""
     wanted = max((POINTS_PER_LIST + 1) * lists, min(64 * lists, 200_000), 40_000)
     if wanted >= len(vectors):
         return np.asarray(vectors, dtype=np.float32)
@@ -236,8 +237,8 @@ def build_index(
 ) -> IndexHeader:
     """Build an index; see `VideoIndex.build`.
 
-    An index that is there is replaced by one rename of its head; a search in progress
-    keeps what it has opened.
+    An existing index is replaced by one rename of its head; a search in progress keeps what it has
+    opened.
     """
     report = report or no_report
     options = options or BuildOptions()
@@ -249,9 +250,9 @@ def build_index(
         try:
             generation = read_head(target).generation + 1
         except StoreError:
-            if not _looks_like_index(target):
+            if not (target / "index.json").is_file():
                 raise UsageError(
-                    f"{target} exists and is no index: choose another place with -o"
+                    f"{target} exists and is not an index: choose another place with -o"
                 ) from None
             there = False  # a damaged one: replaced as a folder
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -295,7 +296,7 @@ def empty_head(store: FeatureStore, kind: str, factory: str = "") -> IndexHeader
 
 
 def _keep_taught(old: Path, new: Path) -> None:
-    """What people said on the page of an index outlives its vectors."""
+    """Keep the labels and heads made on the page of an index when it is rebuilt."""
     import shutil
 
     for name in TAUGHT:
@@ -303,10 +304,6 @@ def _keep_taught(old: Path, new: Path) -> None:
             shutil.copytree(old / name, new / name)
         elif (old / name).is_file():
             shutil.copyfile(old / name, new / name)
-
-
-def _looks_like_index(target: Path) -> bool:
-    return target.is_dir() and (target / "index.json").is_file()
 
 
 def _build_into(
@@ -395,6 +392,6 @@ def _plan(num_clips: int, head: IndexHeader) -> IndexPlan:
     except UsageError:
         if (
             not head.files
-        ):  # at first the user can choose another kind, later a change must not fail
+        ):  # on building, the user can choose another kind; a later change must not fail
             raise
         return choose(num_clips, head.dimension, max_memory_bytes=memory)

@@ -1,9 +1,9 @@
-"""Retrieval by captions as MSR-VTT's protocol measures it, in both directions.
+"""Retrieval by captions by MSR-VTT's protocol, in both directions.
 
 A video is the mean of its clips' directions, compared with captions by cosine. From text to video,
 each caption looks for its video among all captioned videos. From video to text, each video looks
 for its captions among all, and its best one counts. R@k is the share of queries whose rank is k or
-better; the median and the mean of the ranks stand beside it. Equal scores count as better ones, so
+better; the median and the mean rank are reported too. Equal scores count as better ones, so
 that vectors that cannot tell videos apart gain nothing (Xu et al., CVPR 2016; the split 1k-A is Yu
 et al.'s, ECCV 2018).
 """
@@ -56,14 +56,14 @@ class Direction:
 
 @dataclass(frozen=True)
 class CaptionScores:
-    """What a run of the protocol found.
+    """The results of a run of the protocol.
 
     Attributes:
         text_to_video: captions that look for their video.
         video_to_text: videos that look for their captions.
         variant: what was done, in words, to be printed beside the figures.
         missing: captioned videos without features.
-        notes: what departs from the protocol, a sentence each.
+        notes: departures from the protocol, one sentence each.
     """
 
     text_to_video: Direction
@@ -73,7 +73,7 @@ class CaptionScores:
     notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """As JSON."""
         return {
             "text_to_video": self.text_to_video.to_dict(),
             "video_to_text": self.video_to_text.to_dict(),
@@ -97,8 +97,8 @@ def evaluate_captions(
         store: features of the videos; those without a caption do not count.
         captions: one or more for each video.
         texts: the text tower of the encoder that made the features.
-        skip_bad_rows: leave out clips whose vectors are not finite, where they are an error else.
-        progress: is told how many captions have been encoded.
+        skip_bad_rows: leave out clips whose vectors are not finite, which are an error otherwise.
+        progress: called with the number of captions encoded so far.
 
     Raises:
         DataError: no captioned video has features, or vectors cannot be compared.
@@ -121,7 +121,7 @@ def evaluate_captions(
         counts.append(len(vectors))
     if not gallery:
         raise DataError(
-            f"{captions.source}: not one of its {len(paths)} videos is in {store.path}, whose "
+            f"{captions.source}: none of its {len(paths)} videos is in {store.path}, whose "
             f"paths are such as {next(iter(store.paths), '')!r}"
         )
     kept = [n for n, video in enumerate(captions.video_of) if video in place]

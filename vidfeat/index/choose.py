@@ -1,6 +1,6 @@
 """Which FAISS index for how many vectors, and what it costs in memory.
 
-Flat is exact and pays while a search through everything takes milliseconds. Above that vectors are
+Flat is exact and best while a search through everything takes milliseconds. Above that, vectors are
 compressed, and the best candidates are always compared again with the vectors themselves: without
 that, recall is capped by the compression. Vectors have length one, so that the inner product is the
 cosine, and the Euclidean distance has the same order. Compressed kinds work with the distance:
@@ -23,7 +23,7 @@ COMPRESSED = ("ivfsq", "ivfpq", "opq")
 FLAT_CLIPS = 200_000
 # Fewer points than this cannot train a codebook worth its name.
 LEAST_CLIPS = {"ivfsq": 200, "ivfpq": 1000, "opq": 10_000}
-# k-means takes 39 points a list for enough, and says so on stderr below it.
+# k-means wants 39 points per list, and warns on stderr below that.
 POINTS_PER_LIST = 39
 
 
@@ -60,7 +60,7 @@ class IndexPlan:
 def choose(
     num_clips: int, dimension: int, *, kind: str = "auto", max_memory_bytes: int | None = None
 ) -> IndexPlan:
-    """Choose the kind by size and memory, or check that a kind asked for can be built.
+    """Choose the kind by size and memory, or check that a requested kind can be built.
 
     Args:
         num_clips: vectors to index.
@@ -79,7 +79,7 @@ def choose(
     least = LEAST_CLIPS.get(kind, 1)
     if num_clips < least:
         raise UsageError(
-            f"kind={kind} learns from at least {least} clips, these are {num_clips}: use kind="
+            f"kind={kind} learns from at least {least} clips, and there are {num_clips}: use kind="
             "flat, which is exact and fast at this size"
         )
     plan = _plan(kind, num_clips, dimension)
@@ -106,7 +106,7 @@ def _choose_auto(num_clips: int, dimension: int, budget: int) -> IndexPlan:
         if plan.memory_bytes <= budget:
             return plan
     last = plans[-1]
-    if last.kind == "ivfpq":  # too few clips for opq, and no memory at all: the smallest there is
+    if last.kind == "ivfpq":  # too few clips for opq, and no memory at all: the smallest kind
         return last
     return IndexPlan(last.kind, last.factory, last.memory_bytes, lists_on_disk=True)
 
@@ -149,7 +149,7 @@ def _divisor(dimension: int, most: int) -> int:
 
 
 def free_memory() -> int:
-    """Bytes that can be had without swapping, the limit of a container included."""
+    """Bytes available without swapping, within the limit of a container."""
     free = 8 << 30
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
@@ -185,5 +185,5 @@ def parse_size(text: str, option: str = "max_memory") -> int:
     except ValueError:
         value = -1.0
     if unit not in units or not 0 < value < 1e18:
-        raise UsageError(f"{option} {text!r} is no size: give one such as 500MB, 4GB or 2GiB")
+        raise UsageError(f"{option} {text!r} is not a size: give one such as 500MB, 4GB or 2GiB")
     return int(value * units[unit])

@@ -43,7 +43,7 @@ def compare_all(
 def padded(
     scores: NDArray[np.float32], rows: NDArray[np.int64], width: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The same with lines of a given length, filled up with rows of -1."""
+    """The same, with lines padded to a given length with rows of -1."""
     missing = width - scores.shape[1]
     if missing <= 0:
         return scores, rows

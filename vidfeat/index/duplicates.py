@@ -1,7 +1,7 @@
 """Copies within an index: pairs of videos that share segments, and the groups they form.
 
-Every clip looks for its neighbours through an index, never through all clips: a copy is so near
-that it is in the same few lists.
+The neighbours of every clip are searched in an index, not among all clips: a copy is so near that
+it is in the same few lists.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vidfeat.index.shared_segments import (
 )
 from vidfeat.index.video_index import VideoIndex
 
-# Below this, comparing everything takes less than a second and there is nothing to gain.
+# Below this, comparing everything takes less than a second.
 _COMPARE_ALL_ROWS = 4096
 _BLOCK = 1024
 _NEIGHBOURS = 32
@@ -52,14 +52,13 @@ class DuplicatePair:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """All pairs, best first, and the groups that they make.
+    """All pairs, best first, and the groups that they form.
 
     Attributes:
         pairs: two videos each.
         groups: paths that are joined by pairs, the largest group first.
-        comparisons: vectors that were compared, to be set against all with all.
-        num_cut: clips with too many near neighbours to list; 0 where all pairs are
-            there.
+        comparisons: vectors that were compared, for comparison with all pairs.
+        num_cut: clips with too many near neighbours to list; 0 if all pairs are listed.
         num_left_out: pairs that share too little to be copies, such as a black leader.
     """
 
@@ -106,11 +105,13 @@ def find_duplicates(
         index: the index.
         threshold: minimum cosine similarity of two clips that count as copies.
         min_share: minimum share of the shorter video that a pair has in common. None accepts every
-            moving segment, and a still one (black, a title card) from half of the shorter video on.
+            moving segment, and a still one (black, a title card) that covers half of the shorter
+            video.
         report: called with a line on the progress.
 
     Raises:
-        UsageError: an invalid threshold or share, or a threshold so low that nearly all is a copy.
+        UsageError: an invalid threshold or share, or a threshold so low that nearly everything is a
+            copy.
     """
     if not 0 < threshold <= 1:
         raise UsageError(
@@ -169,7 +170,7 @@ class _Finder:
         return self.engine.head.kind == "flat" and self.num_rows > _COMPARE_ALL_ROWS
 
     def _make_lists(self) -> Any:
-        """An index of inverted lists over the whole vectors, for this once."""
+        """A temporary index of inverted lists over the uncompressed vectors."""
         import faiss
 
         dimension = self.engine.head.dimension
@@ -206,7 +207,7 @@ class _Finder:
                     asked = rows[first : first + step]
                     scores, others = self._nearest(self.engine.take(asked), count)
                     near = (scores >= threshold) & (others >= 0)
-                    # A clip whose places are all taken asks for more.
+                    # A clip whose neighbours fill all places is searched again for more.
                     more = near[:, -1] if near.shape[1] else np.zeros(len(asked), dtype=bool)
                     if count >= most:
                         self.num_cut += int(more.sum()) if most < self.num_rows else 0
@@ -233,7 +234,7 @@ class _Finder:
         stats = faiss.cvar.indexIVF_stats
         before = int(stats.ndis)
         if self._lists is None:
-            # A copy is so near that few lists and candidates hold it.
+            # A copy is so near that few lists and candidates suffice.
             search = {"candidates": max(4 * count, 100), "ef_search": 64}
             search["nprobe"] = min(_PROBES, self.engine.head.search.get("nprobe", _PROBES))
             answer = self.engine.nearest(vectors, count, keep=self.keep, search=search)

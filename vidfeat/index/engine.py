@@ -1,7 +1,7 @@
 """The nearest clips of a query: FAISS for candidates, the vectors themselves for the order.
 
-Rows number the clips: those of the first part as FAISS knows them, then those added since, which
-are few and compared exactly.
+Rows number the clips: those of the first part as in FAISS, then those added since, which are few
+and compared exactly.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from vidfeat.index.compare import compare_all, in_order, padded
 from vidfeat.index.folder import IndexHeader
 from vidfeat.index.ondisk import attach_lists
 
-# What a FAISS file may ask for when it is read: sizes beyond these are refused, not allocated.
+# Limits for reading a FAISS file: larger sizes are refused, not allocated.
 _MOST_VECTOR_BYTES = 1 << 38
 _MOST_LOOPS = 1 << 28
 
 # The settings of an index are tuned for the recall of this many nearest rows.
 TUNED_NEIGHBOURS = 10
-# Up to this many allowed rows are compared one by one, as a tail of that size always is.
+# Up to this many allowed rows are compared one by one, as in a tail of that size.
 _FEW_ROWS = 20_000
 # A filter that leaves this share of the rows counts as none.
 _MOSTLY = 0.99
-# Codes of an index up to this size are all looked at where the filter leaves out what is near.
+# Codes of an index up to this size are all searched if the filter leaves out what is near.
 _SCANNED_ROWS = 4_000_000
 _MOST_EF_SEARCH = 4096
 _SHORT = -2
@@ -42,14 +42,14 @@ _SHORT = -2
 def read_faiss(path: Path, head: IndexHeader) -> Any:
     """Open a FAISS file mapped, and check that it is the index that ``index.json`` describes.
 
-    FAISS parses files in C++: what can be limited is limited, by the file's own size first.
+    FAISS parses files in C++: whatever can be limited is limited, first by the file's own size.
 
     Raises:
         StoreError: not such an index.
     """
     import faiss
 
-    # The lists stay mapped: tables that speed up their search by a little cost memory at opening.
+    # The lists stay mapped: tables that speed up their search slightly cost memory on opening.
     flags = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
     if head.kind in ("ivfsq", "opq"):
         flags |= faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY
@@ -71,7 +71,7 @@ def read_faiss(path: Path, head: IndexHeader) -> Any:
 
 
 def _table_bytes(head: IndexHeader) -> int:
-    """What FAISS's check sets aside for a table that is never made, by the kind's factory."""
+    """Size that FAISS's check reserves for a table that is never built, by the kind's factory."""
     found = re.fullmatch(r"(?:OPQ\d+_\d+,)?IVF(\d+)(?:_HNSW32)?,PQ(\d+)(x4fs)?", head.factory)
     if found is None:
         return 0
@@ -120,7 +120,7 @@ class SearchEngine:
     """Candidates from FAISS and from the tail, in the order of their exact cosines.
 
     Args:
-        head: what the index says of itself.
+        head: the index's head.
         faiss_index: the first part.
         vectors: (num_base, D), mapped.
         tail: (num_tail, D), mapped.
@@ -165,7 +165,7 @@ class SearchEngine:
         compare_few: bool = True,
         results: int = TUNED_NEIGHBOURS,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The nearest rows of each query: ``count`` of them wherever as many may be found.
+        """The nearest rows of each query: ``count`` of them if that many may be found.
 
         Args:
             queries: (Q, D) normalised.
@@ -173,7 +173,7 @@ class SearchEngine:
             keep: (num_rows,) rows that may be found; None for all.
             exact: compare with every vector.
             search: other settings than the index's own.
-            compare_few: where few rows may be found, compare with each; False to measure FAISS.
+            compare_few: if few rows may be found, compare with each; False to measure FAISS.
             results: how many results the caller wants of these rows. The settings were tuned for
                 the nearest 10; for more, the search is broader.
 
@@ -207,8 +207,8 @@ class SearchEngine:
     def _broader(self, settings: dict[str, int], breadth: float) -> dict[str, int]:
         """Settings for more neighbours than they were tuned for.
 
-        Candidates are ranked among each other, so there must be as many times more of them. Lists
-        grow with the distance of the farthest neighbour, and so more slowly.
+        Candidates are ranked among each other, so their number grows in proportion. Lists grow with
+        the distance of the farthest neighbour, and so more slowly.
         """
         factors = {"candidates": breadth, "nprobe": math.sqrt(breadth)}
         return {name: math.ceil(value * factors.get(name, 1.0)) for name, value in settings.items()}
@@ -258,7 +258,7 @@ class SearchEngine:
         kept: int,
         settings: dict[str, int],
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Walk the graph; compare all allowed rows where the walk meets too few of them."""
+        """Walk the graph; compare all allowed rows if the walk meets too few of them."""
         import faiss
 
         wanted = min(count, self.num_base)
@@ -283,17 +283,18 @@ class SearchEngine:
         kept: int,
         settings: dict[str, int],
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Look through inverted lists, through more of them where they hold few allowed rows.
+        """Search inverted lists, and more of them if they hold few allowed rows.
 
-        A search without a filter looks at a number of rows; a search with one has to find about
-        as many allowed rows for the same recall. Where a filter leaves out just what is near the
-        query, the rest is about equally far and lies anywhere: then all lists are looked at.
+        A search without a filter covers a number of rows; a search with one must find about as many
+        allowed rows for the same recall. If a filter leaves out just what is near the query, the
+        rest is about equally far and may be anywhere: then all lists are searched.
         """
         wanted = min(max(count, settings.get("candidates", 0)), self.num_base)
         lists = self._num_lists
         probes = min(settings.get("nprobe", 8), lists)
         goal = min(count, kept)
-        # A query's own video alone is no reason to look further: the settings were tuned so.
+        # Leaving out a query's own video is no reason to search further: the settings were tuned
+        # that way.
         if kept < _MOSTLY * self.num_base:
             looked_at = probes * self.num_base // lists
             goal = max(goal, min(wanted, kept, looked_at))
@@ -311,7 +312,7 @@ class SearchEngine:
             scores[short], rows[short] = again
             short = short[again[1][:, 0] == _SHORT]
         del bits
-        # FAISS may pass over rows whose code is not a number: they are compared after all.
+        # FAISS may skip rows whose code is not a number: compare them as well.
         lost = np.flatnonzero(np.count_nonzero(rows >= 0, axis=1) < min(count, kept))
         if len(lost):
             found = compare_all(queries[lost], self.vectors, count, keep)
@@ -363,7 +364,7 @@ class SearchEngine:
 
 
 def _selector(keep: NDArray[np.bool_] | None) -> tuple[Any, NDArray[np.uint8] | None]:
-    """What FAISS asks whether a row may be found, and the bits that must outlive it."""
+    """FAISS's filter of rows, and the bits that must outlive it."""
     import faiss
 
     if keep is None:

@@ -1,12 +1,12 @@
-"""One query out of several examples: clips, videos and phrases that are wanted, and others not.
+"""One query from several examples: positive and negative clips, videos and phrases.
 
 Each example counts as one direction, the mean of its clips. The score of a clip is its mean cosine
 with the examples, less a weight times its mean cosine with the negative ones; as cosines are linear
 in the query, that is the product with a single vector (Rocchio's formula). One positive example
-keeps its clips, so that a segment in step with it is found as without negatives.
+keeps its clips, so that the matching segment is found as without negatives.
 
-Cosines with a phrase differ less from video to video than cosines with a clip do. Where a query has
-both, phrases are scaled so that both spread alike over a sample of the index.
+Cosines with a phrase differ less from video to video than cosines with a clip do. If a query has
+both, phrases are scaled so that both have the same spread over a sample of the index.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def combine(
 
     Args:
         positive: what is looked for, normalised by the index.
-        negative: what the answers should not be like, normalised too.
+        negative: what the answers should not resemble, normalised too.
         background: (B, D) a sample of the index.
         negative_weight: how much negative examples count beside positive ones.
 
@@ -41,7 +41,7 @@ def combine(
         DataError: the examples cancel each other.
     """
     if not positive:
-        raise UsageError("there are only negative examples: give one of what to look for")
+        raise UsageError("there are only negative examples: give a positive one too")
     if not (np.isfinite(negative_weight) and negative_weight >= 0):
         raise UsageError(
             f"negative_weight is {negative_weight:g}, expected 0 or more", field="negative_weight"

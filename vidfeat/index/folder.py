@@ -1,8 +1,8 @@
 """An index on disk: a folder of files that never change, and ``index.json``, which names them.
 
-Whatever alters an index writes new files beside the old ones and then replaces ``index.json``, the
-one rename that counts: a reader, and whoever comes after a kill, finds the old state or the new
-one. Files that no ``index.json`` names any more are removed by the next writer.
+Every change of an index writes new files beside the old ones and then replaces ``index.json``, the
+one rename that counts: readers find the old state or the new one, even after a kill. Files that no
+``index.json`` names any more are removed by the next writer.
 
 ==============  =====================================================================
 role            holds
@@ -19,7 +19,7 @@ tail_vectors    vectors added since; searched exactly
 tail_clips      video, start and end of each of them
 ==============  =====================================================================
 
-The page keeps beside them what it is taught: ``labels.csv`` and the folder ``heads``.
+The page stores what it is taught beside them: ``labels.csv`` and the folder ``heads``.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class IndexHeader:
-    """``index.json``: all that is said of an index, and which files are its own.
+    """``index.json``: the description of an index, and its files.
 
     Attributes:
         generation: counts the states of the index; part of the names of later files.
-        kind: what FAISS index it is, see `vidfeat.index.choose`.
+        kind: of the FAISS index, see `vidfeat.index.choose`.
         requested_kind: what was asked for, ``auto`` for the choice by size.
         factory: FAISS's description of it.
         dimension: of the vectors.
@@ -132,7 +132,7 @@ class IndexHeader:
 
 
 def file_name(role: str, generation: int) -> str:
-    """Name of a file: that of the contract at first, with the generation's number later."""
+    """Name of a file: the documented one at first, with the generation's number later."""
     stem, suffix = _NAMES[role].split(".")
     return f"{stem}.{suffix}" if generation <= 1 else f"{stem}-{generation}.{suffix}"
 
@@ -150,8 +150,8 @@ def read_head(folder: Path) -> IndexHeader:
             return head
         if _parse_head(folder).generation == head.generation:
             raise StoreError(problem)
-        # A writer was quicker between the two looks: the head is a newer one by now.
-    raise StoreError(f"{folder} is being rewritten all the time: try again")
+        # A writer was faster: the head has changed meanwhile.
+    raise StoreError(f"{folder} is being rewritten continuously: try again")
 
 
 def _parse_head(folder: Path) -> IndexHeader:
@@ -221,8 +221,8 @@ def _missing(folder: Path, head: IndexHeader) -> str:
         size = path.stat().st_size
         if size != entry.bytes:
             return (
-                f"{path} has {size} bytes, its index.json says {entry.bytes}: the copy is not "
-                "whole, or the file was changed; rebuild the index"
+                f"{path} has {size} bytes, its index.json says {entry.bytes}: the copy is "
+                "incomplete, or the file was changed; rebuild the index"
             )
     return ""
 
@@ -240,7 +240,7 @@ def entry_of(path: Path) -> FileEntry:
 
 
 def write_head(folder: Path, head: IndexHeader) -> None:
-    """Make a state the current one: the files first, then the rename that counts."""
+    """Make a state the current one: first the files, then the rename that counts."""
     sync_file(folder)
     write_json(folder / HEAD, head.to_dict())
 
@@ -257,7 +257,7 @@ def remove_leftovers(folder: Path, head: IndexHeader) -> None:
 
 @contextmanager
 def undone(folder: Path) -> Iterator[None]:
-    """On an error remove what was written of the next state, and name the folder in it."""
+    """On an error, remove what was written of the next state, and name the folder in the error."""
     try:
         with named_errors(folder):
             yield
@@ -298,7 +298,7 @@ def copy_index(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
     """Copy an index and check the copy against the recorded hashes.
 
     Raises:
-        StoreError: the source is no index, the target exists, or what was written is not the same.
+        StoreError: the source is not an index, the target exists, or the copy differs.
     """
     import shutil
 
@@ -320,7 +320,7 @@ def copy_index(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
 
 
 def describe_index(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What is in an index, for people: no vector is read.
+    """Description of an index, for display: no vector is read.
 
     Raises:
         StoreError: as `read_head`.

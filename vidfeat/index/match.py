@@ -1,4 +1,4 @@
-"""What a search is asked and what it answers."""
+"""The options and results of a search."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Match:
         video: path of the video, as in the index.
         start_seconds: where the segment starts.
         end_seconds: where it ends.
-        score: how near: the mean over the query's clips of each one's best cosine with a clip of
+        score: similarity: the mean over the query's clips of each one's best cosine with a clip of
             the video, or the best of all (``rank_by``); less the background's, if asked for.
         query_start_seconds: where in the query the matching part starts.
         query_end_seconds: where it ends.
-        query: number of the query that it answers, where there are several.
+        query: number of the query that it answers, if there are several.
         video_id: row of the video in the index's table.
     """
 
@@ -66,7 +66,8 @@ class SearchOptions:
             sample of the index, so that scores of different queries can be compared.
         rank_by: ``mean`` ranks videos by the mean over the query's clips of each one's best cosine
             with a clip of the video, so that all of the query counts; ``best`` by the best pair of
-            clips, which finds what shares one scene. The same for a query of one clip.
+            clips, which finds videos that share one scene. Both are the same for a query of one
+            clip.
         between_seconds: find only clips that lie between these two seconds of their videos.
     """
 
@@ -99,7 +100,7 @@ class SearchOptions:
     def inside(
         self, start_seconds: NDArray[np.float64], end_seconds: NDArray[np.float64]
     ) -> NDArray[np.bool_] | None:
-        """Which clips lie between the seconds that were asked for; None for all."""
+        """Which clips lie between the requested seconds; None for all."""
         if self.between_seconds is None:
             return None
         low, high = self.between_seconds
@@ -118,10 +119,10 @@ class Query:
         normalised: the vectors are the index's own.
         video_id: row of the stored video that they are of; -1 for others.
         text: the phrase that it is, empty for clips.
-        file: the file that the clips were read from, where it is not a stored video's.
-        scale: what scores are multiplied by, where ``vectors`` stand for several examples.
-        positive: the examples that it was made of, where there are several.
-        negative: the examples of what is not wanted.
+        file: the file that the clips were read from, if not a stored video's.
+        scale: factor of scores, if ``vectors`` stand for several examples.
+        positive: the examples that it was made of, if there are several.
+        negative: the negative examples.
     """
 
     vectors: NDArray[np.float32]
@@ -138,7 +139,7 @@ class Query:
 
     @property
     def lies_apart(self) -> bool:
-        """Whether it may lie apart from all clips: it has a phrase, or a negative example."""
+        """Whether it may be far from all clips: it has a phrase, or a negative example."""
         return bool(self.text or self.negative) or any(one.lies_apart for one in self.positive)
 
     @property

@@ -1,8 +1,8 @@
 """Inverted lists larger than memory: built in parts, merged into one file, opened mapped.
 
-FAISS has such lists, but its index file names theirs by an absolute path, which a copy breaks and a
-stranger may choose. Here the FAISS file holds the trained index with empty lists, ``lists.lists``
-the codes and ids, and ``list_table.npy`` where each list is in it.
+FAISS has such lists, but its index file names them by an absolute path, which breaks on copying and
+could be forged. Here the FAISS file holds the trained index with empty lists, ``lists.lists`` the
+codes and ids, and ``list_table.npy`` where each list is in it.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class OpenIndex:
                 self._open(head)
                 return
             except FileNotFoundError as error:
-                # A writer replaced the state between our two looks.
+                # A writer replaced the state meanwhile.
                 if attempt == 19 or read_head(self.path).generation == head.generation:
                     raise StoreError(f"{error.filename} is missing: rebuild the index") from None
 

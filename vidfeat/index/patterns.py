@@ -15,7 +15,7 @@ from vidfeat.system.identities import normal_form
 
 
 def paths_that_fit(videos: Videos, text: str, where: object) -> list[str]:
-    """Paths of the videos that are there and fit.
+    """Paths of the existing videos that match.
 
     Args:
         videos: the table.

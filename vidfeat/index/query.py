@@ -1,7 +1,7 @@
-"""From what a user calls a query to its clips: a stored path, a file, features, or a phrase.
+"""From what a user gives as a query to its clips: a stored path, a file, features, or a phrase.
 
-Stored clips are taken wherever they are the file's own, since they cost nothing; else the file goes
-through the encoder that the index describes, which is loaded once.
+Stored clips are used if they are those of the file, since they cost nothing; otherwise the file is
+encoded with the encoder that the index describes, which is loaded once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from vidfeat.errors import StoreError, UsageError
 from vidfeat.index.match import Query
 from vidfeat.index.video_index import VideoIndex
 from vidfeat.system.identities import existing_spelling, path_to_identity
+from vidfeat.system.urls import identity_below, is_url, shown_path
 from vidfeat.video.frame_names import frames_in
+from vidfeat.video.remote_listing import state_of
 
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from vidfeat.encoders.text import TextEncoder
     from vidfeat.store.reader import FeatureStore
 
-# A segment behind a path, as web addresses have it (W3C Media Fragments): video.mp4#t=12.5,15
+# A segment after a path, as in web addresses (W3C Media Fragments): video.mp4#t=12.5,15
 _FRAGMENT = re.compile(r"(?P<path>.+)#t=(?P<start>[0-9.]*)(?:,(?P<end>[0-9.]+))?", re.DOTALL)
 FEATURE_SUFFIXES = (".h5", ".hdf5")
 
@@ -42,7 +44,7 @@ class QuerySource:
         root: where the videos are now, if not where they were.
         weights: where the weights are, if not where they were.
         device: what runs the encoder.
-        encoder: one that is loaded already.
+        encoder: one that is already loaded.
         model: ``FILE.py:FUNCTION`` of a network of one's own, which is run.
     """
 
@@ -58,7 +60,7 @@ class QuerySource:
     ) -> None:
         self.index = index
         self.model = model
-        self.root = None if root is None else Path(root)
+        self.root = None if root is None else root if is_url(root) else Path(root)
         self.weights = weights
         self.device = device
         self._encoder = encoder
@@ -122,8 +124,8 @@ class QuerySource:
         """The queries that a text stands for: one, or one for each video of a feature file.
 
         Args:
-            text: a path of the index, a file, or a feature file; ``#t=12.5,15`` behind it takes
-                these seconds of it, where no path is really called so.
+            text: a path of the index, a file, a URL, or a feature file; ``#t=12.5,15`` after it
+                takes these seconds of it, unless a path really has this name.
             start_seconds: where the part to search with starts.
             end_seconds: where it ends.
 
@@ -131,7 +133,7 @@ class QuerySource:
             StoreError: neither a path of the index nor a file.
             FingerprintError: features or weights of another encoder.
             VideoError: the file cannot be read.
-            UsageError: a segment that cannot be.
+            UsageError: an invalid segment.
         """
         named = self.index.videos.names.find(text)
         if named is not None:
@@ -141,11 +143,16 @@ class QuerySource:
         if fragment is not None:
             if start_seconds is not None or end_seconds is not None:
                 raise UsageError(
-                    f"{text} says its own seconds: leave start_seconds and end_seconds out",
+                    f"{text} names its own seconds: leave start_seconds and end_seconds out",
                     field=("start_seconds", "end_seconds"),
                 )
             start, end = _fragment_seconds(fragment, text)
             return self.make(fragment["path"], start, end)
+        if is_url(text):
+            known = self._unchanged(text)
+            if known is not None:
+                return [self.index.query(known, start_seconds, end_seconds)]
+            return [self.of_file(text, start_seconds, end_seconds)]
         if not (path.is_file() or self._is_video_of_frames(path)):
             raise StoreError(
                 f"{text!r} is neither a video of {self.index.where} nor a file; its videos have "
@@ -186,13 +193,13 @@ class QuerySource:
             vectors=np.asarray(embeddings.vectors, dtype=np.float32),
             start_seconds=embeddings.start_seconds,
             end_seconds=embeddings.end_seconds,
-            name=name or os.fspath(path),
-            video_id=self._row_of(Path(path)),
+            name=name or shown_path(os.fspath(path)),
+            video_id=self._row_of_url(path) if is_url(path) else self._row_of(Path(path)),
             file=os.fspath(path),
         )
 
     def of_features(self, path: Path) -> list[Query]:
-        """The videos of a feature file, a query each."""
+        """The videos of a feature file, one query each."""
         from vidfeat.store.reader import FeatureStore
 
         with FeatureStore(path) as store:
@@ -218,7 +225,7 @@ class QuerySource:
         return found
 
     def _row_of_stored(self, store: FeatureStore, row: int) -> int:
-        """Row of the video that one of a feature file is; -1 for none.
+        """Row of the indexed video that a video of a feature file is; -1 for none.
 
         The same path below the same root, or below another one with the file's size and time.
         """
@@ -250,6 +257,25 @@ class QuerySource:
             )
         return True
 
+    def _unchanged(self, url: str) -> str | None:
+        """The index's own path of a URL whose video has not changed since it was indexed."""
+        row = self._row_of_url(url)
+        if row < 0:
+            return None
+        videos = self.index.videos
+        held = int(videos["size_bytes"][row]), int(videos["mtime_ns"][row])
+        return videos.paths[row] if state_of(url) == held else None
+
+    def _row_of_url(self, url: str | os.PathLike[str]) -> int:
+        """Row of the video behind a URL, changed or not; -1 for none."""
+        roots = [self.index.head.source_root, *([] if self.root is None else [self.root])]
+        for root in roots:
+            identity = identity_below(os.fspath(url), os.fspath(root))
+            named = None if identity is None else self.index.videos.names.find(identity)
+            if named is not None:
+                return self.index.videos.row_of[named]
+        return -1
+
     def _stored_path(self, path: Path) -> str | None:
         """The index's own path of a file that has not changed since it was indexed."""
         row = self._row_of(path)
@@ -269,7 +295,7 @@ class QuerySource:
         videos of its size. Where the whole root has moved, a file is known by the end of its path
         and its size.
         """
-        root = self.root or self.index.source_root
+        root = self.root if isinstance(self.root, Path) else self.index.source_root
         for place in (_unlinked(path), path.resolve()):
             for start in (_unlinked(root), root.resolve()):
                 if not place.is_relative_to(start):
@@ -303,7 +329,7 @@ def _fragment_seconds(found: re.Match[str], text: str) -> tuple[float, float | N
     try:
         return float(found["start"] or 0), None if found["end"] is None else float(found["end"])
     except ValueError:
-        raise UsageError(f"{text}: expected seconds behind it as in video.mp4#t=12.5,15") from None
+        raise UsageError(f"{text}: expected seconds after it, as in video.mp4#t=12.5,15") from None
 
 
 def make_queries(

@@ -19,7 +19,7 @@ def clips_in_segment(
     end_seconds: float | None,
     video: str,
 ) -> NDArray[np.int64]:
-    """The clips of a video that a segment of it stands for.
+    """The clips of a video that a segment of it selects.
 
     Raises:
         UsageError: an empty segment, or one outside of the video.

@@ -1,7 +1,7 @@
-"""How much a compressed index misses: recall@10 against exact search, and the settings it takes.
+"""How much a compressed index misses: recall@10 against exact search, and the settings to reach it.
 
-Queries are stored vectors; what an index finds of a query's own video counts for nothing, since
-its neighbours in time are found by any index.
+Queries are stored vectors; results from a query's own video do not count, since any index finds its
+neighbours in time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SEED = 4321
 
 @dataclass(frozen=True)
 class Tuned:
-    """Settings and what they reach."""
+    """Settings and the recall that they reach."""
 
     search: dict[str, int]
     recall: dict[str, Any]
@@ -39,7 +39,7 @@ def tune(
     Args:
         engine: the index, with any settings.
         video_of: (N,) the video of each row.
-        target: recall@10 to reach; the best possible is taken where none reaches it.
+        target: recall@10 to reach; if none reaches it, the best ones are taken.
         queries: size of the sample.
     """
     sample = sample_rows(engine.num_base, queries)
@@ -61,7 +61,7 @@ def tune(
         if reached >= target:
             break
     reached, settings = best
-    # Fewer candidates cost fewer reads of the vectors: as few as keep what was reached.
+    # Fewer candidates cost fewer reads of the vectors: take as few as keep the recall.
     for candidates in (200, 300, 500):
         if candidates >= settings.get("candidates", 0):
             break
@@ -137,7 +137,7 @@ def _recall(
 ) -> float:
     found = true = 0
     for number, own in enumerate(video_of[sample].tolist()):
-        # The exclusions of a search: rows of the query's own video cannot be found.
+        # As in a search: rows of the query's own video cannot be found.
         _, rows = engine.nearest(
             vectors[number : number + 1],
             TUNED_NEIGHBOURS,

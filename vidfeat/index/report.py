@@ -1,4 +1,4 @@
-"""Answers as one HTML page with pictures, which needs nothing beside itself."""
+"""Answers as one self-contained HTML page with pictures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from vidfeat.errors import StoreError, VideoError
 from vidfeat.index.match import Match, Query
 from vidfeat.index.video_index import VideoIndex
 from vidfeat.system.files import atomic_write
+from vidfeat.system.urls import is_url, without_secrets
 
 _STYLE = """
 :root{color-scheme:light dark;--back:#f6f6f4;--card:#fff;--text:#1c1c1a;--dim:#6d6d68;
@@ -47,7 +48,7 @@ def write_search_report(
 ) -> int:
     """Write the page: each query's pictures above its own results.
 
-    A video that is not where it was gets a grey tile.
+    A missing video gets a grey tile.
 
     Returns:
         How many pictures of results could not be made.
@@ -110,7 +111,7 @@ def _example(index: VideoIndex, query: Query, root: str | os.PathLike[str] | Non
     start, end = float(query.start_seconds.min()), float(query.end_seconds.max())
     picture = ""
     if query.file:
-        picture = _jpeg(Path(query.file), start, end)
+        picture = _jpeg(query.file, start, end)
     elif query.video_id >= 0:
         picture = _picture(index, index.videos.paths[query.video_id], start, end, root)[0]
     return (
@@ -130,14 +131,16 @@ def _picture(
 ) -> tuple[str, str]:
     """A picture from the middle of a segment of a stored video, and the address of its file."""
     try:
-        file = index.local_path(video, root)
-        picture = _jpeg(file, start, end)
-        return picture, file.resolve().as_uri() if picture else ""
+        place = index.place(video, root)
+        picture = _jpeg(place, start, end)
+        if not picture:
+            return "", ""
+        return picture, without_secrets(place) if is_url(place) else Path(place).resolve().as_uri()
     except (StoreError, OSError):
         return "", ""
 
 
-def _jpeg(file: Path, start: float, end: float) -> str:
+def _jpeg(file: str, start: float, end: float) -> str:
     from vidfeat.video.thumbnails import clip_frames, jpeg
 
     try:
@@ -148,7 +151,7 @@ def _jpeg(file: Path, start: float, end: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """``1:05.3`` of 65.3 seconds, with hours where there are some."""
+    """``1:05.3`` for 65.3 seconds, with hours if there are any."""
     tenths = round(seconds * 10)
     minutes, rest = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)

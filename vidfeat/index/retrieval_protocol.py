@@ -1,10 +1,10 @@
-"""Retrieval as the literature measures it: test videos look for training videos of their class.
+"""Retrieval by the literature's protocol: test videos retrieve training videos of their class.
 
 A video is the mean of its clips' vectors (ten clips, by VCOP's protocol), videos are compared by
 cosine, every query with every video of the gallery. ``R@k`` is the share of queries with at least
 one video of their class among the first k; mAP is the mean over queries of the average precision
-over the whole gallery. No video is dropped, and both parts are treated alike: centring, where it is
-asked for, takes the gallery's mean from both.
+over the whole gallery. No video is dropped, and both parts are treated alike: centring, if
+requested, subtracts the gallery's mean from both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BLOCK = 512
 
 @dataclass(frozen=True)
 class RetrievalScores:
-    """What a protocol run found.
+    """The results of a run of the protocol.
 
     Attributes:
         recall: k to R@k, shares of 1.
@@ -37,7 +37,7 @@ class RetrievalScores:
         num_gallery: training videos.
         variant: what was done, in words, to be printed beside the figures.
         missing: labelled videos that have no features.
-        notes: what departs from the protocol, a sentence each.
+        notes: departures from the protocol, one sentence each.
     """
 
     recall: dict[int, float]
@@ -49,7 +49,7 @@ class RetrievalScores:
     notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """As JSON."""
         return {
             "recall": {str(k): value for k, value in self.recall.items()},
             "mean_average_precision": self.mean_average_precision,
@@ -76,7 +76,7 @@ def evaluate_retrieval(
         labels: with parts.
         ranks: the k of R@k.
         center: subtract the mean of the gallery's video vectors from all.
-        skip_bad_rows: leave out clips whose vectors are not finite, where they are an error else.
+        skip_bad_rows: leave out clips whose vectors are not finite, which are an error otherwise.
 
     Raises:
         DataError: a part is empty, or vectors cannot be compared.

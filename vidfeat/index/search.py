@@ -1,8 +1,8 @@
-"""From near clips to answers: the best clip a video, grown to the segment that runs with the query.
+"""From near clips to answers: the best clip of each video, extended to the segment that matches.
 
 Each clip of the query has a best cosine with a video; the video's score is their mean (or the best
-of them). Where the query has several clips, the answer is the segment of the video that runs in
-step with it, as far as it stays nearer to it than just anything does.
+of them). If the query has several clips, the answer is the segment of the video that aligns with it
+in time, as far as it stays above the background.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ BACKGROUND_ROWS = 512
 _QUERY_BLOCK = 128
 _LONG_QUERY = 64
 _EXACT_ROWS = 65_536
-# So many videos that a search leaves out are passed over one by one.
+# Up to this many videos that a search leaves out are skipped one by one.
 _FEW_VIDEOS = 64
-# Cosines held at a time (64 MB), and hits of a round: what long queries may take.
+# Cosines held at a time (64 MB), and hits of a round: limits for long queries.
 _MOST_SCORES = 1 << 24
 _MOST_HITS = 1 << 20
-# The settings of an index are tuned for queries that lie among its clips. Phrases lie apart from
-# all of them, where the nearest lists say less. Up to so many pairs of query and clip they are
-# compared exactly (about a second), and above with so many times more lists and candidates.
+# The settings of an index are tuned for queries that lie among its clips. Phrases are far from all
+# of them, where the nearest lists say less. Up to this many pairs of query and clip they are
+# compared exactly (about a second), and above that with this many times more lists and candidates.
 _APART_EXACT_PAIRS = 1_000_000
 _APART_BREADTH = 16
 
@@ -47,7 +47,7 @@ class Searcher:
     """
 
     scans: ClassVar[bool] = True
-    """Whether an exact search may read all vectors, as it may where they are on this machine."""
+    """Whether an exact search may read all vectors: they are on this machine."""
 
     engine: SearchEngine
     clips: NDArray[np.void]
@@ -55,7 +55,7 @@ class Searcher:
 
     @cached_property
     def alive_rows(self) -> NDArray[np.bool_] | None:
-        """Rows of videos that were not removed, None where that is all."""
+        """Rows of videos that were not removed; None for all."""
         alive = self.videos["alive"]
         return None if alive.all() else alive[self.clips["video"]]
 
@@ -105,7 +105,7 @@ class Searcher:
         return [replace(match, score=match.score * query.scale) for match in found]
 
     def _inside(self, options: SearchOptions) -> NDArray[np.bool_] | None:
-        """Rows between the seconds that were asked for; None for all."""
+        """Rows between the requested seconds; None for all."""
         if options.between_seconds is None:
             return None
         return options.inside(self.clips["start_seconds"], self.clips["end_seconds"])
@@ -158,7 +158,7 @@ class Searcher:
         return scores[order], rows[order], who[order]
 
     def _apart_settings(self) -> dict[str, int]:
-        """The index's settings for queries that lie apart from its clips."""
+        """The index's settings for queries that are far from its clips."""
         return {name: _APART_BREADTH * value for name, value in self.engine.head.search.items()}
 
     def _levels(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -172,7 +172,7 @@ class Searcher:
         self, query: Query, options: SearchOptions, keep: NDArray[np.bool_] | None
     ) -> list[Match]:
         alone = len(query.vectors) == 1
-        # A flat index would compare everything too: a long query asks it for too many hits.
+        # A flat index would compare everything too, and a long query would need too many hits.
         long = len(query.vectors) >= _LONG_QUERY and self.engine.head.kind == "flat"
         if (options.exact and self.scans) or long:
             chosen = self._rank(query, options, self._all_videos(keep))
@@ -214,7 +214,7 @@ class Searcher:
             every = self._all_videos(keep)
             if len(videos) == len(every):
                 break
-            # Some videos took most places: look further, past those that were found.
+            # Some videos took most places: search further, beyond those found.
             left = np.zeros(len(self.videos), dtype=bool)
             left[every] = True
             left[videos] = False
@@ -273,7 +273,7 @@ class Searcher:
     def _take_videos(
         self, videos: NDArray[np.int64], starts: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Vectors of all clips of some videos; not copied where they stand together."""
+        """Vectors of all clips of some videos; not copied if they are adjacent."""
         offset, count = self.videos["offset"][videos], self.videos["count"][videos]
         first, total = int(offset[0]), int(count.sum())
         if np.array_equal(offset - first, starts) and (
@@ -305,7 +305,7 @@ class Searcher:
         if options.rank_by == "best":
             return [(aligned.best, aligned) for aligned in found]
         whole = float(scores.max(axis=1).mean())
-        # A second segment of a video cannot be nearer than all of it.
+        # A further segment of a video cannot score higher than the whole.
         return [
             (whole if number == 0 else min(whole, aligned.mean), aligned)
             for number, aligned in enumerate(found)

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from vidfeat.index.search import Searcher
 
-# Clips of a still picture are about as near to each other as a copy is to its original: exactly
-# alike where the copy is exact, and where both have grain, up to twice as far from each other.
+# Clips of a still picture are about as near to each other as a copy is to its original: identical
+# if the copy is exact and, if both have grain, up to twice as far from each other.
 _STILL_COSINE = 0.999
 _LEAST_STILL_COSINE = 0.97
 _STILL_SHARE = 0.5
-# Bars, black and a title in a row make a leader; more pictures than that are slides, say.
+# Bars, black and a title in a row form a leader; more still pictures are, for example, slides.
 _MOST_STILLS = 3
 _STILL_SAMPLE = 32
 
@@ -95,7 +95,7 @@ def distinctive_segments(
         searcher: of the index.
         videos: their rows.
         segments: what they share.
-        min_share: minimum share of the shorter video that all segments cover together, or else
+        min_share: minimum share of the shorter video that all segments cover together, otherwise
             none of them counts. None leaves out still segments (black, a title card) that are
             shorter than half of the shorter video: unrelated videos have these in common.
     """
@@ -115,9 +115,9 @@ def distinctive_segments(
 
 
 def _is_still(searcher: Searcher, video: int, segment: SharedSegment, side: int) -> bool:
-    """Whether most clips of a segment show up to three still pictures, or it is one clip alone.
+    """Whether most clips of a segment show up to three still pictures, or it is a single clip.
 
-    Black, a title card, colour bars: such clips would fit each other as well as they fit the other
+    Black, a title card, colour bars: such clips match each other as well as they match the other
     video. Those at a cut, at the start and at the end may show something else too.
     """
     rows = searcher.videos.rows(video)
@@ -139,7 +139,7 @@ def _is_still(searcher: Searcher, video: int, segment: SharedSegment, side: int)
 
 
 def _mean_cosine(vectors: NDArray[np.float32]) -> float:
-    """Of all pairs among some vectors of a run: a slow movement is small from clip to clip only."""
+    """Of all pairs among some vectors of a run: a slow movement is small only from clip to clip."""
     taken = np.linspace(0, len(vectors) - 1, min(len(vectors), _STILL_SAMPLE)).astype(int)
     cosines = vectors[taken] @ vectors[taken].T
     return float(cosines[np.triu_indices(len(taken), 1)].mean())

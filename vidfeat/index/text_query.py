@@ -32,8 +32,8 @@ def text_encoder(
 
     Args:
         index: the index.
-        weights: where the network's weights are, if not where they were.
-        tower: one that is loaded already.
+        weights: where the network's weights are, if they have moved.
+        tower: one that is already loaded.
 
     Raises:
         UsageError: its network has none, or its vectors are centred.

@@ -1,9 +1,9 @@
-"""Make an index, add videos to it and remove them, as a whole or not at all.
+"""Change an index: add videos and remove them, completely or not at all.
 
-Added videos go to a *tail*, a second pair of files that is compared exactly, so that adding costs
-what is added and not what is there; removed videos are marked and passed over. When the tail or
-the marked ones have grown to a share of the whole, the first part is rebuilt from the stored
-vectors, which needs neither the feature files nor the encoder.
+Added videos go to a *tail*, a second pair of files that is compared exactly, so that the cost
+depends only on what is added; removed videos are marked and skipped. When the tail or the marked
+ones have grown to a share of the whole, the first part is rebuilt from the stored vectors, which
+needs neither the feature files nor the encoder.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from vidfeat.index.videos import CLIP, Videos
 from vidfeat.store.reader import FeatureStore
 from vidfeat.system.callbacks import Report, no_report
 from vidfeat.system.files import named_errors, temporary_name
-from vidfeat.system.identities import identity_to_path
+from vidfeat.system.urls import is_url, root_of
 from vidfeat.system.wording import counted
 
-# The first part is rebuilt when a tail costs more than it saves, or when a share of its rows
-# is passed over at every search.
+# The first part is rebuilt when a tail costs more than it saves, or when a share of its rows is
+# skipped at every search.
 TAIL_ROWS = 20_000
 TAIL_SHARE = 0.10
 REMOVED_SHARE = 0.30
@@ -56,7 +56,7 @@ class Change:
     Attributes:
         added: videos that are new.
         updated: videos whose clips were replaced.
-        unchanged: videos that were there already, with the same vectors.
+        unchanged: videos that were already there, with the same vectors.
         removed: videos removed.
         rebuilt: the first part was rebuilt.
         skipped: clips left out because their vector cannot be compared.
@@ -79,7 +79,7 @@ def change_index(
     rebuild: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> Change:
-    """Remove videos and add those of feature files; the index has all of it or nothing.
+    """Remove videos and add those of feature files, all of it or nothing.
 
     Args:
         path: the index.
@@ -91,7 +91,7 @@ def change_index(
 
     Raises:
         FingerprintError: a feature file of another encoder.
-        StoreError: no index, or a video to remove that is not there.
+        StoreError: no index, or a video to remove that does not exist.
         LockedError: another run is changing the index.
         DataError: vectors that cannot be compared, or nothing would be left.
     """
@@ -183,13 +183,15 @@ class _Writer:
     def _refuse_another_root(self, store: FeatureStore, row: int, old: int) -> None:
         """A path below another root is another video, unless the file is plainly the same.
 
-        That is one of the same size and time of change; or, where the old root is gone, size.
+        That is one of the same size and time of change; or, if the old root is gone, of the same
+        size.
         """
         ours, theirs = self.index.head.source_root, store.source_root
         if not ours or not theirs or ours == theirs:
             return
         compared = ["size_bytes"]
-        if Path(identity_to_path(ours)).is_dir():
+        both_urls = is_url(ours) and is_url(theirs)
+        if both_urls or Path(root_of(ours)).is_dir():
             compared.append("mtime_ns")
         if all(int(self.videos[name][old]) == int(store.videos[name][row]) for name in compared):
             return  # the videos have moved
@@ -200,7 +202,7 @@ class _Writer:
         )
 
     def _same(self, store: FeatureStore, row: int, old: int, *, skip_bad_rows: bool) -> bool:
-        """Whether a video would get just the clips and vectors that it has."""
+        """Whether a video already has exactly these clips and vectors."""
         start, count = int(store.videos["offset"][row]), int(store.videos["count"][row])
         rows = self.videos.rows(old)
         if rows.stop - rows.start != count and not skip_bad_rows:
@@ -222,7 +224,7 @@ class _Writer:
 
     def _take(self, store: FeatureStore, chosen: NDArray[np.int64], *, skip_bad_rows: bool) -> None:
         head = self.index.head
-        # Beside the index: there is room for the result, or the change cannot be made anyway.
+        # Beside the index, where there must be room for the result anyway.
         files = RowFiles(
             temporary_name(self.index.path / "add_vectors.npy"),
             temporary_name(self.index.path / "add_clips.npy"),
@@ -317,7 +319,7 @@ class _Writer:
     def _rebuild(
         self, head: IndexHeader, videos: Videos, tail: NDArray[Any], tail_clips: NDArray[Any]
     ) -> IndexHeader:
-        """Write a first part of all that is there, and index it."""
+        """Write a first part with everything, and index it."""
         folder, base = self.index.path, head.num_base
         engine, all_clips = self.index.searcher.engine, self.index.searcher.clips
         alive = np.flatnonzero(videos["alive"])

@@ -1,8 +1,8 @@
-"""Vectors as an index holds them: of length one, none without a direction; centred or whitened.
+"""Vectors of an index: of length one, none without a direction; centred or whitened.
 
 Features of one network share a direction (their mean) and vary most along a few others (how bright
 a scene is, how much it moves). Centring takes the first away. Whitening also evens out the others,
-so that what is rare counts: retrieval with lightly trained networks gains most from it.
+so that rare features count: retrieval with lightly trained networks gains most from it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Normalisation:
     """How a vector of the encoder becomes one of the index: minus the mean, then length one.
 
     Attributes:
-        mean: (D,) float32, the mean of what was indexed first, or None where it is not subtracted.
+        mean: (D,) float32, the mean of what was indexed first, or None if it is not subtracted.
             Queries are centred by the index's mean, never by their own.
         whitening: (D, D) float32 that centred vectors are multiplied by, or None.
     """
@@ -59,7 +59,7 @@ class Normalisation:
         return scaled
 
     def apply_to_good(self, vectors: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Normalised vectors, and the rows that cannot be (whose values mean nothing)."""
+        """Normalised vectors, and the rows that cannot be normalised."""
         work = np.array(vectors, dtype=np.float32, ndmin=2)
         with np.errstate(over="ignore", invalid="ignore"):
             before = np.sqrt(np.einsum("nd,nd->n", work, work, dtype=np.float64))
@@ -81,17 +81,17 @@ class Normalisation:
 
 
 def learn(blocks: Iterable[NDArray[Any]], dimension: int, *, whiten: bool) -> Normalisation:
-    """The mean of some vectors, and what evens out their spread; only finite rows count.
+    """Learn the mean of some vectors, and what evens out their spread; only finite rows count.
 
     A direction of variance v is divided by sqrt(v + noise): far below the largest variance lies
     noise, which is not to be made large (PCA whitening with shrinkage, as Jegou and Chum use it for
-    retrieval, ECCV 2012). The fewer vectors for their dimensions, the less is known of small
-    directions, and the more is taken for noise; a handful is hardly more than centred.
+    retrieval, ECCV 2012). With fewer vectors per dimension, less is known about small directions,
+    and more counts as noise; a handful of vectors is hardly more than centred.
 
     Args:
         blocks: (n, D) each; read once.
         dimension: D.
-        whiten: the spread too, not the mean alone.
+        whiten: the spread too, not only the mean.
     """
     total = np.zeros(dimension)
     square = np.zeros((dimension, dimension)) if whiten else None

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vidfeat.errors import DataError, StoreError, UsageError
+from vidfeat.errors import DataError, UsageError
 from vidfeat.index.examples import NEGATIVE_WEIGHT, combine
 from vidfeat.index.match import Match, Query, SearchOptions
 from vidfeat.index.opened import OpenIndex
 from vidfeat.index.query_clips import as_query, clips_in_segment
 from vidfeat.store.reader import Embeddings
-from vidfeat.system.identities import identity_to_path
+from vidfeat.system.urls import local_place, place_of, root_of
 
 if TYPE_CHECKING:
     from vidfeat.encoders.text import TextEncoder
@@ -46,7 +46,7 @@ class VideoIndex(OpenIndex):
     """
 
     labels: Mapping[str, str] = MappingProxyType({})
-    """Path to label, where labels are stored with the index."""
+    """Path to label, if labels are stored with the index."""
     _texts: TextEncoder | None = None
 
     @classmethod
@@ -63,7 +63,7 @@ class VideoIndex(OpenIndex):
         overwrite: bool = False,
         report: Callable[[str], None] | None = None,
     ) -> VideoIndex:
-        """Build the index of a feature file, as a whole or not at all, and open it.
+        """Build the index of a feature file, completely or not at all, and open it.
 
         Args:
             features: the feature file.
@@ -72,12 +72,12 @@ class VideoIndex(OpenIndex):
             max_memory: bytes, or text such as ``4GB``; None for half of what is free.
             center: subtract the mean of the features from every vector and query.
             whiten: even out their spread too; see `vidfeat.index.vectors`.
-            skip_bad_rows: leave out vectors that cannot be compared, where they are an error else.
+            skip_bad_rows: leave out vectors that cannot be compared, which are an error otherwise.
             overwrite: replace an existing index.
             report: called with a line on each step.
 
         Raises:
-            UsageError: a kind that cannot be, or something at ``path``.
+            UsageError: an invalid kind, or ``path`` exists.
             DataError: vectors that cannot be compared, or none at all.
             StoreError: the feature file cannot be read.
         """
@@ -90,7 +90,7 @@ class VideoIndex(OpenIndex):
         build_index(Path(features), target, options, overwrite=overwrite, report=report)
         return cls(target)
 
-    # ------------------------------------------------------------------ what is in it
+    # ------------------------------------------------------------------ contents
 
     @property
     def paths(self) -> list[str]:
@@ -112,12 +112,12 @@ class VideoIndex(OpenIndex):
 
     @property
     def name(self) -> str:
-        """What the page is titled with."""
+        """Title of the page."""
         return self.path.resolve().name
 
     @property
     def state_key(self) -> str:
-        """Another state of the index has another one."""
+        """Changes with the state of the index."""
         hashes = [self.head.files[role].sha256 for role in ("vectors", "videos")]
         return "\0".join([str(self.head.generation), *hashes])
 
@@ -129,18 +129,19 @@ class VideoIndex(OpenIndex):
     @property
     def source_root(self) -> Path:
         """Where the videos were when they were read; a hint."""
-        return Path(identity_to_path(self.head.source_root))
+        return Path(root_of(self.head.source_root))
 
     def local_path(self, path: str, root: str | os.PathLike[str] | None = None) -> Path:
-        """Where the file of a video should be: below ``root``, or below the recorded root.
+        """Where the file of a video should be; as :meth:`place`, of files alone."""
+        return local_place(self.place(path, root))
+
+    def place(self, path: str, root: str | os.PathLike[str] | None = None) -> str:
+        """A path, or a URL where ``root`` is given as one: below ``root``, or the recorded folder.
 
         Raises:
-            StoreError: the path leads out of the root.
+            StoreError: the path leads out of the root, or only the record says that it is a URL.
         """
-        relative = Path(identity_to_path(path))
-        if relative.is_absolute() or ".." in relative.parts:
-            raise StoreError(f"{self.path}: the path {path!r} leads out of the root of its videos")
-        return (self.source_root if root is None else Path(root)) / relative
+        return place_of(path, self.head.source_root, root, str(self.path))
 
     def times(self, path: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Start and end seconds of a video's clips."""
@@ -181,8 +182,8 @@ class VideoIndex(OpenIndex):
     ) -> Query:
         """The stored clips of a video, or of a segment of it, as a query.
 
-        A segment takes the clips that lie in it, by half a hop more or less; where it is shorter
-        than a clip, the one whose middle is nearest to its own.
+        A segment takes the clips that lie in it, give or take half a hop; if it is shorter than a
+        clip, the one whose middle is nearest to its own.
 
         Raises:
             StoreError: no such video.
@@ -217,11 +218,11 @@ class VideoIndex(OpenIndex):
 
         Args:
             phrase: what to look for, in words.
-            texts: the text tower; None loads it where the phrase is new, once for this index.
+            texts: the text tower; None loads it if the phrase is new, once for this index.
 
         Raises:
             UsageError: the network has no text tower, the index is centred, or the phrase is empty.
-            WeightsError: the network's weights are not where they were.
+            WeightsError: the network's weights have moved.
             FingerprintError: they are other weights.
         """
         from vidfeat.index.text_query import phrase_query, text_encoder
@@ -261,7 +262,7 @@ class VideoIndex(OpenIndex):
                 Several are searched one after the other, ``k`` results each, and
                 ``Match.query`` is the number of the query that a result answers.
             k: number of results for each query, k different videos.
-            negative: examples, of the same kinds, of what the results should not be like.
+            negative: examples, of the same kinds, of what the results should not resemble.
             together: take several queries as examples of one thing: a single query, whose score
                 is the mean over the examples; see `vidfeat.index.examples`.
             negative_weight: how much negative examples count beside positive ones.
@@ -325,7 +326,7 @@ class VideoIndex(OpenIndex):
         together: bool = False,
         weight: float = NEGATIVE_WEIGHT,
     ) -> list[Query]:
-        """The queries that a search goes through: one for each, or one of all ``together``.
+        """The queries of a search: one for each, or one for all ``together``.
 
         Raises:
             UsageError: there is none, or a weight below 0.

@@ -1,7 +1,7 @@
 """The table of an index's videos and its clips: which seconds of which video a row is.
 
 ``videos.npz`` holds one row per video; a removed video keeps its row, with ``alive`` false, until
-the index is rebuilt, so that the numbers in ``clips.npy`` hold.
+the index is rebuilt, so that the numbers in ``clips.npy`` stay valid.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vidfeat.system.identities import Names
 
 CLIP = np.dtype([("video", "<i4"), ("start_seconds", "<f8"), ("end_seconds", "<f8")])
 
-# what is known of a video beside its path and its rows
+# facts about a video beside its path and its rows
 FACTS: dict[str, str] = {
     "duration_seconds": "<f8",
     "fps": "<f8",
@@ -93,7 +93,7 @@ class Videos:
 
 
 def make_videos(paths: Sequence[str], facts: dict[str, Any], counts: Any, first: int) -> Videos:
-    """A table of new videos whose clips stand one after the other from row ``first`` on."""
+    """A table of new videos whose clips are adjacent, from row ``first`` on."""
     number = np.asarray(counts, dtype=np.int64)
     columns: dict[str, NDArray[Any]] = {
         "offset": first + np.cumsum(number) - number,
@@ -125,7 +125,7 @@ def load_videos(path: Path, num_rows: int) -> Videos:
     except (OSError, ValueError, KeyError, EOFError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise StoreError(f"{path} is no table of videos: {error}; rebuild the index") from error
+        raise StoreError(f"{path} is not a table of videos: {error}; rebuild the index") from error
     sound = all(column.shape == (len(paths),) for column in columns.values())
     if sound and len(paths):
         offset, count = columns["offset"], columns["count"]
@@ -136,5 +136,5 @@ def load_videos(path: Path, num_rows: int) -> Videos:
             and (offset[held] + count[held] <= num_rows).all()
         )
     if not sound:
-        raise StoreError(f"{path} does not fit the index around it: rebuild the index")
+        raise StoreError(f"{path} does not fit its index: rebuild the index")
     return Videos(paths, columns)

@@ -14,7 +14,7 @@ from vidfeat.errors import DataError, MissingExtraError, UsageError
 
 
 class StoreColumns(Protocol):
-    """What is needed of an open feature file: see :class:`vidfeat.store.FeatureStore`."""
+    """The required part of an open feature file: see :class:`vidfeat.store.FeatureStore`."""
 
     path: Path
 
@@ -41,7 +41,7 @@ class RowLabels(NamedTuple):
     labels: NDArray[Any]
     """(M,)"""
     groups: NDArray[Any] | None = None
-    """(M,) what belongs together in a split; None for the video."""
+    """(M,) groups that stay together in a split; None for the video."""
 
 
 @runtime_checkable
@@ -97,7 +97,7 @@ def to_arrays(
     y = None if labels is None else np.asarray(found.labels)
     for name, values in (("labels", y), ("groups", groups)):
         if values is not None and len(values) != len(rows):
-            raise DataError(f"{len(values)} {name} for {len(rows)} rows, expected one a row")
+            raise DataError(f"{len(values)} {name} for {len(rows)} rows, expected one per row")
     if pooled is None:
         return gather_rows(store, rows), y, groups
     return _pooled(store, rows, videos, y, groups)
@@ -141,7 +141,7 @@ def _pooled(
             path = store.paths[int(videos[differs[0]])]
             raise DataError(
                 f"the clips of {path!r} have several {what}, so they have no common mean: leave "
-                "pooled out to use every clip by itself"
+                "pooled out to use every clip separately"
             )
     sums = np.zeros((len(names), store.dimension), dtype=np.float64)
     step = max(1, (32 << 20) // (4 * store.dimension))
@@ -176,7 +176,7 @@ def gather_rows(store: StoreColumns, rows: NDArray[np.int64]) -> NDArray[np.floa
         return X
     order = None if (np.diff(rows) > 0).all() else np.argsort(rows, kind="stable")
     ascending = rows if order is None else rows[order]
-    # Gaps of a few rows are read over; a longer one begins another read.
+    # Gaps of a few rows are read as well; a longer one starts another read.
     breaks = np.flatnonzero(np.diff(ascending) > 256) + 1
     edges = [0, *breaks.tolist(), len(rows)]
     step = store.block_rows()

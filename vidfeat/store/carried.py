@@ -1,8 +1,8 @@
-"""What a part holds of clips that end in a later one: their frames, which are encoded once.
+"""The encoded frames in a part that belong to clips ending in a later part.
 
-A network of frames gives a vector for each frame, and clips that overlap share them. A part ends
-behind a fixed number of frames, wherever a clip ends. Frames that later clips need are carried
-over in it, so that a run that goes on makes the same batches as one that was never disturbed.
+A frame network gives a vector per frame, and overlapping clips share them. A part ends after a
+fixed number of frames, wherever a clip ends. Frames that later clips need are carried over in it,
+so that a resumed run makes the same batches as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class CarriedAt:
-    """Whose frames per part carries over, and which."""
+    """Which frames of which video a part carries over."""
 
     path: str
     attempt: str
@@ -44,7 +44,7 @@ class CarriedAt:
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            ValueError: numbers that cannot be meant.
+            ValueError: invalid numbers.
         """
         found = cls(
             path=str(values["path"]),
@@ -61,7 +61,7 @@ class CarriedAt:
 
 @dataclass(frozen=True)
 class CarriedFrames:
-    """The same with what the network gave for them."""
+    """The same with the network's outputs for them."""
 
     at: CarriedAt
     outputs: NDArray[np.float32]

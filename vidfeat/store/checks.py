@@ -1,4 +1,4 @@
-"""Opening a feature file with distrust: what it claims is checked before it is believed."""
+"""Opening a feature file without trusting it: its claims are checked before use."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from vidfeat.errors import StoreError
 from vidfeat.store.schema import ERROR_COLUMNS, FORMAT, FORMAT_VERSION, ROW_COLUMNS, VIDEO_COLUMNS
 from vidfeat.system.hdf5_reading import in_use_reason, open_hdf5
 
-# Deflate, the strongest of the common filters, cannot do better: a column that claims more values
-# for its bytes was never written, and would fill the memory with nothing.
+# Deflate, the strongest of the common filters, cannot compress better: a column that claims more
+# values for its bytes was never written, and would only fill memory.
 _BEST_COMPRESSION = 1100
 
 _TEXT = ("encoder", "space_fingerprint", "run_fingerprint")
@@ -30,22 +30,22 @@ def open_checked(path: Path) -> tuple[h5py.File, dict[str, Any]]:
     """Open a feature file for reading, and return it with its root attributes.
 
     Raises:
-        StoreError: not a feature file of a version that is known here, damaged, or one with links
-            to or storage in other files.
+        StoreError: not a feature file of a known version, damaged, or with links to or storage in
+            other files.
     """
     if not path.is_file():
-        what = "is no file" if path.exists() else "does not exist"
+        what = "is not a file" if path.exists() else "does not exist"
         raise StoreError(f"{path} {what}: give a feature file, as vidfeat extract writes it")
     try:
         handle = open_hdf5(path)
     except PermissionError as error:
         raise StoreError(f"{path} cannot be read: permission denied") from error
-    except Exception as error:  # h5py raises what HDF5 hits upon
+    except Exception as error:  # h5py raises whatever HDF5 runs into
         reason = in_use_reason(error)
         if reason:
             raise StoreError(f"{path} {reason}") from error
         raise StoreError(
-            f"{path} is no HDF5 file, or one that was cut short: give a feature file, as "
+            f"{path} is not an HDF5 file, or was cut short: give a feature file, as "
             "vidfeat extract writes it"
         ) from error
     try:
@@ -66,7 +66,7 @@ def _check(handle: h5py.File) -> dict[str, Any]:
     }
     if head.get("format") != FORMAT:
         raise _RefusedError(
-            f"is an HDF5 file, but no feature file: its attribute format is "
+            f"is an HDF5 file, but not a feature file: its attribute format is "
             f"{head.get('format')!r}, expected {FORMAT!r}"
         )
     version = head.get("format_version")
@@ -85,7 +85,7 @@ def _check(handle: h5py.File) -> dict[str, Any]:
             raise _RefusedError(f"is damaged: its attribute {key} is {value!r}, expected text")
         head[key] = value
     if not isinstance(json.loads(head["encoder"]), dict):
-        raise _RefusedError("is damaged: its attribute encoder is no JSON object")
+        raise _RefusedError("is damaged: its attribute encoder is not a JSON object")
 
     vectors = _dataset(handle, "vectors")
     if vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16):
@@ -99,7 +99,7 @@ def _check(handle: h5py.File) -> dict[str, Any]:
     for name in ("videos", "errors"):
         _hard(handle, name)
         if not isinstance(handle[name], h5py.Group):
-            raise _RefusedError(f"is damaged: /{name} is no group")
+            raise _RefusedError(f"is damaged: /{name} is not a group")
     videos = int(_dataset(handle, "videos/path").shape[0])
     for name, kind in VIDEO_COLUMNS.items():
         _column(handle, f"videos/{name}", kind, videos)
@@ -123,7 +123,7 @@ def _plain(value: Any) -> Any:
 
 
 def _hard(handle: h5py.File, name: str) -> None:
-    """Every step of the way must be stored in this very file."""
+    """Every part of the path must be stored in this file."""
     link = handle.get(name, getlink=True)
     if link is None:
         raise _RefusedError(f"is damaged: it has no /{name}")
@@ -137,7 +137,7 @@ def _dataset(handle: h5py.File, name: str) -> h5py.Dataset:
     _hard(handle, name)
     dataset = handle[name]
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None or not dataset.shape:
-        raise _RefusedError(f"is damaged: /{name} is no column")
+        raise _RefusedError(f"is damaged: /{name} is not a column")
     if dataset.external or dataset.is_virtual:
         raise _RefusedError(
             f"is refused: /{name} has its values in another file, which no feature file has"

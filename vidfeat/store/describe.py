@@ -23,10 +23,10 @@ _SETTINGS_SHOWN = 24
 
 
 def describe_store(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a feature file holds, in values that JSON can hold. No vector is read.
+    """What a feature file holds, as JSON values. No vector is read.
 
     Raises:
-        StoreError: it is no feature file.
+        StoreError: it is not a feature file.
     """
     with FeatureStore(path) as store:
         counts = store.videos["count"]
@@ -83,9 +83,9 @@ def _spread(counts: np.ndarray[Any, Any]) -> dict[str, float] | None:
 
 
 def describe_begun(output: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What a running or interrupted extraction has finished; None where there is none.
+    """What a running or interrupted extraction has finished; None if there is none.
 
-    Nothing is changed, and a run that is at work does not notice.
+    Nothing is changed, and a running extraction is not disturbed.
 
     Args:
         output: the feature file that is being made, or its folder of parts.
@@ -99,7 +99,7 @@ def describe_begun(output: str | os.PathLike[str]) -> dict[str, Any] | None:
         return None
     try:
         identity, progress = read_run(folder), scan_parts(folder, sweep=False)
-    except FileNotFoundError:  # finished this very moment
+    except FileNotFoundError:  # finished a moment ago
         return None
     finished = progress.finished.values()
     failures = [*progress.failures.values()]
@@ -133,7 +133,7 @@ def _examples(errors: Sequence[VideoFailure]) -> list[dict[str, str]]:
 
 
 def _rows_of_a_clip(encoder: Mapping[str, Any]) -> str:
-    """What a clip's rows are, where it has several or one of several crops; empty elsewhere."""
+    """What a clip's rows are, if it has several or averages several crops; empty otherwise."""
     parts = []
     if encoder.get("time_steps", 1) > 1:
         parts.append(f"{encoder['time_steps']} time steps")
@@ -145,7 +145,7 @@ def _rows_of_a_clip(encoder: Mapping[str, Any]) -> str:
 
 
 def store_in_words(described: dict[str, Any]) -> list[str]:
-    """Lines that say what `describe_store` or `describe_begun` found: hashes come last."""
+    """The findings of `describe_store` or `describe_begun` as lines; hashes come last."""
     encoder = dict(described["encoder"])
     title = (
         f"{described['path']}: features of {counted(described['videos'], 'video')}, "

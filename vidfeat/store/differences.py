@@ -11,7 +11,7 @@ LONGEST_VALUE = 60  # characters shown of a value
 
 
 def settings_that_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One text a differing setting, nested ones by dotted names: ``plan.frames was 16, is 8``."""
+    """One text per differing setting, nested ones by dotted names: ``plan.frames was 16, is 8``."""
     old, new = flat_settings(before), flat_settings(now)
     return [
         f"{name} was {_shown(old, name)}, is {_shown(new, name)}"

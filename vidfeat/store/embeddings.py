@@ -60,6 +60,6 @@ class Embeddings:
             DataError: there is no clip.
         """
         if not len(self):
-            raise DataError("the mean of no clips was asked for: this video has no embeddings")
+            raise DataError("a video without embeddings has no mean")
         mean: NDArray[np.float64] = self.vectors.mean(axis=0, dtype=np.float64)
         return mean.astype(np.float32)

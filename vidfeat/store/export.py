@@ -1,4 +1,4 @@
-"""Features for tools that want other files: one npy per video, or parquet tables."""
+"""Features as other files: one npy per video, or parquet tables."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def export_npy(
     """Write ``<folder>/<path of the video without its extension>.npy`` (n, D) for every video.
 
     ``index.csv`` in the folder has one line per clip (path, file, row, start_seconds, end_seconds)
-    and ``index.json`` what made the vectors. The folder is there when all of it is.
+    and ``index.json`` says what made the vectors. The folder appears only when complete.
 
     Args:
         features: the feature file.
@@ -53,7 +53,7 @@ def export_npy(
 
     Raises:
         StoreError: a path of the feature file leads out of the folder, two videos would share a
-            name, or the folder has other things in it.
+            name, or the folder has other files in it.
         FingerprintError: the PCA is of another network.
         OSError: as writing does; the folder is then as it was.
     """
@@ -101,20 +101,20 @@ def _about(store: FeatureStore) -> dict[str, Any]:
 
 
 def projected(vectors: NDArray[Any], pca: PCA | None) -> NDArray[np.float32]:
-    """Rows as float32, projected where there is a PCA."""
+    """Rows as float32, projected if there is a PCA."""
     return np.asarray(vectors, dtype=np.float32) if pca is None else pca.apply(vectors)
 
 
 def make_room(folder: Path, *, overwrite: bool, format_name: str) -> None:
-    """Refuse a folder with things in it that no export of this kind made.
+    """Refuse a folder with files that are not from an export of this kind.
 
     Raises:
-        StoreError: it has other things in it, or an export that is not to be replaced.
+        StoreError: it has other files in it, or an export that is not to be replaced.
     """
     if not folder.exists() and not folder.is_symlink():
         return
     if not folder.is_dir():
-        raise StoreError(f"{folder} is no folder: choose another one")
+        raise StoreError(f"{folder} is not a folder: choose another one")
     if not any(folder.iterdir()):
         return
     index = folder / INDEX_JSON
@@ -122,4 +122,4 @@ def make_room(folder: Path, *, overwrite: bool, format_name: str) -> None:
     if not ours:
         raise StoreError(f"{folder} has other files in it: choose a new or an empty folder")
     if not overwrite:
-        raise StoreError(f"{folder} has an export already: give overwrite=True to replace it")
+        raise StoreError(f"{folder} already has an export: give overwrite=True to replace it")

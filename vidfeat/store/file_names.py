@@ -15,8 +15,8 @@ from pathlib import PurePosixPath
 
 from vidfeat.errors import StoreError
 
-_LONGEST_NAME = 255  # bytes of a file's name in the file systems of today
-# What counts as an extension: .mp4, .3gp, .webm; not the .5 of a folder of frames named v1.5.
+_LONGEST_NAME = 255  # bytes of a file name on current file systems
+# Extensions: .mp4, .3gp, .webm; not the .5 of a folder of frames named v1.5.
 _EXTENSION = re.compile(r"(?<=.)\.(?=\w*[A-Za-z])[A-Za-z0-9]{2,5}$", re.DOTALL)
 
 
@@ -43,10 +43,10 @@ def file_names(
     Args:
         paths: of the videos.
         where: the feature file, for messages.
-        suffix: what follows the name.
+        suffix: appended to the name.
         keep_extensions: ``a.mp4.npy`` for ``a.mp4``.
         keep_folders: ``class/a.npy`` for ``class/a.mp4``, not ``a.npy``.
-        reserved: names at the top of the folder that the export needs itself.
+        reserved: names at the top of the folder that the export itself uses.
 
     Raises:
         StoreError: a path is absolute or leads upwards, or two videos would share a name.
@@ -107,7 +107,7 @@ def _shared(
 
 
 def _is_below(path: str) -> bool:
-    """Whether a path stays below a folder, on the systems of today."""
+    """Whether a path stays below a folder, on current systems."""
     parts = re.split(r"[/\\]" if os.sep == "\\" else "/", path)
     drive = os.sep == "\\" and ":" in path
     return not drive and all(part not in ("", ".", "..") for part in parts)

@@ -1,4 +1,4 @@
-"""Join the vectors of several networks: rows of the same video and seconds, one beside the other.
+"""Join the vectors of several networks: rows of the same video and seconds, side by side.
 
 Each input keeps its order and its own columns: with inputs of D1 and D2 numbers per row, columns 0
 to D1 - 1 of the output are the first input's. By default each part is divided by its own length
@@ -34,14 +34,14 @@ from vidfeat.system.lock import OutputLock
 from vidfeat.system.wording import counted
 
 SCALES = ("unit", "none")
-# Fewer partners than this share of the sparsest input's rows: the clips were laid differently.
+# With fewer partners than this share of the sparsest input's rows, the clips were laid differently.
 _LEAST_SHARE = 0.5
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class JoinReport:
-    """What a joined file holds, and what of its inputs it does not.
+    """What a joined file holds, and what was left out.
 
     Attributes:
         videos: videos in the output.
@@ -76,12 +76,12 @@ def join_stores(
             ``centre``, those that start or have their middle at the same second. The joined row
             then covers the seconds of both.
         tolerance_seconds: by how much partners may differ; None for one frame of the video.
-        overwrite: replace a file that is there.
+        overwrite: replace an existing file.
         progress: see `Progress`.
 
     Raises:
         StoreError: the clips of the inputs were laid differently, they share no video, or the
-            output is there already.
+            output already exists.
         UsageError: an option that is not known, fewer than two inputs, or the output is one.
         LockedError: another run is writing the output.
         OSError: as writing does; nothing is then changed.
@@ -93,7 +93,7 @@ def join_stores(
         stack.enter_context(OutputLock(output))
         if output.exists() and not overwrite:
             raise StoreError(
-                f"{output} is there already: give overwrite=True to replace it, or another output "
+                f"{output} already exists: give overwrite=True to replace it, or another output "
                 "with -o"
             )
         plan = _Plan(stores, cast(Match, match), tolerance_seconds)
@@ -284,7 +284,7 @@ class _Plan:
         )
 
     def failures(self) -> list[VideoFailure]:
-        """What could not be read in any of the inputs."""
+        """Videos that could not be read in any of the inputs."""
         every = [failure for store in reversed(self.stores) for failure in store.errors]
         return list({failure.path: failure for failure in every}.values())
 

@@ -38,7 +38,7 @@ class LayoutOptions:
 
     Attributes:
         keep_extensions: ``a.mp4.npy`` for ``a.mp4``.
-        keep_folders: ``class/a.npy`` for ``class/a.mp4``; None as the layout has it.
+        keep_folders: ``class/a.npy`` for ``class/a.mp4``; None for the layout's default.
         feature_name: of SoccerNet's files, ``1_NAME.npy``; None for the network's name.
     """
 
@@ -72,7 +72,7 @@ def export_layout(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> LayoutReport:
-    """Write the arrays of all videos, each with a JSON beside it that says where its rows lie.
+    """Write the arrays of all videos, each with a JSON file that gives the positions of its rows.
 
     Args:
         features: the feature file.
@@ -181,7 +181,7 @@ class _Export:
         if not isinstance(plan, dict):
             raise DataError(
                 f"{store.path} does not say which frames its rows were made from, or its joined "
-                "networks differ in that: export each network's features by itself"
+                "networks differ in that: export each network's features separately"
             )
         self.plan = plan
         if pca is not None:
@@ -205,7 +205,7 @@ class _Export:
     def _array(
         self, video: VideoRecord, rows: Embeddings
     ) -> tuple[NDArray[np.float32], Grid] | None:
-        """The array of a video; None where the consumer has none of it."""
+        """The array of a video; None if the layout leaves the video out."""
         if not len(rows):
             return None
         views = views_of(rows)
@@ -231,7 +231,7 @@ class _Export:
         wanted = self.layout.stride_seconds
         if wanted is not None and abs(grid.stride / grid.fps - wanted) > 1e-6:
             raise DataError(
-                f"{video.path!r} has a row every {grid.stride / grid.fps:.4g} s, and "
+                f"{video.path!r} has one row every {grid.stride / grid.fps:.4g} s, and "
                 f"{self.layout.reader} reads one every {wanted:g} s: extract with "
                 f"layout_plan {self.name}",
                 field="layout_plan",
@@ -276,7 +276,7 @@ class _Export:
         }
 
     def about(self) -> dict[str, Any]:
-        """What the whole export is, for its ``index.json``."""
+        """The description of the export, for its ``index.json``."""
         return {
             "format": _EXPORT_FORMAT,
             "layout": self.name,
@@ -337,7 +337,7 @@ def _write_file(
     if layout.key is None:
         np.save(file, array, allow_pickle=False)
     else:
-        # numpy's stubs take every keyword for its own allow_pickle
+        # numpy's stubs confuse every keyword with allow_pickle
         np.savez(file, **{layout.key: array})  # type: ignore[arg-type]
     # Not write_json: the folder is renamed as a whole, and a flush for each video takes long.
     text = json.dumps(about, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)

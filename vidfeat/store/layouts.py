@@ -1,4 +1,4 @@
-"""The arrays that published tools read: where rows lie in time, and how they lie in the file.
+"""The arrays that published tools read: the times of rows, and their layout in the file.
 
 Each layout is what its consumer's loader opens; sources are named at each. Centres are counted in
 frames, continuously: a window of frames s to s + w - 1 has its centre at s + w / 2.
@@ -32,11 +32,11 @@ class Layout:
         key: name of the array in an npz file; None for npy.
         axes: of the array.
         short: whether a video shorter than a window is left out, or keeps its one row.
-        every_frame: a column for each frame of the video, zeros where no window lies around it.
+        every_frame: a column for each frame of the video, zeros if no window lies around it.
         keep_folders: whether the consumer looks files up below folders.
         one_file: name of the one HDF5 file with one dataset per video; None for one file per video.
         views: rows of one clip that the consumer wants, such as ten crops.
-        stride_seconds: from row to row, where the consumer takes no other.
+        stride_seconds: from row to row, if the consumer accepts no other.
         about: settings of the consumer that follow from the rows, by their own names.
     """
 
@@ -107,7 +107,7 @@ LAYOUTS: dict[str, Layout] = {
     ),
     # tianyu0207/RTFM, dataset.py: transpose(1, 0, 2) gives ten crops
     "rtfm": Layout(
-        "RTFM and its kin on UCF-Crime",
+        "RTFM and its successors on UCF-Crime",
         {"frames": 16, "stride": 1, "fps": "native", "hop_frames": 16, "tail": "drop"},
         axes="rows, views, numbers",
         short="keep",
@@ -115,7 +115,7 @@ LAYOUTS: dict[str, Layout] = {
     ),
     # yabufarha/ms-tcn, batch_gen.py; windows of 21 frames around each (issues 3 and 34)
     "mstcn": Layout(
-        "MS-TCN and its kin",
+        "MS-TCN and its successors",
         {"fps": "native", "hop_frames": 1, "tail": "drop"},
         axes="numbers, rows",
         short="keep",
@@ -152,19 +152,19 @@ def layout_of(name: str) -> Layout:
     return LAYOUTS[name]
 
 
-# ---------------------------------------------------------------------- where rows lie
+# ---------------------------------------------------------------------- positions of rows
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the rows of one video lie: row i has its centre at ``first_centre + i * stride``.
+    """Positions of the rows of one video: the centre of row i is ``first_centre + i * stride``.
 
     Attributes:
         fps: frames per second that frames are counted in.
         stride: frames from one row to the next.
         window: frames that a row looks over.
         first_centre: of row 0, in frames.
-        rows: rows that lie on the grid; one behind them ends with the video and is off it.
+        rows: rows that lie on the grid; one after them ends with the video and is off the grid.
         deviation_seconds: largest distance of a row's start from the grid.
         short: the video is shorter than a window.
     """
@@ -237,7 +237,7 @@ def grid_of(
         row = int(off[:rows].argmax())
         raise DataError(
             f"row {row} of {video.path!r} starts at {start[row]:.3f} s, and not at "
-            f"{row * stride / fps:.3f} s as its plan has it (segments, or a variable frame rate): "
+            f"{row * stride / fps:.3f} s as its plan says (segments, or a variable frame rate): "
             "extract whole videos, with fps, a rate to sample at",
             field="fps",
         )
@@ -259,7 +259,7 @@ def views_of(rows: Embeddings) -> int:
 def arranged(
     layout: Layout, vectors: NDArray[np.float32], grid: Grid, num_frames: int
 ) -> tuple[NDArray[np.float32], Grid]:
-    """The array of a video as the consumer reads it, and where its rows or columns then lie.
+    """The array of a video as the consumer reads it, and the positions of its rows or columns.
 
     Args:
         layout: whose.

@@ -1,4 +1,4 @@
-"""What the licence of a network's weights says to who uses its vectors."""
+"""What the licence of a network's weights means for users of its vectors."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ _NON_COMMERCIAL = re.compile(r"\bnc\b|non-?commercial|research[- ]only", re.IGNO
 
 
 def is_non_commercial(licence: str) -> bool:
-    """Whether it forbids commercial use by its name: ``cc-by-nc-4.0``, say."""
+    """Whether its name says that it forbids commercial use: ``cc-by-nc-4.0``, say."""
     return _NON_COMMERCIAL.search(licence) is not None
 
 
 def with_remark(licence: str) -> str:
-    """The licence, with a word where commercial use is forbidden."""
+    """The licence, with a remark if commercial use is forbidden."""
     if is_non_commercial(licence):
         return f"{licence} (of the weights: no commercial use)"
     return f"{licence} (of the weights)"

@@ -1,4 +1,4 @@
-"""Which rows of two feature files cover the same seconds of a video: arithmetic alone."""
+"""Which rows of two feature files cover the same seconds of a video: pure arithmetic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vidfeat.store.reader import FeatureStore
 
 Match = Literal["span", "start", "centre"]
 MATCHES: tuple[Match, ...] = get_args(Match)
-# Seconds come as sums of floats.
+# Seconds are sums of floats.
 _HAIR = 1e-6
 
 
@@ -29,7 +29,7 @@ def match_rows(spans: Sequence[Spans], match: Match, tolerance_seconds: float) -
     """Rows of one video that are partners, in time order.
 
     Partners are nearest to each other, both ways, and within the tolerance. Rows of equal spans
-    (several views of one clip) pair off in their order.
+    (several views of one clip) are paired in order.
 
     Args:
         spans: of the same video in each of F files; rows are numbered from 0 in each.
@@ -74,7 +74,7 @@ def _pairs(
     distance, forth = KDTree(others).query(keys, p=np.inf)
     _, back = KDTree(keys).query(others, p=np.inf)
     agree = np.flatnonzero((distance <= tolerance) & (back[forth] == np.arange(len(keys))))
-    # Equal keys stand together in both orders: the k-th goes with the k-th.
+    # Equal keys are adjacent in both orders: the k-th is paired with the k-th.
     left_order, right_order = (np.argsort(of.ravel(), kind="stable") for of in (of_left, of_right))
     left_first, right_first = (np.cumsum(num) - num for num in (num_left, num_right))
     mine, theirs = [every[:0]], [every[:0]]
@@ -89,7 +89,7 @@ def _pairs(
 
 
 def spacing(store: FeatureStore, videos: NDArray[np.int64]) -> str:
-    """How the clips of some videos lie, in words: ``a row every 0.640 s of 0.640 s``."""
+    """How the clips of some videos are laid, in words: ``a row every 0.640 s, over 0.640 s``."""
     for video in videos.tolist():
         first, count = (int(store.videos[name][video]) for name in ("offset", "count"))
         if count > 1:

@@ -1,4 +1,4 @@
-"""From parts, or from shards, to one feature file: streamed, sorted, whole or not at all."""
+"""From parts, or from shards, to one feature file: streamed, sorted, complete or not at all."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class MergeReport:
 
 
 class _Video(NamedTuple):
-    """A video of the new file; its pieces are of a part, or of a store that is merged."""
+    """A video of the new file; its pieces come from parts, or from stores that are merged."""
 
     about: tuple[Any, ...]
     """Its record but the path, in the order of `ABOUT`."""
@@ -95,20 +95,20 @@ def merge_parts(
 ) -> MergeReport:
     """Write the feature file from its parts, and remove them. Hold `OutputLock` first.
 
-    What parts say of a path stands over what ``existing`` says, and newer parts over older ones.
+    Parts take precedence over ``existing``, and newer parts over older ones.
     Rows that are not finite are left out, and their videos become failures.
-    Whatever kills the process, the old file with all parts is there, or the new one.
+    If the process is killed, either the old file with all parts remains, or the new one.
 
     Args:
-        output: the feature file; one that is there is replaced.
+        output: the feature file; an existing one is replaced.
         folder: of the parts, with ``run.json``.
         existing: the file of an earlier run, whose videos are kept.
         keep: which paths go into the file; all by default.
         summary: of the folder, where it has just been scanned.
 
     Raises:
-        FingerprintError: ``existing`` was made otherwise than the parts.
-        StoreError: a part or the file was damaged since.
+        FingerprintError: ``existing`` and the parts were made with different settings.
+        StoreError: a part or the file is damaged.
         OSError: as writing does, a full disk among them.
     """
     output = Path(output)
@@ -132,7 +132,7 @@ def merge_parts(
 def _newest(
     existing: FeatureStore | None, summary: PartsSummary
 ) -> tuple[dict[str, _Video], dict[str, VideoFailure]]:
-    """What is known of each path, by the newest that has it."""
+    """What is known of each path, from the newest source that has it."""
     videos: dict[str, _Video] = {}
     failures: dict[str, VideoFailure] = {}
     if existing is not None:
@@ -144,7 +144,7 @@ def _newest(
         if old is not None and not VideoRecord(path, *old.about).same_file(
             failure.size_bytes, failure.mtime_ns
         ):
-            del videos[path]  # the file changed since, and what it is now cannot be read
+            del videos[path]  # the file has changed since, and cannot be read now
     thinned = without_bad_rows(summary)
     for path, video in summary.finished.items():
         if path in thinned:
@@ -231,16 +231,16 @@ def merge_stores(
     overwrite: bool = False,
     allow_missing: bool = False,
 ) -> MergeReport:
-    """Put the feature files of the shards of one run into one file.
+    """Merge the feature files of the shards of one run.
 
     Args:
-        inputs: the files; their order is of no consequence.
+        inputs: the files, in any order.
         output: the new file.
         overwrite: replace a file that is there.
-        allow_missing: merge although shards are missing; the file says which it holds.
+        allow_missing: merge even if shards are missing; the file records which it holds.
 
     Raises:
-        FingerprintError: the files were made otherwise than the first.
+        FingerprintError: files made with other settings than the first.
         StoreError: a path is in several files, a shard is missing, shards of several divisions, or
             the output is there already.
         UsageError: no input, or the output is one of them.
@@ -283,7 +283,7 @@ def merge_stores(
 
 
 def _shards_of(stores: Sequence[FeatureStore], *, allow_missing: bool) -> str:
-    """The shards that some files hold together; nothing where these are all."""
+    """The shards that some files hold together; empty if these are all."""
     together: Shards | None = None
     first = next((store for store in stores if store.shards), None)
     for store in stores:
@@ -316,14 +316,14 @@ def _other_lists(one: FeatureStore, other: FeatureStore) -> StoreError:
     error = StoreError(
         f"{one.path} (of {one.source_root}) and {other.path} (of {other.source_root}) are shards "
         "of different lists of videos, so that videos may be missing: run all shards over the "
-        "same videos, or merge what there is with allow_missing"
+        "same videos, or merge what exists with allow_missing"
     )
     error.fields = ("allow_missing",)
     return error
 
 
 def _refuse_duplicates(stores: Sequence[FeatureStore]) -> None:
-    """A path in two shards means that they are not of one division of the videos."""
+    """Refuse a path in two shards: they are not of one division of the videos."""
     owner: dict[str, FeatureStore] = {}
     twice: list[str] = []
     for store in stores:

@@ -40,7 +40,7 @@ def export_parquet(
         target: the table; with ``rows_per_file`` a folder, of ``part-00000.parquet`` and so on.
         rows_per_file: rows of each file, so that many readers share the work.
         pca: projects the rows first.
-        overwrite: replace what is there.
+        overwrite: replace an existing target.
         progress: see `Progress`.
 
     Returns:
@@ -49,7 +49,7 @@ def export_parquet(
     Raises:
         MissingExtraError: pyarrow is not installed.
         FingerprintError: the PCA is of another network.
-        StoreError: the target is there already, or is a folder with other things in it.
+        StoreError: the target already exists, or is a folder with other files in it.
         OSError: as writing does; the target is then as it was.
     """
     try:
@@ -95,7 +95,7 @@ def _check_target(target: Path, *, folder: bool, overwrite: bool) -> None:
         if not names:
             return
     if not overwrite:
-        raise StoreError(f"{target} is there already: give overwrite=True to replace it")
+        raise StoreError(f"{target} already exists: give overwrite=True to replace it")
 
 
 def arrow_schema(store: FeatureStore, dimension: int) -> Any:

@@ -1,14 +1,14 @@
 """The folder of finished parts beside a feature file that is being made.
 
 ``features.h5.parts/`` holds ``run.json`` (what all parts share) and one file per part, written by
-temporary name, fsync and rename: a part is whole or absent. A part is a header of JSON and the raw
-arrays, because that is as fast as the disk; HDF5 is written once, at the merge::
+temporary name, fsync and rename: a part is complete or absent. A part is a header of JSON and the
+raw arrays, because that is as fast as the disk; HDF5 is written once, at the merge::
 
     magic (8 bytes) | length of the header, its CRC-32 (8 bytes each) | header, padded to 64 bytes
     vectors (n, D) | start_seconds (n,) | end_seconds (n,)           all little-endian
     carried frames (m, O)                                            see carried.py; mostly none
 
-The rows of a video are one segment or several, over several parts if it is a long film.
+The rows of a video are one or more segments, over several parts for a long film.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class VideoSlice:
 
     path: str
     attempt: str
-    """Segments of one attempt make one video; a video that is planned again gets another."""
+    """Segments of one attempt make one video; a video that is planned again gets a new attempt."""
     first_clip: int
     """Number of the first clip of the segment in the video."""
     count: int
@@ -82,7 +82,7 @@ class Part:
     """Rows, whose they are (the segments in order), and what failed.
 
     The failure of a video that broke midway is in the part of its complete slice or in a
-    later one: an older failure is taken for mended.
+    later one: an older failure counts as fixed.
 
     Raises:
         DataError: the segments have more or fewer rows than there are.
@@ -94,7 +94,7 @@ class Part:
     carried: CarriedFrames | None = None
     """Frames of the last segment's video that its later clips need."""
     inputs: int | None = None
-    """What went through the network for it; None where that are the rows."""
+    """Number of network inputs for it; None if equal to the rows."""
 
     def __post_init__(self) -> None:
         counted = sum(segment.count for segment in self.segments)
@@ -114,13 +114,13 @@ class PartHeader:
     vectors_at: int
     """Byte of the file at which the vectors begin."""
     columns: Mapping[str, Sequence[Any]]
-    """The segments, a list a field: of a million videos most are never looked at singly."""
+    """The segments, one list per field: of a million videos, most are never accessed."""
     failures: tuple[VideoFailure, ...]
     not_finite: tuple[int, ...] = ()
     """Rows whose vectors hold NaN or infinity, in order: they do not go into the feature file."""
     carried: CarriedAt | None = None
     inputs: int = 0
-    """What went through the network for it: clips, or frames."""
+    """Number of network inputs for it: clips, or frames."""
 
     @property
     def seconds_at(self) -> int:
@@ -129,7 +129,7 @@ class PartHeader:
 
     @property
     def size_bytes(self) -> int:
-        """Size that the whole file has."""
+        """Size of the complete file."""
         return self.carried_from + (0 if self.carried is None else self.carried.size_bytes)
 
     @property
@@ -169,18 +169,18 @@ def parts_folder(output: str | os.PathLike[str]) -> Path:
 def open_parts(
     output: str | os.PathLike[str], identity: RunIdentity, *, overwrite: bool = False
 ) -> Path:
-    """Make the folder of the parts, or continue with the existing one. Hold `OutputLock` first.
+    """Create the folder of the parts, or continue with the existing one. Hold `OutputLock` first.
 
     Args:
         output: the feature file.
         identity: what all parts share.
-        overwrite: throw away the parts that are there.
+        overwrite: delete existing parts.
 
     Returns:
         The folder.
 
     Raises:
-        FingerprintError: the parts that are there were made otherwise; the message says how.
+        FingerprintError: existing parts were made with other settings; the message says which.
         StoreError: something else has the name of the folder.
     """
     output = Path(output)
@@ -189,7 +189,9 @@ def open_parts(
     if overwrite:
         remove_parts(folder)
     if folder.exists() and not folder.is_dir():
-        raise StoreError(f"{folder} is no folder: move it away, or choose another output with -o")
+        raise StoreError(
+            f"{folder} is not a folder: move it away, or choose another output with -o"
+        )
     folder.mkdir(exist_ok=True)
     described = folder / RUN_FILE
     if described.exists():
@@ -207,7 +209,7 @@ def read_run(folder: Path) -> RunIdentity:
     """What the parts of a folder share.
 
     Raises:
-        StoreError: the folder does not say it.
+        StoreError: the folder does not record it.
     """
     try:
         return RunIdentity.from_dict(json.loads((folder / RUN_FILE).read_bytes()))
@@ -227,7 +229,7 @@ def sweep_leftovers(output: Path) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove a folder of parts: first its name, so that half of it is never taken for the whole."""
+    """Remove a folder of parts: rename it first, so that half of it never counts as complete."""
     if not folder.is_dir():
         return
     aside = temporary_name(folder)
@@ -247,14 +249,13 @@ def _remove(path: Path) -> None:
 
 
 def write_part(folder: Path, part: Part, number: int, name: str | None = None) -> Path:
-    """Write a part, whole or not at all; when this returns, it is on the disk.
+    """Write a part completely or not at all; when this returns, it is on the disk.
 
     Args:
         folder: of the parts.
         part: what to write.
         number: its place in time: of two parts with the same video, the higher one counts.
-        name: of the file, the number by default. A part that is written under a name that is
-            there takes its place.
+        name: of the file, the number by default. A part with an existing name replaces that file.
 
     Returns:
         The file.
@@ -291,7 +292,7 @@ def write_part(folder: Path, part: Part, number: int, name: str | None = None) -
         if part.carried is not None:
             outputs = part.carried.outputs.astype("<f4", order="C", copy=False)
             _write_all(target, _bytes_of(outputs))
-    # Read once, hours later or never: the videos have more use for the memory.
+    # Read once, hours later or never: the videos need the memory more.
     with file.open("rb") as written:
         leave_cache(written.fileno())
     return file
@@ -330,7 +331,7 @@ def read_header(file: Path) -> PartHeader:
             raise DamagedPartError(f"{file} is cut short")
         magic, length, checksum = _PREAMBLE.unpack(preamble)
         if magic != _MAGIC or length > size:
-            raise DamagedPartError(f"{file} is no part of a feature file, or damaged")
+            raise DamagedPartError(f"{file} is not a part of a feature file, or damaged")
         text = source.read(length)
     if len(text) < length or zlib.crc32(text) != checksum:
         raise DamagedPartError(f"{file} is damaged in its header")
@@ -379,7 +380,7 @@ def read_carried(header: PartHeader) -> CarriedFrames:
 
 
 def _to_columns(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:
-    """A list a field: shorter than an object a row, and quicker to write and read."""
+    """One list per field: shorter than one object per row, and faster to write and read."""
     return {name: [getattr(row, name) for row in rows] for name in names}
 
 
@@ -425,7 +426,7 @@ class PartReader:
             DamagedPartError: the file ends before them.
         """
         header = self.header
-        if self._seconds is None:  # few beside the vectors, and wanted for every video
+        if self._seconds is None:  # small beside the vectors, and needed for every video
             seconds = np.empty((2, header.rows), dtype="<f8")
             self._fill(seconds, header.seconds_at)
             self._seconds = seconds.astype(np.float64, copy=False)

@@ -1,4 +1,4 @@
-"""What the parts of a folder amount to: which videos are finished, begun, or failed."""
+"""Summary of a folder of parts: which videos are finished, begun, or failed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RowRange(NamedTuple):
     num_rows: int
 
 
-@dataclass(slots=True)  # not frozen: that takes three times as long to make, a million times
+@dataclass(slots=True)  # not frozen: creating a million of them would take three times as long
 class FinishedVideo:
     """A video all of whose clips are in parts."""
 
@@ -61,7 +61,7 @@ class PartsSummary:
 
     finished: dict[str, FinishedVideo] = field(default_factory=dict)
     partial: dict[str, PartialVideo] = field(default_factory=dict)
-    """The newest attempts that did not come to their end; a path may be finished (by an older
+    """The newest attempts that did not finish; a path may be finished (by an older
     attempt) and started again."""
     failures: dict[str, VideoFailure] = field(default_factory=dict)
     """The newest failure of each path, unless the video was finished since."""
@@ -82,9 +82,9 @@ class PartsSummary:
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Leave the cycle collector off while millions of small objects are made that live on.
+    """Disable the cycle collector while millions of lasting small objects are created.
 
-    It would look through all of them again and again, which takes longer than making them.
+    It would traverse all of them again and again, which takes longer than creating them.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -99,7 +99,7 @@ def scan_parts(folder: Path, *, sweep: bool = True) -> PartsSummary:
     """Read the headers of all parts.
 
     Args:
-        folder: of the parts; one that is absent holds nothing.
+        folder: of the parts; a missing one holds nothing.
         sweep: remove temporary files and damaged parts; only for the holder of the output's lock.
 
     Raises:
@@ -116,7 +116,7 @@ def scan_parts(folder: Path, *, sweep: bool = True) -> PartsSummary:
 def _read_headers(
     folder: Path, run: RunIdentity, sweep: bool
 ) -> tuple[list[PartHeader], list[str]]:
-    """The headers of the parts that are whole, oldest first, and a line for each other one."""
+    """The headers of the complete parts, oldest first, and one line for each other one."""
     headers, warnings = [], []
     for file in sorted(folder.iterdir()):
         if TEMPORARY_MARK in file.name:
@@ -143,7 +143,7 @@ def _read_headers(
 
 
 class _Placed(NamedTuple):
-    """A segment, and where it stands."""
+    """A segment, and its place."""
 
     order: int
     """Index of its part: newer parts have higher ones."""
@@ -193,7 +193,7 @@ def _by_path(parts: Iterable[PartHeader]) -> dict[str, list[_Placed]]:
         for index, (path, attempt, first, clips, complete) in enumerate(rows):
             here = _Placed(order, row, index, attempt, first, clips, complete)
             if path not in placed or (complete and not first):
-                placed[path] = [here]  # what was before is of no more consequence
+                placed[path] = [here]  # earlier ones no longer matter
             else:
                 placed[path].append(here)
             row += clips
@@ -270,7 +270,7 @@ class Thinned:
     pieces: tuple[RowRange, ...]
     """Its other rows; empty where there are none."""
     failure: VideoFailure
-    """What to say of it."""
+    """The message about it."""
 
 
 def without_bad_rows(summary: PartsSummary) -> dict[str, Thinned]:

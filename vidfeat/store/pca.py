@@ -1,7 +1,7 @@
 """Fewer numbers per row: principal components, fitted once and applied to features that come later.
 
-As SoccerNet's features are made: the mean is subtracted, and rows are projected on the directions
-of largest variance, without whitening. The file holds ``mean`` (D,), ``components`` (K, D) and
+As for SoccerNet's features, the mean is subtracted and rows are projected onto the directions of
+largest variance, without whitening. The file holds ``mean`` (D,), ``components`` (K, D) and
 ``variance`` (K,), and says which network's vectors it is for.
 """
 
@@ -85,7 +85,7 @@ def fit_pca(store: FeatureStore, dimensions: int) -> PCA:
 
     Args:
         store: the features.
-        dimensions: K; fewer where the file has fewer rows or numbers per row.
+        dimensions: K; fewer if the file has fewer rows or numbers per row.
 
     Raises:
         UsageError: ``dimensions`` is not positive, or above the numbers of a row.
@@ -98,10 +98,10 @@ def fit_pca(store: FeatureStore, dimensions: int) -> PCA:
             field="pca_dimensions",
         )
     if store.num_clips < 2:
-        raise DataError(f"{store.path} has {store.num_clips} rows: a PCA needs two at least")
+        raise DataError(f"{store.path} has {store.num_clips} rows: a PCA needs at least two")
     total = np.zeros(store.dimension)
     square = np.zeros((store.dimension, store.dimension))
-    # The first row stands in for the mean: squares of large numbers that hardly differ lose digits.
+    # The first row is subtracted first: squares of large numbers that hardly differ lose digits.
     shift = np.asarray(store.read_vectors(slice(0, 1)), dtype=np.float64)
     for _, block in store.iter_chunks():
         rows = np.asarray(block, dtype=np.float64) - shift
@@ -134,7 +134,7 @@ def load_pca(path: str | os.PathLike[str]) -> PCA:
     """Read a file that :meth:`PCA.save` wrote.
 
     Raises:
-        StoreError: it is not there, or no such file.
+        StoreError: it does not exist, or is not such a file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -146,11 +146,13 @@ def load_pca(path: str | os.PathLike[str]) -> PCA:
             about = json.loads((file.metadata() or {}).get("vidfeat", "{}"))
             arrays = {name: file.get_tensor(name) for name in ("mean", "components", "variance")}
     except (SafetensorError, ValueError, OSError) as error:
-        raise StoreError(f"{path} is no PCA of vidfeat: {error}") from error
+        raise StoreError(f"{path} is not a PCA of vidfeat: {error}") from error
     count, dimension = arrays["components"].shape if arrays["components"].ndim == 2 else (0, 0)
     sound = arrays["mean"].shape == (dimension,) and arrays["variance"].shape == (count,)
     if about.get("format") != _FORMAT or not sound or not count:
-        raise StoreError(f"{path} is no PCA of vidfeat: fit one with pca fit {path}", field="pca")
+        raise StoreError(
+            f"{path} is not a PCA of vidfeat: fit one with pca fit {path}", field="pca"
+        )
     return PCA(
         arrays["mean"],
         arrays["components"],

@@ -1,14 +1,14 @@
 """The feature file: vectors of clips, the seconds that each covers, and the videos they are of.
 
 One HDF5 file of flat columns (the README lists them). Videos are sorted by path, and the rows of
-one video stand together in the order of time, so that a video is a slice::
+one video are adjacent and in order of time, so that a video is a slice::
 
     with FeatureStore("features.h5") as store:
         embeddings = store.read("class/video.mp4")      # vectors (N, D), start and end seconds
         for path, embeddings in store: ...
         X, y, groups = store.to_arrays(labels)
 
-Nothing is read before it is asked for. HDF5 files are trusted input: the parser has had memory
+Nothing is read before it is needed. HDF5 files are trusted input: the parser has had memory
 bugs. What can be checked is checked, and links to other files are refused.
 """
 
@@ -28,7 +28,8 @@ from vidfeat.errors import DataError, StoreError
 from vidfeat.store.embeddings import Embeddings, FloatVectors
 from vidfeat.store.records import RunIdentity, VectorType, VideoFailure, VideoRecord
 from vidfeat.store.schema import ERROR_COLUMNS, FORMAT, FORMAT_VERSION, VIDEO_COLUMNS
-from vidfeat.system.identities import Names, identity_to_path
+from vidfeat.system.identities import Names
+from vidfeat.system.urls import local_place, place_of
 
 __all__ = [
     "FORMAT",
@@ -46,7 +47,7 @@ T = TypeVar("T")
 
 
 class VideoColumns(Mapping[str, NDArray[Any]]):
-    """The columns of ``/videos`` by name, each read when it is first asked for."""
+    """The columns of ``/videos`` by name, each read on first use."""
 
     def __init__(self, store: FeatureStore) -> None:
         self._store = store
@@ -117,7 +118,7 @@ class FeatureStore:
             self._open()
 
     def close(self) -> None:
-        """Close the file; a second time does nothing."""
+        """Close the file; idempotent."""
         self._closed = True
         if self._handle is not None and self._owner == os.getpid():
             self._handle.close()
@@ -176,12 +177,12 @@ class FeatureStore:
 
     @property
     def shards(self) -> str:
-        """Which shards of the videos the file holds, as ``2/4``; nothing for all videos."""
+        """Which shards of the videos the file holds, as ``2/4``; empty for all videos."""
         return str(self._head["shards"])
 
     @property
     def division(self) -> str:
-        """Digest of the list that the shards divide; nothing where it is not known."""
+        """Digest of the list that the shards divide; empty if unknown."""
         return str(self._head["division"])
 
     @property
@@ -217,7 +218,7 @@ class FeatureStore:
 
     @property
     def errors(self) -> list[VideoFailure]:
-        """What could not be read, or not to its end, and why."""
+        """Videos that could not be read, or not to their end, and why."""
         names = list(ERROR_COLUMNS)
         columns = [self.read_column(f"errors/{name}").tolist() for name in names]
         self._here()
@@ -236,13 +237,18 @@ class FeatureStore:
         """Where the file of a video should be: below ``root``, or below the recorded root.
 
         Raises:
-            StoreError: the identity points out of the root.
+            StoreError: the identity points out of the root, or the videos are behind a URL.
         """
-        base = Path(identity_to_path(self.source_root)) if root is None else Path(root)
-        relative = Path(identity_to_path(path))
-        if relative.is_absolute() or ".." in relative.parts:
-            raise StoreError(f"{self.path}: the path {path!r} leads out of the root of its videos")
-        return base / relative
+        return local_place(self.place(path, root))
+
+    def place(self, path: str, root: str | os.PathLike[str] | None = None) -> str:
+        """The same as a path, or as a URL where ``root`` is given as one.
+
+        Raises:
+            StoreError: the identity points out of the root, or only the record says that the
+                videos are behind a URL.
+        """
+        return place_of(path, self.source_root, root, str(self.path))
 
     # ------------------------------------------------------------------ a video
 
@@ -344,7 +350,7 @@ class FeatureStore:
         for video, path in enumerate(self.paths):
             rows = self._rows(video)
             if rows.start < first or rows.stop > first + len(block):
-                # Many videos a read: a read costs more than the few rows of a video do.
+                # Several videos per read: a read costs more than the few rows of a video.
                 first = rows.start
                 block = self.read_rows(slice(first, max(rows.stop, first + self.block_rows())))
             inside = slice(rows.start - first, rows.stop - first)
@@ -380,7 +386,7 @@ class FeatureStore:
         """All vectors in blocks: the first row of each, and (rows, D) as they are on disk.
 
         Args:
-            rows: rows a block; about 8 MiB where None.
+            rows: rows per block; None for about 8 MiB.
         """
         size = self.block_rows() if rows is None else rows
         if size < 1:
@@ -416,10 +422,10 @@ class FeatureStore:
         return to_arrays(self, labels, pooled)
 
     def to_pandas(self, *, vectors: bool = True) -> Any:
-        """A pandas DataFrame, a row per clip: ``path, start_seconds, end_seconds``, and the vector.
+        """A pandas DataFrame, one row per clip: path, start_seconds, end_seconds and the vector.
 
         Args:
-            vectors: with the numbers of the vectors, in columns ``v0`` to ``v(D-1)``.
+            vectors: include the vectors, in columns ``v0`` to ``v(D-1)``.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -428,7 +434,7 @@ class FeatureStore:
 
         return to_pandas(self, vectors=vectors)
 
-    # ------------------------------------------------------------------ reading with care
+    # ------------------------------------------------------------------ guarded reading
 
     def read_column(self, name: str) -> NDArray[Any]:
         """A whole column; strings as an object array of str."""
@@ -438,7 +444,7 @@ class FeatureStore:
         return self._read(lambda: read_dataset(self._handle[name]))
 
     def _read(self, read: Callable[[], T]) -> T:
-        """Do a read; what HDF5 raises on a damaged file becomes one line that names the file."""
+        """Do a read; errors of HDF5 on a damaged file become one line that names the file."""
         try:
             return read()
         except (OSError, RuntimeError, ValueError, KeyError) as error:

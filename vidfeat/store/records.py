@@ -1,4 +1,4 @@
-"""What is known of a video, of a failure and of a run: the rows and the head of a feature file."""
+"""Records of a video, a failure and a run: the rows and the head of a feature file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class VideoRecord:
     height: int
     num_frames: int
     num_frames_source: str
-    """What the frames were counted by: ``packets`` or ``decoding``."""
+    """How the frames were counted: ``packets`` or ``decoding``."""
     size_bytes: int
     mtime_ns: int
 
@@ -55,13 +55,13 @@ class VideoFailure:
 
     path: str
     message: str
-    """One line; line breaks and what is no Unicode text are replaced when the failure is made."""
+    """One line; line breaks and invalid Unicode are replaced on creation."""
     kind: str
     """See `vidfeat.errors.VideoErrorKind`."""
     size_bytes: int
     mtime_ns: int
     tries: int = 1
-    """How often it was tried in this state of the file."""
+    """How often this state of the file was tried."""
 
     def __post_init__(self) -> None:
         check_identity_text(self.path)
@@ -76,7 +76,7 @@ class VideoFailure:
 
 
 def check_identity_text(path: str) -> None:
-    """Refuse a path that is no identity.
+    """Refuse a path that is not an identity.
 
     Raises:
         DataError: empty, or with characters that a feature file cannot hold.
@@ -108,16 +108,16 @@ class RunIdentity:
     source_root: str = ""
     """Absolute path of the root, escaped as an identity is; a hint, no part of the comparison."""
     shards: str = ""
-    """Which shards of a division of the videos, as ``2/4``; nothing for all videos."""
+    """Which shards of a division of the videos, as ``2/4``; empty for all videos."""
     division: str = ""
-    """Digest of the whole list that the shards divide; nothing where it is not known."""
+    """Digest of the whole list that the shards divide; empty if unknown."""
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "float16"):
             raise UsageError(f"dtype must be float32 or float16, not {self.dtype!r}", field="dtype")
         if self.dimension < 1:
             raise DataError(f"vectors of {self.dimension} dimensions, expected at least 1")
-        canonical_json(self.encoder)  # raises now, not when hours of work are to be written
+        canonical_json(self.encoder)  # raises now, not after hours of work
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, for JSON."""
@@ -134,10 +134,10 @@ class RunIdentity:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunIdentity:
-        """The reverse of `to_dict`.
+        """The inverse of `to_dict`.
 
         Raises:
-            KeyError, TypeError, ValueError: the values are not of an identity.
+            KeyError, TypeError, ValueError: not the values of an identity.
         """
         return cls(
             encoder=dict(values["encoder"]),
@@ -157,7 +157,7 @@ def require_same_run(
     """Refuse to put vectors of two runs into one file.
 
     Args:
-        found: what ``where`` was made by.
+        found: what made ``where``.
         wanted: what is to be written.
         where: the file or folder that ``found`` was read from.
         remedy: what to do about it.
@@ -174,7 +174,9 @@ def require_same_run(
     if same:
         return
     remedy = remedy or "give overwrite=True to start again, or another output"
-    raise FingerprintError(f"{where} was made otherwise: {_difference(found, wanted)}; {remedy}")
+    raise FingerprintError(
+        f"{where} was made with other settings: {_difference(found, wanted)}; {remedy}"
+    )
 
 
 def _difference(found: RunIdentity, wanted: RunIdentity) -> str:
@@ -182,7 +184,7 @@ def _difference(found: RunIdentity, wanted: RunIdentity) -> str:
         {**found.encoder, "dtype": found.dtype, "dimension": found.dimension},
         {**wanted.encoder, "dtype": wanted.dtype, "dimension": wanted.dimension},
     )
-    if not told:  # the same words, other tensors
+    if not told:  # the same description, other tensors
         told = [f"run_fingerprint was {found.run_fingerprint}, is {wanted.run_fingerprint}"]
     more = f" and {len(told) - 6} more" if len(told) > 6 else ""
     return "; ".join(told[:6]) + more

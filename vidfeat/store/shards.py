@@ -1,4 +1,4 @@
-"""Which shards of a run a feature file holds: ``2/4``, or ``1,2/4`` after a merge of some."""
+"""Which shards of a run a feature file holds: ``2/4``, or ``1,2/4`` after merging some."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Shards:
 
     @classmethod
     def parse(cls, text: str) -> Shards:
-        """The reverse of ``str``.
+        """The inverse of ``str``.
 
         Raises:
             DataError: another text.
@@ -37,11 +37,11 @@ class Shards:
 
     @property
     def missing(self) -> list[int]:
-        """The shards that are not here."""
+        """The missing shards."""
         return [number for number in range(1, self.count + 1) if number not in self.numbers]
 
     def with_others(self, numbers: Iterable[int]) -> Shards:
-        """These and others of the same division."""
+        """These together with others of the same division."""
         return Shards(self.numbers | frozenset(numbers), self.count)
 
 
@@ -64,7 +64,7 @@ def describe_missing(shards: Shards) -> str:
 
 
 def joined(before: RunIdentity, own: RunIdentity) -> str:
-    """Shards that a file holds after a run on it; nothing for all videos.
+    """Shards that a file holds after a run on it; empty for all videos.
 
     Args:
         before: of the file.

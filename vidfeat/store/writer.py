@@ -1,4 +1,4 @@
-"""Writing a feature file: all at once or block by block, whole or not at all."""
+"""Writing a feature file: all at once or block by block, complete or not at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHUNK_BYTES = 256 << 10
 _TEXT = h5py.string_dtype("utf-8")
 
 VideoTable = Mapping[str, Sequence[Any]]
-"""A list for each field of `VideoRecord`."""
+"""One list per field of `VideoRecord`."""
 
 
 class StoreWriter:
@@ -55,7 +55,7 @@ class StoreWriter:
         self._vectors = handle.create_dataset(
             "vectors", (self._rows, identity.dimension), identity.dtype, chunks=chunk
         )
-        # Rows wait here until they are a whole chunk, which then goes to the file as it is.
+        # Rows are buffered here until they fill a chunk, which then goes to the file as it is.
         self._direct = chunk is not None and chunk[1] == identity.dimension
         shape = chunk or (1, identity.dimension)
         self._waiting: NDArray[Any] = np.zeros(shape, dtype=identity.dtype)
@@ -65,7 +65,7 @@ class StoreWriter:
 
         Raises:
             DataError: the videos have fewer rows.
-            OSError: a write was refused.
+            OSError: a write failed.
         """
         self._target.check()
         count = len(vectors)
@@ -96,7 +96,7 @@ class StoreWriter:
         self._vectors.id.write_direct_chunk((first, 0), self._waiting)
 
     def finish(self) -> None:
-        """Write what is left of the last chunk.
+        """Write the rest of the last chunk.
 
         Raises:
             DataError: rows are missing.
@@ -111,7 +111,7 @@ class StoreWriter:
 
 
 class _Seconds:
-    """The columns of seconds, in blocks: a write costs more than the few rows of a video do."""
+    """The columns of seconds, in blocks: a write costs more than the few rows of a video."""
 
     BLOCK = 1 << 16
 
@@ -146,12 +146,12 @@ def writing_store(
     counts: Sequence[int],
     failures: Sequence[VideoFailure] = (),
 ) -> Iterator[StoreWriter]:
-    """Open a new feature file for its rows; on success it takes the place of ``path`` whole.
+    """Open a new feature file for its rows; on success it replaces ``path``.
 
     Args:
         path: the feature file.
         identity: what all its rows share.
-        videos: sorted by path, each once; as records or, where they are many, as columns.
+        videos: sorted by path, each once; as records or, if there are many, as columns.
         counts: rows of each video, in the same order.
         failures: for ``/errors``.
 
@@ -233,7 +233,7 @@ def _write_videos(group: h5py.Group, videos: VideoTable, counts: Sequence[int]) 
         group.create_dataset(name, data=np.array(videos[name], dtype=np.float64))
     for name in ("width", "height", "num_frames", "size_bytes", "mtime_ns"):
         group.create_dataset(name, data=np.array(videos[name], dtype=np.int64))
-    # Two short words: of fixed length they take no place in the heap of long strings.
+    # Two short words: at fixed length they take no space in the heap of long strings.
     sources = np.array(videos["num_frames_source"], dtype="S8")
     group.create_dataset("num_frames_source", data=sources)
 

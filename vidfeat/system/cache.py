@@ -1,9 +1,8 @@
-"""The cache folder: ``$VIDFEAT_CACHE``, or the platform's; a temporary one where it is read-only.
+"""The cache folder: ``$VIDFEAT_CACHE``, or the platform's; a temporary one if that is read-only.
 
 =============  =====================================================================
 weights/       downloaded weights
 scans/         which videos of a folder can be read, for training
-texts/         vectors of phrases that were searched for
 web/           pictures and segments of the search page
 texts/         vectors of phrases
 compiled/      kernels that torch and Triton compile
@@ -24,9 +23,9 @@ CACHE_VARIABLE = "VIDFEAT_CACHE"
 
 
 def chosen_cache() -> Path:
-    """The folder that is meant to be the cache: ``$VIDFEAT_CACHE``, else the platform's.
+    """The chosen cache folder: ``$VIDFEAT_CACHE``, or else the platform's.
 
-    It need not exist, and may be one that can only be read.
+    It need not exist, and may be read-only.
     """
     given = os.environ.get(CACHE_VARIABLE)
     if given:
@@ -37,9 +36,9 @@ def chosen_cache() -> Path:
 
 
 def writable_cache() -> Path:
-    """The cache folder to write to: the chosen one, or a temporary one where that is read-only.
+    """The cache folder to write to: the chosen one, or a temporary one if that is read-only.
 
-    The latter is said once, in one line on standard error.
+    The latter is reported once, in one line on standard error.
     """
     return _writable(chosen_cache())
 
@@ -55,17 +54,17 @@ def _writable(chosen: Path) -> Path:
         reason = error.strerror or str(error)
     folder = _temporary()
     print(
-        f"note: the cache folder {chosen} cannot be written to ({reason}): {folder} is used; "
-        f"{CACHE_VARIABLE} names another",
+        f"note: the cache folder {chosen} cannot be written to ({reason}): using {folder}; "
+        f"set {CACHE_VARIABLE} to choose another",
         file=sys.stderr,
     )
     return folder
 
 
 def _temporary() -> Path:
-    """A folder of this user among the temporary ones, the same each time.
+    """The user's folder among the temporary ones, the same each time.
 
-    Others can make folders there too: one that is a link, or another's, is not used.
+    Others can create folders there too: a link, or a folder of another user, is not used.
     """
     user = os.getuid() if hasattr(os, "getuid") else "user"
     folder = Path(tempfile.gettempdir()) / f"vidfeat-cache-{user}"
@@ -82,9 +81,9 @@ def _temporary() -> Path:
 
 
 def keep_matplotlib_quiet() -> None:
-    """Give matplotlib a folder for its caches where it cannot write to its own.
+    """Give matplotlib a folder for its caches if it cannot write to its own.
 
-    It would say so in three lines, and build its list of fonts each time. Call this before it is
+     It would warn in three lines, and rebuild its list of fonts each time. Call this before it is
     imported.
     """
     if "MPLCONFIGDIR" in os.environ or "matplotlib" in sys.modules:

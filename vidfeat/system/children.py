@@ -1,7 +1,7 @@
-"""How Python processes of our own are started: never with the current directory on their path.
+"""Starting Python processes, never with the current directory on their path.
 
-``python -m`` looks for modules in the current directory first. There a person's ``random.py`` or
-``csv.py`` would take the place of the standard library's.
+``python -m`` looks for modules in the current directory first. A user's ``random.py`` or ``csv.py``
+there would replace the standard library's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def python_module(module: str) -> list[str]:
 def child_environment(**changes: str) -> dict[str, str]:
     """The environment for a child: ours with some changes, and a path without the current folder.
 
-    An empty entry of PYTHONPATH, as a stray colon leaves it, means the current directory.
+    An empty entry of PYTHONPATH, left by a stray colon, means the current directory.
     """
     environment = {**os.environ, **changes}
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)

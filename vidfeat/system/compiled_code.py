@@ -8,9 +8,9 @@ from vidfeat.system.cache import writable_cache
 
 
 def keep_compiled_code() -> None:
-    """Have compiled kernels kept in vidfeat's cache; folders that the environment names stay.
+    """Keep compiled kernels in vidfeat's cache, unless the environment names other folders.
 
-    torch would put them into the folder for temporary files, which does not outlive the machine.
+    torch would put them into the folder for temporary files, which does not survive a restart.
     """
     folder = writable_cache() / "compiled"
     for variable, name in (("TORCHINDUCTOR_CACHE_DIR", "inductor"), ("TRITON_CACHE_DIR", "triton")):

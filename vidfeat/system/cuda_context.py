@@ -9,8 +9,8 @@ import threading
 def begin_context(device: int = 0) -> None:
     """Make the primary context of a device in a thread, as torch will use it.
 
-    Importing torch takes seconds, of which the driver needs none. Where there is no driver or no
-    such device nothing happens; torch will say what is wrong.
+    Importing torch takes seconds in which the driver is idle. Without a driver or such a device
+    nothing happens; torch will report what is wrong.
     """
     threading.Thread(target=_retain, args=(device,), name="cuda", daemon=True).start()
 

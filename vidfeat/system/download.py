@@ -1,9 +1,9 @@
-"""Files from the network into a cache folder: resumed when cut, checked, whole or absent.
+"""Downloads into a cache folder: resumed when interrupted, checked, complete or absent.
 
-A file is looked for in torch hub's cache and in vidfeat's own (``VIDFEAT_CACHE``, else the
-platform's cache folder). What is missing is written to ``NAME.part``, taken up again where it was
-cut, and renamed to ``NAME`` only when its hash is right. Two processes that want one file: the
-second waits, then finds it.
+A file is looked for in torch hub's cache and in vidfeat's own (``VIDFEAT_CACHE``, or else the
+platform's cache folder). A missing file is written to ``NAME.part``, resumed where it was
+interrupted, and renamed to ``NAME`` only when its hash is right. If two processes want one file,
+the second waits and then finds it.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Source:
     url: str
     filename: str
     sha256: str = ""
-    """Hash of the file, or its first digits, or nothing where none was published."""
+    """Hash of the file, or its first digits; empty if none was published."""
     max_bytes: int | None = None
-    """More than this is not the file; None accepts any length."""
+    """Maximum length of the file; None accepts any length."""
     by_hand: bool = False
-    """Whether the url is a folder that only a browser opens: nothing is asked of it."""
+    """Whether the URL is a folder that only a browser opens: it is not requested."""
     attempts: int = ATTEMPTS
     stall_seconds: float = 30.0
-    """So long without a byte (or with next to none), and the connection is given up."""
+    """After this long without a byte (or with next to none), the connection is given up."""
     pause_seconds: float = 1.0
     """Before the second attempt; doubled before each later one."""
 
@@ -57,7 +57,7 @@ def cache_folder() -> Path:
 
 
 def _known_folders() -> list[Path]:
-    """Where a file may be already: torch hub's cache, ours, and ours where it is read-only."""
+    """Where a file may already be: torch hub's cache, ours, and ours if it is read-only."""
     return [torch_hub_folder(), chosen_cache() / "weights"]
 
 
@@ -69,7 +69,7 @@ def torch_hub_folder() -> Path:
 
 
 def find_cached(filename: str) -> Path | None:
-    """The file in torch hub's cache or in ours, without a look at its contents."""
+    """The file in torch hub's cache or in ours, its contents unchecked."""
     for folder in _known_folders():
         if (folder / filename).is_file():
             return folder / filename
@@ -85,11 +85,11 @@ def file_sha256(path: Path) -> str:
 def fetch(source: Source, progress: Progress | None = None) -> Path:
     """The path of the file, downloaded if neither cache has it; its hash has been checked.
 
-    Where no hash was published, the one of the first download is kept beside the file and checked
-    from then on.
+    If no hash was published, that of the first download is kept beside the file and checked from
+    then on.
 
     Raises:
-        DownloadError: it cannot be fetched, or what came is not the file; the message names the
+        DownloadError: it cannot be fetched, or the download is not the file; the message names the
             url, the file and the folder to put it in by hand.
     """
     for folder in _known_folders():
@@ -99,7 +99,7 @@ def fetch(source: Source, progress: Progress | None = None) -> Path:
     target = cache_folder() / source.filename
     if source.by_hand:
         raise DownloadError(
-            f"{source.filename} lies in a folder that only a browser opens: fetch it from "
+            f"{source.filename} is in a folder that only a browser opens: fetch it from "
             f"{source.url} and put it into {target.parent}"
         )
     try:
@@ -107,7 +107,7 @@ def fetch(source: Source, progress: Progress | None = None) -> Path:
         lock = _wait_for_lock(target, progress)
         try:
             if target.is_file():
-                if _is_right(target, source):  # another process has just brought it
+                if _is_right(target, source):  # another process has just downloaded it
                     return target
                 target.replace(target.with_name(target.name + ".wrong-hash"))
             _download(source, target, progress or StderrProgress(source.filename))
@@ -119,7 +119,7 @@ def fetch(source: Source, progress: Progress | None = None) -> Path:
 
 
 def _wait_for_lock(target: Path, progress: Progress | None) -> OutputLock:
-    """Hold the lock of a target; while another process has it, show how far that one has come."""
+    """Hold the lock of a target; while another process has it, show that one's progress."""
     part = _part(target)
     said, began = False, time.monotonic()
     while True:
@@ -144,7 +144,7 @@ def _hash_file(target: Path) -> Path:
 
 
 def _is_right(path: Path, source: Source) -> bool:
-    """Whether a file has the published hash, or where there is none, that of its first download."""
+    """Whether a file has the published hash or, without one, that of its first download."""
     expected = source.sha256
     if not expected:
         if not _hash_file(path).is_file():
@@ -161,7 +161,7 @@ def _failure(source: Source, reason: str) -> DownloadError:
 
 
 def _download(source: Source, target: Path, progress: Progress) -> None:
-    """Fill the part file, attempt by attempt, check it and give it its name."""
+    """Fill the part file, attempt by attempt, check it and rename it."""
     part = _part(target)
     reason, mismatches = "no data arrived", 0
     for attempt in range(source.attempts):
@@ -171,7 +171,7 @@ def _download(source: Source, target: Path, progress: Progress) -> None:
             complete = _receive(source, part, progress)
         except _RetryError as error:
             reason, complete = str(error), False
-        # A server that promises too much is never complete, though all of the file has come.
+        # A server that announces too much never completes, although the whole file has arrived.
         if not complete and not (source.sha256 and part.exists() and _is_right(part, source)):
             continue
         digest = file_sha256(part)
@@ -183,19 +183,19 @@ def _download(source: Source, target: Path, progress: Progress) -> None:
             sync_file(target.parent)
             return
         part.unlink()
-        reason = f"what came has the sha256 {digest}, not {source.sha256}"
+        reason = f"the download has the sha256 {digest}, not {source.sha256}"
         mismatches += 1
-        if mismatches == 2:  # the first may have been patched together from two files
+        if mismatches == 2:  # the first attempt may have been pieced together from two files
             break
     raise _failure(source, reason)
 
 
 class _RetryError(Exception):
-    """An attempt that failed in a way the next one may not."""
+    """A failed attempt that is worth repeating."""
 
 
 class _SameScheme(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection out of https: without TLS, anybody may have sent the bytes."""
+    """Follows no redirection out of https: without TLS, anybody could have sent the bytes."""
 
     def redirect_request(
         self,
@@ -212,7 +212,7 @@ class _SameScheme(urllib.request.HTTPRedirectHandler):
 
 
 def _receive(source: Source, part: Path, progress: Progress) -> bool:
-    """One attempt: append to the part file what it lacks; True when the server's length is met."""
+    """One attempt: append what the part file lacks; True once the server's length is reached."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(source.url, headers={"User-Agent": "vidfeat"})
     if have:
@@ -222,11 +222,11 @@ def _receive(source: Source, part: Path, progress: Progress) -> bool:
         response = opener.open(request, timeout=source.stall_seconds)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416:  # nothing behind the part: it is whole, or it is not of this file
+        if error.code == 416:  # nothing after the part: it is complete, or not of this file
             if _total(error.headers) == have:
                 return True
             part.unlink()
-            raise _RetryError("the server has less than what was begun") from None
+            raise _RetryError("the server has less than is already downloaded") from None
         if error.code == 429 or error.code >= 500:
             raise _RetryError(f"the server answers {error.code} {error.reason}") from None
         raise _failure(source, f"the server answers {error.code} {error.reason}") from None
@@ -240,7 +240,7 @@ def _receive(source: Source, part: Path, progress: Progress) -> bool:
         if response.headers.get_content_type() == "text/html":
             raise _failure(source, "the server sends a web page in place of the file")
         if response.status != 206 or _start(response.headers) != have:
-            have = 0  # the server ignores the range: all of it comes again
+            have = 0  # the server ignores the range and sends everything again
         length = response.headers.get("Content-Length", "")
         total = have + int(length) if length.isdigit() else None
         with part.open("ab" if have else "wb") as file:
@@ -267,22 +267,24 @@ def _copy(
         progress(have, total)
         if source.max_bytes is not None and have > source.max_bytes:
             file.truncate(0)
-            raise _failure(source, f"more than {source.max_bytes} bytes came: that is not the file")
+            raise _failure(
+                source, f"more than {source.max_bytes} bytes were sent: this is not the file"
+            )
         now = time.monotonic()
         if now - mark_time > source.stall_seconds:
-            if have - mark_bytes < CHUNK // 16:  # a trickle is a stall
+            if have - mark_bytes < CHUNK // 16:  # a trickle counts as a stall
                 raise _RetryError(f"the connection stalled after {have} bytes")
             mark_time, mark_bytes = now, have
 
 
 def _start(headers: Message) -> int | None:
-    """First byte of a partial answer: ``Content-Range: bytes 100-199/200``."""
+    """First byte of a partial response: ``Content-Range: bytes 100-199/200``."""
     text = str(headers.get("Content-Range", "")).removeprefix("bytes ").partition("-")[0]
     return int(text) if text.isdigit() else None
 
 
 def _total(headers: Message) -> int | None:
-    """Length of the whole file by the same header."""
+    """Length of the whole file, from the same header."""
     text = str(headers.get("Content-Range", "")).rpartition("/")[2]
     return int(text) if text.isdigit() else None
 
@@ -296,7 +298,7 @@ def _why(error: object) -> str:
 
 
 class StderrProgress:
-    """How far a download is, on stderr: one line rewritten on a terminal, now and then a line else.
+    """Progress of a download on stderr: one line rewritten on a terminal, else one now and then.
 
     Args:
         label: what is downloaded.
@@ -311,7 +313,7 @@ class StderrProgress:
         self._first: int | None = None
 
     def __call__(self, done: int, total: int | None) -> None:
-        """Show it, if there is something new to show."""
+        """Show the progress if it has changed enough."""
         now = time.monotonic()
         if self._first is None:
             self._first = done

@@ -1,6 +1,6 @@
-"""Writing files so that they are whole or absent, whatever kills the process.
+"""Writing files so that they are complete or absent, whatever kills the process.
 
-The order that makes it so: write under a temporary name in the same folder, flush to the disk
+The order of steps ensures this: write under a temporary name in the same folder, flush to the disk
 (fsync), rename over the target, flush the folder. A reader sees the old file or the new one.
 """
 
@@ -23,25 +23,26 @@ from typing import Any, TextIO
 TEMPORARY_MARK = ".writing-"
 
 
-# Of the name of a file, on all common file systems (some count UTF-16 units: those are fewer).
+# Longest file name on all common file systems (some count UTF-16 units, which are fewer).
 _MOST_NAME_BYTES = 255
-# Room behind a name for what marks a temporary one: the mark, a process, digits, a suffix.
+# Room after a name for what marks a temporary one: the mark, a process, digits, a suffix.
 _MARK_BYTES = 40
 _LEFTOVER = re.compile(
     r"(?P<pid>[0-9]{1,10})-(?P<machine>[0-9a-f]{4})[0-9a-f]{8}(?P<suffix>\.[a-z0-9]+)?"
 )
-# Of a folder that was whole and is being replaced.
+# Marks a complete folder that is being replaced.
 _FORMER = ".former"
 
 
 def temporary_name(path: Path, suffix: str = "") -> Path:
     """A name beside ``path`` that no finished file has; leftovers are recognised by it.
 
-    It fits wherever the final name fits: what is too long is cut, and told apart by a hash.
+    It fits wherever the final name fits: a name that is too long is cut, and a hash keeps it
+    unique.
 
     Args:
         path: the final name.
-        suffix: what the name is to end with, for writers that go by it: ``.mp4``.
+        suffix: what the name is to end with, for writers that choose a format by it: ``.mp4``.
     """
     stem = fitting(path.name, _MARK_BYTES)
     who = f"{os.getpid()}-{_machine()}{secrets.token_hex(4)}"
@@ -57,8 +58,8 @@ def _machine() -> str:
 def remove_dead_leftovers(path: Path) -> None:
     """Remove temporary files and folders of ``path`` whose process, on this machine, has ended.
 
-    One that was killed just while it put a new folder in the place of an old one left no ``path``:
-    the old one comes back.
+    A process that was killed while it replaced an old folder by a new one left no ``path``: the old
+    one is restored.
     """
     for file in path.parent.iterdir():
         if not is_temporary_of(file, path):
@@ -72,15 +73,15 @@ def remove_dead_leftovers(path: Path) -> None:
 
 @cache
 def _temporary_files_of(folder: Path) -> tuple[Path, ...]:
-    """What had a temporary name when this process first wrote to a folder.
+    """Files with a temporary name when this process first wrote to a folder.
 
-    Looking once is enough, as leftovers are those of earlier processes; and a folder may receive
-    hundreds of thousands of files.
+     Looking once is enough, since leftovers are those of earlier processes; and a folder may
+    receive hundreds of thousands of files.
     """
     try:
         return tuple(file for file in folder.iterdir() if TEMPORARY_MARK in file.name)
     except OSError:
-        return ()  # the write itself says what is wrong with the folder
+        return ()  # the write itself reports what is wrong with the folder
 
 
 def is_dead_leftover(file: Path) -> bool:
@@ -119,19 +120,19 @@ def is_temporary_of(file: Path, path: Path) -> bool:
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """``path`` with a suffix behind its name; one that is too long is cut, with a hash."""
+    """``path`` with a suffix after its name; one that is too long is cut, with a hash."""
     return path.with_name(fitting(path.name, len(suffix.encode()) + _MARK_BYTES) + suffix)
 
 
 def fitting(name: str, room: int) -> str:
-    """A name that leaves ``room`` bytes behind it; the same one always for one name."""
+    """A name that leaves ``room`` bytes after it; always the same for one name."""
     # whatever the locale: a name may also be text of a feature file
     encoded = name.encode("utf-8", "surrogateescape")
     most = _MOST_NAME_BYTES - room
     if len(encoded) <= most:
         return name
     digest = hashlib.sha256(encoded).hexdigest()[:12]
-    # cut between letters: half a letter is no name on some systems
+    # cut between characters: half a character is invalid on some systems
     kept = encoded[: most - 13]
     while kept and encoded[len(kept)] & 0xC0 == 0x80:
         kept = kept[:-1]
@@ -151,10 +152,10 @@ def sync_file(path: Path) -> None:
 
 
 def leave_cache(descriptor: int) -> None:
-    """Tell the system that what a file has on the disk is not needed in memory.
+    """Tell the system that a file's contents are not needed in memory.
 
-    What is written once and not read soon would push out what is; and pages that are free at once
-    make the next write quicker.
+     Data that is written once and not read soon would push out data that is; and pages that are
+    free at once make the next write faster.
     """
     if hasattr(os, "posix_fadvise"):
         with suppress(OSError):
@@ -163,7 +164,7 @@ def leave_cache(descriptor: int) -> None:
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """Give errors of the system the name of a file, where they carry none.
+    """Add the name of a file to system errors that carry none.
 
     A failing write says that the disk is full, but not which file was being written.
     """
@@ -177,7 +178,7 @@ def named_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _final_names(temporary: Path, path: Path) -> Iterator[None]:
-    """Errors of the system under the name that a file is to have, not under its temporary one."""
+    """System errors with the final name of a file in place of its temporary one."""
     try:
         with named_errors(path):
             yield
@@ -217,8 +218,8 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary folder to fill; on success it becomes ``path``, on an error it is removed.
 
     A folder cannot be renamed over one that has files. The old one is moved aside first and
-    removed last, so that it is never lost: only between two renames is ``path`` absent, and after a
-    kill there the next writer brings it back.
+    removed last, so that it is never lost: ``path`` is absent only between two renames, and after a
+    kill there the next writer restores it.
 
     Raises:
         FileExistsError: ``path`` exists and ``replace`` is False.
@@ -254,10 +255,9 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def append_lines(path: Path) -> Iterator[TextIO]:
-    """Open a file of lines to add to it, each line written at once.
+    """Open a file of lines for appending, each line written at once.
 
-    A last line that a kill cut off is closed first, so that it spoils no other; readers pass over
-    it.
+    A last line that a kill cut off is ended first, so that it spoils no other; readers skip it.
     """
     with path.open("a+", encoding="utf-8", buffering=1) as file:
         if file.tell() and not _ends_with_newline(path):
@@ -279,5 +279,5 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def canonical_json(value: Any) -> str:
-    """One text for one value, whatever the order of its keys: what fingerprints are made of."""
+    """The same text for equal values, whatever the order of keys: the input of fingerprints."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

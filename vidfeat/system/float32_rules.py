@@ -1,8 +1,8 @@
-"""How CUDA multiplies float32, exactly or rounded to TF32: the process's setting, lent for a while.
+"""How CUDA multiplies float32, exactly or rounded to TF32: the process's setting, for a while.
 
-torch lets cuDNN round the factors of float32 convolutions to ten bits (TF32) unless it is told
-otherwise. Here fp32 means fp32, and TF32 is a precision that is asked for. The process's settings
-are put back after each call, so that other code in it keeps its own.
+torch lets cuDNN round the factors of float32 convolutions to ten bits (TF32) by default. Here fp32
+means fp32, and TF32 is a precision of its own. The process's settings are put back after each call,
+so that other code in it keeps its own.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import torch
 
-# The settings are the process's: whoever changes them keeps others out until they are back. Calls
-# only launch kernels, so nobody waits long.
+# The settings belong to the process: whoever changes them locks others out until they are restored.
+# Calls only launch kernels, so nobody waits long.
 _changing = threading.RLock()
 
 
@@ -22,8 +22,8 @@ _changing = threading.RLock()
 def float32_rules(*, tf32: bool, device: torch.device) -> Iterator[None]:
     """Run what is inside with float32 products exact or in TF32.
 
-    cuDNN's choice by trial is off too: it may choose otherwise in another process, and a run that
-    goes on after an end would then write other bits.
+    cuDNN's choice by trial is off too: it may choose differently in another process, and a resumed
+    run would then write other bits.
 
     Args:
         tf32: whether factors may be rounded to TF32.

@@ -1,4 +1,4 @@
-"""Opening HDF5 files, and saying what keeps a sound one from being opened."""
+"""Opening HDF5 files, and explaining why an intact one cannot be opened."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import h5py
 
-# What file systems without locks answer (Lustre, some network mounts).
+# The errors of file systems without locks (Lustre, some network mounts).
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 _BUSY = (errno.EAGAIN, errno.EACCES)
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """The file, opened for reading; without a lock where its file system has none.
+    """The file, opened for reading; without a lock if its file system has none.
 
     Raises:
         OSError: as h5py raises it.
@@ -30,7 +30,7 @@ def open_hdf5(path: Path) -> h5py.File:
 
 
 def in_use_reason(error: Exception) -> str:
-    """What keeps a sound file from being opened, to follow its name; empty for other errors."""
+    """Why an intact file cannot be opened, to follow its name; empty for other errors."""
     text = str(error)
     if "unable to lock file" in text and (
         getattr(error, "errno", None) in _BUSY or any(os.strerror(n) in text for n in _BUSY)
@@ -42,6 +42,6 @@ def in_use_reason(error: Exception) -> str:
     if "consistency flag" in text or "already open for write" in text:
         return (
             "is open for writing in another program, or one was killed while it wrote: if none has "
-            "it open, clear its flag with h5clear -s FILE (of the HDF5 tools) and try again"
+            "it open, clear its flag with h5clear -s FILE (one of the HDF5 tools) and try again"
         )
     return ""

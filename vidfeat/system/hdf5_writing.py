@@ -1,9 +1,9 @@
 """Writing HDF5 so that a full disk is an error and not a crash.
 
-HDF5 cannot close a file whose last writes were refused: it leaves objects behind that bring the
-process down later, often at its end. So it never learns of a refusal here. It writes through a
-file object that remembers the first error, keeps what comes after it in memory, and lets the file
-be closed in peace; then the error is raised.
+HDF5 cannot close a file whose last writes failed: it leaves objects behind that crash the process
+later, often at its end. Therefore it never learns of a failure here. It writes through a file
+object that remembers the first error, keeps later writes in memory, and lets the file be closed;
+then the error is raised.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import h5py
 from vidfeat.system.files import leave_cache
 
 _SYNC_BYTES = 16 << 20
-# A larger file leaves memory as it is written: it need not be there whole.
+# A larger file is dropped from memory as it is written.
 _CACHED_BYTES = 256 << 20
 
 
@@ -33,7 +33,7 @@ def _sync(descriptor: int, *, leave: bool) -> None:
 
 
 class PatientFile:
-    """What h5py asks of a file object, without an error at writing.
+    """The file object for h5py, whose writes never fail.
 
     Args:
         path: the file.
@@ -52,7 +52,7 @@ class PatientFile:
         self._unsynced = 0
 
     def check(self) -> None:
-        """Raise the first error of the writes until now.
+        """Raise the first error of the writes so far.
 
         Raises:
             OSError: the one that the system gave.
@@ -73,14 +73,14 @@ class PatientFile:
         self.check()
 
     def close(self) -> None:
-        """Close the file; what HDF5 still does with it then goes nowhere."""
+        """Close the file; whatever HDF5 still writes is discarded."""
         self._disk.shutdown()
         self._note_sync()
         self.error = self.error or OSError(errno.EBADF, os.strerror(errno.EBADF))
         self._file.close()
 
     def _sync_beside(self) -> None:
-        """Send what was written to the disk while more is read and written."""
+        """Flush what was written while more is read and written."""
         if self._unsynced < _SYNC_BYTES or (self._syncing and not self._syncing.done()):
             return
         self._note_sync()
@@ -89,25 +89,25 @@ class PatientFile:
         self._syncing = self._disk.submit(_sync, self._file.fileno(), leave=leave)
 
     def _note_sync(self) -> None:
-        """A disk error is raised once, to whoever asked first: keep it."""
+        """The system reports a disk error only once: keep it."""
         if self._syncing is not None and self._syncing.done():
             error = self._syncing.exception()
             if self.error is None and isinstance(error, OSError):
                 self.error = error
 
-    # ------------------------------------------------------------------ what h5py calls
+    # ------------------------------------------------------------------ called by h5py
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Only from the start and from the end: h5py asks for no other."""
+        """Only relative to the start or the end: h5py uses nothing else."""
         self._at = offset + (self._end if whence == io.SEEK_END else 0)
         return self._at
 
     def tell(self) -> int:
-        """Where the next read or write begins."""
+        """Position of the next read or write."""
         return self._at
 
     def write(self, data: Any) -> int:
-        """Write all of it, or keep it."""
+        """Write everything, or keep it in memory."""
         view = memoryview(data).cast("B")
         at = self._at
         self._at += len(view)
@@ -127,7 +127,7 @@ class PatientFile:
         return len(view)
 
     def readinto(self, target: Any) -> int:
-        """Read what was written; what lies between is zeros."""
+        """Read what was written; gaps are zeros."""
         view = memoryview(target).cast("B")
         at, size = self._at, max(0, min(len(view), self._end - self._at))
         self._at += size
@@ -144,12 +144,12 @@ class PatientFile:
         return size
 
     def read(self, size: int) -> bytes:
-        """The same as bytes; h5py takes nothing for a file that has no such method."""
+        """The same as bytes; h5py accepts no file object without this method."""
         data = bytearray(size)
         return bytes(data[: self.readinto(data)])
 
     def truncate(self, size: int) -> int:
-        """Make the file so long."""
+        """Set the length of the file."""
         self._end = size
         if self.error is None:
             try:
@@ -159,19 +159,19 @@ class PatientFile:
         return size
 
     def flush(self) -> None:
-        """Nothing waits here."""
+        """Does nothing: nothing is buffered here."""
 
 
 @contextmanager
 def new_hdf5(path: Path, name: Path | None = None) -> Iterator[tuple[h5py.File, PatientFile]]:
-    """A new HDF5 file and what it is written through: ``check()`` of that reports errors early.
+    """A new HDF5 file and its file object, whose ``check()`` reports errors early.
 
     Args:
         path: the file.
-        name: what errors call it: the file whose place it will take.
+        name: the name in errors: that of the file it will replace.
 
     Raises:
-        OSError: a write was refused, at the latest when the file is closed.
+        OSError: a write failed; raised at the latest when the file is closed.
     """
     target = PatientFile(path, name)
     try:

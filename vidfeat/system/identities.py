@@ -1,11 +1,11 @@
-"""The identity of a video: its path relative to the root, as text that every file format takes.
+"""The identity of a video: its path relative to the root, as text for every file format.
 
-File names are bytes; a feature file, a CSV and JSON hold Unicode text. The rule that joins them
-can be undone, and no two paths share an identity:
+File names are bytes; a feature file, a CSV and JSON hold Unicode text. The rule that maps one to
+the other is reversible, and no two paths share an identity:
 
 * the separator is ``/``;
 * bytes that are not UTF-8 (and the zero byte) become ``%XX``, in capital hex digits;
-* a ``%`` that stands before two hex digits becomes ``%25``; every other ``%`` stays as it is, so
+* a ``%`` before two hex digits becomes ``%25``; every other ``%`` stays as it is, so
   that ``100% wool.mp4`` is its own identity.
 """
 
@@ -15,7 +15,6 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Set
-from pathlib import PurePosixPath
 
 from vidfeat.errors import UsageError
 
@@ -61,42 +60,16 @@ def text_to_path(text: str) -> str:
     return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
-def written_identity(text: str, root: str = "") -> str:
-    """The identity that a person means: without spaces around it, ``./`` or the root before it.
-
-    Args:
-        text: a path as written in a table or typed.
-        root: the root of the videos, as an identity; nothing leaves absolute paths as they are.
-    """
-    text = text.strip()
-    if not text:
-        return text
-    return below(str(PurePosixPath(text)), root)
-
-
-def below(path: str, root: str) -> str:
-    """A path relative to a root, where it lies below it; else as it is.
-
-    Accents may be written in another Unicode form than the root's; what is left keeps its own.
-    """
-    if not root:
-        return path
-    parts, of_root = path.split("/"), root.rstrip("/").split("/")
-    if len(parts) > len(of_root) and all(map(looks_like, parts, of_root)):
-        return "/".join(parts[len(of_root) :])
-    return path
-
-
 class Names:
-    """Names that are stored, found by what a person writes.
+    """Looks up stored names by what a person writes.
 
     A letter with an accent is one code point or two (Unicode's NFC and NFD): macOS, archives and
-    keyboards differ in it, and nobody sees the difference. A name is looked for as it is written
-    first, so that two that differ in nothing else are still told apart.
+    keyboards differ in this, and the difference is invisible. A name is first looked up as written,
+    so that two names that differ only in this are still distinguished.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        # what answers quickly already is not copied: an index may hold a million names
+        # a mapping is not copied: an index may hold a million names
         self._exact = names if isinstance(names, (Mapping, Set)) else set(names)
         self._normal: dict[str, str] | None = None
 
@@ -105,7 +78,7 @@ class Names:
         if name in self._exact:
             return name
         if name.isascii():
-            return None  # no other text looks like it
+            return None  # no other text has the same form
         if self._normal is None:
             self._normal = {normal_form(stored): stored for stored in sorted(self._exact)}
         return self._normal.get(normal_form(name))
@@ -115,17 +88,17 @@ class Names:
 
 
 def normal_form(text: str) -> str:
-    """What is equal for texts that look the same (Unicode's NFC)."""
+    """A form that is equal for texts that look the same (Unicode's NFC)."""
     return unicodedata.normalize("NFC", text)
 
 
 def looks_like(text: str, other: str) -> bool:
-    """Whether two texts are equal, their accents in whatever form."""
+    """Whether two texts are equal, whatever the form of their accents."""
     return text == other or normal_form(text) == normal_form(other)
 
 
 def one_spelling(names: Iterable[str]) -> dict[str, str]:
-    """For each name the one to use: itself, or NFC where the names hold it in several forms."""
+    """For each name the one to use: itself, or NFC if the names contain it in several forms."""
     forms: dict[str, set[str]] = {}
     for name in names:
         forms.setdefault(normal_form(name), set()).add(name)
@@ -139,7 +112,7 @@ def one_spelling(names: Iterable[str]) -> dict[str, str]:
 def existing_spelling(path: str) -> str:
     """A path as the file system spells it: as written, or with its accents in another form.
 
-    Each part for itself: a folder that came from a Mac may hold a file that did not.
+    Each part separately: a folder from a Mac may contain a file that is not.
     """
     if path.isascii() or os.path.lexists(path):
         return path

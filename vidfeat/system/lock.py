@@ -1,9 +1,9 @@
-"""One writer an output: a second run stops and names the first.
+"""One writer per output: a second run stops and names the first.
 
 The lock is the system's own (flock) on a small file beside the output, so that it ends with its
-process, however that ends. The file says who holds it and is removed at the end. Where a file
-system has no flock, the existence of another file is the lock, and one left by a process of this
-machine that is gone is taken over.
+process, however that ends. The file says who holds it and is removed at the end. On file systems
+without flock, the existence of another file is the lock; one left behind by a process of this
+machine that has ended is taken over.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vidfeat.errors import LockedError
 from vidfeat.system.files import beside
 
 _HELD = {errno.EAGAIN, errno.EACCES}
-# What file systems without flock answer; 524 is the kernel's ENOTSUPP, which some let through.
+# The errors of file systems without flock; 524 is the kernel's ENOTSUPP, which some let through.
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, 524}
 
 
@@ -91,7 +91,7 @@ class OutputLock:
         return descriptor
 
     def _try_exclusive(self) -> int | None:
-        """The same without flock: whoever makes the file has the lock."""
+        """The same without flock: whoever creates the file has the lock."""
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError:
@@ -101,12 +101,12 @@ class OutputLock:
         return descriptor
 
     def _remove_stale(self) -> None:
-        """Remove the lock of a process that is gone, or say who holds it."""
+        """Remove the lock of a process that has ended, or report who holds it."""
         seen = _owner(self.path)
         if not _is_gone(seen):
             raise self._locked()
-        # Only one process can give the file another name; that it is still the stale one is
-        # looked at afterwards, and a lock that was made in between is given back.
+        # Only one process can rename the file; whether it is still the stale one is checked
+        # afterwards, and a lock that was created in between is restored.
         aside = self.path.with_name(f"{self.path.name}.{os.getpid()}-{time.monotonic_ns()}")
         try:
             self.path.rename(aside)
@@ -129,7 +129,7 @@ class OutputLock:
             who = (
                 f"process {owner.get('pid')} on {owner.get('host')} (since {owner.get('started')})"
             )
-        # A lock of the system ends with its process, the other kind may outlive it elsewhere.
+        # A system lock ends with its process; the other kind may outlive it elsewhere.
         gone = "" if self.path.suffix == ".lock" else f"; if it is gone, delete {self.path}"
         return LockedError(
             f"{self.output} is being written by {who}: wait for it, or choose another output{gone}"
@@ -164,7 +164,7 @@ def _write_owner(descriptor: int) -> None:
 
 
 def _owner(path: Path) -> dict[str, Any]:
-    """What the lock file says; empty where it says nothing."""
+    """The contents of the lock file; empty if there are none."""
     try:
         owner = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -182,12 +182,12 @@ def _is_gone(owner: dict[str, Any]) -> bool:
         return True
     except OSError:
         return False
-    now = _process_start(owner["pid"])  # another process may have got the number since
+    now = _process_start(owner["pid"])  # the number may have been reused since
     return now is not None and now != owner.get("process_start")
 
 
 def _process_start(pid: int) -> int | None:
-    """When a process began, in ticks since the machine did; None where the system does not say."""
+    """When a process started, in ticks since boot; None if the system does not say."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         return int(text.rpartition(")")[2].split()[19])

@@ -18,7 +18,7 @@ _LARGEST = 2**31 - 1
 
 
 def available_bytes() -> int | None:
-    """Memory that programs can still get, without swapping; None where the system does not say."""
+    """Memory that programs can still get without swapping; None if the system does not say."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:
@@ -30,7 +30,7 @@ def available_bytes() -> int | None:
 
 
 def clips_that_fit(clip_values: int) -> int:
-    """Clips that a network can take at a time in the memory there is; a rough estimate.
+    """Clips that a network can process at a time in the available memory; a rough estimate.
 
     Args:
         clip_values: numbers of a clip.
@@ -42,12 +42,13 @@ def clips_that_fit(clip_values: int) -> int:
 
 
 def keep_large_blocks() -> None:
-    """Let the C library keep blocks above 32 MB when they are freed, as it keeps smaller ones.
+    """Let the C library keep freed blocks above 32 MB, as it keeps smaller ones.
 
-    By default each goes back to the system and comes again zeroed, page by page: on a CPU a quarter
-    of the time of these networks, whose maps have that size. Arenas of further threads cannot hold
-    such blocks at all, and extract runs its network in one: so all threads share the first arena.
-    Peak memory stays what it is. Only glibc knows the settings; elsewhere nothing happens.
+     By default each is returned to the system and comes back zeroed, page by page: on a CPU that is
+    a quarter of the time of these networks, whose maps have that size. Arenas of further threads
+    cannot hold such blocks at all, and extract runs its network in one: so all threads share the
+    first arena. Peak memory does not change. Only glibc has the settings; elsewhere nothing
+    happens.
     """
     if sys.platform != "linux":
         return

@@ -1,8 +1,8 @@
-"""Lists and tables that people write: one way to read them all.
+"""Reading lists and tables that people write.
 
 Editors and spreadsheets leave their marks: a byte order mark at the start, CRLF line ends, ``;``
 or a tab between columns, a comma in decimals, spaces around everything. None of them may change
-what a list says. What is no UTF-8 text is refused in one line that names the file.
+what a list says. Text that is not UTF-8 is refused in one line that names the file.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Row:
 
     line: int
     values: dict[str, str]
-    """Without spaces around them; a column that the row does not reach is empty."""
+    """Without surrounding spaces; a column that the row does not reach is empty."""
 
     def __getitem__(self, column: str) -> str:
         return self.values.get(column, "")
 
     def seconds(self, column: str) -> float | None:
-        """A number of seconds, written with a point or a comma; None where the value is empty.
+        """A number of seconds, written with a point or a comma; None if the value is empty.
 
         Raises:
             ValueError: no finite number.
@@ -57,19 +57,19 @@ class TextTable:
     """A table with a header line."""
 
     columns: tuple[str, ...]
-    """In small letters, without spaces around them."""
+    """In lower case, without surrounding spaces."""
     rows: tuple[Row, ...]
 
 
 def read_bytes(
     path: str | os.PathLike[str], error: type[VidfeatError] = DataError, purpose: str = ""
 ) -> bytes:
-    """A file's bytes behind a byte order mark.
+    """A file's bytes after a byte order mark.
 
     Args:
         path: the file.
         error: what to raise.
-        purpose: said at the end of the message where there is no such file.
+        purpose: end of the message if there is no such file.
 
     Raises:
         VidfeatError: it cannot be read, or is UTF-16.
@@ -85,7 +85,7 @@ def read_bytes(
 def without_mark(
     data: bytes, name: str, error: type[VidfeatError] = DataError, *, zeros: bool = False
 ) -> bytes:
-    """The same of bytes that were read already; ``zeros`` says that zero bytes belong to them."""
+    """The same of bytes that were read already; ``zeros`` allows zero bytes."""
     # without a mark, every other byte of UTF-16 is zero: no list holds that many
     head = b"" if zeros else data[:4096]
     if data.startswith(_UTF16_MARKS) or 0 < len(head) <= 4 * head.count(0):
@@ -115,7 +115,7 @@ def read_text(
 def read_lines(
     path: str | os.PathLike[str], error: type[VidfeatError] = DataError
 ) -> Iterator[tuple[int, str]]:
-    """The lines of a list that are not empty, with their numbers, without what surrounds them."""
+    """The lines of a list that are not empty, with their numbers, stripped."""
     for number, line in enumerate(read_text(path, error).splitlines(), 1):
         line = line.strip().rstrip(";").rstrip()
         if line:
@@ -131,7 +131,7 @@ def read_table(
         VidfeatError: it cannot be read, is not UTF-8, or is no table.
     """
     text = read_text(path, error, purpose)
-    # what stands most often in the header separates the columns, unless Excel's own line says it
+    # the most frequent one in the header separates the columns, unless Excel's own line names it
     header = next((line for line in text.splitlines() if line.strip()), "")
     named = _EXCEL_LINE.fullmatch(header.strip(" \r"))
     separator = named[1] if named else max(_SEPARATORS, key=header.count)

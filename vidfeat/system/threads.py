@@ -1,4 +1,4 @@
-"""How many threads small products of matrices get."""
+"""Number of threads for small matrix products."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ BYTES_FOR_THREADS = 64 << 20
 
 
 def threads_for(size_bytes: int) -> AbstractContextManager[Any]:
-    """One thread for small products; as many as the libraries like for large ones.
+    """One thread for small products; the libraries' own number for large ones.
 
-    Threads gain nothing on small products, and wait for each other by spinning: where another
-    program has one of the processors, a fit takes more than ten times as long.
+    Threads gain nothing on small products, and wait for each other by spinning: if another program
+    uses one of the processors, a fit takes more than ten times as long.
 
     Args:
         size_bytes: of the vectors that are multiplied at a time.

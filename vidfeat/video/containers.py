@@ -4,7 +4,8 @@ Of several video streams, the one that FFmpeg's command line takes is chosen.
 
 FFmpeg follows what a file says: a text named ``clip.mp4`` may be a playlist that opens other files
 or addresses. Therefore the name is given as ``file:`` with an absolute path, and only the ``file``
-protocol and formats that contain their frames are allowed.
+protocol and formats that contain their frames are allowed. Of a URL, FFmpeg sees the bytes only
+and may open nothing.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ import os
 import re
 import stat
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from vidfeat.errors import VideoError
+from vidfeat.system.urls import is_url
+from vidfeat.video.remote import Cursor, RemoteFile, open_remote
 
 if TYPE_CHECKING:
     import av.container
@@ -56,6 +61,7 @@ _MOST_JPEG_BYTES = 64 << 20  # of the first picture of a raw Motion JPEG stream
 _JPEG_PADDING = 64
 _NEXT_JPEG = re.compile(rb"\xff\xd9[\x00\xff]{0,32}\xff\xd8\xff")
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
+_REMOTE_OPTIONS = {**_OPTIONS, "protocol_whitelist": "none"}
 
 _SIGNATURES = (
     (b"\x89PNG", "a PNG picture"),
@@ -89,9 +95,9 @@ def open_container(
 
 
 def open_chosen(
-    path: str, number: int | None = None
+    path: str, number: int | None = None, remote: RemoteFile | None = None
 ) -> tuple[av.container.InputContainer, av.video.stream.VideoStream, StreamChoice]:
-    """Open a regular file, choose its video stream, and return which one it is.
+    """Open a regular file or URL, choose its video stream, and return which one it is.
 
     The decoder gets one thread: parallelism is over processes, and FFmpeg's threads have been seen
     to hang beside torch's.
@@ -99,12 +105,20 @@ def open_chosen(
     Args:
         path: the file.
         number: of the video stream, from 0; None chooses as FFmpeg's command line does.
+        remote: the URL that ``path`` names, where it is open already.
 
     Raises:
-        VideoError: kind ``unreadable`` or ``not_video``, with the reason.
+        VideoError: kind ``unreadable`` or ``not_video``, with the reason; of a URL, as
+            :mod:`vidfeat.video.remote` says.
     """
-    _check_regular(path)
-    container = _open(path)
+    if remote is None and is_url(path):
+        remote = open_remote(path)
+    if remote is not None:
+        path = remote.shown
+        _check_not_empty(path, remote.size_bytes)
+    else:
+        _check_regular(path)
+    container = open_whole(path, remote)
     try:
         videos = _videos(container)
         if not videos:
@@ -116,7 +130,7 @@ def open_chosen(
                 path=path,
             )
         choice = StreamChoice(
-            choose_stream(path, videos) if number is None else number, len(videos)
+            choose_stream(path, videos, remote) if number is None else number, len(videos)
         )
         stream = videos[choice.number]
         if stream.codec_context is None:
@@ -127,26 +141,58 @@ def open_chosen(
             )
         stream.codec_context.thread_count = 1
         stream.codec_context.thread_type = "NONE"
+        if remote is not None:
+            remote.check()
     except BaseException:
         container.close()
         raise
     return container, stream, choice
 
 
-def _open(path: str) -> av.container.InputContainer:
+def open_whole(
+    path: str, remote: RemoteFile | None = None, cursor: Cursor | None = None
+) -> av.container.InputContainer:
+    """Open a container with all of its streams.
+
+    Args:
+        path: of a regular file, or what a URL is called.
+        remote: the URL.
+        cursor: of the URL, for who wants to steer it.
+
+    Raises:
+        VideoError: kind ``not_video``; of a URL, whatever made reading it fail.
+    """
     import av
     import av.error
 
+    # FFmpeg treats a file that begins with a JPEG as a picture, whatever follows.
+    container_format = "mjpeg" if _has_many_jpegs(path, remote) else None
+    source: Any = "file:" + os.path.abspath(path)  # noqa: PTH100 (bytes outside UTF-8 stay)
+    if remote is not None:
+        source = cursor or remote.cursor()
     try:
-        return av.open(
-            "file:" + os.path.abspath(path),  # noqa: PTH100 (bytes outside UTF-8 stay as they are)
-            # FFmpeg treats a file that begins with a JPEG as a picture, whatever follows.
-            format="mjpeg" if _has_many_jpegs(path) else None,
+        container: av.container.InputContainer = av.open(
+            source,
+            format=container_format,
             metadata_errors="replace",
-            options=dict(_OPTIONS),
+            options=dict(_OPTIONS if remote is None else _REMOTE_OPTIONS),
         )
     except av.error.FFmpegError as error:
-        raise VideoError(_why_not(path, error), kind="not_video", path=path) from None
+        reason = _why_not(path, error, remote)
+        if remote is not None:
+            remote.check()
+        raise VideoError(reason, kind="not_video", path=path) from None
+    return container
+
+
+@contextmanager
+def _bytes_of(path: str, remote: RemoteFile | None) -> Iterator[IO[bytes] | Cursor]:
+    """What a container is made of, from its first byte on."""
+    if remote is not None:
+        yield remote.cursor()
+        return
+    with open(path, "rb") as file:
+        yield file
 
 
 def _videos(container: av.container.InputContainer) -> list[av.video.stream.VideoStream]:
@@ -156,7 +202,9 @@ def _videos(container: av.container.InputContainer) -> list[av.video.stream.Vide
     return [stream for stream in container.streams.video if not stream.disposition & pictures]
 
 
-def choose_stream(path: str, videos: list[av.video.stream.VideoStream]) -> int:
+def choose_stream(
+    path: str, videos: list[av.video.stream.VideoStream], remote: RemoteFile | None = None
+) -> int:
     """The place of the stream that FFmpeg's command line takes.
 
     Streams without moving pictures come last (empty ones, and the still that an animated AVIF
@@ -166,7 +214,7 @@ def choose_stream(path: str, videos: list[av.video.stream.VideoStream]) -> int:
 
     if len(videos) == 1:
         return 0
-    packets = _count_packets(path, len(videos))
+    packets = _count_packets(path, len(videos), remote)
 
     def rank(place: int) -> tuple[bool, bool, bool, int, int]:
         stream = videos[place]
@@ -178,12 +226,12 @@ def choose_stream(path: str, videos: list[av.video.stream.VideoStream]) -> int:
     return max(range(len(videos)), key=rank)
 
 
-def _count_packets(path: str, streams: int) -> Counter[int]:
+def _count_packets(path: str, streams: int, remote: RemoteFile | None) -> Counter[int]:
     """Packets of each video stream, counted until all have two."""
     import av.error
 
     found: Counter[int] = Counter()
-    with _open(path) as container:
+    with open_whole(path, remote) as container:
         videos = _videos(container)
         place_of = {stream.index: place for place, stream in enumerate(videos)}
         try:
@@ -202,13 +250,13 @@ def has_timestamps(container: av.container.InputContainer) -> bool:
     return not container.format.flags & _NO_TIMESTAMPS
 
 
-def _has_many_jpegs(path: str) -> bool:
+def _has_many_jpegs(path: str, remote: RemoteFile | None) -> bool:
     """Whether a file is a sequence of JPEG pictures: a raw stream of Motion JPEG.
 
     A picture ends with an end marker, and the next one begins right after it. Thumbnails begin
     elsewhere; photographs with a second picture (depth, brightness) say so in their header.
     """
-    with open(path, "rb") as file:
+    with _bytes_of(path, remote) as file:
         block = file.read(1 << 16)
         if not block.startswith(b"\xff\xd8\xff") or b"MPF\0" in block:
             return False
@@ -236,7 +284,11 @@ def _check_regular(path: str) -> None:
         raise VideoError("not a regular file (a pipe or device)", kind="unreadable", path=path)
     if not os.access(path, os.R_OK):
         raise VideoError("no permission to read it: chmod +r", kind="unreadable", path=path)
-    if status.st_size == 0:
+    _check_not_empty(path, status.st_size)
+
+
+def _check_not_empty(path: str, size_bytes: int) -> None:
+    if size_bytes == 0:
         raise VideoError("the file is empty (0 bytes)", kind="not_video", path=path)
 
 
@@ -251,9 +303,9 @@ def _why_no_folder(path: str) -> str:
         return f"a folder that cannot be read: {error.strerror}"
 
 
-def _why_not(path: str, error: Exception) -> str:
+def _why_not(path: str, error: Exception, remote: RemoteFile | None) -> str:
     """The error for a file that did not open: what its first bytes suggest it is."""
-    with open(path, "rb") as file:
+    with _bytes_of(path, remote) as file:
         head = file.read(4096)
     for signature, name in _SIGNATURES:
         if head.startswith(signature):

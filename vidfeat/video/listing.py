@@ -10,30 +10,19 @@ import hashlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vidfeat.errors import UsageError
-from vidfeat.system.identities import (
-    Names,
-    existing_spelling,
-    identity_to_path,
-    path_to_identity,
-    written_identity,
-)
+from vidfeat.system.identities import Names, existing_spelling, identity_to_path
 from vidfeat.system.text_tables import read_table, without_mark
+from vidfeat.system.urls import is_url, local_file, stored_root, url_below
 from vidfeat.system.wording import counted
+from vidfeat.system.written_names import written_identity
 from vidfeat.video.clip_plan import VideoSegment
-from vidfeat.video.frame_names import frames_in
-
-# What a folder is searched for; a file given by name is taken whatever its suffix.
-_SUFFIXES = (
-    "264 265 3g2 3gp apng asf av1 avc avi avif divx dv f4v flv gif h264 h265 hevc ivf m1v m2ts m2v "
-    "m4v mjpeg mjpg mkv mov mp4 mpeg mpg mpv mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv "
-    "wtv y4m"
-)
-VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
+from vidfeat.video.file_listing import find_files, named_as_video, root_folder, shown
+from vidfeat.video.remote_listing import RemoteVideo, are_urls, find_remote, remote_root
 
 
 @dataclass(frozen=True)
@@ -42,11 +31,20 @@ class ListedVideo:
 
     identity: str
     path: str
-    """For the operating system, absolute; bytes outside UTF-8 as surrogates."""
+    """For the operating system, absolute; bytes outside UTF-8 as surrogates. Or a URL, with the
+    secrets that open it: not to be shown or stored."""
     size_bytes: int
     """-1 if the file cannot be examined."""
     mtime_ns: int
+    """Of a URL, what its ETag comes to."""
     segments: tuple[VideoSegment, ...] = ()
+
+    @property
+    def remote_state(self) -> tuple[int, int] | None:
+        """What a URL must still be when it is opened; nothing is demanded of a file."""
+        if self.size_bytes < 0 or not is_url(self.path):
+            return None
+        return self.size_bytes, self.mtime_ns
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Listing:
     """The videos of a run, in order."""
 
     root: str
-    """Absolute; bytes outside UTF-8 as surrogates."""
+    """Absolute; bytes outside UTF-8 as surrogates. Or a URL, without secrets."""
     videos: tuple[ListedVideo, ...]
     notes: tuple[str, ...] = ()
     """What a user should know about the input, one sentence each."""
@@ -99,8 +97,8 @@ def list_videos(
     """Find the videos of a run.
 
     Args:
-        inputs: folders, searched recursively (names that begin with a dot are skipped), and files.
-            Without any, the paths of ``segments`` below ``root``.
+        inputs: folders, searched recursively (names that begin with a dot are skipped), and files;
+            or URLs of these. Without any, the paths of ``segments`` below ``root``.
         root: what identities are relative to; None is the one folder given, or the common parent.
         segments: a CSV with the columns path, start_seconds, end_seconds: of the videos found, only
             those that it names, and of those only these segments. An invalid row is skipped with a
@@ -110,34 +108,33 @@ def list_videos(
         frames: whether folders of frames are videos, too.
 
     Raises:
-        UsageError: an input that is not there, or outside of the root; no video at all.
+        UsageError: an input that is not there, or outside of the root; no video at all; files and
+            URLs together.
     """
-    given = [existing_spelling(os.path.abspath(os.fspath(path))) for path in inputs]  # noqa: PTH100
-    for path in given:
-        if not os.path.lexists(path):
-            raise UsageError(f"{_shown(path)}: no such file or folder")
-    given += [os.path.abspath(path) for path in listed]  # noqa: PTH100 (as given)
+    given = [local_file(os.fspath(path)) for path in inputs]
+    listed = [local_file(path) for path in listed]
+    above = None if root is None else local_file(os.fspath(root))
+    remote = are_urls([*given, *listed, *([] if above is None else [above])])
     notes: list[str] = []
     wanted: dict[str, list[VideoSegment]] | None = None
-    if given:
-        base = _root(given, root, frames=frames)
-        if segments is not None:
-            wanted = read_segments(segments, path_to_identity(base), notes)
-    elif segments is None or root is None:
-        raise UsageError("no videos were given: name folders or files, or a list of them")
-    else:
-        base = _root((), root)
-        wanted = read_segments(segments, path_to_identity(base), notes)
-        given = [
-            existing_spelling(os.path.join(base, identity_to_path(name)))  # noqa: PTH118
-            for name in wanted
-        ]
+    if not given and not listed:
+        if segments is None or above is None:
+            raise UsageError("no videos were given: name folders or files, or a list of them")
+        base = remote_root((), above) if remote else root_folder((), above)
+        wanted = read_segments(segments, stored_root(base), notes)
+        listed = [_below(base, name) for name in wanted]
     skipped: Counter[str] = Counter()
-    found = {
-        _identity(path, base): path
-        for start in given
-        for path in _search(start, skipped, frames=frames)
-    }
+    found: Mapping[str, str | RemoteVideo]
+    if remote:
+        if frames:
+            raise UsageError(
+                "folders of frames are read from disks, not from URLs", field="frames_fps"
+            )
+        base, found = find_remote(given, listed, above, named_as_video, skipped, notes)
+    else:
+        base, found = find_files(given, listed, above, skipped, frames=frames)
+    if segments is not None and wanted is None:
+        wanted = read_segments(segments, stored_root(base), notes)
     if skipped:
         kinds = ", ".join(f"{count} {kind}" for kind, count in skipped.most_common(4))
         more = ", ..." if len(skipped) > 4 else ""
@@ -171,15 +168,15 @@ def list_videos(
                 without, "video has no segments and is", "videos have no segments and are"
             )
             notes.append(f"{told} left out")
-        found = {name: path for name, path in found.items() if name in wanted}
+        found = {name: place for name, place in found.items() if name in wanted}
         if missing and not found:
             raise UsageError(
                 f"segments: none of its paths is a video of this run: it names {missing[0]!r}, "
-                f"and paths are relative to {_shown(base)}",
+                f"and paths are relative to {shown(base)}",
                 field="segments",
             )
     if not found:
-        where = ", ".join(_shown(path) for path in given[:3])
+        where = ", ".join(shown(path) for path in [*given, *listed][:3])
         raise UsageError(
             f"no video found in {where}: a folder is searched for names ending in "
             ".mp4, .avi, .mkv, .mov, .webm and the like; name other files explicitly"
@@ -189,6 +186,13 @@ def list_videos(
         _listed(name, found[name], tuple((wanted or {}).get(name, ()))) for name in sorted(found)
     ]
     return Listing(base, tuple(videos), tuple(notes))
+
+
+def _below(base: str, identity: str) -> str:
+    """The place of a video below a root, as it is spelled there."""
+    if is_url(base):
+        return url_below(base, identity)
+    return existing_spelling(os.path.join(base, identity_to_path(identity)))  # noqa: PTH118
 
 
 def read_list(source: str, separator: bytes = b"\n") -> list[str]:
@@ -245,6 +249,8 @@ def _as_it_exists(path: str) -> str:
     bare = path.strip().rstrip(";").strip()
     quoted = len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'"
     unquoted = bare[1:-1] if quoted else bare
+    if is_url(unquoted):
+        return unquoted
     for spelling in (path, bare, unquoted):
         existing = existing_spelling(spelling)
         if os.path.lexists(existing):
@@ -300,90 +306,16 @@ def read_segments(
     return segments
 
 
-def _root(
-    given: Sequence[str], root: str | os.PathLike[str] | None, *, frames: bool = False
-) -> str:
-    if root is not None:
-        base = existing_spelling(os.path.abspath(os.fspath(root)))  # noqa: PTH100
-        if not os.path.isdir(base):  # noqa: PTH112
-            raise UsageError(f"root={_shown(base)}: no such folder")
-        return base
-    parents = [
-        path if os.path.isdir(path) and not (frames and frames_in(path)) else os.path.dirname(path)  # noqa: PTH112, PTH120
-        for path in given
-    ]
-    return os.path.commonpath(parents)
-
-
-def _identity(path: str, base: str) -> str:
-    relative = os.path.relpath(path, base)
-    if relative == os.pardir or relative.startswith(os.pardir + os.sep):
-        raise UsageError(f"{_shown(path)} lies outside root={_shown(base)}")
-    return path_to_identity(relative)
-
-
-def _search(start: str, skipped: Counter[str], *, frames: bool = False) -> Iterator[str]:
-    """The file itself, or all files below a folder whose names are those of videos.
-
-    Other files are counted by their suffix. With ``frames``, folders of frames are taken as they
-    are.
-    """
-    if not os.path.isdir(start) or (frames and frames_in(start)):  # noqa: PTH112
-        yield start
-        return
-    seen = {os.path.realpath(start)}
-    waiting = [start]
-    while waiting:
-        folder = waiting.pop()
-        if frames and frames_in(folder):
-            yield folder
-            continue
-        anything = False
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            if folder == start:
-                raise UsageError(f"{_shown(folder)}: {error.strerror}") from None
-            yield folder  # reported separately: a folder that cannot be read
-            continue
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            anything = True
-            named_as_video = os.path.splitext(entry.name)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122
-            if _is_folder(entry):
-                real = os.path.realpath(entry.path)
-                if real not in seen:  # links may lead back
-                    seen.add(real)
-                    waiting.append(entry.path)
-            elif named_as_video:
-                yield entry.path
-            else:
-                suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
-                skipped[suffix or "without a suffix"] += 1
-        suffix = os.path.splitext(folder)[1].lower()  # noqa: PTH122
-        if not anything and folder != start and suffix in VIDEO_SUFFIXES:
-            yield folder  # an empty folder named as a video: reported, not skipped
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder; a link that leads nowhere, or to itself, is none."""
+def _listed(
+    identity: str, place: str | RemoteVideo, segments: tuple[VideoSegment, ...]
+) -> ListedVideo:
+    if isinstance(place, RemoteVideo):
+        return ListedVideo(identity, place.url, *place.state, segments)
     try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _listed(identity: str, path: str, segments: tuple[VideoSegment, ...]) -> ListedVideo:
-    try:
-        status = os.stat(path)  # noqa: PTH116
+        status = os.stat(place)  # noqa: PTH116
     except (OSError, ValueError):  # ValueError: a zero byte, which no name can hold
-        return ListedVideo(identity, path, -1, -1, segments)
-    return ListedVideo(identity, path, status.st_size, status.st_mtime_ns, segments)
-
-
-def _shown(path: str) -> str:
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        return ListedVideo(identity, place, -1, -1, segments)
+    return ListedVideo(identity, place, status.st_size, status.st_mtime_ns, segments)
 
 
 def total_bytes(videos: Iterable[ListedVideo]) -> int:

@@ -22,11 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import UsageError, VideoError
+from vidfeat.system.urls import is_url
 from vidfeat.system.wording import counted
 from vidfeat.video.clock import Clock, Timing, clock_from_ticks
 from vidfeat.video.containers import StreamChoice, has_timestamps, open_chosen, reason_of
 from vidfeat.video.orientation import orientation_of
-from vidfeat.video.packets import PacketIndex, samples_behind_end, scan_packets
+from vidfeat.video.packets import PacketIndex, Scan, samples_behind_end, scan_packets
+from vidfeat.video.remote import RemoteFile, open_remote
+from vidfeat.video.sparse import scan_sparsely
 from vidfeat.video.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -160,12 +163,16 @@ class VideoReader:
         count: bool = False,
         stream: int | None = None,
     ) -> None:
+        self._remote: RemoteFile | None = None
+        if is_url(path):
+            self._remote = open_remote(path, progress)
+            path = self._remote.shown
         self.path = path
         self._number = stream if known is None else known.info.stream
         self._choice = StreamChoice()
         self.limits = limits
         self._progress = progress or (lambda: None)
-        self._status = os.stat(path) if os.path.exists(path) else None  # noqa: PTH110, PTH116
+        self._state = self._look(known)
         self._container: av.container.InputContainer | None = None
         self._stream: av.video.stream.VideoStream | None = None
         self._frames: Iterator[av.VideoFrame] | None = None
@@ -185,7 +192,33 @@ class VideoReader:
                 self.index, self.damage = known.index, known.damage
         except BaseException:
             self.close()
+            self._let_go()
             raise
+
+    def _look(self, known: Known | None) -> tuple[int, int]:
+        """Size and time of change, or what takes its place.
+
+        Raises:
+            VideoError: a URL is not in the state that is known.
+        """
+        if self._remote is not None:
+            if known is not None:
+                self._remote.require((known.info.size_bytes, known.info.mtime_ns))
+            return self._remote.state
+        if not os.path.exists(self.path):  # noqa: PTH110
+            return -1, -1  # whoever opens it says why
+        status = os.stat(self.path)  # noqa: PTH116
+        return status.st_size, status.st_mtime_ns
+
+    def _check_remote(self) -> None:
+        """Raise what made reading a URL fail: FFmpeg took it for the end of the file."""
+        if self._remote is not None:
+            self._remote.check()
+
+    def _let_go(self) -> None:
+        """Close the URL for good."""
+        if self._remote is not None:
+            self._remote.close()
 
     # -- what is in it -------------------------------------------------------------------------
 
@@ -197,7 +230,7 @@ class VideoReader:
     def _examine(self) -> None:
         container, stream = self._open(strict=True)
         missing = samples_behind_end(container, stream)
-        scan = scan_packets(container, stream)
+        scan = self._scan(container, stream)
         self._progress()
         if scan.index is None:
             self._count()
@@ -215,12 +248,22 @@ class VideoReader:
         if self.damage is None and missing:
             self._set_damage(f"the file ends early: {missing} of its frames lie past its end")
 
+    def _scan(
+        self, container: av.container.InputContainer, stream: av.video.stream.VideoStream
+    ) -> Scan:
+        scan = None
+        if self._remote is not None:
+            scan = scan_sparsely(self._remote, container, stream)
+        if scan is None:
+            scan = scan_packets(container, stream)
+        self._check_remote()
+        return scan
+
     def _describe(
         self, first: av.VideoFrame, clock: Clock, source: Literal["packets", "decoding"]
     ) -> None:
         assert self._stream is not None
         assert self._container is not None
-        assert self._status is not None
         orientation = orientation_of(first)
         height, width = orientation.shown(first.height, first.width)
         self.timeline = clock.timeline
@@ -241,8 +284,8 @@ class VideoReader:
             container=self._container.format.name.split(",")[0],
             rotation=90 * orientation.turns,
             timing=clock.timing,
-            size_bytes=self._status.st_size,
-            mtime_ns=self._status.st_mtime_ns,
+            size_bytes=self._state[0],
+            mtime_ns=self._state[1],
             mirrored=orientation.mirrored,
             repaired_timestamps=clock.repaired,
             stream=self._choice.number,
@@ -288,7 +331,7 @@ class VideoReader:
     def _open(
         self, *, strict: bool
     ) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
-        container, stream, self._choice = open_chosen(self.path, self._number)
+        container, stream, self._choice = open_chosen(self.path, self._number, self._remote)
         self._number = self._choice.number  # once chosen, it stays
         self._container, self._stream = container, stream
         context = stream.codec_context
@@ -339,6 +382,7 @@ class VideoReader:
                     if frame.pts is not None and frame.pts >= key_pts:
                         yield frame
         except (av.error.FFmpegError, EOFError):
+            self._check_remote()
             raise Recounted from None
 
     def _packets_from(
@@ -354,15 +398,30 @@ class VideoReader:
         """
         assert self.index is not None
         key_pts = int(self.index.key_pts[entry])
+        key_dts = int(self.index.key_dts[entry])
         # The demuxer may land too early (packets up to the key are passed over) or, with a broken
         # index, too late: then the next try begins further back.
-        for attempt in (entry, max(0, entry - 1), 0):
-            container.seek(int(self.index.key_dts[attempt]), stream=stream, backward=True)
+        moments = [int(self.index.key_dts[attempt]) for attempt in (entry, max(0, entry - 1), 0)]
+        if self._remote is not None:
+            # MP4's demuxer takes a time for one of presentation: by that of decoding it begins at
+            # the key before, and all that lies between would be fetched.
+            moments.insert(0, key_pts)
+        for moment in moments:
+            container.seek(moment, stream=stream, backward=True)
             packets = container.demux(stream)
-            found = next((p for p in packets if p.pts == key_pts and p.is_keyframe), None)
+            found = None
+            for packet in packets:
+                if packet.pts == key_pts and packet.is_keyframe:
+                    found = packet
+                    break
+                if self._remote is not None and packet.dts is not None and packet.dts > key_dts:
+                    break  # too late: do not fetch the rest
+            self._check_remote()
             if found is not None:
                 yield found
-                yield from packets
+                for packet in packets:
+                    self._check_remote()  # this packet may be cut short
+                    yield packet
                 return
         raise Recounted
 
@@ -389,9 +448,12 @@ class VideoReader:
         container, stream = self._open(strict=False)  # after close(): nothing else is open
         try:
             for frame in container.decode(stream):
+                self._check_remote()
                 self._check_pixels(frame.width, frame.height)
                 yield frame
+            self._check_remote()
         except av.error.FFmpegError as error:
+            self._check_remote()
             if self.damage is None:
                 self.damage = Damage(reason_of(error), -1.0)  # the second is filled in by the count
 
@@ -422,6 +484,8 @@ class VideoReader:
                 )
             if len(ticks) % 64 == 0:
                 self._progress()
+        if self._remote is not None:
+            self._remote.check_unchanged()
         broke = self._noted()
         if first is None:
             why = f" ({broke.message})" if broke else ""
@@ -458,12 +522,14 @@ class VideoReader:
             )
         if self.index is None:
             yield from self._frames_in_sequence(wanted)
-            return
-        try:
-            yield from self._frames_by_index(wanted)
-        except Recounted:
-            self._count()
-            raise
+        else:
+            try:
+                yield from self._frames_by_index(wanted)
+            except Recounted:
+                self._count()
+                raise
+        if self._remote is not None:
+            self._remote.check_unchanged()
 
     def settled(self, read: Callable[[], T]) -> T:
         """The result of ``read()``, called once more if the video was recounted meanwhile.
@@ -547,7 +613,7 @@ def open_video(
     """Open a video for reading frames by position.
 
     Args:
-        path: a regular file.
+        path: a regular file, or the URL of one (see ``remote.py``).
         limits: what the file may ask of this machine.
         known: what another reader found out (``reader.known``), so that it is not done again.
         progress: called now and then while frames are decoded: a sign of life.
@@ -565,6 +631,7 @@ def open_video(
         yield reader
     finally:
         reader.close()
+        reader._let_go()
 
 
 def probe(path: str | os.PathLike[str], limits: Limits | None = None) -> VideoInfo:
@@ -574,6 +641,8 @@ def probe(path: str | os.PathLike[str], limits: Limits | None = None) -> VideoIn
         VideoError: the file is no video, or not one frame of it decodes.
     """
     with open_video(path, limits) as video:
+        if video._remote is not None:
+            video._remote.check_unchanged()
         return replace(video.info)
 
 

@@ -15,9 +15,9 @@ JPEG_QUALITY = 72
 
 
 def clip_frames(
-    path: Path, start_seconds: float, end_seconds: float, count: int = 3
+    path: str | Path, start_seconds: float, end_seconds: float, count: int = 3
 ) -> list[NDArray[np.uint8]]:
-    """``count`` frames spread over a clip, uint8 (height, width, 3), upright.
+    """``count`` frames spread over a clip of a file or URL, uint8 (height, width, 3), upright.
 
     Raises:
         VideoError: the file cannot be read, or breaks before the clip.

@@ -1,4 +1,4 @@
-"""What routes share: errors as answers, and the video or upload that a request names."""
+"""Shared by routes: errors as responses, and the video or upload that a request names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NO_WRITING = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def failure(error: VidfeatError) -> JSONResponse:
-    """An error of the library as an answer; none of them is the server's fault."""
+    """An error of the library as a response; none of them is the server's fault."""
     status = 400
     if isinstance(error, (FingerprintError, LockedError, WeightsError)):
         status = 409
@@ -37,7 +37,7 @@ def failure(error: VidfeatError) -> JSONResponse:
 
 
 def disk_full(site: Site) -> JSONResponse:
-    """The answer when the disk of the cache or of the uploads is full."""
+    """The response when the disk of the cache or of the uploads is full."""
     message = (
         f"the disk of the folder {site.cache.folder} is full, or that of the uploads: make room "
         "there, or start vidfeat serve with another --cache"
@@ -46,7 +46,7 @@ def disk_full(site: Site) -> JSONResponse:
 
 
 def no_writing(error: OSError) -> JSONResponse:
-    """The answer when the folder of the index cannot be written to."""
+    """The response when the folder of the index cannot be written."""
     message = f"{error.filename}: {error.strerror}: make the folder of the index writable"
     return JSONResponse({"error": message}, status_code=403, headers=FRESH)
 
@@ -91,8 +91,8 @@ def source_of(site: Site, request: Request) -> MediaFile:
     if is_upload(request):
         upload = site.uploads.get(request.path_params["video"][1:])
         if upload is None:
-            raise StoreError("there is no such upload any more: drop the file again")
-        return MediaFile(upload.path, upload.path.stat())
+            raise StoreError("this upload no longer exists: drop the file again")
+        return MediaFile.of(upload.path, upload.path.stat())
     video = known_video(site, video_number(request))
     file = site.catalog.file(video)
     if file is None:

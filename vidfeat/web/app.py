@@ -96,11 +96,11 @@ def create_app(
 
     Args:
         index: the index.
-        catalog: what of it is shown.
+        catalog: its videos as the page shows them.
         cache: pictures, segments and the map.
         uploads: dropped files.
-        names: what the server is called.
-        read_only: take no upload and no label.
+        names: host names of the server.
+        read_only: accept no uploads and no labels.
     """
     site = Site(index, catalog, cache, uploads, read_only)
 

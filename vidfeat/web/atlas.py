@@ -1,7 +1,7 @@
-"""The map: every clip as a point on a plane, near clips near each other.
+"""The map: every clip as a point in the plane, similar clips close together.
 
-A sample of the clips is laid out by t-SNE; every other clip takes its place among its nearest ones
-of the sample. Some 50,000 points tell as much as a screen can show.
+A sample of the clips is laid out by t-SNE; every other clip is placed among its nearest ones of the
+sample. About 50,000 points are as much as a screen can show.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def map_points(
     for low in range(0, len(rows), 8192):
         block = searcher.engine.take(rows[low : low + 8192])
         found[low : low + len(block)] = _among(block, vectors, places)
-    # Clips of one place would hide each other: each stands a little aside, most in dense places.
+    # Clips at one place would hide each other: each is moved slightly aside, most in dense places.
     jitter = rng.standard_normal(found.shape).astype(np.float32) * gap * 0.5
     at = np.searchsorted(marks, rows).clip(max=len(marks) - 1)
     is_mark = marks[at] == rows
@@ -65,7 +65,7 @@ def map_points(
 def _among(
     vectors: NDArray[np.float32], marks: NDArray[np.float32], places: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Means of the places of the nearest of the sample, nearer ones counting more."""
+    """Weighted means of the places of the nearest sample clips, nearer ones counting more."""
     scores = vectors @ marks.T
     count = min(_NEAREST, len(marks))
     near = np.argpartition(-scores, count - 1, axis=1)[:, :count]
@@ -77,7 +77,7 @@ def _among(
 
 
 def _spread(places: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Within -1 to 1 with the same scale on both axes; what lies far out is drawn nearer."""
+    """Within -1 to 1 with the same scale on both axes; outliers are drawn nearer."""
     if not len(places):
         return places
     low, high = np.percentile(places, [4, 96], axis=0)
@@ -115,7 +115,7 @@ class MapMaker:
         thread.join(wait_seconds)
         error = self._error
         if isinstance(error, OSError):
-            with self._lock:  # a full disk has room again later: try at the next request
+            with self._lock:  # a full disk may have room later: try again at the next request
                 self._thread = self._error = None
             raise error
         if error is not None:
@@ -125,7 +125,7 @@ class MapMaker:
     def _work(self) -> None:
         try:
             self._path = self.cache.get(self._key, ".map", lambda path: write_map(self.index, path))
-        except Exception as error:  # reported to whoever asks: nobody waits for this thread
+        except Exception as error:  # reported on request: nobody waits for this thread
             self._error = error
 
 

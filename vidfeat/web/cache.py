@@ -1,7 +1,8 @@
 """Files that are made once and kept: thumbnails, transcoded segments, the map.
 
-A key is the hash of all that decides what is in the file. Files are written whole; the oldest in
-use go when the folder grows over its cap. Two requests for the same file make it once.
+A key is the hash of everything that determines the contents. Files appear complete; the least
+recently used are deleted when the folder exceeds its cap. Two requests for the same file create it
+once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from vidfeat.system.cache import writable_cache
 from vidfeat.system.files import TEMPORARY_MARK, remove_if_dead, temporary_name
 
-# Between two looks at the size of the folder, as many bytes may be written.
+# Bytes that may be written between two checks of the folder's size.
 _LOOK_BYTES = 32 << 20
 
 
@@ -25,7 +26,7 @@ class Cache:
 
     Args:
         folder: where the files are.
-        most_bytes: what all of them may take together.
+        most_bytes: maximum total size.
     """
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
@@ -37,9 +38,9 @@ class Cache:
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, key: str, suffix: str, make: Callable[[Path], None]) -> Path:
-        """The file of a key, made by ``make(path)`` where it is not there yet.
+        """The file of a key, created by ``make(path)`` if missing.
 
-        Whatever ``make`` raises is raised, and leaves nothing behind.
+        Errors of ``make`` are raised, and nothing is left behind.
         """
         name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
         path = self.folder / name[:2] / f"{name}{suffix}"
@@ -58,7 +59,7 @@ class Cache:
 
     def _touch(self, path: Path) -> bool:
         try:
-            os.utime(path)  # what was used last goes last
+            os.utime(path)  # most recently used last
         except OSError:
             return False
         return True
@@ -85,7 +86,7 @@ class Cache:
         files = []
         for path in self.folder.glob("*/*"):
             if TEMPORARY_MARK in path.name:
-                remove_if_dead(path)  # others are being written
+                remove_if_dead(path)  # being written by others
                 continue
             with suppress(OSError):
                 status = path.stat()

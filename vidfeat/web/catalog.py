@@ -1,7 +1,7 @@
 """What the page may show: the videos of the index, where their files are, folders and labels.
 
-Files are reached by number only. A file is served when it lies below the root after all links are
-followed: a link that leads out of the root is as good as a missing file.
+Files are reached by number only. A file is served if it lies below the root after following all
+links: a link that leads out of the root counts as a missing file.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import StoreError
 from vidfeat.index import VideoIndex
+from vidfeat.system.urls import is_url, shown_path
 from vidfeat.web.folders import TOP_FOLDER, FolderTree
 
 
@@ -28,17 +29,24 @@ class MediaFile:
     """A file that may be served.
 
     Attributes:
-        path: with all links followed.
-        status: as it was when it was looked at.
+        path: with all links followed; or a URL, which may hold secrets.
+        size_bytes: when it was checked; of a URL, when it was read for the index.
+        mtime_ns: the same.
     """
 
-    path: Path
-    status: os.stat_result
+    path: Path | str
+    size_bytes: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path, status: os.stat_result) -> MediaFile:
+        """A file of this machine."""
+        return cls(path, status.st_size, status.st_mtime_ns)
 
     @property
     def key(self) -> str:
         """Another file, or another state of it, has another one."""
-        return f"{self.path}\0{self.status.st_size}\0{self.status.st_mtime_ns}"
+        return f"{shown_path(str(self.path))}\0{self.size_bytes}\0{self.mtime_ns}"
 
 
 class Catalog:
@@ -46,21 +54,22 @@ class Catalog:
 
     Args:
         index: the index.
-        root: where the videos are, if not where they were.
+        root: where the videos are, if they have moved: a folder, or a URL.
         labels: path to label, for the filter.
-        follow_links: serve what links in the root lead to, wherever that is.
+        follow_links: serve what links in the root lead to, anywhere.
     """
 
     def __init__(
         self,
         index: VideoIndex,
         *,
-        root: Path | None = None,
+        root: str | os.PathLike[str] | None = None,
         labels: Mapping[str, str] | None = None,
         follow_links: bool = False,
     ) -> None:
         self.index = index
         self.videos = index.videos
+        self._url = os.fspath(root) if root is not None and is_url(root) else None
         self.root = Path(os.path.realpath(root or index.source_root))
         self.labels = dict(labels or {})
         self.follow_links = follow_links
@@ -86,7 +95,7 @@ class Catalog:
         return head or TOP_FOLDER
 
     def label(self, video: int) -> str:
-        """The label of a video, empty for none."""
+        """The label of a video; empty for none."""
         return self.labels.get(self.videos.paths[video], "")
 
     @cached_property
@@ -113,14 +122,14 @@ class Catalog:
         return sorted(counted.items())
 
     def groups(self) -> tuple[list[str], list[int]]:
-        """Names, and the number of each video's own: labels where there are some, or folders."""
+        """Names, and the number of each video's own: labels if there are any, or else folders."""
         column = self._labels if self.labels else self._folders
         names = sorted(set(column[self.shown].tolist()))
         number = {name: place for place, name in enumerate(names)}
         return [name or "no label" for name in names], [number.get(name, 0) for name in column]
 
     def allowed(self, folder: str, label: str, text: str = "") -> NDArray[np.bool_] | None:
-        """Which videos pass the filters; None for all. A folder stands for all below it."""
+        """Which videos pass the filters; None for all. A folder includes everything below it."""
         if not folder and not label and not text:
             return None
         mask = np.array(self.videos["alive"], dtype=bool)
@@ -152,7 +161,7 @@ class Catalog:
         return len(rows), rows[first : first + count]
 
     def describe(self, video: int) -> dict[str, Any]:
-        """What the page learns about a video."""
+        """What the page shows of a video."""
         path = self.videos.paths[video]
         return {
             "id": video,
@@ -167,6 +176,12 @@ class Catalog:
 
     def why_missing(self, video: int) -> str:
         """What to try where `file` gives none, in a sentence."""
+        recorded = self.index.head.source_root
+        if is_url(recorded):
+            return (
+                f"this video lies at {recorded}: start vidfeat serve with --root {recorded} to "
+                "show it from there"
+            )
         if not self.follow_links and self.has(video):
             try:
                 wanted = self.index.local_path(self.videos.paths[video], self.root)
@@ -182,9 +197,12 @@ class Catalog:
         return "the file of this video is missing: start vidfeat serve with --root FOLDER"
 
     def file(self, video: int) -> MediaFile | None:
-        """The file of a video, None where it is missing, no file, or out of the root."""
+        """The file of a video; None if it is missing, not a file, or outside the root."""
         if not self.has(video):
             return None
+        if self._url is not None:
+            held = (int(self.videos[name][video]) for name in ("size_bytes", "mtime_ns"))
+            return MediaFile(self.index.place(self.videos.paths[video], self._url), *held)
         try:
             wanted = self.index.local_path(self.videos.paths[video], self.root)
             found = Path(os.path.realpath(wanted))
@@ -193,4 +211,4 @@ class Catalog:
             status = found.stat()
         except (StoreError, OSError, ValueError):
             return None
-        return MediaFile(found, status) if stat.S_ISREG(status.st_mode) else None
+        return MediaFile.of(found, status) if stat.S_ISREG(status.st_mode) else None

@@ -1,7 +1,7 @@
-"""Queries of several examples, as the page asks for them: phrases, segments of videos, uploads.
+"""Queries of several examples from the page: phrases, segments of videos, uploads.
 
-``GET /api/examples`` takes each of these any number of times, ``not_`` before it for what the
-answers should not be like:
+``GET /api/examples`` takes each of these any number of times, with ``not_`` before it for what the
+answers should not resemble:
 
 ====================  ==============================================================
 ``phrase``            what to look for, in words
@@ -30,14 +30,14 @@ KINDS = ("phrase", "like", "like_upload")
 
 @dataclass(frozen=True)
 class Term:
-    """One example as it was asked for.
+    """One requested example.
 
     Attributes:
         kind: one of ``KINDS``.
         value: the phrase, the path or the token.
         start_seconds: where the segment starts; None for the video's start.
         end_seconds: where it ends; None for the video's end.
-        negative: answers should not be like it.
+        negative: answers should not resemble it.
     """
 
     kind: str
@@ -136,7 +136,7 @@ class ExampleQueries:
             return self._index.query(self._catalog.path(row), term.start_seconds, term.end_seconds)
         upload = self._find_upload(term.value)
         if upload is None:
-            raise StoreError("there is no such upload any more: drop the file again")
+            raise StoreError("this upload no longer exists: drop the file again")
         return self._upload(upload, term.start_seconds, term.end_seconds)
 
     def _shown(self, term: Term, query: Query) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class FolderTree:
     def matching(self, text: str, most: int) -> tuple[int, list[dict[str, Any]]]:
         """How many folders contain a text in their own name or path, and the first of them.
 
-        Folders whose own name contains it come before those that only lie below such a folder.
+        Folders whose own name contains it come before those that are only below such a folder.
         """
         wanted = text.casefold()
         found = [pair for pair in self._folded if wanted in pair[0]]

@@ -1,4 +1,4 @@
-"""What a head finds in a collection: runs of clips that it takes for a class, as segments."""
+"""What a head finds in a collection: runs of clips that it assigns to a class, as segments."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def find_segments(
     allowed: NDArray[np.bool_],
     threshold: float,
 ) -> list[FoundSegment]:
-    """Segments whose clips all score at least the threshold, the surest first.
+    """Segments whose clips all score at least the threshold, highest score first.
 
     Args:
         scores: (N,) of the class, clips of a video one after the other.
@@ -84,7 +84,7 @@ def find_segments(
 
 
 def segments_csv(segments: Iterable[tuple[str, str, FoundSegment]]) -> str:
-    """Path, class and segment as a table that spreadsheets and `read_labels` take."""
+    """Path, class and segment as a table for spreadsheets and `read_labels`."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["path", "start_seconds", "end_seconds", "label", "score", "clips"])

@@ -1,7 +1,7 @@
-"""What is asked of every request: a host name of this server's own, and no other site behind it.
+"""Checks every request: it must use a host name of this server, and not come from another site.
 
-A page of another site can make a browser send requests here, and a name of its own can be made to
-lead here. The Host header tells the second, Origin and Sec-Fetch-Site tell the first.
+A page of another site can make a browser send requests here, and a foreign name can be made to
+resolve to this server. The Host header reveals the second, Origin and Sec-Fetch-Site the first.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class HostNames:
-    """The names that a server may be asked by, in lower case and without ports.
+    """The host names that a server accepts, in lower case and without ports.
 
     Attributes:
         own: its own names and addresses; a page of it has the same name and port.
-        allowed: names that it is reached by through something else, such as a reverse proxy, whose
+        allowed: names under which it is reached indirectly, such as that of a reverse proxy, whose
             pages have that name and any port.
-        any_address: every IP address is one of its own. A name can be made to lead here by whoever
-            owns the name; an address cannot.
+        any_address: every IP address is one of its own. The owner of a name can make it resolve to
+            this server; an address cannot be forged like that.
     """
 
     own: frozenset[str] = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -56,7 +56,7 @@ class HostNames:
         return True
 
     def is_origin(self, origin: str, host: str) -> bool:
-        """Whether an Origin is that of a page of this server, which was asked for as ``host``."""
+        """Whether an Origin is that of a page of this server, requested as ``host``."""
         scheme, separator, place = origin.lower().partition("://")
         if scheme not in ("http", "https") or not separator:
             return False

@@ -1,9 +1,9 @@
-"""``labels.csv`` of the page: the labels of one index, whole on the disk after every change.
+"""``labels.csv`` of the page: the labels of one index, complete on the disk after every change.
 
 The server owns them. A change is written (temporary name, fsync, rename) before it is confirmed, so
-that whatever kills the server loses nothing that a page was shown as saved. A change names clips,
-not files of labels: two pages that label different clips both keep theirs, and on one clip the
-later label holds. ``vidfeat finetune FEATURES --labels labels.csv`` reads the file.
+that nothing that a page showed as saved is lost, whatever kills the server. A change names clips,
+not files of labels: if two pages label different clips, both are kept, and the later label of one
+clip wins. ``vidfeat finetune FEATURES --labels labels.csv`` reads the file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TRIES = 3
 
 
 class Span(NamedTuple):
-    """What a label stands on: a segment of a video, in milliseconds; None for its start or end."""
+    """The segment of a label, in milliseconds; None for the start or end of the video."""
 
     path: str
     start_ms: int | None
@@ -41,7 +41,7 @@ class Span(NamedTuple):
 
     @classmethod
     def of(cls, path: str, start_seconds: float | None, end_seconds: float | None) -> Span:
-        """Of seconds, rounded to milliseconds."""
+        """From seconds, rounded to milliseconds."""
         start = None if start_seconds is None else round(start_seconds * 1000)
         end = None if end_seconds is None else round(end_seconds * 1000)
         return cls(path, start, end)
@@ -59,7 +59,7 @@ class Span(NamedTuple):
         return start <= low and high <= end
 
     def contains(self, second: float) -> bool:
-        """Whether a moment lies in it: the rule by which labels are given to clips."""
+        """Whether a moment lies in it: the rule that assigns labels to clips."""
         start, end = self.ends
         return start <= second * 1000 < end
 
@@ -113,7 +113,7 @@ class LabelBook:
         self._seen: tuple[int, ...] | None = None
         self._read()
 
-    # ------------------------------------------------------------------ what is there
+    # ------------------------------------------------------------------ contents
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -135,7 +135,7 @@ class LabelBook:
             return list(self._by_video)
 
     def videos_changed_since(self, revision: int) -> list[str] | None:
-        """The videos with changes after a revision; None where all may have changed."""
+        """The videos with changes after a revision; None if all may have changed."""
         with self._lock:
             if revision < self._read_at:
                 return None
@@ -165,19 +165,19 @@ class LabelBook:
     # ------------------------------------------------------------------ changes
 
     def change(self, spans: Sequence[Span], label: str | None, author: str) -> int:
-        """Label segments, or take their labels away; returns the revision.
+        """Label segments, or remove their labels; returns the revision.
 
         What was labelled within a segment is replaced with it.
 
         Args:
             spans: the segments.
-            label: the class; None takes labels away.
+            label: the class; None removes labels.
             author: who, for undo.
 
         Raises:
-            UsageError: a name that cannot be a class, or a path that no CSV can hold.
+            UsageError: an invalid class name, or a path that no CSV can hold.
             LockedError: another server has the labels of this index open.
-            DataError: the file was changed by hand and cannot be read any more.
+            DataError: the file was edited and can no longer be read.
             OSError: it could not be written; nothing has changed then.
         """
         with self._lock:
@@ -235,16 +235,16 @@ class LabelBook:
             return True
 
     def close(self) -> None:
-        """Let another server have the file."""
+        """Release the file for other servers."""
         with self._lock:
             if self._file_lock is not None:
                 self._file_lock.__exit__(None, None, None)
                 self._file_lock = None
 
-    # ------------------------------------------------------------------ within
+    # ------------------------------------------------------------------ internals
 
     def _spelled(self, name: str) -> str:
-        """The class of that name, whatever the case: finetune refuses names that differ in it."""
+        """The class of that name, ignoring case, since finetune refuses names that differ in it."""
         folded = name.casefold()
         return next((one for one in self._counts if one.casefold() == folded), name)
 
@@ -274,7 +274,7 @@ class LabelBook:
             self._video_changed[span.path] = self.revision
 
     def _take(self, rows: dict[Span, LabelRow], paths: set[str] | None) -> None:
-        """Make rows the state; only these videos have changed, or all."""
+        """Replace the state by rows; only these videos have changed, or all."""
         self._rows = rows
         if paths is None:
             self._by_video = {}
@@ -288,13 +288,13 @@ class LabelBook:
                     self._places[span] = self._next_place
                     self._next_place += 1
         counts = Counter(row.label for row in rows.values())
-        # Classes keep their places, and with them their keys, as long as they have labels.
+        # Classes keep their positions, and so their keys, as long as they have labels.
         order = [name for name in self._counts if name in counts]
         order += [name for name in counts if name not in self._counts]
         self._counts = Counter({name: counts[name] for name in order})
 
     def _hold(self) -> None:
-        """Keep other servers from the file, and see what an editor did to it."""
+        """Lock the file against other servers, and notice edits."""
         if self._file_lock is None:
             lock = OutputLock(self.path)
             lock.__enter__()
@@ -329,7 +329,7 @@ class LabelBook:
                     write_label_rows(temporary, list(rows.values()))
                 break
             except FileNotFoundError:
-                # Who changes the index removes temporary files that it does not know.
+                # Changing the index removes temporary files that it does not know.
                 if attempt == _TRIES - 1 or not self.path.parent.is_dir():
                     raise
         self._seen = self._signature()
@@ -356,30 +356,30 @@ def seconds(value: float | None) -> str:
 
 
 def checked_class(name: str) -> str:
-    """A name that a class may have.
+    """A valid class name.
 
     Raises:
-        UsageError: it is empty, too long, or holds signs that are not printable.
+        UsageError: it is empty, too long, or contains unprintable characters.
     """
     name = " ".join(name.split())
     if not name or len(name) > MOST_NAME_LENGTH or not name.isprintable():
         raise UsageError(
-            f"{name[:MOST_NAME_LENGTH]!r} cannot be the name of a class: expected 1 to "
+            f"{name[:MOST_NAME_LENGTH]!r} is not a valid class name: expected 1 to "
             f"{MOST_NAME_LENGTH} printable characters"
         )
     return name
 
 
 def check_path(path: str) -> None:
-    """Refuse a path that a label file would not give back.
+    """Refuse a path that a label file cannot hold.
 
     Raises:
         UsageError: spaces at its ends, or a line break.
     """
     if normal_path(path) != path or len(path.splitlines()) != 1:
         raise UsageError(
-            f"the name {path!r} has spaces at its ends or signs that a label file cannot hold: "
-            "rename the video, and extract it again"
+            f"the name {path!r} has leading or trailing spaces, or characters that a label file "
+            "cannot hold: rename the video, and extract it again"
         )
 
 

@@ -40,7 +40,7 @@ def thumb(site: Site, request: Request) -> Response:
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        if not made:  # not even a folder could be made
+        if not made:  # not even a folder could be created
             from vidfeat.video.thumbnails import clip_frames, jpeg
 
             with site.work:
@@ -55,7 +55,7 @@ def media(site: Site, request: Request) -> Response:
     media_type = site.media_type(file)
     if media_type is None:
         raise HTTPException(415, "browsers do not play this file: ask for a clip of it")
-    return _file(file.path, media_type)
+    return _file(Path(file.path), media_type)
 
 
 def clip(site: Site, request: Request) -> Response:
@@ -67,12 +67,12 @@ def clip(site: Site, request: Request) -> Response:
     if end <= start:
         raise UsageError(f"the segment {start:g} to {end:g} s is empty")
 
-    # A dropped file is a stranger's: whatever reads it may die of it.
-    write = transcode_apart if is_upload(request) else transcode
-
     def make(path: Path) -> None:
         with site.work:
-            write(file.path, path, start, end)
+            if is_upload(request):  # a stranger's: whatever reads it may die of it
+                transcode_apart(Path(file.path), path, start, end)
+            else:
+                transcode(file.path, path, start, end)
 
     path = site.cache.get(f"clip\0{file.key}\0{start:.3f}\0{end:.3f}", ".mp4", make)
     return _file(path, "video/mp4")

@@ -1,4 +1,4 @@
-"""Parameters of requests: what the page asks with, checked."""
+"""Parameters of requests, checked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def integer(request: Request, name: str, default: int, low: int, high: int) -> i
     """A whole number.
 
     Raises:
-        UsageError: it is none, or lies outside of ``low`` to ``high``.
+        UsageError: not a whole number, or outside ``low`` to ``high``.
     """
     text = request.query_params.get(name)
     if text is None or text == "":
@@ -32,10 +32,10 @@ def integer(request: Request, name: str, default: int, low: int, high: int) -> i
 
 
 def seconds_of(request: Request, name: str) -> float | None:
-    """Seconds, None where there are none.
+    """Seconds; None if not given.
 
     Raises:
-        UsageError: no number, or none of a video's seconds.
+        UsageError: not a number, or out of range.
     """
     return _number(request, name, 1e7, "seconds")
 
@@ -64,7 +64,7 @@ def _number(request: Request, name: str, most: float, expected: str) -> float | 
 
 
 def one_of(request: Request, name: str, known: Sequence[Name]) -> Name:
-    """One of a few words; the first where none is given.
+    """One of a few words; the first if none is given.
 
     Raises:
         UsageError: another one.
@@ -77,7 +77,7 @@ def one_of(request: Request, name: str, known: Sequence[Name]) -> Name:
 
 
 def text_of(request: Request, name: str, most: int) -> str:
-    """A text, cut to a number of letters; empty where there is none."""
+    """A text, truncated to a number of characters; empty if not given."""
     return request.query_params.get(name, "")[:most]
 
 

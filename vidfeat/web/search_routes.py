@@ -29,7 +29,7 @@ def search(site: Site, request: Request) -> Response:
     if token:
         upload = site.uploads.get(token)
         if upload is None:
-            raise StoreError("there is no such upload any more: drop the file again")
+            raise StoreError("this upload no longer exists: drop the file again")
         query = _embedded(site.uploads, upload, start, end)
     else:
         if "video" not in request.query_params:
@@ -60,7 +60,7 @@ def _embedded(uploads: Uploads, upload: Upload, start: float | None, end: float 
 
 
 def _without_path(error: VideoError, path: Path, name: str) -> VideoError:
-    """The error under the name that the user knows the file by."""
+    """The error with the file name that the user knows."""
     text = str(error).replace(str(path), name).replace(path.name, name)
     if name not in text:
         text = f"{name}: {text}"

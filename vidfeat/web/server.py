@@ -22,23 +22,23 @@ class ServeOptions:
     """How to serve.
 
     Attributes:
-        host: address to listen on; others than this machine's own open the videos to a network.
-        port: 0 takes any that is free.
-        root: where the videos are, if not where they were.
+        host: address to listen on; any but the loopback opens the videos to a network.
+        port: 0 takes any free one.
+        root: where the videos are, if they have moved.
         labels: a labels.csv, for the filter.
-        weights: where the encoder's weights are, if not where they were.
+        weights: where the encoder's weights are, if they have moved.
         device: what runs the encoder.
         cache: folder of pictures and segments; None for the user's own.
-        most_cache_bytes: what it may take.
+        most_cache_bytes: its maximum size.
         most_upload_bytes: of a video dropped on the page.
         follow_links: serve what links below the root lead to.
-        read_only: take no upload and no label.
-        allow_hosts: further names that the page is opened by, such as that of a reverse proxy.
+        read_only: accept no uploads and no labels.
+        allow_hosts: further host names of the page, such as that of a reverse proxy.
     """
 
     host: str = "127.0.0.1"
     port: int = 8765
-    root: Path | None = None
+    root: str | os.PathLike[str] | None = None
     labels: Path | None = None
     weights: str | None = None
     device: str = "auto"
@@ -159,7 +159,7 @@ def _listen(host: str, port: int) -> socket.socket:
     """A socket bound to an address.
 
     Raises:
-        UsageError: the host is unknown, is another machine's, or the port cannot be had.
+        UsageError: the host is unknown, is another machine's, or the port is not available.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(
@@ -181,8 +181,8 @@ def _listen(host: str, port: int) -> socket.socket:
         reason = os.strerror(error.errno) if error.errno else str(error)
         if error.errno == errno.EADDRNOTAVAIL:
             raise UsageError(
-                f"cannot listen on {host} ({reason}): it is no address of this machine; give one "
-                "of its own, such as 127.0.0.1",
+                f"cannot listen on {host} ({reason}): it is not an address of this machine; give "
+                "one of its own, such as 127.0.0.1",
                 field="host",
             ) from None
         raise UsageError(
@@ -215,7 +215,8 @@ def serve(
         raise MissingExtraError("web", "uvicorn", "the search page") from None
     options = replace(options, host=plain_host(options.host))
     index = open_index(path)
-    # First the address, which may be taken: an application has a folder of uploads to clean up.
+    # First the address, which may be taken: an application would have a folder of uploads to clean
+    # up.
     listener = _listen(options.host, options.port)
     try:
         app = make_app(index, options)

@@ -1,4 +1,4 @@
-"""What the handlers of the page's server work with: one index and all that is shown of it."""
+"""Shared state of the page's handlers: one index and everything that is shown of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vidfeat.web.uploads import Uploads
 
 @dataclass
 class Site:
-    """What the handlers work with."""
+    """State shared by the handlers."""
 
     index: VideoIndex
     catalog: Catalog
@@ -26,9 +26,9 @@ class Site:
     uploads: Uploads
     read_only: bool = False
     work: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(2))
-    """Decoding and transcoding at a time."""
+    """Limit on concurrent decoding and transcoding."""
     types: dict[str, str | None] = field(default_factory=dict)
-    """Media types of files that were looked at, by their keys."""
+    """Media types of examined files, by their keys."""
 
     def __post_init__(self) -> None:
         self.map = MapMaker(self.index, self.cache)
@@ -37,7 +37,7 @@ class Site:
 
     @property
     def teach(self) -> TeachSession:
-        """The teaching, begun when the page first asks for it.
+        """The teaching session, started when the page first asks for it.
 
         Raises:
             UsageError: nothing may be changed here.
@@ -52,7 +52,7 @@ class Site:
             return self._teach
 
     def close(self) -> None:
-        """End what runs beside the requests."""
+        """Stop background work."""
         with self._teach_lock:
             if self._teach is not None:
                 self._teach.close()

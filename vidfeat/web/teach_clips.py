@@ -28,18 +28,18 @@ _SAMPLE_ROWS = 20_000
 _MOST_COPY_BYTES = 1 << 30
 _BLOCK_ROWS = 65_536
 _SEED = 5
-# A head of fewer labels has seen too little of the collection to know where it is uncertain.
+# A head with fewer labels has seen too little of the collection to know where it is uncertain.
 _SPREAD_LABELS = 6
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What one state of the labels makes of the collection.
+    """The collection as judged with one state of the labels.
 
     Attributes:
         revision: of the labels.
         labels: (N,) number of each clip's class, -1 for none.
-        first: (N,) place of the label that each clip has, -1 for none: the earlier, the smaller.
+        first: (N,) rank in time of each clip's label, -1 for none; earlier labels are smaller.
         head: None while there are labels of fewer than two classes.
         scores: float32 (N, C) in the order of ``head.classes``; None without a head.
         strength: C of the fit.
@@ -54,7 +54,7 @@ class Fitted:
 
 
 class ClipTable:
-    """The clips of an index that are there, their vectors, and how these are placed."""
+    """The existing clips of an index, their vectors, and the normalisation of these."""
 
     def __init__(self, index: VideoIndex) -> None:
         searcher = index.searcher
@@ -72,7 +72,7 @@ class ClipTable:
 
     @cached_property
     def _whole(self) -> NDArray[np.float32] | None:
-        """All vectors in one array, where they are that already or take little memory."""
+        """All vectors in one array, if they already are or take little memory."""
         engine = self.engine
         if not len(engine.tail) and engine.vectors.dtype == np.float32:
             return engine.vectors
@@ -90,7 +90,7 @@ class ClipTable:
 
     @cached_property
     def spread(self) -> NDArray[np.int64]:
-        """Clips in the order to look at while there is no head."""
+        """The order of clips while there is no head."""
         rows = np.flatnonzero(self.alive)
         rows = np.random.default_rng(_SEED).permutation(rows)
         few = rows[:_SAMPLE_ROWS]
@@ -110,7 +110,7 @@ class ClipTable:
 
 
 def rows_judged(state: Fitted, alive: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The clips that a judgement of a state is about, in its order."""
+    """The clips that a judgement of a state covers, in its order."""
     rows = np.flatnonzero((state.labels >= 0) & alive)
     rows = rows[np.argsort(state.first[rows], kind="stable")]
     return rows[newest(len(rows))]
@@ -129,9 +129,9 @@ def ordered(
     Args:
         clips: all of them.
         state: labels and scores.
-        kind: ``uncertain``: those that the head is least sure of, videos taking turns;
-            ``certain``: those most surely of a class; ``mistakes``: labelled ones that heads which
-            have not seen them take for another class; ``labelled``: the newest first.
+        kind: ``uncertain``: those that the head is least sure of, videos taking turns; ``certain``:
+            those most likely of a class; ``mistakes``: labelled ones that heads which have not seen
+            them assign to another class; ``labelled``: the newest first.
         number: of the class, for ``certain``; -1 for none.
         shown: (N,) clips that pass the filters.
         own_scores: (N,) of each labelled clip's own label, out of fold, where that is known.

@@ -12,8 +12,8 @@
 ``POST /api/teach/head``          save the head beside the labels
 ================================  ===============================================================
 
-What writes takes JSON and nothing else: a form of another site cannot send that, and the guard
-refuses what comes from another origin.
+Writing requests must be JSON: a form of another site cannot send that, and the guard refuses other
+origins.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def teach_routes(site: Site, answer: Answer) -> list[Route]:
 
     Args:
         site: what the handlers work with.
-        answer: makes errors of the library into answers.
+        answer: turns errors of the library into responses.
     """
 
     def get(path: str, handler: Handler) -> Route:
@@ -87,7 +87,7 @@ def teach_routes(site: Site, answer: Answer) -> list[Route]:
 
 
 def read_only_answer() -> JSONResponse:
-    """What is answered to whoever would change something."""
+    """The response to a request that would change something."""
     message = "this page is read-only: start vidfeat serve without --read-only to change something"
     return JSONResponse({"error": message}, status_code=403, headers=FRESH)
 
@@ -96,7 +96,7 @@ async def json_body(request: Request) -> dict[str, Any]:
     """The body of a request: a JSON object.
 
     Raises:
-        HTTPException: 415 for another type, 413 for too much, 400 for what is no JSON object.
+        HTTPException: 415 for another type, 413 for too much, 400 for anything but a JSON object.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -266,7 +266,7 @@ def _found(site: Site, request: Request) -> Response:
 
 
 def csv_answer(table: str, name: str) -> Response:
-    """A table to be kept as a file."""
+    """A table to download as a file."""
     headers = {**FRESH, "content-disposition": f'attachment; filename="{name}"'}
     return Response(table, media_type="text/csv; charset=utf-8", headers=headers)
 
@@ -279,12 +279,12 @@ def _label(site: Site, value: dict[str, Any]) -> Response:
     author = _author(value)
     label = value.get("label")
     if label is not None and not isinstance(label, str):
-        raise UsageError("label is no text; null takes a label away")
+        raise UsageError("label is not a text; null removes a label")
     seen = value.get("revision", 0)
     if not isinstance(seen, int) or isinstance(seen, bool):
-        raise UsageError("revision is no whole number")
+        raise UsageError("revision is not a whole number")
     spans = _spans(site, value.get("spans"))
-    # What another page said meanwhile is reported: here the later label holds.
+    # Labels that another page gave meanwhile are reported; the later one wins.
     replaced = [
         {"path": span.path, "label": held.label}
         for span in spans
@@ -298,7 +298,7 @@ def _label(site: Site, value: dict[str, Any]) -> Response:
 
 def _spans(site: Site, given: object) -> list[Span]:
     if not isinstance(given, list) or not 1 <= len(given) <= MOST_SPANS:
-        raise UsageError(f"spans is no list of 1 to {MOST_SPANS} clips or segments")
+        raise UsageError(f"spans is not a list of 1 to {MOST_SPANS} clips or segments")
     return [_span(site, one) for one in given]
 
 

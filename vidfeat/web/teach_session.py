@@ -1,7 +1,7 @@
 """Teaching: labels of clips, a head that follows them, and the clips in the order it suggests.
 
 A label is confirmed when it is on the disk. One thread then fits the head and scores every clip;
-another one cross-validates, later, and gives up where the labels have changed meanwhile.
+another one cross-validates later, and gives up if the labels have changed meanwhile.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class TeachSession:
 
     @cached_property
     def clips(self) -> ClipTable:
-        """The clips; read when teaching begins."""
+        """The clips, read when teaching begins."""
         return ClipTable(self.index)
 
     @property
@@ -60,11 +60,11 @@ class TeachSession:
 
     @property
     def names(self) -> list[str]:
-        """Names of the classes by their numbers; a number is never given to another class."""
+        """Names of the classes by their numbers; a number is never reused for another class."""
         return self._names
 
     def close(self) -> None:
-        """End the threads and let go of the file."""
+        """Stop the threads and release the file."""
         with self._changed:
             self._ends = True
             self._changed.notify_all()
@@ -75,7 +75,7 @@ class TeachSession:
     # ------------------------------------------------------------------ labelling
 
     def label(self, spans: list[Span], name: str | None, author: str) -> int:
-        """Label segments; the revision that is on the disk now. See `LabelBook.change`."""
+        """Label segments; returns the revision that is now on the disk. See `LabelBook.change`."""
         if name is None:
             spans = [self._governing(span) for span in spans]
         revision = self.book.change(spans, name, author)
@@ -89,7 +89,7 @@ class TeachSession:
         return back
 
     def look_again(self) -> None:
-        """Notice what another program did to the file."""
+        """Notice changes of the file by another program."""
         if self.book.refresh():
             self._wake()
 
@@ -122,7 +122,7 @@ class TeachSession:
             self._changed.notify_all()
 
     def fitted(self, revision: int = 0, wait_seconds: float = 5.0) -> Fitted:
-        """The newest fit; one of this revision or a later one, if it comes in time."""
+        """The newest fit: of this revision or a later one, if ready in time."""
         end = time.monotonic() + wait_seconds
         self._wake()
         with self._changed:
@@ -184,7 +184,7 @@ class TeachSession:
             if done is None or done.revision != state.revision:
                 judged = self._judge(state)
                 with self._changed:
-                    # An older judgement says more than none: it stays until there is a newer one.
+                    # An older judgement is better than none: it stays until there is a newer one.
                     if judged is not None or self.revision == state.revision:
                         self.quality = (state.revision, judged)
                     if judged is not None:
@@ -226,7 +226,7 @@ class TeachSession:
     # ------------------------------------------------------------------ labels of clips
 
     def _clip_labels(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The class number of every clip, and the place of its label among all."""
+        """The class number of every clip, and the rank of its label among all."""
         before = self._fitted
         changed = self.book.videos_changed_since(-1 if before is None else before.revision)
         if before is None or changed is None:
@@ -245,10 +245,10 @@ class TeachSession:
     def _label_video(
         self, rows: slice, path: str, labels: NDArray[np.int32], first: NDArray[np.int64]
     ) -> None:
-        """Write the labels of one video's clips, by the rule by which finetune reads them.
+        """Set the labels of one video's clips, by the same rule as finetune.
 
         A clip belongs to the segment that its middle lies in, the shortest of several. A segment
-        that is a clip's own is about that clip alone, and holds for it before all others.
+        that equals a clip applies only to that clip, and takes precedence over all others.
         """
         labels[:], first[:] = -1, -1
         start_ms = self.clips.start_seconds[rows] * 1000
@@ -300,7 +300,7 @@ class TeachSession:
         return found
 
     def _out_of_fold(self, state: Fitted) -> NDArray[np.float64] | None:
-        """How much each labelled clip looks like its label to heads that have not seen it."""
+        """Out-of-fold score of each labelled clip's own label."""
         revision, judged = self.quality
         if judged is None or revision != state.revision:
             return None
@@ -311,7 +311,7 @@ class TeachSession:
     # ------------------------------------------------------------------ the head
 
     def head(self) -> Head:
-        """The head as it is now, for the encoder's own vectors.
+        """The current head, for the encoder's own vectors.
 
         Raises:
             UsageError: labels of fewer than two classes.

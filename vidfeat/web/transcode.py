@@ -1,8 +1,8 @@
 """A segment of any video as an MP4 that every browser plays: H.264, small, no sound.
 
-Container and codec say what a browser plays by itself; everything else (the AVI files of
-UCF101 and HMDB51, MPEG-2, HEVC) comes this way, a segment at a time. Untrusted files go
-through ``python -m vidfeat.web.transcode``, a process that may die of them.
+Container and codec tell what a browser can play; everything else (the AVI files of UCF101 and
+HMDB51, MPEG-2, HEVC) is transcoded, one segment at a time. Untrusted files go through ``python -m
+vidfeat.web.transcode``, a process that they may crash.
 """
 
 from __future__ import annotations
@@ -39,8 +39,13 @@ _MP4_SUFFIXES = {".mp4", ".m4v", ".mov"}
 _WEBM_SUFFIXES = {".webm"}
 
 
-def browser_type(path: Path) -> str | None:
-    """The media type of a file that browsers play as it is; None for what must be transcoded."""
+def browser_type(path: Path | str) -> str | None:
+    """The media type of a file that browsers play as it is; None for what must be transcoded.
+
+    What is behind a URL is transcoded: the browser gets neither the URL nor its secrets.
+    """
+    if not isinstance(path, Path):
+        return None
     suffix = path.suffix.lower()
     if suffix not in _MP4_SUFFIXES | _WEBM_SUFFIXES:
         return None
@@ -58,11 +63,11 @@ def browser_type(path: Path) -> str | None:
     return media_type
 
 
-def transcode(source: Path, target: Path, start_seconds: float, end_seconds: float) -> None:
+def transcode(source: Path | str, target: Path, start_seconds: float, end_seconds: float) -> None:
     """Write a segment as MP4; the first frame is the one shown at its start.
 
     Args:
-        source: the video.
+        source: the video, a file or URL.
         target: the file to write.
         start_seconds: from the first shown frame.
         end_seconds: at most ``MOST_SECONDS`` later, or that is where it ends.
@@ -109,10 +114,10 @@ def _write(video: VideoReader, target: Path, start_seconds: float, end_seconds: 
 
 
 def transcode_apart(source: Path, target: Path, start_seconds: float, end_seconds: float) -> None:
-    """The same in a process of its own, for a file that may crash a decoder.
+    """The same in a separate process, for a file that may crash a decoder.
 
     Raises:
-        VideoError: the video cannot be read there, or the process died of it.
+        VideoError: the video cannot be read there, or the process crashed on it.
     """
     command = [*python_module("vidfeat.web.transcode"), str(source), str(target)]
     try:
@@ -130,7 +135,7 @@ def transcode_apart(source: Path, target: Path, start_seconds: float, end_second
         said = json.loads(done.stdout)
         raise VideoError(said["message"], kind=said["kind"])
     if done.returncode:
-        raise VideoError("a decoder broke down over it", kind="crashed")
+        raise VideoError("a decoder crashed on it", kind="crashed")
 
 
 def _positions(
@@ -166,7 +171,7 @@ def _upright(
 
 
 def main(arguments: list[str]) -> int:
-    """Transcode one segment; what is wrong with the video goes to standard output."""
+    """Transcode one segment; problems with the video go to standard output."""
     source, target, start, end = arguments
     try:
         transcode(Path(source), Path(target), float(start), float(end))

@@ -1,7 +1,7 @@
-"""Videos that were dropped on the page: written to a folder of their own, embedded, forgotten.
+"""Videos dropped on the page: written to a separate folder, embedded, and deleted later.
 
-They are untrusted. They are decoded in a process of their own, which may die of them, and
-reached under a random name, which only the page that sent them knows.
+They are untrusted. They are decoded in a separate process, which they may crash, and reached under
+a random name, which only the page that sent them knows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MOST_CLIPS = 4000
 
 
 class TooLargeError(Exception):
-    """An upload is larger than it may be."""
+    """An upload exceeds its maximum size."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Upload:
     Attributes:
         token: its random name.
         path: its file.
-        name: what it was called, for messages only.
+        name: its original name, for messages only.
         query: its clips.
     """
 
@@ -66,7 +66,7 @@ class Uploads:
     def __init__(self, source: QuerySource, most_bytes: int) -> None:
         self.source = source
         self.most_bytes = most_bytes
-        # Of a server that was killed, the next one removes the folder.
+        # If a server is killed, the next one removes its folder.
         place = Path(tempfile.gettempdir()) / "vidfeat-uploads"
         with suppress(OSError):
             remove_dead_leftovers(place)
@@ -81,7 +81,7 @@ class Uploads:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def get(self, token: str) -> Upload | None:
-        """An upload by its name, None where it is unknown or forgotten."""
+        """An upload by its token; None if it is unknown or deleted."""
         with self._lock:
             return self._kept.get(token)
 
@@ -111,7 +111,7 @@ class Uploads:
         """Embed a received file and keep it; on an error it is removed.
 
         Raises:
-            VideoError: it is no video.
+            VideoError: it is not a video.
             WeightsError: the encoder's weights are not there.
         """
         try:
@@ -143,7 +143,7 @@ class Uploads:
         )
 
     def _encode(self, path: Path, name: str, segment: VideoSegment | None) -> Query:
-        with self._encoding:  # one at a time: each takes all that the machine has
+        with self._encoding:  # one at a time: each uses the whole machine
             held = self._decode_and_embed(path, name, segment)
         vectors = np.asarray(held.vectors, dtype=np.float32)
         return Query(vectors, held.start_seconds, held.end_seconds, name=name)
@@ -177,5 +177,5 @@ class Uploads:
             started=check_length,
         )
         if read.clips is None:
-            raise read.error or VideoError(f"{name} has no clip", kind="no_frames", path=name)
+            raise read.error or VideoError(f"{name} has no clips", kind="no_frames", path=name)
         return read.clips

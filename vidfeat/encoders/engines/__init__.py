@@ -1,4 +1,4 @@
-"""What runs a network: torch on a CPU or a GPU, or another runtime on the same network."""
+"""Engines that run a network: torch on a CPU or a GPU, or another runtime."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def make_engine(
 
 
 def check_openvino(device_type: str, *, compiled: bool) -> None:
-    """Refuse what OpenVINO cannot be asked for here.
+    """Refuse what OpenVINO cannot do here.
 
     Raises:
         UsageError: another device than the processor, or torch's compiler.

@@ -1,4 +1,4 @@
-"""The one thing that an engine does: uint8 clips in, float32 vectors out."""
+"""The interface of an engine: uint8 clips in, float32 vectors out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16", "int8")
 
 Execution = Literal["eager", "graph", "compile"]
-"""How a network runs on a GPU: by itself, as a CUDA graph, or with kernels compiled for it."""
+"""How a network runs on a GPU: eagerly, as a CUDA graph, or with kernels compiled for it."""
 
 
 class Engine(Protocol):
@@ -38,22 +38,22 @@ class Engine(Protocol):
 
     @property
     def preferred_batch(self) -> int | None:
-        """Clips at a time that keep it busy; None where it matters little."""
+        """Clips at a time that keep it busy; None if it matters little."""
         return None
 
     @property
     def flops_per_second(self) -> float:
-        """What its device does in a second, roughly; a constant, no measurement."""
+        """Rough FLOPS of its device; a constant, not a measurement."""
         ...
 
     def facts(self) -> dict[str, Any]:
-        """What a feature file says of it beside the encoder's spec, as JSON."""
+        """What a feature file records of it beside the encoder's spec, as JSON."""
         if not self.takes_planes:
             return {"device": "cpu"}
         return {"device": "cuda", "execution": self.execution}
 
     def close(self) -> None:
-        """Give back what it holds; it cannot be used afterwards."""
+        """Release its resources; it cannot be used afterwards."""
         return None  # noqa: RET501 (an empty body would make it abstract)
 
     def embed(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -30,7 +30,7 @@ PATCH_CHANNELS = 16  # 12, and four of zeros: whole steps of the matrix units
 
 @dataclass(frozen=True)
 class Shape:
-    """What a convolution is, as far as the choice of its kernel goes."""
+    """The properties of a convolution that decide the choice of its kernel."""
 
     kernel: tuple[int, int, int]
     stride: tuple[int, int, int]
@@ -50,7 +50,7 @@ class Shape:
 
 
 def how_to_run(shape: Shape, dtype: torch.dtype) -> How:
-    """What computes a convolution soonest where Triton is there: a constant of its shape.
+    """The fastest way to compute a convolution if Triton is available: a constant of its shape.
 
     Measured with r2plus1d_18 in fp16 on an H100, clips per second of the whole network: 3,420 by
     cuDNN with all that follows a convolution, 3,650 with kernels over time in Triton (3,030 where
@@ -101,7 +101,7 @@ class Convolution(nn.Module):
         self.fuses = how is not None
         self.how: How = how or "library"
         self.tiles: Any = None
-        """Of Triton's kernels, where one computes it."""
+        """Of Triton's kernels, if one computes it."""
         weight = torch.zeros(outputs, inputs, *kernel, dtype=dtype)
         bias = torch.zeros(outputs, dtype=torch.float32 if self.fuses else dtype)
         if self.how != "library":
@@ -203,7 +203,7 @@ class Convolution(nn.Module):
         return (frames + 2 * self.padding[0] - self.shape.kernel[0]) // self.shape.stride[0] + 1
 
     def _pack(self, weight: Tensor) -> Tensor:
-        """The weight (O, I, T, H, W) as what computes it reads it."""
+        """The weight (O, I, T, H, W) in the layout of its kernel."""
         if self.how != "library":
             from vidfeat.encoders.engines import triton_convolutions as kernels
 

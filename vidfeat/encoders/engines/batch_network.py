@@ -51,7 +51,7 @@ _COLOURS = 3
 def can_run(network: VideoNetwork) -> bool:
     """Whether a network is one that :class:`ChannelsLastNetwork` runs."""
     if not isinstance(network, VideoResNet) or {"ir", "ip"} & set(network.design.kinds):
-        return False  # a kernel a channel is no product of matrices
+        return False  # one kernel per channel is not a matrix product
     first = next(part for part in network.stem if isinstance(part, nn.Conv3d))
     return first.in_channels == _COLOURS
 
@@ -112,7 +112,7 @@ class BatchNetwork(nn.Module):
     """A network of the paper, for batches of uint8 clips.
 
     Args:
-        network: what :func:`can_run` says yes to; its weights are copied.
+        network: one for which :func:`can_run` is true; its weights are copied.
         preprocess: the normalisation.
         layers: to embed with; none means the default.
         pool: how their maps become vectors.
@@ -166,7 +166,7 @@ class BatchNetwork(nn.Module):
         del self._names
 
     def load_(self, network: VideoResNet) -> None:
-        """Take the weights of another network of the same shape, into the memory that is there."""
+        """Take the weights of another network of the same shape, into the existing memory."""
         with torch.no_grad():
             self._load(self.stem, [network.stem], None)
             for name, blocks in self.groups.items():
@@ -210,7 +210,7 @@ class BatchNetwork(nn.Module):
         maps = self._maps(clips_NTHWC, chosen)
         return {name: to_clips(*maps[name]) for name in chosen}
 
-    # -- how it is made ------------------------------------------------------------------------
+    # -- construction ------------------------------------------------------------------------
 
     def _layers(self, parts: Sequence[nn.Module], inputs: int) -> list[Convolution]:
         """The convolutions of some parts; only channels between two of them are padded."""
@@ -254,7 +254,7 @@ class BatchNetwork(nn.Module):
             last = place == len(given) - 1
             cast("Convolution", layer).load_(weight, bias + extra if last else bias)
 
-    # -- how it runs ---------------------------------------------------------------------------
+    # -- running ---------------------------------------------------------------------------
 
     def _maps(self, clips: Tensor, layers: Sequence[str]) -> dict[str, tuple[Tensor, int]]:
         if self._clip_frames is not None and clips.shape[1] != self._clip_frames:

@@ -1,9 +1,8 @@
-"""Batches that are put together clip by clip, in the memory that an engine reads.
+"""Batches assembled clip by clip, in the memory that an engine reads.
 
 A *feed* belongs to a run. It makes batches, and embeds those that are full. The feed of an engine
-on the processor copies pixels into an array. The feed of a GPU (``device_batches.py``) sends what
-comes, pixels or planes, to the device at once, so that copying and conversion overlap with the
-network.
+on the processor copies pixels into an array. The feed of a GPU (``device_batches.py``) sends pixels
+or planes to the device at once, so that copying and conversion overlap with the network.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ Pin = Callable[[NDArray[np.uint8]], Callable[[], None]]
 
 
 class ClipBatch(Protocol):
-    """A batch on its way."""
+    """A batch being filled."""
 
     def put(self, place: int, frames: ClipFrames, release: Callable[[], None]) -> None:
         """Set clip ``place``; ``release`` is called once ``frames`` are no longer needed."""
         ...
 
     def complete(self, filled: int) -> None:
-        """No more clips come: those from ``filled`` on become black."""
+        """There are no more clips: those from ``filled`` on become black."""
         ...
 
 
@@ -45,7 +44,7 @@ class Feed(Protocol):
 
     @property
     def pin(self) -> Pin | None:
-        """For the memory in which clips come; None where that gains nothing."""
+        """For the memory in which clips arrive; None if that gains nothing."""
         ...
 
     def warm_up(self) -> None:
@@ -66,12 +65,12 @@ class Feed(Protocol):
         ...
 
     def close(self) -> None:
-        """The run is over: give back what it held."""
+        """The run is over: release everything."""
         ...
 
 
-# Batches up to this size are filled up with black clips, so that all have one size; larger ones to
-# a multiple of the step: nobody waits for a hundred thousand black clips, nor has memory for them.
+# Batches up to this size are padded with black clips, so that all have one size; larger ones only
+# to a multiple of the step, since padding would take too much time and memory.
 _FILLED_UP = 1024
 _STEP = 256
 
@@ -127,11 +126,11 @@ class HostFeed:
 
     @property
     def pin(self) -> Pin | None:
-        """Nothing gains from it."""
+        """Does nothing: there is no gain."""
         return None
 
     def warm_up(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
     def new_batch(self) -> HostBatch:
         """One that was used before, or a new one."""
@@ -148,4 +147,4 @@ class HostFeed:
         return vectors
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: nothing is held."""

@@ -1,4 +1,4 @@
-"""What a clip costs a network: counted on shapes alone, without a single multiplication."""
+"""What a clip costs a network: counted from shapes only, without computing anything."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import nn
 from vidfeat.models.base import VideoNetwork, time_steps
 from vidfeat.models.resnet3d import VideoResNet
 
-# What a machine does in a second with these networks, roughly. They cut work into parts, and two
-# runs of one command should cut alike: so they are constants and no measurements.
+# Rough FLOPS of machines on these networks. They determine the size of parts, and two runs of one
+# command should make the same parts: hence constants, not measurements.
 CPU_FLOPS_PER_THREAD = 4e10
 GPU_FLOPS = 2e13
 
@@ -20,7 +20,7 @@ GPU_FLOPS = 2e13
 def flops_per_clip(
     network: VideoNetwork, layers: Sequence[str], clip_shape: tuple[int, int, int, int]
 ) -> float:
-    """Floating-point operations (two a multiply-add) of one clip (T, H, W, C)."""
+    """Floating-point operations (two per multiply-add) of one clip (T, H, W, C)."""
     frames, height, width, channels = clip_shape
     if isinstance(network, VideoResNet):
         return float(_of_convolutions(network, network.check_layers(layers), clip_shape))
@@ -105,7 +105,7 @@ def _is_shortcut(block: nn.Module, part: nn.Module) -> bool:
 
 
 def _out(size: tuple[int, ...], part: nn.Conv3d | nn.MaxPool3d) -> tuple[int, int, int]:
-    """Frames, rows and columns that come out."""
+    """Frames, rows and columns of the output."""
     kernel, stride, padding = part.kernel_size, part.stride, part.padding
     assert isinstance(kernel, tuple)
     assert isinstance(stride, tuple)
@@ -121,7 +121,7 @@ def _flops(part: nn.Conv3d, size: tuple[int, int, int]) -> int:
 
 
 def flops_per_second(device: torch.device) -> float:
-    """What a device does in a second, roughly."""
+    """Rough FLOPS of a device."""
     if device.type == "cuda":
         return GPU_FLOPS
     return CPU_FLOPS_PER_THREAD * torch.get_num_threads()

@@ -1,8 +1,8 @@
 """A network on a CUDA device.
 
-Batches arrive as uint8 on the device (``device_batches.py``), or are sent there. Work is queued on
-one stream by whoever comes; nobody waits but for their own vectors. Networks of the R(2+1)D paper
-run as a CUDA graph of a :class:`BatchNetwork`: with cuDNN's kernels, or, if asked, with kernels in
+Batches arrive as uint8 on the device (``device_batches.py``), or are sent there. Any thread may
+queue work on the one stream, and waits only for its own vectors. Networks of the R(2+1)D paper run
+as a CUDA graph of a :class:`BatchNetwork`: with cuDNN's kernels, or, if asked, with kernels in
 Triton. Others run eagerly, or through torch.compile.
 
 Half precision is compared with fp32 on the first clips. fp32 is fp32: TF32 is a precision of its
@@ -134,7 +134,7 @@ class CudaEngine(Engine):
 
     @cached_property
     def _run(self) -> BatchNetwork | PlainNetwork:
-        """Made for the first batch, when it is known how it is to run."""
+        """Created for the first batch, when its execution is known."""
         return self._made(DTYPES[self.precision])
 
     @cached_property
@@ -166,7 +166,7 @@ class CudaEngine(Engine):
 
     @property
     def flops_per_second(self) -> float:
-        """What its device does in a second, roughly."""
+        """Rough FLOPS of its device."""
         return flops_per_second(self.device)
 
     # -- batches -------------------------------------------------------------------------------
@@ -187,13 +187,13 @@ class CudaEngine(Engine):
                 self._check(clips_NTHWC[:_CHECK_CLIPS], vectors[:_CHECK_CLIPS])
             rows = torch.empty(vectors.shape, dtype=torch.float32, pin_memory=True)
             rows.copy_(vectors, non_blocking=True)
-            # a thread that waits leaves its core to the decode processes
+            # a waiting thread leaves its core to the decode processes
             done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             done.record(self._stream)
         return Pending(rows, done, lambda: self._in_fp32(clips_NTHWC))
 
     def warm_up(self, shape: tuple[int, int, int, int, int]) -> None:
-        """Do once what the first batch of a shape would wait for: kernels, graph, compilation."""
+        """Prepare what the first batch of a shape would wait for: kernels, graph, compilation."""
         with self._queueing(self.precision):
             self._halving(torch.zeros(shape, dtype=torch.uint8, device=self.device))
 
@@ -214,7 +214,7 @@ class CudaEngine(Engine):
             return self._run.network(x).float().cpu().numpy()  # type: ignore[no-any-return]
 
     def _halving(self, clips_NTHWC: Tensor) -> Tensor:
-        """Run a batch, in parts if it must be; the order of the clips stays."""
+        """Run a batch, in parts if necessary; the order of the clips is kept."""
         size = min(len(clips_NTHWC), self.largest_batch or len(clips_NTHWC))
         parts: list[Tensor] = []
         done = 0
@@ -233,7 +233,7 @@ class CudaEngine(Engine):
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _try(self, clips_NTHWC: Tensor) -> Tensor | None:
-        """The vectors of a batch, None if memory did not suffice."""
+        """The vectors of a batch; None if memory is insufficient."""
         try:
             if self.execution != "eager" and isinstance(self._run, BatchNetwork):
                 return self._replayed(clips_NTHWC)
@@ -273,7 +273,7 @@ class CudaEngine(Engine):
         self._exact = None
 
     def _reference(self) -> PlainNetwork:
-        """The network's own forward pass in fp32: it shares no kernel with what it judges."""
+        """The network's own forward pass in fp32: it shares no kernel with what it checks."""
         if self._exact is None:
             made = PlainNetwork(
                 self._network, self._preprocess, self._layers, self._pool, torch.float32
@@ -282,7 +282,7 @@ class CudaEngine(Engine):
         return self._exact
 
     def _in_fp32(self, clips_NTHWC: Tensor) -> NDArray[np.float32]:
-        """The batch again, where it was not finite."""
+        """The batch again in fp32, after it was not finite."""
         with self._queueing("fp32"):
             self.batches_recomputed += 1
             network = self._reference()

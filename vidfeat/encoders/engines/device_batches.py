@@ -1,9 +1,9 @@
 """Batches in a GPU's memory, filled by copies that overlap with the network.
 
 Each clip is copied out of the decode process's own memory, which is registered with CUDA, on a
-stream of its own. Planes of consecutive clips become pixels there together, in the batch. Nothing
-waits for the device: a slot goes back to its process once later clips are put and the copy is known
-to be done.
+stream of its own. Planes of consecutive clips are converted to pixels together there, in the batch.
+Nothing waits for the device: a slot goes back to its process once later clips have arrived and the
+copy is known to be done.
 
 The thread that fills batches queues all of its work on the stream of copies while the feed is open.
 """
@@ -36,7 +36,7 @@ _CONVERTED_TOGETHER = 8
 
 
 def _event() -> torch.cuda.Event:
-    """One whose wait leaves the core to others."""
+    """An event whose wait leaves the core to others."""
     return torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
 
 
@@ -113,7 +113,7 @@ class DeviceFeed:
     def send(
         self, batch: DeviceBatch, place: int, frames: ClipFrames, release: Callable[[], None]
     ) -> None:
-        """Queue a clip's way into its place."""
+        """Queue the copy of a clip into its place."""
         if isinstance(frames, np.ndarray):
             self.convert()
             batch.clips_NTHWC[place].copy_(torch.from_numpy(frames), non_blocking=True)
@@ -148,7 +148,7 @@ class DeviceFeed:
             )
 
     def embed(self, batch: ClipBatch, runner: int) -> NDArray[np.float32]:  # noqa: ARG002
-        """Run the network behind the batch's copies."""
+        """Run the network after the batch's copies."""
         assert isinstance(batch, DeviceBatch)
         vectors = self._engine.submit(batch.clips_NTHWC, batch.filled).result()
         self._spare.put(batch)
@@ -156,13 +156,13 @@ class DeviceFeed:
 
     @property
     def pin(self) -> Pin:
-        """For the memory in which clips come."""
+        """For the memory in which clips arrive."""
         return self._register
 
     def _register(self, memory: NDArray[np.uint8]) -> Callable[[], None]:
-        """Register memory for copies without a detour, while others continue.
+        """Register memory for direct copies, while others continue.
 
-        Where CUDA refuses, and until it is done, copies are slower and right.
+        If CUDA refuses, and until it is done, copies are slower but correct.
         """
         address = memory.ctypes.data
         runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]

@@ -1,13 +1,12 @@
-"""(2+1)D networks on a processor: one clip on one thread, to the numbers of their own forward pass.
+"""(2+1)D networks on a processor: one clip per thread, with the numbers of their own forward pass.
 
 torch computes kernels of (1, 3, 3) and (3, 1, 1) as 3-D convolutions. Here a clip is a stack of
 images with their channels last, in which both are 2-D, and nothing is copied between the two:
 
-* batch norms are folded into the convolutions before them;
-* a 3 x 3 kernel goes through Winograd's transform (Lavin and Gray, arXiv 1509.09308), by NNPACK,
-  which torch carries: twice as fast as direct convolution on AVX2. Small frames are laid side by
-  side into one image, with a line of zeros between them;
-* a kernel over time is one of (3, 1) over (T, H W).
+* batch norms are folded into the convolutions before them; * a 3 x 3 kernel goes through Winograd's
+transform (Lavin and Gray, arXiv 1509.09308), by NNPACK, which is part of torch: twice as fast as
+direct convolution on AVX2. Small frames are laid side by side into one image, with a line of zeros
+between them; * a kernel over time is one of (3, 1) over (T, H W).
 
 Shapes: T frames, C channels, H rows, W columns; images of a clip are (T, C, H, W).
 """
@@ -45,7 +44,7 @@ class FactoredNetwork:
     It holds copies of the weights as they are when it is made; see :func:`factored_pays`.
 
     Args:
-        network: what :func:`can_factor` says yes to.
+        network: one for which :func:`can_factor` is true.
         crop: rows and columns of a clip, by which each convolution is chosen.
     """
 
@@ -93,7 +92,7 @@ class FactoredNetwork:
 
 
 def factored_pays(network: VideoNetwork) -> bool:
-    """Whether single clips go through a :class:`FactoredNetwork` sooner.
+    """Whether single clips are faster through a :class:`FactoredNetwork`.
 
     It is for networks of 2D and (2+1)D groups, on processors with AVX2 and no wider registers, for
     which NNPACK is made: measured 1.4 to 1.8 times as fast as their own forward pass there.
@@ -102,14 +101,14 @@ def factored_pays(network: VideoNetwork) -> bool:
 
 
 def can_factor(network: VideoNetwork) -> bool:
-    """Whether all of a network is kernels over space alone and over time alone."""
+    """Whether a network consists of kernels over only space and over only time."""
     return isinstance(network, VideoResNet) and set(network.design.kinds) <= {"2d", "2+1d"}
 
 
 @cache
 def winograd_pays() -> bool:
     """Whether NNPACK is in this torch, computes what it should, and is made for this processor."""
-    available = getattr(torch, "_nnpack_available", None)  # which also starts it
+    available = getattr(torch, "_nnpack_available", None)  # also initialises it
     if (
         available is None
         or platform.machine() not in ("x86_64", "AMD64")
@@ -117,7 +116,8 @@ def winograd_pays() -> bool:
         or not available()
     ):
         return False
-    # On one thread: NNPACK keeps the number that it first sees, and clips share no threads.
+    # On one thread: NNPACK keeps the first number of threads that it sees, and clips share no
+    # threads.
     return SideBySide(1).map(_winograd_is_right, [torch.Generator().manual_seed(0)])[0]
 
 
@@ -128,7 +128,7 @@ def _winograd_is_right(generator: torch.Generator) -> bool:
     expected = F.conv2d(image, weight, bias, padding=1)
     try:
         found = _winograd(image, weight, bias)
-    except (AttributeError, RuntimeError):  # torch promises neither the name nor the processor
+    except (AttributeError, RuntimeError):  # torch guarantees neither the name nor the processor
         return False
     return bool((found - expected).abs().max() <= _PROBE_TOLERANCE * expected.abs().max())
 

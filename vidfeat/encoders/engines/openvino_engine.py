@@ -1,8 +1,8 @@
 """OpenVINO on a CPU: the same network, compiled for the processor; in fp32 or quantised to int8.
 
-The graph begins with uint8 clips and normalises them itself. Each clip is a request of its own, and
-clips of a batch run side by side, by default each on one thread: the maps of one clip stay closer
-to the processor than those of four, and a row does not depend on the clips beside it.
+The graph begins with uint8 clips and normalises them itself. Each clip is a separate request, and
+clips of a batch run in parallel, by default each on one thread: the maps of one clip fit the cache
+better than those of four, and a row does not depend on the other clips.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class OpenVinoEngine(Engine):
         self.model = model
         self.precision: Precision = precision
         self.precision_error: float | None = None
-        """Relative difference from torch, where it was looked at."""
+        """Relative difference from torch, if measured."""
         self.threads = threads or torch.get_num_threads()
         self.clip_shape = tuple(int(length) for length in model.inputs[0].shape)[1:]
         self._queues: dict[tuple[int, ...], Any] = {}
@@ -59,7 +59,7 @@ class OpenVinoEngine(Engine):
 
     @property
     def flops_per_second(self) -> float:
-        """What the processor does in a second, roughly."""
+        """Rough FLOPS of the processor."""
         return flops_per_second(torch.device("cpu"))
 
     def embed(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -69,11 +69,11 @@ class OpenVinoEngine(Engine):
     def predict(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class scores (N, classes), before the softmax."""
         if len(self.model.outputs) <= SCORES:
-            raise UsageError("this network has no classes of its own: train a head, and give it")
+            raise UsageError("this network has no classes of its own: train a head and give that")
         return self.run(clips_NTHWC, SCORES)[0]
 
     def run(self, clips_NTHWC: NDArray[np.uint8], *outputs: int) -> list[NDArray[np.float32]]:
-        """These outputs, each (N, length), out of one pass."""
+        """These outputs, each (N, length), from one pass."""
         if clips_NTHWC.shape[1:] != self.clip_shape:
             raise UsageError(f"clips of {clips_NTHWC.shape[1:]}: expected {self.clip_shape}")
         found = [
@@ -100,7 +100,7 @@ class OpenVinoEngine(Engine):
         if queue is None or len(queue) < wanted:
             openvino = import_openvino("this network")
             results = self.model.get_results()
-            # What only the other output needs is then not computed.
+            # Whatever only the other output needs is then not computed.
             part = openvino.Model(
                 [results[output] for output in outputs], self.model.get_parameters(), "part"
             )

@@ -17,7 +17,7 @@ from vidfeat.system.processes import die_with_parent
 
 
 def serve(channel: Connection, memory: mmap.mmap) -> None:
-    """Load what the parent names, then embed what it puts into the memory."""
+    """Load the parent's network, then embed what it puts into the memory."""
     from vidfeat.encoders.load import load_choice
 
     _, recipe, batch_shape, execution = channel.recv()

@@ -27,7 +27,7 @@ from vidfeat.system.processes import nameless_memory
 
 
 class Replica(Engine):
-    """A network in a process of its own.
+    """A network in a separate process.
 
     Args:
         recipe: what it loads.
@@ -82,14 +82,14 @@ class Replica(Engine):
 
     @property
     def flops_per_second(self) -> float:
-        """What its device does in a second, roughly."""
+        """Rough FLOPS of its device."""
         return self._flops_per_second
 
     def wait(self) -> None:
-        """Wait until the network stands on its device.
+        """Wait until the network is on its device.
 
         Raises:
-            VidfeatError: what loading it raised there.
+            VidfeatError: raised while loading it there.
         """
         if not self._ready:
             self._receive()
@@ -118,7 +118,7 @@ class Replica(Engine):
         self._process.wait()
 
     def _send(self, message: tuple[Any, ...]) -> None:
-        with suppress(OSError):  # the answer that does not come says why
+        with suppress(OSError):  # the missing answer says why
             self._channel.send(message)
 
     def _receive(self) -> Any:
@@ -136,7 +136,7 @@ class Replica(Engine):
 
 
 def parse_devices(text: str, device: str) -> list[str]:
-    """Devices out of ``0,1`` (of the kind that ``--device`` names) or ``cuda:0,cuda:1``.
+    """Devices from ``0,1`` (of the kind that ``--device`` names) or ``cuda:0,cuda:1``.
 
     One may come twice: it then has two processes, which take turns.
 
@@ -165,7 +165,7 @@ def start_replicas(
     """A replica on each device, all loaded.
 
     Raises:
-        VidfeatError: one of them could not be; all are ended.
+        VidfeatError: one of them could not be loaded; all are ended.
     """
     replicas = [Replica(recipe, device, batch_shape, dimension, like) for device in devices]
     try:

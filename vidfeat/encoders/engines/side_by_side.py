@@ -1,4 +1,4 @@
-"""Clips side by side on the threads of a processor, each on one.
+"""Clips in parallel on the threads of a processor, one each.
 
 No thread waits for another within a clip, and the maps of a clip stay close to one core.
 """
@@ -41,7 +41,7 @@ class SideBySide:
         return 2 * clips > self.threads
 
     def map(self, work: Callable[[Given], Found], clips: Iterable[Given]) -> list[Found]:
-        """What the work gives for each clip, in their order; without gradients."""
+        """The result of the work for each clip, in order; without gradients."""
 
         def alone(clip: Given) -> Found:
             torch.set_num_threads(1)

@@ -3,11 +3,11 @@
 Half precision is compared with fp32 on the first batch: libraries have been wrong for exactly the
 kernels of R(2+1)D. A batch that does not fit into memory is halved, and the size remembered.
 
-On a CPU, networks of 2D and (2+1)D groups run clip by clip, several side by side, where that is
-sooner: see ``factored.py``. A batch of few clips on many threads goes through the network's own
-forward pass, with all threads on each clip; the two agree to 2e-6 of the largest value.
+On a CPU, networks of 2D and (2+1)D groups run clip by clip, several in parallel, if that is faster:
+see ``factored.py``. A batch of few clips on many threads goes through the network's own forward
+pass, with all threads on each clip; the two agree to 2e-6 of the largest value.
 
-On other devices (Apple's mps, xpu) a network runs as it is, without a promise of speed.
+On other devices (Apple's mps, xpu) a network runs as it is, with no guarantee of speed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def _try_device(device: torch.device) -> None:
-    """Have a device compute something.
+    """Check that a device can compute something.
 
     Raises:
         UsageError: it cannot.
@@ -80,7 +80,7 @@ _NO_MEMORY = "can't allocate memory"
 
 
 def _halved_to(size: int, most: int) -> int:
-    """A size, halved as often as it takes to be ``most`` or less."""
+    """A size, halved until it is ``most`` or less."""
     while size > max(1, most):
         size = (size + 1) // 2
     return size
@@ -146,12 +146,12 @@ class TorchEngine(Engine):
 
     @property
     def preferred_batch(self) -> int | None:
-        """Clips at a time that keep a processor busy; None where it matters little."""
+        """Clips at a time that keep a processor busy; None if it matters little."""
         return busy_batch(self._side_by_side.threads) if self.clip_by_clip else None
 
     @property
     def flops_per_second(self) -> float:
-        """What its device does in a second, roughly."""
+        """Rough FLOPS of its device."""
         return flops_per_second(self.device)
 
     def embed(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -182,7 +182,7 @@ class TorchEngine(Engine):
 
     @cached_property
     def _factored(self) -> FactoredNetwork:
-        """Made for the first full batch: a single clip does without, and it takes half a second."""
+        """Created for the first full batch: it takes half a second, and one clip needs none."""
         return FactoredNetwork(cast("VideoResNet", self._network), self._preprocess.crop)
 
     def _run_clip_by_clip(
@@ -212,7 +212,7 @@ class TorchEngine(Engine):
     def _halving(
         self, clips_NTHWC: NDArray[np.uint8], run: Callable[[Tensor], Tensor]
     ) -> NDArray[np.float32]:
-        """Run a batch, in parts if it must be; the order of the clips stays."""
+        """Run a batch, in parts if necessary; the order of the clips is kept."""
         size = min(len(clips_NTHWC), self.largest_batch or len(clips_NTHWC))
         if self.device.type == "cpu" and size:
             size = _halved_to(size, clips_that_fit(clips_NTHWC[0].size))
@@ -235,7 +235,7 @@ class TorchEngine(Engine):
     def _try(
         self, clips_NTHWC: NDArray[np.uint8], run: Callable[[Tensor], Tensor]
     ) -> NDArray[np.float32] | None:
-        """The result of a batch, None if memory did not suffice."""
+        """The result of a batch; None if memory is insufficient."""
         try:
             result: NDArray[np.float32] = (
                 run(self._input(clips_NTHWC, self._dtype)).float().cpu().numpy()

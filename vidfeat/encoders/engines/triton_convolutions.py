@@ -1,4 +1,4 @@
-"""Calls of the Triton kernels: tiles by the layer's shape, weights as the kernels read them.
+"""Calling the Triton kernels: tiles by the layer's shape, weights in the kernels' layout.
 
 Maps are channels-last: (images, C, rows, columns) whose memory is (images, rows, columns, C).
 """
@@ -42,7 +42,7 @@ class Tiles:
 
 
 def tiles_of_convolution(inputs: int, outputs: int) -> Tiles:
-    """Tiles that waste least of a convolution with this many channels."""
+    """Tiles that waste the least for a convolution with this many channels."""
     pairs = [(128, 0), (128, 16), (128, 32), (128, 64), (64, 0), (64, 16), (64, 32), (32, 0)]
     pairs += [(32, 16), (16, 0)]
 
@@ -96,7 +96,7 @@ def pack_bias(bias: Tensor, tiles: Tiles) -> Tensor:
 
 @dataclass(frozen=True)
 class Packed:
-    """A convolution as the kernels read it; lengths are over rows and columns."""
+    """A convolution in the kernels' layout; lengths are over rows and columns."""
 
     weight: Tensor
     """Of :func:`pack_convolution`, or :func:`pack_over_time`."""
@@ -119,7 +119,7 @@ def _channels_last(images: None) -> None: ...
 
 
 def _channels_last(images: Tensor | None) -> Tensor | None:
-    """The same, copied only if its memory lies otherwise."""
+    """The same, copied only if its memory has another layout."""
     return None if images is None else images.contiguous(memory_format=torch.channels_last)
 
 

@@ -1,7 +1,7 @@
 """Triton kernels for the layers of a network that memory bounds: each map is read and written once.
 
 A convolution of a library leaves its bias, the residual and the ReLU to a second pass over the map.
-Here they are done where the map is in registers already:
+Here they are done while the map is in registers:
 
 * ``_convolution``: any 2-D kernel over channels-last images as an implicit matrix product;
 * ``_over_time``: three frames, stride one. A program walks along the frames of its positions with
@@ -211,7 +211,7 @@ def _over_time(
             before = tl.dot(values2, second2, before)
             here = tl.dot(values2, second1, here)
             after = tl.dot(values2, second0, after)
-        # As a branch this does not compile (Triton 3.6): masked, it costs nothing either.
+        # As a branch this does not compile (Triton 3.6); masked, it costs nothing.
         goes = ((first + (frame - 1) * spots) * outputs)[:, None] + n[None, :]
         _leave(y + goes, residual + goes, before, added, mask & (frame > 0), RESIDUAL, RELU)
         before = here

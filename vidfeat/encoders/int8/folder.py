@@ -1,7 +1,7 @@
 """A quantised network on disk: the folder ``net/``.
 
-``net.json`` says what it is: the network and the weights that it was made of, the settings that are
-fixed in it, how far it is from fp32, and the sha256 of the two files beside it (``net.xml`` and
+``net.json`` describes it: the network and the weights that it was made from, the settings that are
+fixed in it, its deviation from fp32, and the sha256 of the two files beside it (``net.xml`` and
 ``net.bin``, OpenVINO's format).
 """
 
@@ -56,7 +56,7 @@ class QuantisedNet:
 
     @property
     def sha256(self) -> str:
-        """Of both files: another quantisation gives other vectors, if only a little."""
+        """Of both files: another quantisation gives slightly different vectors."""
         return hashlib.sha256(canonical_json(self.facts["files"]).encode()).hexdigest()
 
     @property
@@ -65,10 +65,10 @@ class QuantisedNet:
         return str(self.facts.get("space_fingerprint", ""))
 
     def agreement_in_words(self) -> str:
-        """How far it is from fp32, for a line of text."""
+        """Its deviation from fp32, for a line of text."""
         error = self.facts.get("error")
         if not error:
-            return "how far it is from fp32 was not measured, for want of clips"
+            return "its deviation from fp32 was not measured, because there were too few clips"
         return (
             f"on {error['clips']} clips that took no part in quantising, cosine to fp32 (mean "
             f"subtracted) {error['cosine_mean']:.3f} on average and {error['cosine_min']:.3f} at "
@@ -94,7 +94,7 @@ def read_net(folder: str | os.PathLike[str]) -> QuantisedNet:
     except (OSError, ValueError) as error:
         raise WeightsError(f"{facts_file} cannot be read: {error}: {_AGAIN}") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise WeightsError(f"{facts_file} describes no quantised network: {_AGAIN}")
+        raise WeightsError(f"{facts_file} does not describe a quantised network: {_AGAIN}")
     if facts.get("format_version") != FORMAT_VERSION:
         raise WeightsError(
             f"{facts_file} has format version {facts.get('format_version')}, this vidfeat reads "

@@ -1,4 +1,4 @@
-"""The encoder of a quantised network: the network, and all settings, as its folder has them."""
+"""The encoder of a quantised network: the network and all settings come from its folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vidfeat.video.clip_plan import ClipPlan
 
 
 def encoder_of_net(choice: EncoderChoice) -> Encoder:
-    """The encoder of a quantised network. What is fixed in it may be said again, and only that.
+    """The encoder of a quantised network. Its fixed settings may be given again, but not changed.
 
     Args:
         choice: its ``weights`` name the folder of the network.
@@ -91,7 +91,7 @@ def _joined(names: Sequence[str] | None) -> str | None:
 
 
 def _notes(net: QuantisedNet) -> tuple[str, ...]:
-    """What a user should know before hours of work."""
+    """Notes for the user before hours of work."""
     agreement = f"{net.folder} is quantised to int8: {net.agreement_in_words()}"
     if str(net.facts["weights"]).startswith("random"):
         return "the network is UNTRAINED: its vectors separate videos poorly", agreement

@@ -1,10 +1,10 @@
 """Quantise a network to int8 on a sample of the user's own clips, and measure what that costs.
 
 NNCF's post-training quantisation: the ranges of all maps are taken from calibration clips, weights
-and maps become 8-bit integers, and biases make up for the mean of the error in each layer. What is
-left of that mean at the outputs is the largest part of the error, and is taken off there. The error
-is measured on clips of other videos, after subtracting the mean embedding of fp32 from both: those
-of one network are nearly parallel, and a plain cosine would show nothing.
+and maps become 8-bit integers, and biases compensate for the mean error of each layer. What remains
+of that mean at the outputs is the largest part of the error, and is subtracted there. The error is
+measured on clips of other videos, after subtracting the mean embedding of fp32 from both: those of
+one network are nearly parallel, and a plain cosine would show nothing.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ Clips = NDArray[np.uint8]  # (N, T, H, W, 3)
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """How many clips are looked at."""
+    """Numbers of clips."""
 
     clips: int = 32
     """To quantise on."""
     check_clips: int = 64
-    """To measure the error on; of other videos, where there are several."""
+    """To measure the error on; from other videos, if there are several."""
     seed: int = 0
     """Of the choice of videos."""
 
@@ -75,7 +75,7 @@ class CalibrationOptions:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far vectors are from those of fp32, of the same clips, the mean of fp32 subtracted."""
+    """Deviation of vectors from those of fp32 for the same clips, the mean of fp32 subtracted."""
 
     clips: int
     cosine_min: float
@@ -92,7 +92,7 @@ class CalibrationClips:
     held_out: Clips
     calibration_videos: int
     held_out_videos: int
-    """0 where the held-out clips are others of the same video."""
+    """0 if the held-out clips are others of the same video."""
     unreadable: int
 
 
@@ -112,11 +112,11 @@ def quantise(
         videos: to take clips of.
         target: the folder.
         calibration: how many clips.
-        overwrite: replace a folder that is there.
+        overwrite: replace an existing folder.
         report: called with a line on each step.
 
     Raises:
-        UsageError: the target is there, or a setting is invalid.
+        UsageError: the target exists, or a setting is invalid.
         MissingExtraError: OpenVINO or NNCF is not installed.
         NothingDoneError: not one video can be read.
         ExportError: OpenVINO or NNCF cannot take this network.
@@ -127,7 +127,7 @@ def quantise(
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists: give overwrite=True, or another name")
     if target.exists() and not (target / FACTS_FILE).is_file():
-        raise UsageError(f"{target} is no quantised network, and is not replaced: name another")
+        raise UsageError(f"{target} is not a quantised network, and is not replaced: name another")
     encoder = _in_fp32(network, "openvino")
     report(f"quantising {encoder.spec.model} to int8: reading clips of {len(videos)} videos")
     plan = encoder.plan
@@ -187,7 +187,7 @@ def quantised_beside(
         network: which, and with which settings.
         videos: of the run; a sample of them is used.
         sharded: whether the run is one of several that will be merged.
-        overwrite: make it again where it was made with other settings.
+        overwrite: make it again if it was made with other settings.
         report: called with a line on each step.
 
     Raises:
@@ -206,7 +206,7 @@ def quantised_beside(
                 now = {name: value for name, value in encoder.describe().items() if name in _FIXED}
                 before = {name: net.facts[name] for name in now}
                 raise UsageError(
-                    f"{folder} was quantised otherwise "
+                    f"{folder} was quantised with other settings "
                     f"({'; '.join(settings_that_differ(before, now)) or 'in its architecture'}): "
                     "give overwrite=True to start again, or another output"
                 )
@@ -255,7 +255,7 @@ def sample_clips(
             groups[1].extend(clips[1::2])
             taken[0] += 1
             continue
-        # Each video goes where more is wanting, calibration first: it must not stay without.
+        # Each video goes to the set that lacks more, calibration first: it must not stay empty.
         lacking = [
             1 - len(group) / max(1, want) for group, want in zip(groups, wanted, strict=True)
         ]
@@ -330,7 +330,7 @@ def _quantised(model: Any, clips: Clips) -> Any:
 
 
 def _without_shift(model: Any, exact: OpenVinoEngine, clips: Clips) -> Any:
-    """The model with the mean difference from fp32 over the clips taken off its outputs."""
+    """The model with the mean difference from fp32 over the clips subtracted from its outputs."""
     openvino = import_openvino("precision int8")
     from openvino import opset13
 

@@ -1,7 +1,7 @@
 """Which Python files this user has chosen to run as networks.
 
-A feature file may name a ``FILE.py:build``. Reading one must not run code by itself: the file is
-run again only if it is, byte by byte, one that this user has named on a command line before.
+A feature file may name a ``FILE.py:build``. Reading one must not run code automatically: the file
+is run again only if it is, byte for byte, one that this user has named on a command line before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def record_file() -> Path:
 
 @contextmanager
 def only_known_files() -> Iterator[None]:
-    """Within this, a file is run only if it has been before: what asks for it is no user."""
+    """Within this, a file is run only if it has been before: no user has asked for it."""
     token = _only_known.set(True)
     try:
         yield
@@ -41,7 +41,7 @@ def may_run(code: bytes) -> bool:
 
 
 def remember(code: bytes) -> None:
-    """Note that a user has chosen to run it; where that cannot be noted, it is asked for again."""
+    """Record that a user has chosen to run it; if that fails, the user is asked again."""
     known = _known()
     digest = hashlib.sha256(code).hexdigest()
     if digest in known:

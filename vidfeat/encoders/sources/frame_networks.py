@@ -1,4 +1,4 @@
-"""Networks of frames out of timm, open_clip and torchvision, as :class:`VideoNetwork`."""
+"""Frame networks of timm, open_clip and torchvision, as :class:`VideoNetwork`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TimmNetwork(VideoNetwork):
         return {MAP: found.reshape(len(x), -1, *found.shape[1:]).transpose(1, 2)}
 
     def own_pooling(self, x: Tensor, how: str) -> Tensor:  # noqa: ARG002
-        """What its classifier would be given."""
+        """The input of its classifier."""
         net: Any = self.net
         found = net.forward_head(net.forward_features(_frames(x)), pre_logits=True)
         return _mean_of_frames(found, len(x))

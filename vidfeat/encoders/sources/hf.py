@@ -1,7 +1,7 @@
 """Networks of transformers: ``hf:NAME`` on the hub, or ``hf:FOLDER`` of ``save_pretrained``.
 
 Clip length, size and normalisation are those of the repository's own configuration. Weights come
-from safetensors alone, no code of a repository is run, and the commit goes into the fingerprint.
+from safetensors only, no code of a repository is run, and the commit goes into the fingerprint.
 ``weights`` is a revision: a branch, a tag or a commit.
 """
 
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 PREFIX = "hf"
 OLDEST = (5, 17)
 _FILES = (*SMALL_FILES, *TEXT_FILES, "model*.safetensors", "model.safetensors.index.json")
-# Frames of a clip, for networks of frames: two seconds.
+# Frames of a clip, for frame networks: two seconds.
 FRAME_PLAN = ClipPlan(frames=8, fps=Fraction(4))
 
 
 @dataclass(frozen=True)
 class Family:
-    """What transformers does not say of a kind of network."""
+    """Facts about a kind of network that transformers lacks."""
 
     model_class: str
     """Of transformers."""
     wrapper: str
     """Of ``hf_networks.py``."""
     clip_frames: Callable[[Any], int] | None = None
-    """Frames of a clip by the configuration; None for networks of frames."""
+    """Frames of a clip by the configuration; None for frame networks."""
     stride: int | Mapping[int, int] | None = 1
     """Frames from one to the next, of a clip or by its number of frames; None where neither
     configuration nor paper says."""
@@ -160,7 +160,7 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
 
 
 def _asked(choice: EncoderChoice) -> tuple[str, str | None, bool]:
-    """Repository or folder, revision, and whether random weights were asked for."""
+    """Repository or folder, revision, and whether random weights were requested."""
     assert choice.model is not None
     name = choice.model.partition(":")[2]
     if not name:
@@ -318,7 +318,7 @@ def _untrained(transformers: Any, family: Family, config: Any, seed: int) -> Any
         return getattr(transformers, family.model_class)(config, **dict(family.options))
 
 
-# What says nothing of the vectors, or changes with a library's version.
+# Settings that do not affect the vectors, or change with a library's version.
 _UNCOUNTED = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "architectures")
 
 

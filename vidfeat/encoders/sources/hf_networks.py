@@ -24,7 +24,7 @@ class TokenNetwork(VideoNetwork):
     own: tuple[str, ...] = ()
     """Poolings of its own."""
     kept: tuple[str, ...] = ()
-    """Attributes of the model that are held; none holds it whole."""
+    """Attributes of the model that are held; none holds all of it."""
 
     def __init__(self, model: Any, config: Any) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def _grid(x: Tensor, patch: Any, tubelet: int = 1) -> tuple[int, int, int]:
 
 
 class VJEPA2(TokenNetwork):
-    """V-JEPA 2 (arXiv 2506.09985), its encoder alone; no class token, so the mean of the tokens."""
+    """V-JEPA 2 (arXiv 2506.09985), only its encoder; no class token, so the mean of the tokens."""
 
     kept = ("encoder",)
 
@@ -224,7 +224,7 @@ class PEVideo(TokenNetwork):
 
 
 class FrameTokens(TokenNetwork):
-    """Base of networks of frames: (N, 3, T, H, W) frame by frame."""
+    """Base of frame networks: (N, 3, T, H, W) frame by frame."""
 
     modality = "frame"
     prefix_tokens = 0
@@ -245,7 +245,7 @@ class FrameTokens(TokenNetwork):
         return _map(_joined(found, len(x)), time, rows, columns)
 
     def own_pooling(self, x: Tensor, how: str) -> Tensor:
-        """Of each frame; their mean where there are several."""
+        """Of each frame; their mean if there are several."""
         vectors = self.of_frames(_frames_first(x).flatten(0, 1), how)
         return vectors.reshape(len(x), -1, vectors.shape[-1]).mean(dim=1)
 
@@ -324,7 +324,7 @@ class SigLIPVision(FrameTokens):
 
 
 class SigLIP(SigLIPVision):
-    """The same out of the whole model."""
+    """The same from the whole model."""
 
     kept = ("vision_model",)
 

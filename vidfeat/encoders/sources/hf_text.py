@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# These were trained on texts padded to their full length, and answer others wrongly.
+# These were trained on texts padded to full length, and are wrong on others.
 _FULL_LENGTH = ("siglip", "videoprism")
 _DEFAULT_LENGTH = 64
 # VideoPrism has no learned temperature; its authors' example divides by 0.01.

@@ -25,12 +25,12 @@ class Repository:
     """A repository's files on this machine."""
 
     name: str
-    """As the hub calls it, or the absolute path of a folder."""
+    """Name on the hub, or the absolute path of a folder."""
     folder: Path
     revision: str
-    """The commit; nothing for a folder."""
+    """The commit; empty for a folder."""
     licence: str
-    """By its README; nothing where that does not say."""
+    """From its README; empty if not given there."""
 
     @property
     def is_folder(self) -> bool:
@@ -41,7 +41,7 @@ class Repository:
         """A JSON file of it.
 
         Raises:
-            WeightsError: it is not there, or is no JSON object.
+            WeightsError: it is missing, or not a JSON object.
         """
         path = self.folder / file
         try:
@@ -61,7 +61,7 @@ class Repository:
         """Refuse a repository without them.
 
         Raises:
-            WeightsError: there are none; what there is instead is named.
+            WeightsError: there are none; the message names what exists instead.
         """
         if any(self.folder.glob(pattern)):
             return
@@ -71,7 +71,7 @@ class Repository:
         found = f", only {', '.join(others)}" if others else ""
         raise WeightsError(
             f"{self.name} holds no {pattern}{found} ({self.folder}): weights are read from "
-            "safetensors alone, since other files could run code; save them with "
+            "safetensors only, since other files could run code; save them with "
             "model.save_pretrained(FOLDER) and give that folder"
         )
 
@@ -80,10 +80,10 @@ def repository(name: str, revision: str | None, files: Sequence[str], *, source:
     """A repository by name, or a folder, with all the files that match.
 
     Args:
-        name: as the hub calls it, or a folder.
+        name: on the hub, or a folder.
         revision: a branch, tag or commit; None takes the newest.
         files: patterns of the names to fetch, at the top of the repository.
-        source: prefix under which it was asked for, for messages.
+        source: prefix of the model name, for messages.
 
     Raises:
         WeightsError: it is not there, or cannot be fetched; names the files and the folder.
@@ -118,14 +118,15 @@ def repository(name: str, revision: str | None, files: Sequence[str], *, source:
 def _why(
     name: str, revision: str | None, files: Sequence[str], source: str, error: Exception
 ) -> str:
-    """A line for a repository that cannot be had."""
+    """The message for a repository that is not available."""
     from huggingface_hub import errors
 
     page = f"https://huggingface.co/{name}"
     at = f" at revision {revision}" if revision else ""
     if isinstance(error, errors.GatedRepoError):
         return (
-            f"the repository {name} wants its licence accepted first: do so on {page}, then run "
+            f"the repository {name} requires accepting its licence first: do so on {page}, then "
+            "run "
             "'hf auth login'"
         )
     if isinstance(error, errors.RevisionNotFoundError):
@@ -146,7 +147,7 @@ def _why(
 
 
 def offline() -> bool:
-    """The hub's client is set not to connect."""
+    """Whether the hub's client is set to offline mode."""
     from huggingface_hub import is_offline_mode
 
     return bool(is_offline_mode())
@@ -160,7 +161,7 @@ def cache_folder() -> str:
 
 
 def licence_of(folder: Path) -> str:
-    """The licence that the head of a README names; nothing where there is none."""
+    """The licence in the header of a README; empty if there is none."""
     try:
         text = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
     except OSError:

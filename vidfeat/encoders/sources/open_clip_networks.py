@@ -98,7 +98,7 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
 
 
 def _repository(open_clip: Any, name: str, weights: Any, *, random: bool) -> Repository | None:
-    """Where the files are; None for random weights of a network that open_clip can build alone."""
+    """Where the files are; None for random weights of a network that needs none."""
     for folder in (weights, name):
         if folder is not None and Path(folder).expanduser().is_dir():
             return repository(str(folder), None, _FILES, source=PREFIX)
@@ -143,7 +143,7 @@ def _embedding_size(open_clip: Any, name: str, config: dict[str, Any]) -> int:
 
 
 def _preprocess(facts: dict[str, Any]) -> Preprocess:
-    """open_clip's own preparation of pictures."""
+    """open_clip's own preprocessing of pictures."""
     size = facts["size"]
     height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     mode = facts["resize_mode"]
@@ -151,7 +151,7 @@ def _preprocess(facts: dict[str, Any]) -> Preprocess:
     fit = {"squash": "exact", "longest": "contain"}.get(mode, "exact" if square else "cover")
     interpolation = "bilinear" if facts["interpolation"] == "bilinear" else "bicubic"
     if mode == "shortest" and not square:
-        interpolation = "bicubic"  # its ResizeKeepRatio is called without the interpolation there
+        interpolation = "bicubic"  # there, its ResizeKeepRatio is called without the interpolation
     return Preprocess(
         height if mode == "shortest" and square else (height, width),
         (height, width),
@@ -176,7 +176,7 @@ class OpenClipTexts:
 
     @property
     def scale(self) -> float:
-        """See `spec.TextTower`; the mean where each dimension has its own."""
+        """See `spec.TextTower`; the mean if each dimension has its own."""
         return float(self._model.logit_scale.detach().exp().mean())
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

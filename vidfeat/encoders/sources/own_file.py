@@ -1,4 +1,4 @@
-"""A network of one's own out of a Python file: ``FILE.py:build``."""
+"""A user's own network from a Python file: ``FILE.py:build``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
     """Run the file and its function.
 
     Raises:
-        UsageError: the file is not there, fails, or gives no network.
+        UsageError: the file does not exist, fails, or returns no network.
         WeightsError: a feature file asks for it, and this user has never run it.
     """
     assert choice.model is not None
@@ -35,14 +35,14 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
     named = f"{path}:{function}"
     if not code_trust.may_run(code):
         raise WeightsError(
-            f"the vectors were made by {named}, which this user has not run as it is now: look at "
-            f"it, then give model={named}"
+            f"the vectors were made by {named}, which this user has not run in its present form: "
+            f"look at it, then give model={named}"
         )
     made = _run(path, code, function)
     code_trust.remember(code)
     if isinstance(made, Encoder):
         if made.loaded is None:
-            raise UsageError(f"{named} gives an encoder that was not made by Encoder.from_module")
+            raise UsageError(f"{named} returns an encoder that was not made by Encoder.from_module")
         loaded = made.loaded
     elif not isinstance(made, nn.Module):
         raise UsageError(
@@ -74,10 +74,10 @@ def _read(model: str) -> tuple[Path, bytes, str]:
 
 
 def _run(path: Path, code: bytes, function: str) -> Any:
-    """What the function gives, out of the very bytes that were checked."""
+    """The function's result, from the very bytes that were checked."""
     module = ModuleType(path.stem)
     module.__file__ = str(path)
-    sys.path.insert(0, str(path.parent))  # its neighbours, as python FILE.py would have them
+    sys.path.insert(0, str(path.parent))  # its neighbours can be imported, as with python FILE.py
     try:
         exec(compile(code, str(path), "exec"), module.__dict__)
         build = getattr(module, function, None)

@@ -1,4 +1,4 @@
-"""A network of one's own, given as a module of torch.
+"""A user's own network, given as a torch module.
 
 It is copied, so that running it in half precision, or on a GPU, leaves the original as it was.
 """
@@ -38,10 +38,10 @@ class OwnClips(VideoNetwork):
         self.module = module
 
     def measure(self, frames: int, height: int, width: int) -> None:
-        """Find out what it gives for one input.
+        """Determine its output for one input.
 
         Raises:
-            UsageError: something else than vectors or a map.
+            UsageError: neither vectors nor a map.
         """
         with inference_mode():
             found: object = self.output(zeros(self.input_shape(frames, height, width)))
@@ -49,7 +49,8 @@ class OwnClips(VideoNetwork):
             what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             shape = "(N, D, T, H, W)" if self.map_dimensions == 5 else "(N, D, H, W)"
             raise UsageError(
-                f"the module gives {what} for one {self.modality}: expected a tensor (N, D), or a "
+                f"the module returns {what} for one {self.modality}: expected a tensor (N, D), or "
+                "a "
                 f"map {shape}"
             )
         self.poolings = POOLS if found.dim() > 2 else ("mean",)
@@ -60,7 +61,7 @@ class OwnClips(VideoNetwork):
         return (1, 3, frames, height, width)
 
     def output(self, x: Tensor) -> Tensor:
-        """What the module gives for its own kind of input."""
+        """The module's output for its own kind of input."""
         return self.module(x)  # type: ignore[no-any-return]
 
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -95,7 +96,7 @@ def network_of_module(
     name: str | None,
     modality: Modality,
 ) -> LoadedNetwork:
-    """A module with what belongs to it; what is not given is said in a note.
+    """A module with everything that belongs to it; a note names the defaults that were used.
 
     Args:
         module: see :class:`OwnClips` and :class:`OwnFrames`, or a ``VideoNetwork``.
@@ -105,7 +106,7 @@ def network_of_module(
         modality: ``clip`` or ``frame``.
 
     Raises:
-        UsageError: a module that gives something else.
+        UsageError: a module with another output.
     """
     if not isinstance(module, nn.Module):
         raise UsageError(f"expected a module of torch, not {type(module).__name__}")
@@ -137,17 +138,17 @@ def _notes(name: str, preprocess: Preprocess | None, plan: ClipPlan | None) -> t
         taken.append("16 frames at each video's own rate")
     if preprocess is None:
         taken.append("frames of 128 x 171 cropped to 112 x 112, Kinetics' mean and deviation")
-    return (f"{name} does not say what it takes: {'; '.join(taken)}",) if taken else ()
+    return (f"{name} does not specify its input: {'; '.join(taken)}",) if taken else ()
 
 
 def load(choice: EncoderChoice) -> NoReturn:
-    """Say that a module cannot be found by its name.
+    """Raise that a module cannot be found by its name.
 
     Raises:
         WeightsError: always.
     """
     name = (choice.model or "").partition(":")[2]
     raise WeightsError(
-        f"{name} was given as a module in Python, and is in no file: make its encoder again with "
+        f"{name} was given as a module in Python and is in no file: make its encoder again with "
         "Encoder.from_module, and give that as encoder="
     )

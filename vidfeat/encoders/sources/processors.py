@@ -11,14 +11,14 @@ _INTERPOLATIONS: dict[int, Interpolation] = {1: "lanczos", 2: "bilinear", 3: "bi
 
 
 def preprocess_of(processor: Any, **changes: Any) -> Preprocess:
-    """What a processor does to uint8 frames.
+    """The preprocessing of uint8 frames by a processor.
 
     Args:
         processor: of transformers 5.17 or newer.
-        changes: attributes of the processor to put others in place of.
+        changes: attributes of the processor to override.
 
     Raises:
-        UsageError: it does something else than resize, crop the centre and normalise.
+        UsageError: it does more than resize, crop the centre and normalise.
     """
 
     def value(name: str) -> Any:
@@ -27,7 +27,7 @@ def preprocess_of(processor: Any, **changes: Any) -> Preprocess:
     name = type(processor).__name__
     if not value("do_resize"):
         raise UsageError(
-            f"{name} leaves frames as large as they are, but a batch needs frames of one size: "
+            f"{name} keeps the size of frames, but a batch needs frames of one size: "
             "give the folder of a network whose processor resizes"
         )
     if value("do_pad"):
@@ -83,7 +83,7 @@ def _resampler(name: str) -> Resampler:
 
 
 def _normalisation(name: str, value: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation on the scale 0 to 1, whatever scale the processor goes by.
+    """Mean and standard deviation on the scale 0 to 1, whatever scale the processor uses.
 
     It computes (x * factor - shift - mean) / std of levels x; that of (x / 255 - m) / s is equal
     where m = (mean + shift) / (255 * factor) and s = std / (255 * factor).
@@ -94,7 +94,7 @@ def _normalisation(name: str, value: Any) -> tuple[tuple[float, ...], tuple[floa
         means, stds = _three(value("image_mean")), _three(value("image_std"))
     else:
         means, stds = (0.0,) * 3, (1.0,) * 3
-    if scale == 1.0 and shift == 0.0:  # as they were published, without another rounding
+    if scale == 1.0 and shift == 0.0:  # as published, without further rounding
         return means, stds
     return tuple((mean + shift) / scale for mean in means), tuple(std / scale for std in stds)
 

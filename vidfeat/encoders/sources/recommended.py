@@ -1,4 +1,4 @@
-"""Short names for the networks that are recommended, with reason and licence."""
+"""Short names for the recommended networks, with reason and licence."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Recommended:
     model: str
     """What it stands for: a source and a name."""
     extra: str
-    """Of vidfeat, that installs its library."""
+    """Extra of vidfeat that installs its library."""
     dimension: int
     frames: int
-    """Of a clip; 1 for networks of frames."""
+    """Of a clip; 1 for frame networks."""
     size: int
     """Side of its frames."""
     reason: str
@@ -32,7 +32,7 @@ RECOMMENDED: tuple[Recommended, ...] = (
         512,
         1,
         384,
-        "finds videos by text; quick (15.7 GMAC a frame)",
+        "finds videos by text; fast (15.7 GMAC per frame)",
         "Apache-2.0",
     ),
     Recommended(
@@ -72,7 +72,7 @@ RECOMMENDED: tuple[Recommended, ...] = (
         768,
         1,
         256,
-        "finds videos by text in many languages; quick (5.7 GMAC a frame)",
+        "finds videos by text in many languages; fast (5.7 GMAC per frame)",
         "unverified",
     ),
     Recommended(
@@ -82,12 +82,12 @@ RECOMMENDED: tuple[Recommended, ...] = (
         384,
         1,
         256,
-        "looks without words: copies, places, things; quick (4.6 GMAC a frame at 224)",
+        "appearance without text: copies, places, things; fast (4.6 GMAC per frame at 224)",
         "DINOv3 licence (its own terms)",
     ),
 )
 
 
 def resolved(model: str | None) -> str | None:
-    """The name that a short name stands for; others stay as they are."""
+    """The name that a short name stands for; others are returned unchanged."""
     return next((entry.model for entry in RECOMMENDED if entry.name == model), model)

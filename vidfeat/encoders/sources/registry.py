@@ -62,7 +62,7 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
 
 
 def _model_of(weights: str | os.PathLike[str] | None) -> str | None:
-    """The network that a training run, or a file that vidfeat wrote, says it is."""
+    """The network that a training run, or a file written by vidfeat, names."""
     if weights is None:
         return None
     path = Path(weights).expanduser()
@@ -70,7 +70,7 @@ def _model_of(weights: str | os.PathLike[str] | None) -> str | None:
 
 
 def default_preprocess(model: str) -> Preprocess:
-    """What a network is fed where its weights say nothing: what its published weights are fed."""
+    """The input of a network whose weights do not specify it: that of its published weights."""
     entry = default_entry(model)
     return entry.preprocess if entry is not None and entry.preprocess else Preprocess()
 
@@ -103,7 +103,7 @@ def _of_flow(
 
 
 def _flow_facts(loaded: LoadedWeights) -> dict[str, Any]:
-    """What the vectors of a network of optical flow depend on besides."""
+    """Further dependencies of the vectors of an optical-flow network."""
     if loaded.in_channels != 2 or loaded.preprocess is None:
         return {}
     facts = {"flow_mean": list(loaded.preprocess.mean), "flow_std": list(loaded.preprocess.std)}
@@ -115,7 +115,7 @@ def _is_random(weights: str | os.PathLike[str] | None) -> bool:
 
 
 def _file_of(weights: str | os.PathLike[str] | None, loaded: LoadedWeights) -> str:
-    """The file that was given, absolute; nothing for weights that a name identifies."""
+    """The given file, absolute; empty for weights that a name identifies."""
     if weights is None or loaded.entry is not None:
         return ""
     if os.fspath(weights) in ("random", bundled.NAME):
@@ -124,12 +124,12 @@ def _file_of(weights: str | os.PathLike[str] | None, loaded: LoadedWeights) -> s
 
 
 def _notes(loaded: LoadedWeights, asked: str | os.PathLike[str] | None) -> list[str]:
-    """What a user should know about the weights before hours of work."""
+    """Notes about the weights for the user, before hours of work."""
     if _is_random(asked):
         return [UNTRAINED]
     if loaded.plan is None:
         return [
-            f"{loaded.name} says nothing about its clips: 16 frames at each video's own rate, "
+            f"{loaded.name} does not specify its clips: 16 frames at each video's own rate, "
             "unless frames, stride and fps say otherwise"
         ]
     return []

@@ -1,4 +1,4 @@
-"""Image networks of torchvision: ``torchvision:NAME``, with what goes into their last layer."""
+"""Image networks of torchvision: ``torchvision:NAME``; vectors are the input of the last layer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
     names = models.list_models(module=models)
     if name not in names:
         if name in MODEL_NAMES:
-            remedy = f"it is a network of videos: give {name} alone"
+            remedy = f"it is a video network: give {name} without torchvision:"
         else:
             near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
             remedy = f"it has {', '.join(near)}" if near else "see torchvision.models.list_models()"
@@ -79,12 +79,12 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
 
 
 def _published(entry: Any) -> dict[str, Any]:
-    """Torchvision's own file, out of torch's cache or fetched into it."""
+    """Torchvision's own file, from torch's cache or fetched into it."""
     import torch
 
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     try:
-        # plain tensors: torch.load goes by weights_only
+        # plain tensors: torch.load uses weights_only
         return dict(entry.get_state_dict(progress=False, check_hash=True))
     except (OSError, RuntimeError) as error:
         raise WeightsError(
@@ -94,7 +94,7 @@ def _published(entry: Any) -> dict[str, Any]:
 
 
 def _drop_classifier(net: nn.Module, name: str) -> int:
-    """Put nothing in the place of the last layer; the length of what it was given."""
+    """Replace the last layer by the identity; returns the length of its input."""
     linear = [key for key, module in net.named_modules() if isinstance(module, nn.Linear)]
     last = [key for key in linear if not key.startswith(("aux", "AuxLogits"))]
     found = net.get_submodule(last[-1]) if last else None
@@ -106,7 +106,7 @@ def _drop_classifier(net: nn.Module, name: str) -> int:
 
 
 def _preprocess(preset: Any) -> Preprocess:
-    """Torchvision's preset for pictures, as it treats Pillow's."""
+    """Torchvision's preset for pictures, as for Pillow images."""
     return Preprocess(
         int(preset.resize_size[0]),
         (int(preset.crop_size[0]),) * 2,

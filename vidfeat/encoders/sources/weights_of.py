@@ -1,4 +1,4 @@
-"""What a choice says of the weights of a network that a library builds."""
+"""The weights that a choice names for a network built by a library."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ UNTRAINED = "the network is UNTRAINED (random weights): its vectors separate vid
 
 
 def asks_for_random(choice: EncoderChoice) -> bool:
-    """Random weights, in the words of a user or of a feature file."""
+    """Whether random weights were requested, as a user or a feature file writes it."""
     weights = "" if choice.weights is None else str(choice.weights)
     return weights == "random" or weights.startswith("random (seed ")
 
 
 def seeded(make: Callable[[], Made], seed: int) -> Made:
-    """What is made with random weights of a seed; the caller's generator stays as it was."""
+    """A network with random weights from a seed; the caller's generator is unchanged."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -32,7 +32,7 @@ def seeded(make: Callable[[], Made], seed: int) -> Made:
 
 
 def weights_file(choice: EncoderChoice) -> Path | None:
-    """The file that was given as weights, absolute; None where none was.
+    """The file given as weights, absolute; None if none was given.
 
     Raises:
         WeightsError: it is not there, or not of a format that can be read without running code.
@@ -42,8 +42,8 @@ def weights_file(choice: EncoderChoice) -> Path | None:
     path = Path(choice.weights).expanduser().resolve()
     if path.suffix != ".safetensors":
         raise WeightsError(
-            f"{choice.weights} is no safetensors file: {choice.model} takes FILE.safetensors, or "
-            "random, or its published weights where none are given"
+            f"{choice.weights} is not a safetensors file: {choice.model} takes FILE.safetensors, "
+            "or random, or its published weights if none are given"
         )
     if not path.is_file():
         raise WeightsError(f"there is no file {choice.weights}")

@@ -29,6 +29,7 @@ from vidfeat.extraction.resume import WorkPlan
 from vidfeat.extraction.steps import Run
 from vidfeat.extraction.stopping import StopFile
 from vidfeat.store.records import VideoFailure
+from vidfeat.system.urls import is_url
 from vidfeat.video.decode.decoder import Decoder
 from vidfeat.video.decode.pool import PoolStats
 from vidfeat.video.listing import ListedVideo
@@ -185,6 +186,8 @@ class LeaseWorker:
         sample = errand.sample
         if sample is None:
             return
+        if is_url(sample.path):
+            return  # each node asks the server, and says itself what it answers
         path = Path(sample.path)
         if not path.exists() or path.stat().st_size != sample.size_bytes:
             raise VidfeatError(

@@ -5,7 +5,7 @@ read by many processes, no server. ``milvus://HOST:PORT/COLLECTION`` is Milvus, 
 ``milvus://FILE.db`` is milvus-lite, the same client over a local file, for one process.
 
 A database holds what an index holds: the head, the videos, and one row per clip with its vector.
-What is above it, from queries to answers, is the code that searches a FAISS index.
+Everything above it, from queries to answers, is the same code as for a FAISS index.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def open_index(path: str | os.PathLike[str]) -> VideoIndex:
     if not is_address(text):
         if "://" in text:
             raise StoreError(
-                f"{text!r} is no index: give a folder, lance://PATH, "
+                f"{text!r} is not an index: give a folder, lance://PATH, "
                 "milvus://HOST:PORT/COLLECTION or milvus://FILE.db"
             )
         return VideoIndex(path)

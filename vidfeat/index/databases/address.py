@@ -19,7 +19,7 @@ def is_address(text: str | os.PathLike[str]) -> bool:
 
 
 def connect(address: str) -> Database:
-    """A database by its address; nothing need be in it yet.
+    """A database by its address; it may be empty.
 
     Raises:
         UsageError: not an address.

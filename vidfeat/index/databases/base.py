@@ -1,4 +1,4 @@
-"""What a database of vectors has to do, and the rows that go in and out."""
+"""The interface of a database of vectors, and the rows that go in and out."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Span = tuple[int, int]
-"""Rows from the first on to before the second."""
+"""Rows from the first (included) to the second (excluded)."""
 
 FORMAT = "vidfeat-database"
 BEGUN = {"format": FORMAT, "begun": True}
-"""The head of tables that are being made for the first time."""
+"""The head of tables that are being created."""
 
 VIDEO_COLUMNS = (
     "video",
@@ -34,7 +34,7 @@ VIDEO_COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class ClipBlock:
-    """Some consecutive rows to be added, a list or array of n for each column."""
+    """Consecutive rows to be added, a list or array of n per column."""
 
     row: NDArray[np.int64]
     clip_id: list[str]
@@ -49,7 +49,7 @@ class ClipBlock:
 
 @dataclass(frozen=True, eq=False)
 class StoredRows:
-    """Rows that were asked for, in the order of their numbers; deleted ones are missing."""
+    """The requested rows, in the order of their numbers; deleted ones are missing."""
 
     row: NDArray[np.int64]
     start_seconds: NDArray[np.float64]
@@ -65,15 +65,15 @@ class Database(Protocol):
     """``lance`` or ``milvus``."""
 
     def read_head(self) -> dict[str, Any] | None:
-        """What `write_head` was last given; None for a new place, {} where others wrote it."""
+        """What `write_head` was last given; None for a new place, {} if not ours."""
         ...
 
     def write_head(self, head: Mapping[str, Any]) -> None:
-        """Replace the text: what others then see is the new state."""
+        """Replace the text: others then see the new state."""
         ...
 
     def create(self, dimension: int, num_rows: int) -> None:
-        """Empty tables for about this many rows, in place of ours; `BEGUN` is their head.
+        """Create empty tables for about this many rows, replacing ours; `BEGUN` is their head.
 
         Raises:
             StoreError: there are tables of another program.
@@ -101,7 +101,7 @@ class Database(Protocol):
         ...
 
     def index_clips(self, num_rows: int) -> str:
-        """Build or extend the index of the vectors where it pays, and say which it is."""
+        """Build or extend the index of the vectors if that pays off; returns which it is."""
         ...
 
     def ladder(self, num_rows: int) -> list[dict[str, int]]:
@@ -166,7 +166,7 @@ def number_list(numbers: Sequence[int]) -> str:
 def padded_answers(
     found: Sequence[tuple[Sequence[float], Sequence[int]]], count: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Answers of several queries as arrays, each line filled up with rows of -1."""
+    """Answers of several queries as arrays, each line padded with rows of -1."""
     scores = np.full((len(found), count), -np.inf, dtype=np.float32)
     rows = np.full((len(found), count), -1, dtype=np.int64)
     for line, (values, numbers) in enumerate(found):

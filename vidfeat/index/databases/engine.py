@@ -1,7 +1,7 @@
-"""A database in the place of FAISS and its mapped files: nearest clips, vectors and seconds by row.
+"""A database in place of FAISS and its mapped files: nearest clips, vectors and seconds by row.
 
-Rows number the clips and stay as they are: those of a video stand together, deleted ones leave a
-gap. What is kept here is small, 4 bytes per clip and the table of videos; vectors stay there.
+Rows number the clips and never change: those of a video are adjacent, deleted ones leave a gap.
+Only 4 bytes per clip and the table of videos are kept here; vectors stay in the database.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from vidfeat.index.videos import CLIP, Videos
 
 # Up to this many rows are fetched and compared here, which is exact.
 _FEW_ROWS = 2000
-# Spans in one condition; beyond them, more answers are asked for and sifted here.
+# Spans in one condition; beyond that, more answers are requested and filtered here.
 _MOST_SPANS = 200
 _MOST_ASKED = 16_000
 _KEPT_VIDEOS = 256
 
 
 class DatabaseEngine:
-    """What `vidfeat.index.engine.SearchEngine` does, by a database.
+    """`vidfeat.index.engine.SearchEngine` on a database.
 
     Args:
-        head: what the database says of itself.
+        head: the database's head.
         database: open.
         videos: its table of videos.
     """
@@ -52,7 +52,7 @@ class DatabaseEngine:
         self.between_seconds: tuple[float, float] | None = None
 
     def between(self, seconds: tuple[float, float]) -> DatabaseEngine:
-        """The same, of clips between two seconds of their videos alone."""
+        """The same, only for clips between two seconds of their videos."""
         limited = copy(self)
         limited.between_seconds = seconds
         return limited
@@ -80,7 +80,7 @@ class DatabaseEngine:
     # ------------------------------------------------------------------ rows
 
     def span(self, rows: slice) -> StoredRows:
-        """Consecutive rows with their vectors; those of the last videos are kept."""
+        """Consecutive rows with their vectors; those of recent videos are cached."""
         key = (rows.start, rows.stop)
         with self._lock:
             found = self._held.pop(key, None)
@@ -122,7 +122,7 @@ class DatabaseEngine:
             missing[inside] = False
         left = np.flatnonzero(missing)
         if len(left):
-            # Whole videos: the other clips of an answer's video are asked for next.
+            # Whole videos: the other clips of an answer's video are needed next.
             found = self.database.rows(spans_of(np.unique(rows[left])), vectors=False)
             self._fill(out, left, rows, found)
         return out
@@ -177,7 +177,7 @@ class DatabaseEngine:
         spans = spans_of(np.flatnonzero(wanted))
         if len(spans) <= _MOST_SPANS:
             return self._ask(queries, count, spans, chosen)
-        if kept * 20 > self.num_rows:  # of so many, some are among the nearest of all
+        if kept * 20 > self.num_rows:  # with this many, some are among the overall nearest
             return self._sifted(queries, count, wanted, chosen, spans)
         return self._in_parts(queries, count, spans, chosen)
 
@@ -189,18 +189,18 @@ class DatabaseEngine:
         settings: dict[str, int] | None,
         spans: list[Span] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Ask for the nearest of all, and for more where too few of them are wanted."""
+        """Request the overall nearest, and more if too few of them pass."""
         asked = count if spans is None else 4 * count
         while True:
             scores, rows = self._ask(queries, asked, None, settings)
-            # Rows behind those of the state that was opened are another writer's.
+            # Rows beyond those of the opened state belong to another writer.
             good = (rows >= 0) & (rows < self.num_rows)
             good[good] = wanted[rows[good]]
             scores, rows = np.where(good, scores, -np.inf), np.where(good, rows, -1)
             scores, rows = in_order(scores, rows, count)
             short = np.count_nonzero(rows >= 0, axis=1).min() < count
             if self.between_seconds is not None and spans is None:
-                short = False  # the database gave all that lie there
+                short = False  # the database returned all of its rows
             if not short or asked >= min(self.num_rows, _MOST_ASKED):
                 break
             asked = min(4 * asked, _MOST_ASKED)
@@ -227,7 +227,7 @@ class DatabaseEngine:
 
 
 class ClipColumns:
-    """What ``clips.npy`` is to a FAISS index: video, start and end of rows, read when asked for."""
+    """The counterpart of ``clips.npy``: video, start and end of rows, read on demand."""
 
     def __init__(self, engine: DatabaseEngine) -> None:
         self._engine = engine
@@ -265,7 +265,7 @@ class DatabaseSearcher(Searcher):
 
     @cached_property
     def alive_rows(self) -> NDArray[np.bool_] | None:
-        """Rows that are there; None for all."""
+        """Rows of existing clips; None for all."""
         engine: Any = self.engine
         there: NDArray[np.bool_] = engine.video_of >= 0
         return None if there.all() else there
@@ -273,7 +273,7 @@ class DatabaseSearcher(Searcher):
     def search(
         self, query: Query, options: SearchOptions, allowed: NDArray[np.bool_] | None = None
     ) -> list[Match]:
-        """Answers, best first; the database itself leaves out clips of other seconds."""
+        """Answers, best first; the database filters clips by their seconds."""
         if options.between_seconds is None:
             return super().search(query, options, allowed)
         engine: Any = self.engine
@@ -296,7 +296,7 @@ class DatabaseSearcher(Searcher):
 
     @cached_property
     def background(self) -> NDArray[np.float32]:
-        """Vectors of a seeded sample of the clips that are there, (B, D)."""
+        """Vectors of a seeded sample of the existing clips, (B, D)."""
         engine: Any = self.engine
         rows = np.flatnonzero(engine.video_of >= 0)
         return self.engine.take(rows[sample_rows(len(rows), BACKGROUND_ROWS)])
@@ -315,7 +315,7 @@ def spans_of(rows: NDArray[np.int64]) -> list[Span]:
 def _where(
     held: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Position of each of some rows among those that are held, and whether it is."""
+    """Position of each row among those that are held, and whether it is there."""
     if not len(held):
         return np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=bool)
     at = np.searchsorted(held, rows).clip(max=len(held) - 1)

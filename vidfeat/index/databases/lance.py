@@ -29,7 +29,7 @@ from vidfeat.index.databases.base import (
 # Below this many rows, comparing with every vector is as quick as an index.
 _INDEXED_ROWS = 100_000
 _PROBES = (8, 16, 24, 32, 48, 64, 96, 128, 256, 512)
-# Candidates for each answer, compared by their own vectors: codes of 8 bits are off by a hair.
+# Candidates for each answer, compared by their own vectors: codes of 8 bits are slightly off.
 _REFINE = 4
 _MOST_ROWS = 1 << 31
 _TEXT = ("path", "label")
@@ -51,7 +51,7 @@ class LanceDatabase:
     kind = "lance"
 
     def __init__(self, address: str, uri: str) -> None:
-        # Its engine tells of each table that it makes.
+        # Its engine logs each table that it creates.
         os.environ.setdefault("LANCEDB_LOG", "error")
         try:
             import lancedb
@@ -85,7 +85,7 @@ class LanceDatabase:
             return self._clips
         return self._db.open_table(name)
 
-    # ------------------------------------------------------------------ what is there
+    # ------------------------------------------------------------------ the head
 
     def read_head(self) -> dict[str, Any] | None:
         """What `write_head` was last given; None for a new place."""
@@ -98,7 +98,7 @@ class LanceDatabase:
             return dict(json.loads(table["text"][0].as_py()))
 
     def write_head(self, head: Mapping[str, Any]) -> None:
-        """Replace the text: a new version of its table, which appears whole."""
+        """Replace the text: a new version of its table, which appears atomically."""
         import pyarrow as pa
 
         with self._errors():
@@ -106,7 +106,7 @@ class LanceDatabase:
             self._db.create_table("head", data=table, mode="overwrite")
 
     def create(self, dimension: int, num_rows: int) -> None:  # noqa: ARG002
-        """Empty tables, in place of what is there."""
+        """Create empty tables, replacing existing ones."""
         import pyarrow as pa
 
         clips = pa.schema(
@@ -126,8 +126,10 @@ class LanceDatabase:
         with self._errors():
             names = self._names()
         if "head" not in names and {"clips", "videos"} & names:
-            raise StoreError(f"{self.address} has tables of another program: choose another place")
-        self.write_head(BEGUN)  # first: what is half made is nothing, and ours
+            raise StoreError(
+                f"{self.address} holds tables of another program: choose another place"
+            )
+        self.write_head(BEGUN)  # first: half-created tables count as empty, and ours
         with self._errors():
             self._clips = self._db.create_table("clips", schema=clips, mode="overwrite")
             self._db.create_table("videos", schema=videos, mode="overwrite")
@@ -180,13 +182,13 @@ class LanceDatabase:
                 self._table("videos").delete(f"video IN ({part})")
 
     def remove_from(self, row: int, video: int) -> None:
-        """Delete what stands behind these numbers."""
+        """Delete everything from these numbers on."""
         with self._errors():
             self._table("clips").delete(f"row >= {row}")
             self._table("videos").delete(f"video >= {video}")
 
     def index_clips(self, num_rows: int) -> str:
-        """IVF-SQ from 100,000 rows on, with one list for about 500 rows; then only extended."""
+        """IVF-SQ from 100,000 rows on, with one list per 500 rows; later only extended."""
         from lancedb.index import BTree, IvfSq
 
         table = self._table("clips")
@@ -273,7 +275,7 @@ class LanceDatabase:
         return padded_answers(found, count)
 
     def close(self) -> None:
-        """Let go of the tables."""
+        """Release the tables."""
         self._clips = None
 
 

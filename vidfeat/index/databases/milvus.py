@@ -1,6 +1,6 @@
 """Milvus: a cluster, or milvus-lite over a local file; one client for both.
 
-Credentials are no part of an address: ``MILVUS_TOKEN`` holds them, ``user:password`` or a key.
+Credentials are not part of an address: ``MILVUS_TOKEN`` holds them, ``user:password`` or a key.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class MilvusDatabase:
                 raise MissingExtraError("milvus", "milvus-lite", f"{address}") from error
             if not Path(uri).absolute().parent.is_dir():
                 raise StoreError(f"{address}: there is no folder {Path(uri).parent}")
-            # Both tell of each call that its in-process server does not know.
+            # Both log each call that the in-process server does not support.
             logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
             logging.getLogger("pymilvus").setLevel(logging.ERROR)
         token = "" if self.lite else os.environ.get("MILVUS_TOKEN", "")
@@ -93,7 +93,7 @@ class MilvusDatabase:
     def _videos(self) -> str:
         return f"{self.name}_videos"
 
-    # ------------------------------------------------------------------ what is there
+    # ------------------------------------------------------------------ the head
 
     def read_head(self) -> dict[str, Any] | None:
         """What `write_head` was last given; None for a new place."""
@@ -116,7 +116,7 @@ class MilvusDatabase:
             self._flush(self._videos)
 
     def create(self, dimension: int, num_rows: int) -> None:
-        """Empty collections for about this many rows, in place of what is there."""
+        """Create empty collections for about this many rows, replacing existing ones."""
         from pymilvus import DataType
 
         with self._errors():
@@ -134,7 +134,7 @@ class MilvusDatabase:
             videos = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
             videos.add_field("video", DataType.INT64, is_primary=True)
             videos.add_field("about", DataType.JSON)
-            # A collection has to have a vector.
+            # A collection must have a vector column.
             videos.add_field("nothing", DataType.FLOAT_VECTOR, dim=2)
             self._client.create_collection(self._videos, schema=videos, consistency_level="Strong")
             self._index(self._videos, "nothing", "FLAT", "L2", {})
@@ -211,7 +211,7 @@ class MilvusDatabase:
         return table
 
     def _all(self, name: str, where: str, key: str, columns: list[str]) -> list[dict[str, Any]]:
-        """All rows that a condition holds for, in the order of their key, some at a time."""
+        """All rows that satisfy a condition, in the order of their key, in batches."""
         found: list[dict[str, Any]] = []
         with self._errors():
             pages = self._client.query_iterator(
@@ -233,13 +233,13 @@ class MilvusDatabase:
                 self._client.delete(self._videos, filter=f"video in [{part}]")
 
     def remove_from(self, row: int, video: int) -> None:
-        """Delete what stands behind these numbers."""
+        """Delete everything from these numbers on."""
         with self._errors():
             self._client.delete(self.name, filter=f"row >= {row}")
             self._client.delete(self._videos, filter=f"video >= {video}")
 
     def index_clips(self, num_rows: int) -> str:
-        """IVF-Flat; Milvus extends it itself, and it is made again where its lists are too long."""
+        """IVF-Flat; Milvus extends it itself, and it is rebuilt when its lists are too long."""
         lists = self._num_lists()
         with self._errors():
             self._flush(self.name)
@@ -251,7 +251,7 @@ class MilvusDatabase:
         return f"IVF-Flat, {lists} lists" if lists else "none, all compared"
 
     def _num_lists(self) -> int:
-        """Lists of the index; 0 where there are none."""
+        """Lists of the index; 0 if there are none."""
         if self.lite:
             return 0
         with self._errors():
@@ -259,7 +259,7 @@ class MilvusDatabase:
         return int(told["nlist"])
 
     def ladder(self, num_rows: int) -> list[dict[str, int]]:
-        """Lists looked at; none where every search looks at all."""
+        """Lists searched; empty if every search covers all."""
         lists = self._num_lists()
         if num_rows < _EXACT_ROWS:
             return []

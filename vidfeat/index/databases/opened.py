@@ -54,12 +54,12 @@ class DatabaseIndex(VideoIndex):
 
     @property
     def name(self) -> str:
-        """What the page is titled with."""
+        """Title of the page."""
         return self.address.rstrip("/").rpartition("/")[2]
 
     @property
     def state_key(self) -> str:
-        """Another state of the database has another one."""
+        """Changes with the state of the database."""
         return f"{self.address}\0{self.head.generation}\0{self.head.created}"
 
     def __repr__(self) -> str:
@@ -95,7 +95,7 @@ class DatabaseIndex(VideoIndex):
 
 
 def describe_database(address: str) -> dict[str, Any]:
-    """What is in a database, for people: no vector is read.
+    """Description of a database, for display: no vector is read.
 
     Raises:
         StoreError: as :class:`DatabaseIndex`.

@@ -1,9 +1,9 @@
-"""Write the videos of a feature file to a database, replace what changed, remove what is named.
+"""Write the videos of a feature file to a database, replace changed ones, remove named ones.
 
 The order makes a killed push harmless: clips are added first, under row numbers that no reader
-knows; then their videos; then the head, which says how far the rows go. Old clips of replaced and
-removed videos are deleted in the end. What a killed push left behind the head's numbers is deleted
-by the next one. One process pushes at a time.
+knows; then their videos; then the head, which records the number of rows. Old clips of replaced and
+removed videos are deleted in the end. Rows that a killed push left beyond the head's numbers are
+deleted by the next one. One process pushes at a time.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ def push(
     """Bring a database to the state of a feature file, video by video.
 
     Args:
-        features: the feature file; None to remove alone.
+        features: the feature file; None to only remove.
         address: see `vidfeat.index.databases`.
         remove: paths, folders (a slash at the end) or patterns (``*``).
         labels: path to label, stored beside the clips for filters.
-        overwrite: start again, whatever is there.
-        skip_bad_rows: leave out vectors that cannot be compared, where they are an error else.
+        overwrite: start again, even if there is data.
+        skip_bad_rows: leave out vectors that cannot be compared, which are an error otherwise.
         report: called with a line on each step.
 
     Raises:
         FingerprintError: the database's vectors are another encoder's.
-        StoreError: it cannot be reached, or a video to remove is not there.
+        StoreError: it cannot be reached, or a video to remove does not exist.
         DataError: vectors that cannot be compared.
         MissingExtraError: the database's package is not installed.
     """
@@ -144,11 +144,11 @@ class _Push:
         videos, labels = read_videos(self.database, state.next_video)
         gone = self._to_remove(videos, remove)
         chosen = self._to_add(state.head, videos, labels, gone)
-        # What a killed push replaced and did not delete.
+        # Replaced by a killed push, but not deleted.
         dead = set(np.flatnonzero((videos["count"] > 0) & ~videos["alive"]).tolist())
         if state.finished and not len(chosen) and not gone | dead:
             return self.change
-        if len(chosen):  # known before the old ones go: nothing is ever missing
+        if len(chosen):  # visible before the old ones are deleted: nothing is ever missing
             state = self._add(chosen, state)
             self.database.write_head(state.to_dict())
         if gone | dead:
@@ -158,7 +158,7 @@ class _Push:
         self._finish(state)
         return self.change
 
-    # ------------------------------------------------------------------ what is to be done
+    # ------------------------------------------------------------------ planning
 
     def _begin(self) -> IndexHeader:
         store = self.store
@@ -192,7 +192,7 @@ class _Push:
     def _to_add(
         self, head: IndexHeader, videos: Videos, labels: NDArray[np.object_], gone: set[int]
     ) -> NDArray[np.int64]:
-        """Rows of ``/videos`` that are new or have changed; what they replace is added to gone."""
+        """Rows of ``/videos`` that are new or changed; what they replace is added to gone."""
         store = self.store
         if store is None:
             return np.empty(0, dtype=np.int64)
@@ -222,7 +222,7 @@ class _Push:
     # ------------------------------------------------------------------ writing
 
     def _add(self, chosen: NDArray[np.int64], state: State) -> State:
-        """Add the clips of some videos, then the videos; the state that has them."""
+        """Add the clips of some videos, then the videos; returns the new state."""
         store = self.store
         assert store is not None
         first_row, first = state.head.num_base, state.next_video
@@ -310,7 +310,7 @@ class _Push:
         return row + len(good)
 
     def _finish(self, state: State) -> None:
-        """Index the vectors, choose the settings of searches, and say what there is."""
+        """Index the vectors, choose search settings, and write the head."""
         videos, _ = read_videos(self.database, state.next_video)
         alive = videos["alive"]
         clips = int(videos["count"][alive].sum())

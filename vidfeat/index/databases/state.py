@@ -1,4 +1,4 @@
-"""What a database says of its index: the state, and the table of videos."""
+"""What a database records of its index: the state, and the table of videos."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from vidfeat.index.videos import COLUMNS, Videos
 
 
 class State(NamedTuple):
-    """What a database says of its index."""
+    """State of the index in a database."""
 
     head: IndexHeader
     """``num_base`` is the number that the next row gets, ``factory`` the index of the vectors."""
     next_video: int
     """Number that the next video gets."""
     finished: bool = True
-    """Whether the push that wrote it came to its end: indexed, counted, old clips deleted."""
+    """Whether the push that wrote it finished: indexed, counted, old clips deleted."""
 
     def to_dict(self) -> dict[str, Any]:
         """The text of a database's head."""
@@ -35,7 +35,7 @@ class State(NamedTuple):
 
 
 def read_state(database: Database) -> State | None:
-    """What a database says of its index; None where there is none.
+    """State of the index in a database; None if there is none.
 
     Raises:
         StoreError: another program's tables, or those of a newer version.
@@ -65,7 +65,7 @@ def read_videos(database: Database, size: int) -> tuple[Videos, NDArray[np.objec
 
     Args:
         database: open.
-        size: numbers that the state knows; what stands behind them is another writer's.
+        size: numbers that the state knows; later ones belong to another writer.
     """
     table = database.videos()
     known = [number < size for number in table["video"]]
@@ -81,7 +81,8 @@ def read_videos(database: Database, size: int) -> tuple[Videos, NDArray[np.objec
         column = np.zeros(size, dtype=kind)
         column[numbers] = name == "alive" or np.array(table[name])
         columns[name] = column
-    # Of two with one path, the later one replaced the other, whose push was killed before its end.
+    # Of two with the same path, the later one replaced the other; the push was killed before its
+    # end.
     last = {path: number for number, path in zip(numbers.tolist(), table["path"], strict=True)}
     for number in numbers.tolist():
         columns["alive"][number] = last[paths[number]] == number

@@ -22,6 +22,7 @@ from vidfeat.video.decode.tasks import (
 )
 from vidfeat.video.packing import Packer
 from vidfeat.video.reader import Recounted, VideoReader
+from vidfeat.video.remote_stores import changed
 
 
 def video_events(
@@ -48,6 +49,8 @@ def video_events(
         split_above: a video with more clips than this that can be read from any key frame gives
             one ``Piece`` in place of its clips; None never splits.
     """
+    if task.state is not None and task.state != (video.info.size_bytes, video.info.mtime_ns):
+        raise with_path(changed(), video.path)
     while True:
         made: Iterator[Clip]
         if task.reading is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidfeat.errors import VideoError
+from vidfeat.system.urls import is_url, shown_path
 from vidfeat.video.clip_plan import ClipPlan, PlannedClip, VideoSegment, plan_clips
 from vidfeat.video.clips import Clip
 from vidfeat.video.frame_clips import clip_of_each_frame, with_step_seconds
@@ -102,7 +103,7 @@ class VideoTask:
     """A video to decode, or to look at only."""
 
     path: str
-    """For the operating system; bytes outside UTF-8 as surrogates."""
+    """For the operating system; bytes outside UTF-8 as surrogates. Or a URL, with its secrets."""
     segments: tuple[VideoSegment, ...] = ()
     first_clip: int = 0
     """Clips before this one are skipped: an earlier run has them."""
@@ -114,6 +115,8 @@ class VideoTask:
     """In place of the source's plan and preprocessing; its clips have no seconds."""
     making: Making | None = None
     """In place of a video: ``path`` is a name, and no ``Started`` is sent."""
+    state: tuple[int, int] | None = None
+    """Of a URL: the size and stamp it was listed with, which it must still have."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ def attempt_of(info: VideoInfo) -> str:
 
 def with_path(error: VideoError, path: str) -> VideoError:
     """Name the file in an error that does not name one yet."""
-    error.path = error.path or path
+    error.path = error.path or shown_path(path)
     return error
 
 
@@ -167,7 +170,7 @@ def check_there(path: str) -> None:
     Raises:
         VideoError: kind ``gone``.
     """
-    if not os.path.lexists(path):
+    if not is_url(path) and not os.path.lexists(path):
         raise VideoError("disappeared during the run", kind="gone", path=path)
 
 
