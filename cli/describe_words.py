@@ -41,7 +41,7 @@ def _head(head: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
 
 
 def _index(index: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
-    kind = index.get("faiss_kind") or f"{index.get('database', '?')}, {index.get('vector_index')}"
+    kind = index.get("faiss_kind") or _database(index)
     size = f", {size_text(index['bytes'])}" if "bytes" in index else ""
     title = (
         f"an index of {counted(index['videos'], 'video')}, {counted(index['clips'], 'clip')} of "
@@ -60,6 +60,12 @@ def _index(index: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
         "root": index["source_root"] or "not recorded",
         "written": f"{index['created']} by vidfeat {index['vidfeat_version']}",
     }
+
+
+def _database(index: Mapping[str, Any]) -> str:
+    engine = str(index.get("vector_index", ""))
+    no_index = engine.startswith("none")
+    return f"{index.get('database', '?')}, {'no vector index' if no_index else engine}"
 
 
 def _run(run: Mapping[str, Any]) -> tuple[str, dict[str, str]]:

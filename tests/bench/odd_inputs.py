@@ -617,7 +617,7 @@ def interrupted(tool: Tool) -> Iterator[Row]:
         process.send_signal(number)
         said = process.communicate(timeout=400)[0].decode()
         encoded = journal.stat().st_size // 2 if journal.is_file() else 0
-        kept = re.search(r"([\d,]+) clips, ([\d,]+) videos whole", said)
+        kept = re.search(r"([\d,]+) clips, ([\d,]+) whole videos?", said)
         videos = int(kept[2].replace(",", "")) if kept else 0
         again = tool("extract", "v", "-o", output, *slow, timeout=400)
         equal = whole.status == 0 and _equal(tool.folder / "whole.h5", tool.folder / output)

@@ -233,7 +233,9 @@ def test_torchvision(videos: tuple[Path, list[Frames]], tmp_path: Path) -> None:
     ("model", "message"),
     [
         ("timm:no_such_network", "has no network"),
-        ("torchvision:no_such_network", "has no image network"),
+        ("torchvision:no_such_network", "has no image network .*list_models"),
+        ("torchvision:resnet9", r"it has .*resnet18"),
+        ("torchvision:r3d_18", "it is a video network: give r3d_18 without torchvision:"),
         ("torchvision:squeezenet1_0", "no linear layer at its end"),
         ("open_clip:no_such_network/meta", "has no network"),
         ("open_clip:PE-Core-S-16-384/none", "not 'none': give open_clip:PE-Core-S-16-384/meta"),

@@ -152,6 +152,21 @@ def test_a_module_in_python_has_to_be_given_again() -> None:
         encoder_from_description(encoder.describe(), device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("net.py", "is a file: say which of its functions builds the network, such as .*net.py:b"),
+        ("net.py:number", "net.py:number returned int, expected a module of torch or an Encoder"),
+        ("net.py:absent", "has no function absent"),
+        ("none.py:build", "cannot read .*none.py"),
+    ],
+)
+def test_files_that_build_no_network(tmp_path: Path, model: str, message: str) -> None:
+    (tmp_path / "net.py").write_text("def number():\n    return 5\n")
+    with pytest.raises(UsageError, match=message):
+        vidfeat.load_encoder(str(tmp_path / model), device="cpu")
+
+
 # --- in a file -----------------------------------------------------------------------------------
 
 SOURCE = """

@@ -200,6 +200,23 @@ def test_a_folder_says_what_was_passed_over(tmp_path: Path) -> None:
     assert "2 .txt" in note
 
 
+def test_a_link_to_itself_costs_one_video(encoder: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "v/sub").mkdir(parents=True)
+    write_video(tmp_path / "v/a.mp4", scene(24))
+    (tmp_path / "v/self.mp4").symlink_to("self.mp4")
+    (tmp_path / "v/nowhere.mp4").symlink_to("nothing")
+    (tmp_path / "v/sub/loop").symlink_to("..")
+    (tmp_path / "v/round").symlink_to("round")
+    listing = list_videos([tmp_path / "v"])
+    assert [video.identity for video in listing.videos] == ["a.mp4", "nowhere.mp4", "self.mp4"]
+    report = extract(tmp_path / "v", tmp_path / "f.h5", encoder, options=INLINE)
+    assert report.videos == 1
+    assert [f.path for f in report.failures] == ["nowhere.mp4", "self.mp4"]
+    assert all(
+        "a symbolic link to something that is not there" in f.message for f in report.failures
+    )
+
+
 def test_a_folder_that_may_not_be_read_says_so(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -252,7 +252,7 @@ def test_later_maps_do_not_overwrite_earlier_ones():
     ("call", "message"),
     [
         (lambda: build_model("r2plus1_18"), "did you mean r2plus1d_18"),
-        (lambda: build_model("resnet"), "there are r2plus1d_10, "),
+        (lambda: build_model("resnet"), "'vidfeat models' lists all"),
         (lambda: build_model("r3d_18", midplanes="conv"), "only R.2.1.D"),
         (lambda: build_model("r2plus1d_18", midplanes="paper"), "no midplane rule 'paper'"),
         (lambda: build_model("r3d_18", 0), "num_classes is 0"),

@@ -92,7 +92,8 @@ class SearchOptions:
             0 <= self.between_seconds[0] < self.between_seconds[1]
         ):
             raise UsageError(
-                f"between_seconds is {self.between_seconds}, expected two rising seconds",
+                f"between_seconds is {self.between_seconds[0]:g} to {self.between_seconds[1]:g}, "
+                "expected a start of 0 or more and an end after it",
                 field="between_seconds",
             )
 

@@ -139,7 +139,7 @@ class ModelInfo:
 
 
 def check_name(name: str) -> str:
-    """Return the name; of an unknown one say which come near, and which there are.
+    """Return the name; of an unknown one say which come near, and what lists all.
 
     Raises:
         UsageError: no such network.
@@ -148,7 +148,7 @@ def check_name(name: str) -> str:
         return name
     near = difflib.get_close_matches(name, MODEL_NAMES, n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise UsageError(f"no network {name!r}: {hint}there are {', '.join(MODEL_NAMES)}")
+    raise UsageError(f"no network {name!r}: {hint}'vidfeat models' lists all")
 
 
 def default_bn_eps(name: str) -> float:

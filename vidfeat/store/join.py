@@ -278,9 +278,9 @@ class _Plan:
             for number, store in enumerate(self.stores)
         )
         raise StoreError(
-            f"the clips do not fit: of {sparsest:,} rows only {self.counts.sum():,} cover the same "
-            f"seconds; {grids}. Extract with the same hop, or match rows by their start or centre "
-            "(match=start, match=centre)"
+            f"the clips do not fit: {self.counts.sum() or 'none'} of {sparsest:,} rows cover the "
+            f"same seconds; {grids}. Extract with the same hop, or match rows by their start or "
+            "centre (match=start, match=centre)"
         )
 
     def failures(self) -> list[VideoFailure]:

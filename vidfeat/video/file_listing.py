@@ -99,7 +99,7 @@ def _search(start: str, skipped: Counter[str], *, frames: bool = False) -> Itera
             if entry.name.startswith("."):
                 continue
             anything = True
-            if entry.is_dir():
+            if _is_folder(entry):
                 real = os.path.realpath(entry.path)
                 if real not in seen:  # links may lead back
                     seen.add(real)
@@ -112,6 +112,14 @@ def _search(start: str, skipped: Counter[str], *, frames: bool = False) -> Itera
         suffix = os.path.splitext(folder)[1].lower()  # noqa: PTH122
         if not anything and folder != start and suffix in VIDEO_SUFFIXES:
             yield folder  # an empty folder named as a video: reported, not skipped
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder; a link that leads nowhere, or to itself, is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def shown(path: str) -> str:

@@ -44,6 +44,12 @@ def load_network(choice: EncoderChoice) -> LoadedNetwork:
         WeightsError: weights that are not there, or of another network.
     """
     choice = replace(choice, model=resolved(choice.model))
+    if (choice.model or "").endswith(".py"):
+        raise UsageError(
+            f"{choice.model} is a file: say which of its functions builds the network, such as "
+            f"{choice.model}:build",
+            field="model",
+        )
     prefix, colon, _ = (choice.model or "").partition(":")
     name = SOURCES.get(prefix) if colon else _REGISTRY
     if is_file(choice.model or ""):

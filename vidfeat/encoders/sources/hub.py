@@ -133,7 +133,12 @@ def _why(
         return f"the repository {name} has no revision {revision}: see {page}/commits/main"
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"there is no repository {name} that this user may read: see {page}"
-    reason = "HF_HUB_OFFLINE is set" if offline() else type(error).__name__
+    if offline():
+        reason = "HF_HUB_OFFLINE is set"
+    elif isinstance(error, errors.LocalEntryNotFoundError):
+        reason = "no connection to the hub"
+    else:
+        reason = type(error).__name__
     return (
         f"the repository {name}{at} is not in the hub's cache ({cache_folder()}) and cannot be "
         f"fetched ({reason}): put {', '.join(files)} from {page} into a folder, and give "

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.sources import code_trust
 from vidfeat.encoders.sources.own_module import network_of_module
@@ -42,6 +44,11 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
         if made.loaded is None:
             raise UsageError(f"{named} returns an encoder that was not made by Encoder.from_module")
         loaded = made.loaded
+    elif not isinstance(made, nn.Module):
+        raise UsageError(
+            f"{named} returned {type(made).__name__}, expected a module of torch or an Encoder",
+            field="model",
+        )
     else:
         loaded = network_of_module(
             made, preprocess=None, plan=None, name=path.stem, modality="clip"

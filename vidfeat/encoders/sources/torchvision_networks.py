@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from vidfeat.encoders.sources.weights_of import (
 )
 from vidfeat.encoders.spec import LoadedNetwork
 from vidfeat.errors import UsageError, WeightsError
+from vidfeat.models import MODEL_NAMES
 from vidfeat.video.preprocess import Preprocess
 from vidfeat.weights.statedict import tensor_hash
 
@@ -41,9 +43,13 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
     name = choice.model.partition(":")[2]
     names = models.list_models(module=models)
     if name not in names:
+        if name in MODEL_NAMES:
+            remedy = f"it is a video network: give {name} without torchvision:"
+        else:
+            near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+            remedy = f"it has {', '.join(near)}" if near else "see torchvision.models.list_models()"
         raise UsageError(
-            f"torchvision {torchvision.__version__} has no image network {name!r}: it has "
-            f"{', '.join(names)}; video networks are given without torchvision:",
+            f"torchvision {torchvision.__version__} has no image network {name!r}: {remedy}",
             field="model",
         )
     random, given = asks_for_random(choice), weights_file(choice)
