@@ -30,6 +30,7 @@ from vidfeat.extraction.run import extract, lacking_bytes
 from vidfeat.extraction.stopping import Stop
 from vidfeat.store.parts import parts_folder
 from vidfeat.store.parts_summary import scan_parts
+from vidfeat.system.wording import counted
 from vidfeat.video.listing import list_videos
 from vidfeat.video.plan_choice import PlanChoice
 
@@ -84,8 +85,8 @@ def test_the_rerun_makes_the_same_bits(
     kept = scan_parts(parts_folder(output), sweep=False)
     clips = sum(part.rows for part in kept.parts)
     assert clips % encoder.batch_size == 0
-    assert f"{clips} clips" in str(stopped.value)
-    assert f"{len(kept.finished)} videos" in str(stopped.value)
+    assert counted(clips, "clip") in str(stopped.value)
+    assert counted(len(kept.finished), "whole video") in str(stopped.value)
     report = extract(videos, output, encoder, options=INLINE)
     mine, theirs = arrays_of(output), arrays_of(whole)
     assert mine.keys() == theirs.keys()
@@ -154,7 +155,7 @@ def test_a_full_disk_names_what_is_missing_and_kept(
     )
     with pytest.raises(StoreError, match=r"[\d,]+ bytes more are needed.*kept in") as full_disk:
         extract(videos, output, encoder, options=INLINE)
-    assert f"{len(kept.finished)} whole video" in str(full_disk.value)
+    assert counted(len(kept.finished), "whole video") in str(full_disk.value)
 
 
 def test_lacking_bytes(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

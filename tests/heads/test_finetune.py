@@ -569,7 +569,7 @@ def test_rendered_stand_ins_through_all_splits(
     assert done.return_value == 0, done.output
     assert "mean ± deviation" in done.stdout
     count = sum(map(len, videos.values()))
-    assert f"{listed - count} labels without a video" in done.stderr
+    assert f"{listed - count:,} labels without a video" in done.stderr
     values = json.loads((tmp_path / "head" / "results.json").read_text())
     assert [(part["train"], part["test"]) for part in values["parts"]] == [train_and_test] * 3
     assert values["video_accuracy"]["mean"] > 0.9
