@@ -180,7 +180,7 @@ def open_whole(
     except av.error.FFmpegError as error:
         reason = _why_not(path, error, remote)
         if remote is not None:
-            remote.check()
+            remote.check_unchanged()
         raise VideoError(reason, kind="not_video", path=path) from None
     return container
 

@@ -305,8 +305,12 @@ class ObjectStore:
                 self._file = self._files.open(
                     self._name, "rb", block_size=_SMALLEST_STEP, cache_type="none"
                 )
+                self.check_unchanged()  # an opened object of S3 stays at the version it found
             self._file.seek(start)
             data = self._file.read(end - start)
+        except (Cut, VideoError):
+            self.close()
+            raise
         except Exception as error:
             self.close()
             self._step = max(_SMALLEST_STEP, (end - start) // 8)
