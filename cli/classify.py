@@ -263,7 +263,7 @@ def _read_videos(
 
 
 def _name(path: str) -> str:
-    """What a video is called in the answers."""
+    """The name of a video in the output."""
     from vidfeat.system.identities import path_to_identity
     from vidfeat.system.urls import is_url, shown_path
 

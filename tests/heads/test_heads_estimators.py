@@ -133,7 +133,7 @@ GOOD = {"weights": np.ones((3, 4)), "bias": np.zeros(3)}
     [
         ({"arrays": {"weights": np.ones((3, 4))}}, "'bias' of a linear head is missing"),
         ({"arrays": {**GOOD, "bias": np.zeros(2)}}, r"'bias' has shape \(2,\), expected \(3,\)"),
-        ({"arrays": {**GOOD, "bias": np.array([0, np.nan, 0])}}, "no finite numbers"),
+        ({"arrays": {**GOOD, "bias": np.array([0, np.nan, 0])}}, "not finite"),
         ({"arrays": {**GOOD, "mean": np.zeros(5), "scale": np.ones(4)}}, "'mean' has shape"),
         ({"num_classes": 1}, "two classes or more"),
         ({"temperature": 0.0}, "above 0"),

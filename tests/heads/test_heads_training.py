@@ -278,7 +278,7 @@ def saved(tmp_path):
     ("key", "value", "message"),
     [
         ("format_version", 3, "upgrade vidfeat"),
-        ("format", "other", "no head of vidfeat"),
+        ("format", "other", "not describe a head"),
         ("classes", ["a", "b"], "is damaged"),
         ("classes", ["a", "a", "b"], "is damaged: a class is named twice"),
         ("temperature", 0, "is damaged"),
@@ -311,7 +311,7 @@ def test_a_head_is_not_written_over_something_else(tmp_path):
     head, _ = saved(tmp_path)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "me.jpg").touch()
-    with pytest.raises(StoreError, match="is no head"):
+    with pytest.raises(StoreError, match="is not a head"):
         head.save(tmp_path / "photos")
     with pytest.raises(StoreError, match="does not exist"):
         head.save(tmp_path / "none" / "head")

@@ -128,7 +128,7 @@ def test_stored_features_templates_and_outputs(
     [
         ("", "names 0 classes"),
         ("dog\n\n", "names 1 class"),
-        ("dog\ncat\ndog\n", "line 3: 'dog' stands in line 1"),
+        ("dog\ncat\ndog\n", "line 3: 'dog' is already in line 1"),
         ("path,label\na.mp4,dog\n", "a table of labelled videos"),
     ],
 )

@@ -92,7 +92,7 @@ def test_unreadable_videos_are_named_and_do_not_count(
         assert len(result.failures) == 1 and result.failures[0].startswith("gone.mp4: ")
         assert (result.scores.labels >= 0).sum() == 7
         nothing = replace(dataset, root=tmp_path)
-        with pytest.raises(DataError, match="not one of 7 videos could be evaluated"):
+        with pytest.raises(DataError, match="none of 7 videos could be evaluated"):
             evaluate_network(Brightness(), nothing, micro(), feed)
 
 

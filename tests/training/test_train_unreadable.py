@@ -78,7 +78,7 @@ def test_a_run_in_which_nothing_can_be_read_ends(data: Path, tmp_path: Path) -> 
     shutil.copytree(data, copy)
     for file in (copy / "train").rglob("*.mp4"):
         file.write_bytes(b"not a video")
-    with pytest.raises(DataError, match="not one of 10 clips of step 0 could be read"):
+    with pytest.raises(DataError, match="none of 10 clips of step 0 could be read"):
         train(micro(*SETTINGS, "train.batch=1"), copy, tmp_path / "run")
 
 

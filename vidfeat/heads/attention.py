@@ -1,9 +1,9 @@
 """Attention over the rows of a sample: what the attentive head computes, and how it is trained.
 
-A few learned queries look at a sample's rows, each through two keys: one of what a row holds, one
-of where in time it stands. The row gives each query a value of its own, the values are averaged by
-attention, and a linear layer scores the classes. It is the multi-query cross-attention of Efficient
-Probing (arXiv 2506.10178) with time positions: without them, attention is blind to order.
+A few learned queries look at a sample's rows, each through two keys: one for what a row contains,
+one for its position in time. The row gives each query a value of its own, the values are averaged
+by attention, and a linear layer scores the classes. It is the multi-query cross-attention of
+Efficient Probing (arXiv 2506.10178) with time positions: without them, attention is blind to order.
 
 Shapes: S samples, L rows of a sample, D length of a row, Q queries, V numbers that a query takes, F
 time features, C classes.
@@ -73,7 +73,7 @@ class Sequences:
 
 
 def time_features(there: NDArray[np.bool_]) -> Floats:
-    """Where in its sample each row stands: sines and cosines, float32 (S, L, F)."""
+    """Position of each row in its sample: sines and cosines, float32 (S, L, F)."""
     counts = there.sum(axis=1, keepdims=True)
     place = np.arange(there.shape[1]) / np.maximum(counts - 1, 1)
     place = np.where(counts == 1, 0.5, place)

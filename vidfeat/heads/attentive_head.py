@@ -15,7 +15,7 @@ from vidfeat.heads.scorers import HeadKind
 
 
 class AttentiveHead(BaseHead):
-    """Learned queries that attend to a sample's rows, by what they hold and when they come.
+    """Learned queries that attend to a sample's rows, by their content and their time.
 
     It is fitted on `Sequences`, the rows of each sample in the order of time; plain vectors are
     samples of one row. ``fit`` and ``predict_proba`` take either.

@@ -20,11 +20,11 @@ from vidfeat.heads.scorers import HeadKind, Scorer, l2_normalize
 
 @dataclass(frozen=True)
 class Prepared:
-    """Training vectors as a solver takes them.
+    """Training vectors in the form for a solver.
 
     Attributes:
-        vectors: (N, D), or `Sequences` of them, standardised and normalised where asked for.
-        arrays: ``mean`` and ``scale`` (D,) where they were standardised.
+        vectors: (N, D), or `Sequences` of them, standardised and normalised if requested.
+        arrays: ``mean`` and ``scale`` (D,) if they were standardised.
     """
 
     vectors: NDArray[Any] | Sequences = field(repr=False)
@@ -38,10 +38,10 @@ class Prepared:
         normalize: bool,
         parts: tuple[int, ...] = (),
     ) -> Self:
-        """Standardise and normalise by these vectors themselves.
+        """Standardise and normalise with the statistics of these vectors.
 
-        Where vectors of several networks are joined, each network gets the same total variance.
-        Otherwise the one with the most numbers would drown the others, whatever they are worth.
+        If vectors of several networks are joined, each network gets the same total variance.
+        Otherwise the one with the most numbers would drown out the others, regardless of quality.
 
         Args:
             vectors: (N, D), or `Sequences` of them.
@@ -66,7 +66,7 @@ class Prepared:
 
 
 def _balance(parts: tuple[int, ...]) -> NDArray[np.float64] | float:
-    """What deviations (D,) are multiplied by, so that all parts have the same total variance."""
+    """Factors of deviations (D,) that give all parts the same total variance."""
     if len(parts) < 2:
         return 1.0
     shares = np.array(parts) * len(parts) / sum(parts)
@@ -74,7 +74,7 @@ def _balance(parts: tuple[int, ...]) -> NDArray[np.float64] | float:
 
 
 class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """What all heads share: checks, the transform of vectors, prediction through the scorer."""
+    """Base of all heads: checks, the transform of vectors, prediction through the scorer."""
 
     kind: HeadKind
     standardize: bool
@@ -143,6 +143,6 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The best class of each vector (N,)."""
-        scores = self.predict_proba(X)  # first: it says so where the head is not fitted yet
+        scores = self.predict_proba(X)  # first: it reports if the head is not fitted yet
         best: NDArray[Any] = self.classes_[scores.argmax(axis=1)]
         return best

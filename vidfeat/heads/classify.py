@@ -1,4 +1,4 @@
-"""What is in a video: by a trained head, or by the network's own classes; along its time too.
+"""Classify a video, by a trained head or by the network's own classes, also over time.
 
 ::
 
@@ -25,6 +25,7 @@ from vidfeat.errors import UsageError, VideoError
 from vidfeat.heads.head import Head
 from vidfeat.heads.scorers import softmax
 from vidfeat.store.embeddings import Embeddings
+from vidfeat.system.urls import shown_path
 from vidfeat.video.decode.pool import DEFAULT_TIMEOUT_SECONDS
 from vidfeat.video.decode.tasks import ClipSource, VideoTask
 
@@ -65,7 +66,7 @@ class VideoPrediction:
     Attributes:
         path: the video.
         predictions: the best classes, best first.
-        segments: along the time line; empty where none was asked for.
+        segments: along the time line; empty if none was requested.
         scores: (C,) of all classes.
         classes: their names, in that order.
     """
@@ -95,7 +96,7 @@ class VideoPrediction:
 
 
 class Judge(Protocol):
-    """What turns a video's clips into class scores."""
+    """Turns a video's clips into class scores."""
 
     @property
     def classes(self) -> Sequence[str]:
@@ -103,11 +104,11 @@ class Judge(Protocol):
 
     @property
     def encoder(self) -> Encoder | None:
-        """Says which clips are read; None where there are only stored features to judge."""
+        """Determines which clips are read; None if there are only stored features to judge."""
 
     @property
     def reader(self) -> ClipNetwork:
-        """What makes the rows of videos, for ``scores``."""
+        """The row network of videos, for ``scores``."""
 
     def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """Class scores (C,) of some clips of one video together."""
@@ -118,8 +119,8 @@ class HeadJudge:
 
     Args:
         head: the head.
-        encoder: for video files; None where only stored features are judged.
-        time_line: the encoder's clips were laid by `time_line_plan`, which is no warning.
+        encoder: for video files; None if only stored features are judged.
+        time_line: the encoder's clips were laid by `time_line_plan`, which causes no warning.
 
     Raises:
         FingerprintError: the encoder's vectors are of another space.
@@ -160,7 +161,7 @@ class HeadJudge:
 
     @property
     def reader(self) -> ClipNetwork:
-        """What makes the vectors of videos.
+        """The row network that makes the vectors of videos.
 
         Raises:
             UsageError: there is no encoder.
@@ -183,12 +184,12 @@ class NetworkJudge:
 
     @property
     def classes(self) -> Sequence[str]:
-        """Class names of the weights; numbers where these say none."""
+        """Class names of the weights; numbers if they have none."""
         return self._classes
 
     @property
     def reader(self) -> ClipNetwork:
-        """What makes the logits of videos, a row for each clip."""
+        """The row network that makes the logits of videos, one row per clip."""
         spec = self.encoder.spec
         batch_size = max(1, self.encoder.batch_size // spec.inputs_per_clip)
         return ClipNetwork(self._logits, ClipSource(spec.plan, spec.preprocess), batch_size)
@@ -205,7 +206,7 @@ class NetworkJudge:
 
 
 def time_line_plan(plan: PlanChoice, every_seconds: float | None) -> PlanChoice:
-    """Lay about one clip per second, where a time line is asked for and no layout of clips is.
+    """Lay about one clip per second if a time line is requested but no layout of clips.
 
     Raises:
         UsageError: ``every_seconds`` is not above 0.
@@ -269,7 +270,7 @@ def finite_clips(read: VideoRead) -> VideoRead:
         f"{before}the network's outputs for {int((~good).sum())} of {len(good)} clips are NaN or "
         "infinite: its weights are damaged, or the precision does not suffice",
         kind="not_finite",
-        path=read.path,
+        path=shown_path(read.path),
     )
     clips = read.clips
     kept = Embeddings(clips.vectors[good], clips.start_seconds[good], clips.end_seconds[good])
@@ -342,13 +343,13 @@ def _segments(
 ) -> list[ScoredSegment]:
     """Segments of equal length from 0 to the last clip's end.
 
-    A rest shorter than half of one belongs to the segment before it. A clip belongs to the segment
-    that its middle lies in; a segment without one takes the clip whose middle is nearest to its
-    own.
+    A remainder shorter than half of one belongs to the segment before it. A clip belongs to the
+    segment that contains its middle; a segment without one takes the clip whose middle is nearest
+    to its own.
     """
     middle = (clips.start_seconds + clips.end_seconds) / 2
     end = float(clips.end_seconds.max())
-    # 60 s at 29.97 frames per second are 60.06 s: such a rest is no segment of its own
+    # 60 s at 29.97 frames per second are 60.06 s: such a remainder is not a segment of its own
     count = max(1, math.floor(end / every_seconds + 0.5))
     place = np.minimum((middle / every_seconds).astype(np.int64), count - 1)
     segments = []

@@ -24,7 +24,7 @@ class Copies:
 
     Attributes:
         pairs: two paths each and the cosine of what they share, the nearest first.
-        note: why none were looked for; empty where they were.
+        note: why none were searched for; empty if they were.
     """
 
     pairs: tuple[tuple[str, str, float], ...] = ()
@@ -54,7 +54,7 @@ def find_copies(store: FeatureStore) -> Copies:
         return Copies()
     except OSError as error:  # no room for the index: a warning that is missing ends no training
         return Copies(note=f"near copies were not looked for: {error.strerror or error}")
-    except UsageError:  # nearly everything is near everything: these vectors tell no copies
+    except UsageError:  # nearly everything is near everything: these vectors do not reveal copies
         return Copies(
             note="nearly all videos look like copies of each other to this network: near copies "
             "cannot be told apart by it"

@@ -29,10 +29,10 @@ class CrossValidation:
     """Every sample judged by heads that have not seen it (nor its group), several times.
 
     Attributes:
-        accuracies: float (repeats, folds), the share right in each fold; NaN for folds that a
-            repeat has fewer.
+        accuracies: float (repeats, folds), the accuracy in each fold; NaN for folds that a repeat
+            lacks.
         correct: float (S,), how often each sample was right, 0 to 1.
-        interval: of the mean over samples, over groups where there are any.
+        interval: of the mean over samples, over groups if there are any.
         chosen: hyper-parameters of each fold.
         evaluation: the scores of each sample, averaged over the repeats.
         majority_accuracy: what always naming the commonest class of the training folds gets.
@@ -124,7 +124,7 @@ class Comparison:
     """Several heads on the same folds of the training part.
 
     Attributes:
-        found: what each kind of head did.
+        found: the results of each kind of head.
         chosen: the best of them, trained on the whole training part.
         folds: how many there were.
     """
@@ -186,7 +186,7 @@ def compare_heads(
     """Judge several heads on the same folds; the best accuracy wins, the first of equal ones.
 
     Args:
-        samples: the training part alone, so that the test part is looked at once.
+        samples: only the training part, so that the test part is used once.
         heads: of different kinds and one seed.
         folds: of the cross-validation.
         repeats: of it, with other folds.

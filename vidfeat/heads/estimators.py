@@ -90,7 +90,8 @@ class LinearHead(BaseHead):
 class SVMHead(BaseHead):
     """Linear support vector machine, one class against the rest.
 
-    Its margins are no probabilities: fit ``temperature`` on held-out data to make scores of them.
+    Its margins are not probabilities: fit ``temperature`` on held-out data to turn them into
+    scores.
 
     Args:
         C: inverse strength of the L2 penalty.
@@ -141,7 +142,7 @@ class KNNHead(BaseHead):
     """Nearest neighbours by L2 distance; with ``normalize`` the order is that of the cosine.
 
     Args:
-        n_neighbors: how many neighbours vote; fewer where the training part is smaller.
+        n_neighbors: how many neighbours vote; fewer if the training part is smaller.
         weighting: ``uniform``, ``distance`` for votes by ``1 / distance``, or ``softmax`` for votes
             by ``exp(cosine / vote_temperature)``, as DINO counts them.
         vote_temperature: of ``softmax``.

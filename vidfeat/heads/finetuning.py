@@ -106,7 +106,7 @@ def finetune(
 
 
 def _with_head(options: FinetuneOptions, head: str | Sequence[str] | None) -> FinetuneOptions:
-    """The options with the heads of the argument, where it is given."""
+    """The options with the heads of the argument, if given."""
     if head is None:
         return options
     kinds = [name.strip() for name in head.split(",")] if isinstance(head, str) else list(head)
@@ -162,7 +162,7 @@ def _train_part(
     shots: list[FewShot] = []
     if options.shots and len(test):
         for row in few_shot(samples, train, test, options.shots, chosen, draws=options.draws):
-            report(f"{row.shots} a class: {row.interval}")
+            report(f"{row.shots} per class: {row.interval}")
             shots.append(row)
     if not outcome.converged:
         more.append("the solver stopped before its tolerance: try stronger regularisation")
@@ -177,7 +177,7 @@ def _multi_label(
     options: FinetuneOptions,
     target: Path | None,
 ) -> FinetuneResult:
-    """Train and judge a head for several labels a sample, and write its folder."""
+    """Train and judge a head for several labels per sample, and write its folder."""
     if options.compare or options.cross_validation or options.shots:
         raise UsageError(
             "several labels a sample are judged on one test part, by one head: leave head with "

@@ -32,7 +32,7 @@ FORMAT = "vidfeat-head"
 FORMAT_VERSION = 2
 """1 until 0.2.0, and of every head that an earlier vidfeat scores right: without ``whitening`` and
 ``activation``."""
-# where the clips of a video lie: a clip is the same anywhere
+# the positions of clips in a video: a clip is the same anywhere
 _LAYOUT = ("plan.clips ", "plan.hop_frames ", "plan.hop_seconds ", "plan.tail ")
 
 
@@ -85,7 +85,7 @@ class Head:
         return self.scorer.dimension
 
     def clip_scores(self, vectors: Floats) -> NDArray[np.float64]:
-        """Class scores (N, C) of clip vectors (N, D), each for itself."""
+        """Class scores (N, C) of clip vectors (N, D), each separately."""
         return self.scorer.scores(np.asarray(vectors, dtype=np.float32))
 
     def scores(self, vectors: Floats) -> NDArray[np.float64]:
@@ -115,15 +115,15 @@ class Head:
         name: str,
         any_layout: bool = False,
     ) -> str | None:
-        """Whether vectors of this encoder may be scored; a warning where only the run differs.
+        """Whether vectors of this encoder may be scored; a warning if only the run differs.
 
         Args:
             encoder: JSON description of the encoder that made the vectors.
             space_fingerprint: its own.
             run_fingerprint: its own.
             name: where the vectors are from, for the message.
-            any_layout: without a warning where nothing but the places of the clips differs, as
-                they do along a time line.
+            any_layout: no warning if only the positions of the clips differ, as they do along a
+                time line.
 
         Raises:
             FingerprintError: vectors of another space; the message names the settings that differ.
@@ -146,7 +146,7 @@ class Head:
         return f"{name}: the head was trained on another plan or precision ({told})"
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the head as a folder, whole or not at all; an older head there is replaced.
+        """Write the head as a folder, completely or not at all; an existing head is replaced.
 
         Raises:
             StoreError: something other than a head is there.
@@ -201,7 +201,7 @@ class Head:
         source = Path(folder)
         if not (source / "head.json").is_file():
             raise StoreError(
-                f"{source} is no head: expected a folder with head.json and head.safetensors, "
+                f"{source} is not a head: expected a folder with head.json and head.safetensors, "
                 "as vidfeat finetune writes it"
             )
         try:
@@ -210,7 +210,7 @@ class Head:
         except (ValueError, AttributeError, KeyError) as error:
             raise StoreError(f"{source / 'head.json'} is damaged: {error}") from None
         if version is None:
-            raise StoreError(f"{source / 'head.json'} describes no head of vidfeat")
+            raise StoreError(f"{source / 'head.json'} does not describe a head of vidfeat")
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise StoreError(
                 f"{source} has format version {version}, this vidfeat reads up to "
@@ -261,7 +261,7 @@ def _is_new(scorer: Scorer) -> bool:
 
 
 def check_target(folder: Path, *, also: Sequence[str] = (), overwrite: bool = True) -> None:
-    """Refuse to replace what is no head: an output named by mistake must not be deleted.
+    """Refuse to replace anything but a head: an output named by mistake must not be deleted.
 
     Args:
         folder: where a head is to be written.
@@ -277,7 +277,7 @@ def check_target(folder: Path, *, also: Sequence[str] = (), overwrite: bool = Tr
         return
     known = {"head.json", "head.safetensors", "report.html", "predictions.csv", *also}
     if not folder.is_dir() or any(entry.name not in known for entry in folder.iterdir()):
-        raise StoreError(f"{folder} exists and is no head of vidfeat: choose another output")
+        raise StoreError(f"{folder} exists and is not a head of vidfeat: choose another output")
     if not overwrite and (folder / "head.json").is_file() | (folder / "results.json").is_file():
         raise StoreError(
             f"{folder} has a head already: choose another folder, or replace it with "

@@ -1,6 +1,6 @@
-"""Several labels a sample: one binary head a class, one against the rest, judged by mAP.
+"""Several labels per sample: one binary head per class, one against the rest, judged by mAP.
 
-The folder is that of a head; its scores are each class's own, and do not sum to 1.
+The folder is that of a head; it scores each class independently, so that scores do not sum to 1.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Targets = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class LabelResult:
-    """How one class fares on the test part.
+    """Results of one class on the test part.
 
     Attributes:
         name: the class.
         count: samples that have it.
         share: of all samples: what guessing gets as average precision.
         average_precision: NaN without a sample that has it.
-        precision: of what scores 0.5 or more; NaN where nothing does.
+        precision: of samples that score 0.5 or more; NaN if none does.
         recall: share of its samples that score 0.5 or more; NaN without one.
     """
 
@@ -52,7 +52,7 @@ class LabelResult:
 
 @dataclass(frozen=True)
 class MultiLabelResult:
-    """A head for several labels a sample, and how it did.
+    """A head for several labels per sample, and its results.
 
     Attributes:
         head: the head.
@@ -115,7 +115,7 @@ def train_multi_label(
     test_share: float = 0.2,
     identity: RunIdentity | None = None,
 ) -> MultiLabelResult:
-    """Train one binary head a class and judge them on the test part.
+    """Train one binary head per class and judge them on the test part.
 
     Hyper-parameters are the same for all classes, chosen by the mean average precision over folds
     of the training part, by group where there are groups.
@@ -124,7 +124,7 @@ def train_multi_label(
         samples: each row has one label or several (``LabelRow.labels``).
         names: the classes, in order.
         options: ``linear`` or ``svm``.
-        test_share: held out where the labels have no split column.
+        test_share: held out if the labels have no split column.
         identity: of the feature file.
 
     Raises:
@@ -228,7 +228,7 @@ def _check_classes(targets: Targets, names: Sequence[str]) -> None:
         if count in (0, len(targets)):
             has = "no training sample has" if count == 0 else "all training samples have"
             raise DataError(
-                f"{has} the class {name!r}: nothing can be learnt of it; label more videos, or "
+                f"{has} the class {name!r}: nothing can be learnt about it; label more videos, or "
                 "leave the class out"
             )
 
@@ -328,7 +328,7 @@ def _means(values: NDArray[np.float64], samples: Samples) -> NDArray[np.float64]
 def _mean_ap(
     scores: NDArray[np.float64], targets: Targets, groups: Indexes | None, repeats: int = 200
 ) -> Interval | None:
-    """MAP with a bootstrap over groups or videos; None where no class can be judged."""
+    """The mAP with a bootstrap over groups or videos; None if no class can be judged."""
     value = mean_average_precision(scores, targets)
     if np.isnan(value):
         return None

@@ -1,4 +1,4 @@
-"""What a head for several labels leaves on the disk: itself, results, predictions, a report."""
+"""The folder of a head for several labels: the head, results, predictions, a report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def write_multi_label(
     result: MultiLabelResult, target: Path, store: FeatureStore, *, report: bool
 ) -> None:
-    """Write head, results, predictions and report as one folder, whole or not at all."""
+    """Write head, results, predictions and report as one folder, completely or not at all."""
     head, found = result.head, result.mean_average_precision
     if found is not None:
         tested = {"mean_average_precision": found.to_dict(), "samples": len(result.test)}
@@ -126,6 +126,6 @@ def _page(result: MultiLabelResult, title: str) -> str:
         f"{percent(found.high)} ({escape(found.method)})</span></div>"
         f'<div class="tile"><span>guessing</span><b>{percent(result.chance)}</b></div></div>\n'
         f"{table_section(multi_label_table(result))}\n"
-        '<p class="note">Precision and recall count a class as said from a score of 50 % on.</p>\n'
+        '<p class="note">Precision and recall count a class as predicted from 50 % on.</p>\n'
         f"<footer>vidfeat {escape(__version__)}, {made}.</footer>\n</main>\n</body>\n</html>\n"
     )

@@ -1,4 +1,4 @@
-"""What is in videos as a picture and as a table: bars of the best classes, or time lines."""
+"""Predictions of videos as a picture and as a table: bars of the best classes, or time lines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def classified(videos: Sequence[VideoPrediction]) -> Iterator[Figure]:
-    """A figure of what is in videos: bars of the best classes, or time lines, one a row."""
+    """A figure of predictions: bars of the best classes, or time lines, one per row."""
     heights = []
     for video in videos:
         lanes = min(len(video.classes), MOST_LANES) if video.segments else len(video.predictions)

@@ -48,7 +48,7 @@ class Outcome:
         train: indexes of the training samples.
         test: indexes of the test samples.
         evaluation: of the test samples; None without a test part.
-        clip_accuracy: share of single test clips that is right; NaN without a test part.
+        clip_accuracy: accuracy of single test clips; NaN without a test part.
         converged: the solver reached its tolerance.
         majority: what always naming the commonest training class gets; None without a test part.
     """
@@ -68,10 +68,10 @@ def split_parts(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
     """Training and test samples: by the labels' split column, or held out by chance.
 
-    With a split column, ``train`` is trained on and ``test`` is tested on. ``val`` is tested on
-    where there is no ``test`` and joins the training part where there is: hyper-parameters are
-    chosen by cross-validation. Without one, ``test_share`` of each class is held out, by group
-    where there are groups.
+    With a split column, ``train`` is trained on and ``test`` is tested on. ``val`` is the test part
+    if there is no ``test``, and joins the training part if there is: hyper-parameters are chosen by
+    cross-validation. Without one, ``test_share`` of each class is held out, by group where there
+    are groups.
 
     Returns:
         Indexes of the training part, of the test part, and notes for a person.
@@ -152,10 +152,10 @@ def untrained_classes(
 def hold_out(
     samples: Samples, share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A stratified test part of about ``share``, whole groups at a time.
+    """A stratified test part of about ``share``, in whole groups.
 
     Raises:
-        DataError: a class has only one sample, or lies in one group alone.
+        DataError: a class has only one sample, or only one group.
     """
     folds = make_folds(
         samples,
@@ -166,7 +166,7 @@ def hold_out(
         remedy_fields=("test_share",),
     )
     classes = len(np.unique(samples.y))
-    # Groups of several classes can make a fold that takes all of one class out of training.
+    # With groups of several classes, a fold can take all of one class out of training.
     whole = (fold for fold in folds if len(np.unique(samples.y[fold[0]])) == classes)
     return next(whole, folds[0])
 
@@ -359,6 +359,6 @@ def few_shot(
             assert outcome.evaluation is not None
             accuracies.append(outcome.evaluation.accuracy.value)
         found = mean_interval(accuracies)
-        # Student's t knows nothing of the ends of the scale.
+        # Student's t ignores the ends of the scale.
         found = replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
         yield FewShot(number, tuple(accuracies), found)

@@ -1,4 +1,4 @@
-"""The report of a trained head: one HTML file that shows what it can do and where it fails.
+"""The report of a trained head: one HTML file that shows how good it is and where it fails.
 
 The page needs no network: its pictures, its style and its thumbnails are inside. It has no
 scripts. Every text that comes from labels or paths is escaped.
@@ -71,7 +71,7 @@ class ReportOptions:
 def write_head_report(
     path: str | Path, samples: Samples, outcome: Outcome, options: ReportOptions
 ) -> None:
-    """Write the report, whole or not at all.
+    """Write the report, completely or not at all.
 
     Args:
         path: the HTML file.
@@ -125,7 +125,7 @@ def render_report(samples: Samples, outcome: Outcome, options: ReportOptions) ->
 
 
 def percent(value: float) -> str:
-    """A share for people; a dash where there is none."""
+    """A share as text; a dash if there is none."""
     return "–" if math.isnan(value) else f"{value:.1%}".replace("%", " %")
 
 
@@ -158,7 +158,7 @@ def _section(title: str, body: str, *, wide: bool = False) -> str:
 
 
 def _figure(svg: str, caption: str, *, least_rem: float = 0) -> str:
-    # A picture with very many cells is scrolled on a phone, not shrunk until nothing can be read.
+    # A picture with very many cells is scrolled on a phone, not shrunk beyond legibility.
     style = f' style="min-width:{least_rem:g}rem"' if least_rem else ""
     inside = svg.replace("<svg", f"<svg{style}", 1)
     return (
@@ -206,7 +206,7 @@ def _class_bars(result: Evaluation) -> str:
         plots.class_bars(axes, result.per_class)
         told = ", ".join(f"{row.name} {percent(row.recall)}" for row in result.per_class[:40])
         svg = plots.to_svg(made, name="classes", description=f"Found of each class: {told}")
-    caption = "Whiskers: 95 % intervals, each video counted for itself."
+    caption = "Whiskers: 95 % intervals, each video counted separately."
     if sum(row.count > 0 for row in result.per_class) > shown:
         caption += f" The ten best and the thirty worst of {len(result.classes)} classes."
     return _section("Class by class", _figure(svg, caption))
@@ -333,7 +333,7 @@ def _mistakes(samples: Samples, outcome: Outcome, options: ReportOptions) -> str
         return _section("The most confident mistakes", "<p>There are none.</p>", wide=True)
     items = [_mistake(samples, outcome, int(i), options) for i in wrong]
     count = int((~result.correct).sum())
-    intro = f"{len(wrong)} of {count} mistakes, the surest first; three frames of the clip."
+    intro = f"{len(wrong)} of {count} mistakes, the most confident first; three frames of the clip."
     body = f'<p class="note">{intro}</p><ul class="mistakes">{"".join(items)}</ul>'
     return _section("The most confident mistakes", body, wide=True)
 
@@ -356,7 +356,7 @@ def _mistake(samples: Samples, outcome: Outcome, i: int, options: ReportOptions)
 
 
 def _guilty_clip(samples: Samples, outcome: Outcome, sample: int, said: str) -> int:
-    """The clip of a sample that speaks loudest for what was said."""
+    """The clip of a sample with the highest score for the predicted class."""
     rows: NDArray[np.int64] = samples.clips_of(np.array([sample]))
     scores = outcome.head.clip_scores(samples.vectors[rows])
     return int(rows[scores[:, outcome.head.classes.index(said)].argmax()])

@@ -1,4 +1,4 @@
-"""What fine-tuning is asked for and what comes out of it."""
+"""Options and results of fine-tuning."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Split = Literal["1", "2", "3", "all"]
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """What is trained, and how it is judged.
+    """Options: what is trained, and how it is judged.
 
     Attributes:
         head: kind, hyper-parameters and seed.
         compare: heads to compare on the same folds of the training part; the best of them is
             trained. Empty trains ``head``.
-        test_share: of each class held out where the labels have no split column; 0 for no test.
+        test_share: share of each class held out if the labels have no split column; 0 for no test.
         dataset: ``ucf101`` or ``hmdb51``, in place of labels.
         lists: the folder of its official split files.
         split: which of them, or all three.
@@ -98,7 +98,7 @@ class TrainedSplit:
         samples: all labelled samples.
         outcome: the head and its evaluation.
         few_shots: accuracies with few training samples.
-        comparison: of several heads, where that was asked for.
+        comparison: of several heads, if requested.
         notes: sentences for a person.
     """
 
@@ -112,12 +112,12 @@ class TrainedSplit:
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """What came out.
+    """Results of fine-tuning.
 
     Attributes:
         parts: one, or one for each official split.
-        cross_validation: over all samples, where asked for.
-        multi_label: in place of the parts, where samples have several labels.
+        cross_validation: over all samples, if requested.
+        multi_label: in place of the parts, if samples have several labels.
     """
 
     parts: tuple[TrainedSplit, ...]

@@ -1,4 +1,4 @@
-"""What fine-tuning leaves on the disk: heads, reports, predictions, results."""
+"""The folder that fine-tuning writes: heads, reports, predictions, results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESULT_FILES = ("results.json", "split1", "split2", "split3")
 def write_folder(
     result: FinetuneResult, target: Path, store: FeatureStore, options: FinetuneOptions
 ) -> None:
-    """Write heads, reports, predictions and results as one folder, whole or not at all."""
+    """Write heads, reports, predictions and results as one folder, completely or not at all."""
     with atomic_folder(target) as folder:
         for part in result.parts:
             place = folder

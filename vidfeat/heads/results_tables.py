@@ -10,11 +10,11 @@ from vidfeat.heads.results import FinetuneResult, TrainedSplit
 from vidfeat.heads.settings_text import describe_params
 
 MOST_CLASSES = 20
-"""Beyond, the terminal shows the ten worst found alone; report and results.json have all."""
+"""With more, the terminal shows the ten of lowest recall; report and results.json show all."""
 
 
 def report_tables(result: FinetuneResult, part: TrainedSplit) -> list[Table]:
-    """What the report adds to its pictures."""
+    """Tables that the report adds to its pictures."""
     tables = []
     if len(result.parts) > 1:
         columns, rows = splits_table(result)
@@ -70,14 +70,14 @@ def splits_table(
     method = f" ({methods[0]})" if len(set(methods)) == 1 else ""
     columns: tuple[str, ...] = ("", "clip", "video", f"95 % interval{method}")
     columns += ("video, top 5", "train / test", "chosen")
-    if all(row[4] in ("–", "") for row in rows):  # of five classes or fewer: nothing to say
+    if all(row[4] in ("–", "") for row in rows):  # of five classes or fewer: meaningless
         columns = columns[:4] + columns[5:]
         rows = [row[:4] + row[5:] for row in rows]
     return columns, tuple(rows)
 
 
 def classes_table(evaluation: Evaluation, most: int | None = None) -> Table:
-    """Precision and recall of each class; of more than ``most`` the ten that are found worst."""
+    """Precision and recall of each class; with more than ``most``, the ten of lowest recall."""
     rows = [row for row in evaluation.per_class if row.count or not math.isnan(row.precision)]
     note = ""
     if most is not None and len(rows) > most:

@@ -1,6 +1,6 @@
-"""From arrays to class scores: what a trained head is once it has been trained.
+"""From arrays to class scores: a trained head without its estimator.
 
-A scorer holds nothing but named arrays and a few settings, so that it can be written to
+A scorer holds only named arrays and a few settings, so that it can be written to
 safetensors and JSON and read back without running anyone's code. The estimators score through it
 too, before and after saving: the same code on the same arrays gives the same numbers.
 """
@@ -27,7 +27,7 @@ SMALLEST_DISTANCE = 1e-6  # a neighbour nearer than this counts as this near, ne
 
 @dataclass(frozen=True)
 class Scorer:
-    """Class scores of vectors, by arrays alone.
+    """Class scores of vectors, from arrays only.
 
     Attributes:
         kind: ``linear``, ``svm``, ``knn``, ``mlp`` or ``attentive``.
@@ -89,7 +89,7 @@ class Scorer:
                 raise ValueError(f"the array {name!r} of a {self.kind} head is missing")
         for name, array in self.arrays.items():
             if array.dtype.kind not in "fi" or not np.isfinite(array).all():
-                raise ValueError(f"the array {name!r} holds values that are no finite numbers")
+                raise ValueError(f"the array {name!r} holds values that are not finite")
         dimension, classes = self.dimension, self.num_classes
         shapes: dict[str, tuple[int, ...]] = {
             "mean": (dimension,),
@@ -202,7 +202,7 @@ class Scorer:
         from sklearn.neighbors import NearestNeighbors
 
         # Brute force: in hundreds of dimensions a tree is slower, and this is exact and needs no
-        # state of its own, so the arrays alone rebuild it.
+        # state of its own, so it can be rebuilt from the arrays.
         return NearestNeighbors(algorithm="brute").fit(self.arrays["vectors"])
 
     def _votes(self, vectors: Floats) -> Floats:

@@ -1,6 +1,6 @@
 """Choosing a head's hyper-parameters inside the training part, and fitting it.
 
-Everything here is given the training part alone. Folds keep groups together where there are any,
+Everything here sees only the training part. Folds keep groups together where there are any,
 so that no clip of a recording is judged by a head that has seen the same recording.
 """
 
@@ -34,7 +34,7 @@ class HeadOptions:
     Attributes:
         kind: ``linear``, ``svm``, ``knn``, ``mlp``, or ``attentive``, which looks at the rows of
             each sample in the order of time.
-        unit: train on one mean vector a sample (``videos``), or on every clip, whose scores are
+        unit: train on one mean vector per sample (``videos``), or on every clip, whose scores are
             then averaged (``clips``).
         standardize: subtract the mean and divide by the deviation; None for the head's default.
         normalize: divide vectors by their L2 norm; None for the head's default (knn only).
@@ -130,13 +130,13 @@ class Trial:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the cross-validation chose.
+    """The choice of the cross-validation.
 
     Attributes:
         params: the chosen hyper-parameters.
-        temperature: fitted on the held-out folds; 1 where it was not.
+        temperature: fitted on the held-out folds; 1 if it was not.
         trials: all that were tried, in order.
-        folds: how many folds there were; 0 where nothing was to be chosen.
+        folds: how many folds there were; 0 if there was nothing to choose.
     """
 
     params: dict[str, Any]
@@ -156,10 +156,10 @@ def make_folds(
 ) -> list[Split]:
     """Stratified folds that keep groups together.
 
-    Fewer folds than asked where a class has fewer samples (or groups).
+    Fewer folds than requested if a class has fewer samples (or groups).
 
     Args:
-        samples: what is parted.
+        samples: what is divided.
         folds: how many.
         seed: of the shuffling.
         purpose: what the folds are for, for the message.
@@ -167,7 +167,7 @@ def make_folds(
         remedy_fields: the arguments that the remedy names.
 
     Raises:
-        DataError: a class has only one sample, or lies in one group alone.
+        DataError: a class has only one sample, or only one group.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -247,7 +247,7 @@ def choose(samples: Samples, options: HeadOptions) -> Choice:
 
 
 def require_two_classes(samples: Samples, what: str) -> None:
-    """Refuse samples of one class alone.
+    """Refuse samples of a single class.
 
     Args:
         samples: what is to be trained on.
@@ -269,7 +269,7 @@ def fit(samples: Samples, options: HeadOptions) -> tuple[Any, Choice]:
     """Choose hyper-parameters within the training samples, then fit the head on all of them.
 
     Raises:
-        DataError: one class alone, or samples that cannot be parted into folds.
+        DataError: a single class, or samples that cannot be divided into folds.
     """
     require_two_classes(samples, "the training part")
     if options.unit == "videos" and not options.of_sequences:
@@ -284,7 +284,7 @@ def fit(samples: Samples, options: HeadOptions) -> tuple[Any, Choice]:
 
 
 def _fitted(fit: Callable[..., Any], *arrays: Any, **settings: Any) -> Any:
-    """Fit; the vectors are checked before, so what scikit-learn refuses is a parameter."""
+    """Fit; vectors are checked beforehand, so what scikit-learn refuses is a parameter."""
     try:
         return fit(*arrays, **settings)
     except (ValueError, TypeError) as error:
@@ -299,7 +299,7 @@ def sequences_of(samples: Samples) -> Sequences:
 def training_arrays(
     samples: Samples, options: HeadOptions
 ) -> tuple[NDArray[np.float32] | Sequences, NDArray[np.int64]]:
-    """What the head is fitted on: a pooled vector a sample, its rows in order, or every clip."""
+    """The input of the fit: one pooled vector per sample, its rows in order, or every clip."""
     if options.of_sequences:
         return sequences_of(samples), samples.y
     if options.unit == "videos":

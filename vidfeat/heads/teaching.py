@@ -2,8 +2,8 @@
 
 The vectors are those of an index: of length one. They are moved by the collection's own mean and
 scaled by its own spread, both known before the first label, so that one strength of the
-regularisation fits all collections. What is fitted is multinomial logistic regression, started from
-the weights of the fit before.
+regularisation fits all collections. The model is multinomial logistic regression, started from the
+weights of the previous fit.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class QuickHead:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warning where the solver stops early: the next label continues from there."""
+    """No warning if the solver stops early: the next label continues from there."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
@@ -153,10 +153,11 @@ def _quiet() -> Iterator[None]:
 
 
 def uncertainty(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How near the best two classes are, (N,) within 0 and 1: 1 where they are equal.
+    """How close the best two classes are, (N,) from 0 to 1: 1 if they are equal.
 
     Margin sampling (Scheffer, Decomain and Wrobel, 2001): with two classes the same order as by
-    entropy; with more it asks where two classes compete, not where many are a little likely.
+    entropy; with more, it favours clips where two classes compete over those where many are
+    slightly likely.
     """
     if scores.shape[1] == 2:
         return np.asarray(1 - np.abs(scores[:, 1] - scores[:, 0]))
@@ -169,8 +170,8 @@ def over_neighbours(
 ) -> NDArray[np.float32]:
     """Half of each value, and half of the mean of those up to ``reach`` places away in its group.
 
-    One clip of a video may be uncertain by chance. Where the clips around it are uncertain too, the
-    head does not know what is shown.
+    One clip of a video may be uncertain by chance. If the clips around it are uncertain too, the
+    head really does not know what is shown.
 
     Args:
         values: (N,) of clips, in the order of time.
@@ -194,7 +195,7 @@ def by_turns(
 ) -> NDArray[np.int64]:
     """Positions by falling key, groups taking turns: the best of each, then the second of each.
 
-    Clips of one video look alike: a label on one tells little about the next one.
+    Clips of one video look alike: after a label on one, the next one adds little.
 
     Args:
         keys: (N,) larger is earlier.
@@ -229,7 +230,7 @@ def spread_order(vectors: NDArray[np.float32], seed: int = 0) -> NDArray[np.int6
     count = min(_SPREAD_FIRST, len(sample))
     if not count:
         return shuffled
-    sample = sample - sample.mean(axis=0)  # what all share says nothing about distances
+    sample = sample - sample.mean(axis=0)  # what all share does not matter for distances
     squares = np.einsum("nd,nd->n", sample, sample)
     chosen = [int(np.argmin(squares))]
     nearest = np.full(len(sample), np.inf, dtype=np.float32)
@@ -244,6 +245,6 @@ def spread_order(vectors: NDArray[np.float32], seed: int = 0) -> NDArray[np.int6
 
 
 def likeness(vectors: NDArray[np.float32], examples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cosine of vectors (N, D) with the mean of a few (M, D): where one class alone is labelled."""
+    """Cosine of vectors (N, D) with the mean of a few (M, D): when only one class is labelled."""
     mean = examples.mean(axis=0)
     return np.asarray(vectors @ (mean / max(float(np.linalg.norm(mean)), 1e-9)))

@@ -1,8 +1,8 @@
 """How good a taught head is: out of fold, whole videos held out.
 
-The labels were not drawn by chance. Where the page asked for the most uncertain clips, these are
-the hard ones, and the collection as a whole is easier than the figures here say; where it showed
-the most certain ones, it is harder.
+The labels are not a random sample. If the page showed the most uncertain clips, these are the hard
+ones, and the collection as a whole is easier than the figures here suggest; if it showed the most
+certain ones, it is harder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FOLDS = 5
 _SEED = 11
 _FIRST_POINT = 10
 _MOST_POINTS = 6
-# With fewer labels the folds say more about chance than about the strength.
+# With fewer labels, the folds reflect chance more than the strength.
 _CHOOSE_FROM = 100
 _MOST_LABELS = 6000
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -30,12 +30,12 @@ Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class ClassQuality:
-    """How one class fares.
+    """Results of one class.
 
     Attributes:
         number: of the class.
         labelled: clips with this label.
-        predicted: clips that the held-out heads take for it.
+        predicted: clips that the held-out heads assign to it.
         precision: share of these that are labelled so; None where there are none.
         recall: share of the labelled ones that are found.
     """
@@ -82,8 +82,8 @@ def judge_labels(
         placed: (N, D) vectors as `Placing.apply` makes them.
         y: (N,) numbers of their classes.
         groups: (N,) what stays together: the video, or the recording it was cut from.
-        strength: C, kept where there are too few labels to choose one by.
-        goes_on: asked between fits; where it says no, the labels have changed meanwhile.
+        strength: C, kept if there are too few labels to choose one.
+        goes_on: called between fits; false if the labels have changed meanwhile.
 
     Returns:
         None where it was asked to stop, or where no two classes have labels in two groups each.
@@ -119,7 +119,7 @@ def judge_labels(
 
 
 def make_group_folds(y: NDArray[np.int64], groups: NDArray[np.int64]) -> list[Split]:
-    """Stratified folds of whole groups; none where no two classes have two groups each."""
+    """Stratified folds of whole groups; none if no two classes have two groups each."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     several = [
@@ -191,7 +191,7 @@ def _of_class(
 
 
 def newest(count: int) -> slice:
-    """Which labels are judged where there are very many: the newest."""
+    """Which labels are judged if there are very many: the newest."""
     return slice(max(0, count - _MOST_LABELS), count)
 
 

@@ -1,8 +1,9 @@
-"""A head out of class names alone, by the text tower of the encoder: zero-shot classification.
+"""A head from class names only, by the text tower of the encoder: zero-shot classification.
 
-Each name is put into some templates, and the mean direction of these phrases stands for the class
+Each name is put into some templates, and the mean direction of these phrases represents the class
 (Radford et al. 2021, arXiv 2103.00020, section 3.1.4). Scores are the softmax of the cosines, times
-the scale that the network learned. As a linear head it does all that a trained one does.
+the scale that the network learned. It is a linear head, and can do everything that a trained one
+can.
 """
 
 from __future__ import annotations
@@ -30,27 +31,25 @@ TEMPLATES = (
 
 
 def read_prompts(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Class names, one a line.
+    """Class names, one per line.
 
     Raises:
-        DataError: there is no such file, fewer than two names, or one stands there twice.
+        DataError: there is no such file, fewer than two names, or a duplicate.
     """
     name = os.fspath(path)
     lines: dict[str, int] = {}
     for number, line in read_lines(path):
         label = " ".join(line.split())
         if label in lines:
-            raise DataError(
-                f"{name}, line {number}: {label!r} stands in line {lines[label]} already"
-            )
+            raise DataError(f"{name}, line {number}: {label!r} is already in line {lines[label]}")
         lines[label] = number
     labels = tuple(lines)
     if labels and labels[0].lower().replace(" ", "").startswith("path,label"):
-        raise DataError(f"{name} is a table of labelled videos: expected one class name a line")
+        raise DataError(f"{name} is a table of labelled videos: expected one class name per line")
     if len(labels) < 2:
         raise DataError(
             f"{name} names {counted(len(labels), 'class', 'classes')}, expected two or more: "
-            "add what else may be there, as 'something else'"
+            "add a class for everything else, such as 'something else'"
         )
     return labels
 

@@ -1,7 +1,7 @@
 """``torchrun --nproc-per-node 8 -m vidfeat.training RECIPE --data DIR -o RUN``.
 
-The same as ``vidfeat train``. An entry point stands above all packages, in ``cli``, wherever its
-file lies.
+The same as ``vidfeat train``. An entry point counts as ``cli``, above all packages, wherever its
+file is.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What is drawn at random for a clip, and what is done to pixels in the training process.
+"""Random draws for a clip, and augmentations of pixels in the training process.
 
 Cutting and mirroring are part of the request to a decode process (``clips.py``); the draw for them
 is made here. RandAugment and mixup work on tensors, where they are.
@@ -51,7 +51,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Everything drawn for one clip of a step."""
+    """All random draws for one clip of a step."""
 
     file: str
     request: ClipRequest | SceneRequest
@@ -72,8 +72,8 @@ def draw_clip(
 ) -> Drawn:
     """Draw the clip of a sample: where it starts, what is cut out, which of its labels counts.
 
-    The numbers depend on (seed, epoch, sample, round) and on nothing else, and each has its place
-    in the stream whether or not it is used, so that turning one augmentation off moves no other.
+    The numbers depend only on (seed, epoch, sample, round), and each has its place in the stream
+    whether or not it is used, so that turning off one augmentation does not change the others.
     """
     numbers = generator(seed, Stream.CLIP, epoch, draw.sample, draw.round).random(12)
     start, top, left, area, aspect, flip, which = (float(x) for x in numbers[:7])

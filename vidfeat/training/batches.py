@@ -45,12 +45,12 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Yield the share ``start, stop`` of each step's batch.
 
-    A clip that cannot be read gives its place to its neighbour, and a share of which not one can be
-    read to the samples of the steps that follow. Both depend on the step alone, so that a run that
-    is resumed makes the same batches.
+    A clip that cannot be read is replaced by its neighbour, and a share of which none can be read
+    by the samples of the following steps. Both depend only on the step, so that a resumed run makes
+    the same batches.
 
     Raises:
-        DataError: not one clip could be read, of the share and of what could replace it.
+        DataError: no clip could be read, neither of the share nor of its replacements.
     """
 
     def clip(draw: Draw, step: int) -> Drawn:
@@ -101,7 +101,7 @@ def _collate(
     failures = tuple(answer.error for answer in answers if answer.error is not None)
     if not good:
         raise DataError(
-            f"not one of {len(answers)} clips of step {step} could be read: {failures[0]} "
+            f"none of {len(answers)} clips of step {step} could be read: {failures[0]} "
             f"({failures[0].path})"
         )
     if good[0] < size:

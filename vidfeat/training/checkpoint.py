@@ -1,7 +1,7 @@
-"""Checkpoints: a new folder each time, whole or absent, tensors and readable JSON.
+"""Checkpoints: a new folder each time, complete or absent, tensors and readable JSON.
 
 ``checkpoints/step-00000500/`` holds ``model.safetensors``, ``optimizer.pt`` (plain tensors and
-numbers, readable with ``weights_only=True``), ``average.safetensors`` where weights are averaged,
+numbers, readable with ``weights_only=True``), ``average.safetensors`` if weights are averaged,
 and ``state.json`` with the sizes and SHA-256 of the others. A folder is written under a temporary
 name, flushed and renamed; it is read back before an older one is removed.
 """
@@ -46,7 +46,7 @@ class Checkpoint:
     scaler: dict[str, Any] = field(default_factory=dict)
     """State of the gradient scaler of fp16."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What a reader should know: epoch, batch, threads, best accuracy and the like."""
+    """Facts for readers: epoch, batch, threads, best accuracy and the like."""
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -55,7 +55,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     Raises:
         OSError: as the writing does, a full disk among them, with the checkpoint's name; nothing
             is left behind.
-        StoreError: what was read back is not what was written.
+        StoreError: the data read back differ from the data written.
     """
     from safetensors.torch import save
 
@@ -101,7 +101,7 @@ def check(folder: Path) -> dict[str, Any]:
             if file.stat().st_size != expected["size"] or _sha256(file) != expected["sha256"]:
                 raise StoreError(f"{file} is damaged: its size or hash is not that of {STATE}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{folder} is no complete checkpoint: {error}") from error
+        raise StoreError(f"{folder} is not a complete checkpoint: {error}") from error
     assert isinstance(state, dict)
     return state
 
@@ -135,7 +135,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that is whole, and why newer ones were passed over."""
+    """The newest complete checkpoint, and why newer ones were skipped."""
     passed_over = []
     for path in reversed(list_checkpoints(folder)):
         try:
@@ -150,7 +150,8 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
 def purge(folder: Path, keep: int, spare: Sequence[int] = ()) -> list[Path]:
     """Remove all but the newest ``keep`` checkpoints and those of the steps to spare.
 
-    Nothing is removed unless the newest one is whole. Left-overs of interrupted writes go too.
+    Nothing is removed unless the newest one is complete. Leftovers of interrupted writes are
+    removed too.
 
     Returns:
         What was removed.

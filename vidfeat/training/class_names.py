@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from vidfeat.system.identities import normal_form
 
-# Words that a mirror exchanges; longer ones first, since clockwise stands in counterclockwise.
+# Words that mirroring exchanges; longer ones first, since counterclockwise contains clockwise.
 _MIRRORED = (
     ("counterclockwise", "clockwise"),
     ("anticlockwise", "clockwise"),
@@ -32,17 +32,17 @@ _TURN_NAMES = re.compile(r"\b(counter|anti) clockwise\b")
 
 
 def plain_name(name: str) -> str:
-    """A class name as names are compared: in any case, underscores as spaces, without ``'()``.
+    """A class name in the form for comparison: case folded, underscores as spaces, without ``'()``.
 
     Accents may be in either Unicode form.
 
-    ``torchvision.datasets.Kinetics`` leaves those three signs out of the folders that it makes.
+    ``torchvision.datasets.Kinetics`` omits those three characters in the folders that it creates.
     """
     return " ".join(normal_form(name).translate(_FOLDED).casefold().split())
 
 
 def order_of(names: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
-    """Where each wanted class stands among some names; None where the two are not the same set."""
+    """Index of each wanted class among some names; None if the two are not the same set."""
     for compare in (str, plain_name):
         places = {compare(name): place for place, name in enumerate(names)}
         keys = [compare(name) for name in wanted]
@@ -69,7 +69,7 @@ def mirrored_pairs(classes: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _words(name: str) -> tuple[str, ...]:
-    """The words of a name: parted by other signs, and by capitals inside a word."""
+    """The words of a name: separated by other characters, and by capitals inside a word."""
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     text = " ".join(re.findall(r"[^\W_]+", text.casefold()))
     return tuple(_TURN_NAMES.sub(r"\1clockwise", text).split())

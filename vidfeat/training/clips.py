@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Window:
-    """Which square of a frame is shown, as shares of what could vary.
+    """Which square of a frame is shown, as shares of the possible range.
 
     With ``area`` 0 the frame is scaled to ``scale`` and a square is cut out at ``top`` and
     ``left``, 0 to 1 of the room there is. Otherwise a rectangle of that share of the frame and of
@@ -44,7 +44,7 @@ class Window:
     origin: Literal["round", "floor"] = "round"
     """Where half a pixel of the crop goes."""
     scaler: Literal["torchvision", "swscale"] = "torchvision"
-    """Who scales the frame, where the window is a crop of the scaled one."""
+    """Who scales the frame, if the window is a crop of the scaled one."""
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width that a frame is scaled to before the crop."""
@@ -163,8 +163,8 @@ def jittered_clip(
 def cut(frame_HWC: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
     """Cut the window out of an upright frame and scale it: uint8 (crop, crop, 3).
 
-    Bilinear without antialiasing, as the published preprocessing is; a frame that has its scale
-    already is only cut.
+    Bilinear without antialiasing, as the published preprocessing is; a frame that already has its
+    scale is only cut.
     """
     height, width = frame_HWC.shape[:2]
     top, left, high, wide = window.box(height, width)

@@ -2,7 +2,7 @@
 
 A recipe is made by a function of ``recipes.py``, changed by ``section.key=value`` settings
 (``settings.py`` checks their names and types) and written beside its run as TOML (``toml.py``).
-What belongs to the machine alone (workers, checkpoints) is in a section of its own, ``run``.
+Settings of the machine (workers, checkpoints) are in a separate section, ``run``.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ class DataConfig:
     split: int = 1
     """Official split of UCF101 and HMDB51."""
     holdout: float = 0.2
-    """Share held out for testing where a dataset has no parts of its own."""
+    """Share held out for testing if a dataset has no parts of its own."""
     labels: Labels = "draw"
     """Of a sample with several labels, ``draw`` takes one at each showing; ``all`` shares the
     target evenly among them: with classes in groups, one softmax learns each group's."""
     modality: Modality = "rgb"
     """``flow``: Farneback's optical flow between neighbouring frames, two channels."""
     frames: int = 16
-    """Frames of a clip (flow fields, where the modality is flow)."""
+    """Frames of a clip (flow fields, if the modality is flow)."""
     stride: int = 1
     """Slots from one frame to the next."""
     fps: str = ""
     """Target frame rate, such as "15" or "30000/1001". Empty: that of the initial weights, or each
     video's own where they name none or the weights are random; "native": each video's own."""
     frames_fps: str = ""
-    """Rate of folders of frames (``img_00001.jpg`` and so on), which are then videos, too."""
+    """Rate of folders of frames (``img_00001.jpg`` and so on), which are then videos too."""
     scale: tuple[int, ...] = (128, 171)
     """Height and width that frames are scaled to; one number is the short side."""
     crop: int = 112
@@ -105,7 +105,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What is varied from one showing of a video to the next."""
+    """What is varied each time a video is shown."""
 
     temporal_jitter: bool = True
     """A clip starts anywhere in the video; off: in the middle."""
@@ -115,7 +115,7 @@ class AugmentConfig:
     area: tuple[float, ...] = (0.4, 1.0)
     """Share of the frame that ``resized`` takes, from and to."""
     aspect: tuple[float, ...] = (0.75, 1.3333)
-    """Width over height of what ``resized`` takes, from and to."""
+    """Range of width over height for ``resized``."""
     flip: float = 0.5
     """Probability of a mirrored clip. Set it to 0 if classes differ in left and right."""
     randaugment: int = 0
@@ -169,7 +169,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The optimisation: what the weights depend on, whatever the number of processes."""
+    """The optimisation: determines the weights, whatever the number of processes."""
 
     seed: int = 0
     epochs: int = 45
@@ -201,8 +201,7 @@ class TrainConfig:
     nesterov: bool = False
     weight_decay: float = 1e-4
     decay_biases: bool = True
-    """Whether weight decay is on biases, too; Caffe2's trainer leaves them alone, batch norm's
-    among them."""
+    """Whether weight decay applies to biases too; Caffe2's trainer excludes them."""
     layer_lr: dict[str, float] = field(default_factory=dict)
     """Learning rate of parts, as a factor of ``lr``: ``{stem = 0.0, fc = 10.0}``. At 0 the weights
     stay, and batch norm still takes its statistics from the clips; ``model.freeze`` stops both."""
@@ -214,7 +213,7 @@ class TrainConfig:
     """``bf16`` and ``fp16`` are automatic mixed precision; ``tf32`` rounds the factors of float32
     products on a GPU, ``fp32`` does not."""
     channels_last: bool = False
-    """Memory format channels_last_3d; always taken for mixed precision on a GPU."""
+    """Memory format channels_last_3d; always used for mixed precision on a GPU."""
     sync_batch_norm: bool = False
     """Batch norm over the clips of all processes (CUDA)."""
     compile: bool = False
@@ -268,11 +267,11 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What belongs to the machine: none of it but ``threads`` moves a bit of the weights."""
+    """Settings of the machine: only ``threads`` affects the bits of the weights."""
 
     workers: int = -1
-    """Decode processes of each training process; -1 takes what the machine has, 0 decodes in the
-    training process itself."""
+    """Decode processes of each training process; -1 uses the processors of the machine, 0 decodes
+    in the training process itself."""
     threads: int = 0
     """CPU threads of torch in each process; 0: its share of the machine's cores, less one for
     decoding. The run keeps the number that it started with, since sums depend on it in their last
@@ -280,7 +279,7 @@ class RunConfig:
     checkpoint_every: int = 500
     """Steps from one checkpoint to the next; one more is written at the end of each epoch."""
     read_every: int = 0
-    """Steps whose loss and accuracy are read, checked and logged together; 0: each alone on a CPU,
+    """Steps whose loss and accuracy are read, checked and logged together; 0: each step on a CPU,
     20 on a GPU, which need not wait for them."""
     keep: int = 3
     """Checkpoints kept beside the best one."""
@@ -288,9 +287,9 @@ class RunConfig:
     """Look through all videos before the first step (once: the result is cached) and leave out
     those that cannot be read."""
     tensorboard: bool = True
-    """Write for TensorBoard too, where it is installed."""
+    """Also write for TensorBoard, if it is installed."""
     seconds_per_video: float = 120.0
-    """A decode process that says nothing for so long is given up, and its clip replaced."""
+    """A decode process that is silent for this long is given up, and its clip replaced."""
 
     def __post_init__(self) -> None:
         _positive("run", self, "checkpoint_every", "keep", "seconds_per_video")
@@ -305,7 +304,7 @@ class Recipe:
 
     name: str = "custom"
     about: str = ""
-    """What it reproduces, in a line."""
+    """What it reproduces, in one line."""
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -333,4 +332,4 @@ def _not_negative(section: str, config: Any, *names: str) -> None:
 
 def _within(key: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise UsageError(f"{key} lies between {low} and {high}, not {value}")
+        raise UsageError(f"{key} must be between {low} and {high}, not {value}")

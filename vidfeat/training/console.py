@@ -1,4 +1,4 @@
-"""What a run shows the user: a live line on a terminal, plain lines elsewhere."""
+"""Console output of a run: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Console:
                 + (f"; {counted(again, 'step is', 'steps are')} repeated" if again else "")
             )
             for reason in line.get("passed_over", ()):
-                self.say(f"passed over: {reason}")
+                self.say(f"skipped: {reason}")
         elif event == "stop":
             self.say(f"stopped at step {line['step']:,} by {line['reason']}: --resume continues")
         elif event == "precision" and line["fp32_layers"]:

@@ -28,7 +28,7 @@ def read_curves(folder: Path) -> tuple[dict[str, NDArray[np.float64]], list[dict
         elif line.get("event") == "evaluation":
             evaluations.append(line)
     if not steps:
-        raise DataError(f"{folder}/log.jsonl has no step yet: there is nothing to draw")
+        raise DataError(f"{folder}/log.jsonl has no step yet: nothing to draw")
     names = ("step", "loss", "accuracy", "lr", "clips_per_second", "wait_share")
     columns = {
         name: np.array([np.nan if s.get(name) is None else s[name] for s in steps], np.float64)

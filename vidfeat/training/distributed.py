@@ -1,4 +1,4 @@
-"""The processes of a run: one alone, or those that torchrun started.
+"""The processes of a run: a single one, or those that torchrun started.
 
 Numbers are exchanged over gloo on the CPU, whatever carries the gradients: no step waits for the
 GPU because of a counter.
@@ -38,7 +38,7 @@ class World:
     restarts: int = 0
     """How often torchrun has restarted the processes."""
     control: Any = None
-    """Process group for numbers and objects; None: one process alone."""
+    """Process group for numbers and objects; None for a single process."""
 
     @property
     def is_main(self) -> bool:
@@ -78,13 +78,13 @@ class World:
 
 @contextmanager
 def join(device: str = "auto") -> Iterator[World]:
-    """Join the processes that torchrun started, or be alone.
+    """Join the processes that torchrun started, or run as a single one.
 
     Args:
-        device: ``auto`` takes a GPU for each process where there are enough, ``cpu``, ``cuda``.
+        device: ``auto`` takes a GPU for each process if there are enough, ``cpu``, ``cuda``.
 
     Raises:
-        UsageError: CUDA is asked for and not there, or has fewer GPUs than processes.
+        UsageError: CUDA is requested but not available, or has fewer GPUs than processes.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -111,7 +111,7 @@ def join(device: str = "auto") -> Iterator[World]:
 
 
 class KeyStore(Protocol):
-    """What is asked of a store of torch.distributed."""
+    """The required interface of a torch.distributed store."""
 
     def set(self, key: str, value: str, /) -> None:
         """Write a value."""
@@ -127,9 +127,9 @@ def agreed_name(store: KeyStore, rank: int, size: int, pause_seconds: float = 0.
     """A name that the processes of this start have in common, and no earlier start had.
 
     torchrun keeps one store over all restarts, and with it the addresses of processes that are
-    dead: whoever reads such a one, before the living overwrite it, fails. How often it restarted
-    is no name, since each node counts for itself. So each process says hello by a number drawn
-    now; the first one reads all of them out until everyone has found its own number among them.
+    dead: whoever reads such a one, before the living overwrite it, fails. The number of restarts is
+    not a name, since each node counts separately. So each process says hello by a number drawn now;
+    the first one reads all of them out until everyone has found its own number among them.
 
     Args:
         store: the same for all, with anything in it that earlier starts left.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NetworkEvaluation:
-    """What the paper reports of a network, and what it was computed from."""
+    """The paper's measures of a network, and the scores that they come from."""
 
     scores: Scores
     """Of the videos that could be read."""
@@ -44,15 +44,15 @@ class NetworkEvaluation:
     video_accuracy: float
     """video@1: the same for videos, by the mean of their clips' scores."""
     video_top5: float | None
-    """video@5; None with fewer than six classes, of which it says nothing."""
+    """video@5; None with fewer than six classes, where it is meaningless."""
     failures: tuple[str, ...] = field(default=(), repr=False)
-    """Videos that could not be read, with the reason; they count in nothing."""
+    """Videos that could not be read, with the reason; they are not counted."""
 
     def group_accuracy(self) -> dict[str, float]:
         """The share of right videos in each group of classes named ``group/name``.
 
-        Right is a video whose best class of the group is among its labels; those without a label
-        in the group do not count. Empty where the classes are not in groups.
+        A video is right if its best class of the group is among its labels; videos without a label
+        in the group do not count. Empty if the classes are not in groups.
         """
         groups: dict[str, list[int]] = {}
         for index, name in enumerate(self.scores.classes):
@@ -162,8 +162,8 @@ def evaluate_network(
 
     Args:
         network: already on the world's device; its mode is put back afterwards.
-        dataset: the part to evaluate; a sample a row of the result.
-        recipe: says what a clip is, and the protocol.
+        dataset: the part to evaluate; each sample is a row of the result.
+        recipe: defines a clip, and the protocol.
         feed: gives the clips.
         world: this process's rank and group; None: a single process.
         autocast: context in which the network runs.
@@ -234,7 +234,7 @@ def _summary(
     )
     if not good:
         first = failures[0] if failures else "there is none"
-        raise DataError(f"not one of {len(dataset)} videos could be evaluated: {first}")
+        raise DataError(f"none of {len(dataset)} videos could be evaluated: {first}")
     bad = [dataset.samples[row].path for row, scores, _ in good if not np.isfinite(scores).all()]
     if bad:
         raise WeightsError(
@@ -272,7 +272,7 @@ def _summary(
 
 
 def spread(dataset: VideoDataset, count: int) -> VideoDataset:
-    """So many videos, evenly spread over a dataset; all of them for 0 or where there are fewer."""
+    """A number of videos, evenly spread over a dataset; all of them for 0 or if there are fewer."""
     total = len(dataset)
     if not count or count >= total:
         return dataset

@@ -44,7 +44,7 @@ def open_subject(source: str, model: str | None = None, settings: Sequence[str] 
 
     Args:
         source: a run, a file, or the name of published weights.
-        model: the network, where the source does not say it.
+        model: the network, if the source does not name it.
         settings: changes of the recipe, as ``evaluate.clips=10``.
 
     Raises:
@@ -80,7 +80,7 @@ def _recipe_of(loaded: LoadedWeights) -> Recipe:
     plan, preprocess = loaded.plan, loaded.preprocess
     if plan is None or preprocess is None:
         raise WeightsError(
-            f"{loaded.name} does not say how its clips are made: evaluate a training run, or "
+            f"{loaded.name} does not record how its clips are made: evaluate a training run, or "
             f"published weights"
         )
     if loaded.flow != "farneback":
@@ -89,7 +89,7 @@ def _recipe_of(loaded: LoadedWeights) -> Recipe:
             "classify make the flow that it wants"
         )
     if preprocess.crop[0] != preprocess.crop[1]:
-        raise WeightsError(f"{loaded.name} wants a crop that is no square: {preprocess.crop}")
+        raise WeightsError(f"{loaded.name} needs a crop that is not square: {preprocess.crop}")
     resize = preprocess.resize
     data = DataConfig(
         modality="flow" if loaded.in_channels == 2 else "rgb",
@@ -151,7 +151,7 @@ def with_classes(dataset: VideoDataset, names: tuple[str, ...] | None, count: in
 
 
 def _places(names: Sequence[str], wanted: Sequence[str]) -> list[list[int]]:
-    """The network's classes that each wanted one may be: the very name, or those like it."""
+    """The network's candidates for each wanted class: the exact name, or similar ones."""
     exact, plain = {name: number for number, name in enumerate(names)}, defaultdict(list)
     for number, name in enumerate(names):
         plain[plain_name(name)].append(number)
@@ -168,12 +168,12 @@ def evaluate_subject(
     progress: Progress | None = None,
     before: Callable[[VideoDataset], None] | None = None,
 ) -> tuple[NetworkEvaluation, World]:
-    """Evaluate on a dataset, alone or among the processes that torchrun started.
+    """Evaluate on a dataset, in a single process or among those that torchrun started.
 
     Args:
         subject: see :func:`open_subject`.
         data: the dataset's folder.
-        lists: the folder of its lists, where it is another one.
+        lists: the folder of its lists, if it is another one.
         part: ``val``, ``test``, ``train`` or ``all``; None: the one that accuracy is reported on.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: called with the videos done, of how many.
@@ -204,7 +204,7 @@ def evaluate_subject(
                 min_classes=1 if subject.loaded.class_names else 2,
                 frames_fps=config.folder_fps,
             )
-            if part is None:  # as training does: what it held out is measured, not all of it
+            if part is None:  # as in training: only the held-out part is measured
                 whole = with_evaluation_part(whole, config.holdout)
             chosen = whole if part == "all" else whole.part(part or whole.evaluation_part)
             return with_classes(chosen, subject.loaded.class_names, subject.loaded.num_classes)
@@ -247,7 +247,7 @@ def write_evaluation_report(folder: Path, scores: Scores, summary: dict[str, Any
     folder.mkdir(parents=True, exist_ok=True)
     count = len(scores.classes)
     predicted = scores.scores.argmax(axis=1).astype(np.int64)
-    # with several labels, the one that was said counts as the true one if it is among them
+    # with several labels, the predicted one counts as true if it is among them
     truth = np.array(
         [
             said if said in accepted else true
@@ -281,7 +281,7 @@ def write_evaluation_report(folder: Path, scores: Scores, summary: dict[str, Any
 
 @contextmanager
 def _table(path: Path, header: list[str]) -> Iterator[Any]:
-    """A CSV writer whose file is whole or absent."""
+    """A CSV writer whose file is complete or absent."""
     with (
         atomic_write(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,

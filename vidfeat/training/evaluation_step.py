@@ -1,4 +1,4 @@
-"""Evaluations of a network that is being trained, and what to do when its weights diverge."""
+"""Evaluations of a network during training, and advice when its weights diverge."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def evaluate_step(
     try:
         result = evaluate(recipe)
     except WeightsError as error:
-        # The loss is that of the weights before an update: nothing else tests the last one.
+        # The loss is that of the weights before an update: only this tests the last one.
         raise TrainingError(f"after step {step:,}: {error}; {advice(recipe)}") from None
     log.write(
         "evaluation",
@@ -58,7 +58,7 @@ def evaluate_step(
 
 
 def advice(recipe: Recipe) -> str:
-    """What to do about weights that have diverged."""
+    """Advice for weights that have diverged."""
     half = recipe.train.precision in HALF
     return (
         "resuming from the last checkpoint cannot repair it; start again with a lower train.lr, a "

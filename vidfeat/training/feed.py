@@ -34,7 +34,7 @@ MAX_WORKERS = 16
 
 @dataclass(frozen=True)
 class FlowSource(ClipSource):
-    """Packed flow fields in place of frames: four bytes a pixel."""
+    """Packed flow fields in place of frames: four bytes per pixel."""
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
@@ -47,7 +47,7 @@ class Read:
     """The answer to one request: its clips, or why there are none."""
 
     clips: NDArray[np.uint8] | None
-    """(n, T, H, W, C), packed where it is flow."""
+    """(n, T, H, W, C), packed if it is flow."""
     error: VideoError | None = None
 
 
@@ -55,7 +55,7 @@ class Feed:
     """Decodes requests, in order; use as a context manager.
 
     Args:
-        recipe: says the shape of a clip.
+        recipe: defines the shape of a clip.
         workers: decode processes; 0 decodes in this one.
         timeout_seconds: after which a silent process is given up.
     """
@@ -96,14 +96,16 @@ class Feed:
                 event.release()
             elif isinstance(event, Finished):
                 if event.error is not None or not clips:
-                    error = event.error or VideoError("no clip came of it", kind="no_frames")
+                    error = event.error or VideoError(
+                        "no clip could be made of it", kind="no_frames"
+                    )
                     yield Read(None, error)
                 else:
                     yield Read(np.stack(clips))
                 clips = []
 
     def read_one(self, request: tuple[str, Reading | SceneRequest]) -> Read:
-        """Answer a request out of turn, while others are being answered in theirs."""
+        """Answer a request out of turn, while others are being answered in order."""
         if self._spare is None:
             # The pool is busy with a row of requests: a process of its own, and only when needed.
             spare = Feed(self._recipe, min(1, self._workers), timeout_seconds=self._timeout)

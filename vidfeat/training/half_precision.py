@@ -1,10 +1,10 @@
 """Half precision compared with fp32 before a run's first step, so that the real cause is named.
 
 Some kernels compute wrong gradients in half precision for some shapes on some processors. oneDNN's
-bf16 weight gradient of a 3-D convolution, for one, reads memory that nobody wrote (torch 2.14, on
-processors with AVX512-BF16 and with AMX): NaN now and then, and the run ends a step later with a
-loss that is no number. Such convolutions are found one by one and run in fp32; what still differs
-from fp32 by more than rounding ends the run before it has begun.
+bf16 weight gradient of a 3-D convolution, for one, reads uninitialised memory (torch 2.14, on
+processors with AVX512-BF16 and with AMX): occasionally NaN, and the run ends a step later with a
+loss that is not a number. Such convolutions are found one by one and run in fp32; what still
+differs from fp32 by more than rounding ends the run before it has begun.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class PrecisionCheck:
     gradient_error: float
     """Norm of the difference over the norm of fp32's gradient."""
     not_finite: tuple[str, ...]
-    """Parameters whose gradient is finite in fp32 alone."""
+    """Parameters whose gradient is finite only in fp32."""
 
     @property
     def problem(self) -> str:
-        """What rounding does not explain, in words; empty where all is well."""
+        """What rounding does not explain, in words; empty if all is well."""
         if self.not_finite:
             names = ", ".join(self.not_finite[:3])
             more = f" and {len(self.not_finite) - 3} more" if len(self.not_finite) > 3 else ""
@@ -86,12 +86,12 @@ def compare_with_fp32(network: nn.Module, step: HalfStep) -> PrecisionCheck | No
     """Compute the gradient of a step in both precisions. Nothing of the network is changed.
 
     Args:
-        network: in training mode; dropout is left out, since it draws otherwise in each precision.
-        step: takes fewer clips where memory does not suffice for fp32, and smaller loss scales if
+        network: in training mode; dropout is left out, since its draws differ in each precision.
+        step: takes fewer clips if memory is insufficient for fp32, and smaller loss scales if
             it overflows, as the gradient scaler does.
 
     Returns:
-        The comparison; None where fp32 gives no finite gradient either, or has no room.
+        The comparison; None if fp32 gives no finite gradient either, or does not fit into memory.
     """
     clips = step.clips
     while clips:
@@ -166,7 +166,7 @@ def check_first_step(
     log: Callable[..., None],
     fp32_layers: list[str] | None = None,
 ) -> list[str]:
-    """Compare a run's first step in half precision with fp32, before it is done.
+    """Compare a run's first step in half precision with fp32, before taking it.
 
     On a CPU the convolutions that half precision computes wrongly are set to run in fp32.
 
@@ -221,8 +221,8 @@ def faulty_convolutions(
 ) -> list[str]:
     """Names of the convolutions that half precision computes wrongly on this processor.
 
-    Each is tried alone, with inputs of the shapes that it gets in the network and with memory
-    around it that holds NaN or large numbers: a kernel that reads what nobody wrote shows it.
+    Each is tested separately, with inputs of its shapes in the network and surrounded by memory
+    that holds NaN or large numbers: this exposes a kernel that reads uninitialised memory.
 
     Args:
         network: as it will be trained.

@@ -26,7 +26,7 @@ class RunLog:
     Args:
         folder: of the run; None writes nothing.
         report: called with each line.
-        tensorboard: write for TensorBoard too, where it is installed.
+        tensorboard: also write for TensorBoard, if it is installed.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class RunLog:
 
 
 def read_log(folder: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a run's log; a last line that was cut off by a kill is passed over.
+    """The lines of a run's log; a last line that a kill cut off is skipped.
 
     Raises:
         DataError: there is no log.

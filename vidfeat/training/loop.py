@@ -153,7 +153,7 @@ class Trainer:
         self.step = self.saved_step = saved.step
         self.best = dict(saved.facts.get("best", {}))
         if self.world.device.type == "cuda" == saved.facts.get("device"):
-            # Up to version 0.1 fp32 was TF32 on a GPU, and nothing said so: a run keeps its own.
+            # Up to version 0.1, fp32 silently was TF32 on a GPU: a run keeps its own.
             self._tf32 = bool(saved.facts.get("tf32", self.recipe.train.precision == "fp32"))
         if "fp32_layers" in saved.facts:
             self._fp32_layers = list(saved.facts["fp32_layers"])
@@ -197,7 +197,7 @@ class Trainer:
 
         Raises:
             TrainingError: the loss is no longer a number.
-            DataError: of a whole batch not one clip could be read.
+            DataError: no clip of a whole batch could be read.
         """
         last = self.total_steps if until is None else min(until, self.total_steps)
         if self.step >= last:
@@ -291,7 +291,7 @@ class Trainer:
     ) -> tuple[Tensor, Tensor]:
         """Loss (a mean) and number of right answers (float64) of a part of the batch.
 
-        ``forward`` and ``context`` take the place of the run's own forward pass and autocast.
+        ``forward`` and ``context`` replace the run's own forward pass and autocast.
         """
         forward = forward or self.forward
         context = self.autocast() if context is None else context
@@ -341,7 +341,7 @@ class Trainer:
         self._fp32_layers = check_first_step(self.network, step, self.world, log, self._fp32_layers)
 
     def _sync(self, *, last: bool) -> AbstractContextManager[Any]:
-        """Gradients are exchanged with the last part of a batch alone."""
+        """Gradients are exchanged only with the last part of a batch."""
         if last or not isinstance(self.forward, DistributedDataParallel):
             return nullcontext()
         context: AbstractContextManager[Any] = self.forward.no_sync()

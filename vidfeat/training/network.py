@@ -31,7 +31,7 @@ _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def build_network(recipe: Recipe, num_classes: int) -> nn.Module:
-    """The recipe's network with random weights that depend on its seed alone.
+    """The recipe's network with random weights that depend only on its seed.
 
     Raises:
         UsageError: an unknown name, or options that the network does not have.
@@ -59,9 +59,9 @@ def build_network(recipe: Recipe, num_classes: int) -> nn.Module:
 
 
 def started_from(recipe: Recipe, loaded: LoadedWeights) -> Recipe:
-    """The recipe with what its initial weights decide.
+    """The recipe with the settings that its initial weights determine.
 
-    Midplanes, batch norm's epsilon, and the rate and stride of clips, where the recipe leaves them
+    Midplanes, batch norm's epsilon, and the rate and stride of clips, if the recipe leaves them
     open.
 
     Raises:
@@ -93,8 +93,8 @@ def load_init(
 ) -> tuple[list[str], str]:
     """Load weights to start from; a last layer for other classes keeps its random weights.
 
-    The last layer is kept if it knows the same classes by name; where it knows them in another
-    order, its rows are put into that of the data.
+    The last layer is kept if it knows the same classes by name; if it has them in another order,
+    its rows are reordered.
 
     Args:
         network: with random weights.
@@ -154,10 +154,10 @@ def parameter_groups(
     Without ``decay_biases``, biases are in groups of their own, without weight decay.
 
     The longest prefix that ``layer_lr`` names counts: ``layer4`` and ``layer4.1`` may both be
-    there. A factor of 0 leaves weights as they are.
+    there. A factor of 0 keeps weights unchanged.
 
     Raises:
-        UsageError: a name that is no part of the network, or nothing is left to train.
+        UsageError: a name that is not a part of the network, or nothing is left to train.
     """
     _check_parts(network, layer_lr)
     groups: dict[tuple[float, bool], list[str]] = {}
@@ -288,7 +288,7 @@ class Average:
         return state
 
     def update(self, network: nn.Module) -> None:
-        """Take in the weights of a step."""
+        """Update with the weights of a step."""
         self._model.update_parameters(network)
 
     def load(self, state: Mapping[str, Tensor]) -> None:

@@ -1,9 +1,9 @@
-"""Which clips per step trains on, and by which random numbers: a function of seed and step alone.
+"""Which clips a step trains on, and with which random numbers: a function of seed and step only.
 
 Nothing here keeps a state. The order of an epoch depends on (seed, epoch); the random numbers of a
-clip on (seed, epoch, sample, pass), where a pass is a round through the dataset within an epoch. So
-it is all the same how many processes share a step, how many workers decode it and where a run was
-interrupted.
+clip on (seed, epoch, sample, pass), where a pass is a round through the dataset within an epoch.
+Hence it does not matter how many processes share a step, how many workers decode it and where a run
+was interrupted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Stream(IntEnum):
 
 
 def generator(seed: int, stream: Stream, *counters: int) -> np.random.Generator:
-    """Random numbers that belong to these counters and to nothing else."""
+    """Random numbers that depend only on these counters."""
     sequence = np.random.SeedSequence((seed, int(stream), *counters))
     return np.random.Generator(np.random.Philox(sequence))
 

@@ -1,8 +1,8 @@
-"""What steps leave on the device, read once for several of them: a step waits for no number.
+"""Results that steps leave on the device, read for several steps at once: no step waits for them.
 
 On a CPU every step is read at once. On a GPU loss, accuracy and gradient norm stay there for some
 steps, and their lines of the log come together. Everything that keeps or writes weights reads
-first: a loss that is no number ends a run before it counts anywhere.
+first: a loss that is not a number ends a run before it has any effect.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Readings:
         self._queued: list[QueuedStep] = []
 
     def add(self, step: QueuedStep) -> None:
-        """Note a step."""
+        """Record a step."""
         self._queued.append(step)
 
     @property
@@ -69,7 +69,7 @@ class Readings:
         return len(self._queued) >= self.every
 
     def read(self, *, stop: bool) -> bool:
-        """Wait for the steps noted, and log them; all processes call this after the same step.
+        """Wait for the recorded steps, and log them; all processes call this after the same step.
 
         Args:
             stop: whether this process was asked to stop.

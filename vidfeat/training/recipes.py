@@ -158,7 +158,7 @@ def tiny() -> Recipe:
     """A small labelled folder, on a CPU, in minutes: few small frames, ten narrow layers.
 
     AdamW and a first layer that sees motion: with SGD from random weights, networks of this size
-    learn looks alone (docs/train.md has the figures).
+    learn only appearance (docs/train.md has the figures).
     """
     return Recipe(
         name="tiny",
@@ -187,13 +187,13 @@ def tiny() -> Recipe:
 
 
 def bundled() -> Recipe:
-    """The bundled network: rendered motion alone, on two cores of a CPU, in about two hours.
+    """The bundled network: only rendered motion, on two cores of a CPU, in about two hours.
 
-    8 frames at 10 a second, the whole picture squashed to 64 x 64. The averaged weights are kept.
+    8 frames at 10 fps, the whole picture squashed to 64 x 64. The averaged weights are kept.
     """
     return Recipe(
         name="bundled",
-        about="the bundled network, on rendered motion alone: needs no data",
+        about="the bundled network, on rendered motion only: needs no data",
         data=DataConfig(
             dataset="synthetic_motion",
             labels="all",

@@ -64,7 +64,7 @@ def train(
         data: the dataset's folder; None for a dataset that is rendered, and with ``resume`` for
             the folder that the run was started with.
         out: the folder of the run.
-        lists: the folder of the dataset's lists, where it is another one.
+        lists: the folder of the dataset's lists, if it is another one.
         resume: continue from the newest checkpoint of ``out``, if there is one. A recipe of more
             epochs makes the run longer, where its schedule allows it.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -120,7 +120,7 @@ class _Start:
 
 
 def stored_recipe(folder: Path) -> Recipe:
-    """The recipe of a run that is to go on.
+    """The recipe of a run that is to be resumed.
 
     Raises:
         UsageError: there is no run.
@@ -134,7 +134,7 @@ def stored_recipe(folder: Path) -> Recipe:
 
 
 def _check(recipe: Recipe, data: str | Path | None, folder: Path) -> None:
-    """Refuse what can be refused before the data is looked at."""
+    """Check what can be checked before the data is read."""
     if data is not None and recipe.data.dataset == synthetic_motion.NAME:
         raise UsageError(
             f"the recipe {recipe.name} renders its clips and reads no videos: leave data out, or "
@@ -223,7 +223,7 @@ def _train(
 
 
 def start_notes(recipe: Recipe, classes: Sequence[str]) -> list[str]:
-    """What a person should know of a recipe and the classes it is trained for."""
+    """Notes about a recipe and the classes it is trained for."""
     rendered = recipe.data.dataset == synthetic_motion.NAME  # scenes are not mirrored
     pairs = mirrored_pairs(classes) if recipe.augment.flip > 0 and not rendered else []
     if not pairs:

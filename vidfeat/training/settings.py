@@ -47,7 +47,7 @@ def change(recipe: Recipe, settings: Iterable[str]) -> Recipe:
 
 
 def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
-    """Make a recipe of nested dicts, as read from TOML; what is absent keeps its default.
+    """Make a recipe of nested dicts, as read from TOML; missing values keep their defaults.
 
     Raises:
         UsageError: an unknown key, or a value of another type.

@@ -30,9 +30,9 @@ DATA_FILE = "data.json"
 CHECKPOINTS = "checkpoints"
 WEIGHTS_FILE = "model.safetensors"
 
-# what may be changed on the way: it moves no weight
+# may be changed on resuming: it affects no weight
 _FREE = ("run", "evaluate")
-# what is filled in at the start, and may be left at 0 when going on
+# filled in at the start, and may be left at 0 on resuming
 _RESOLVED = (
     "train.batch",
     "train.epoch_clips",
@@ -73,7 +73,7 @@ def on_main(world: World, work: Callable[[], T]) -> T:
 
 
 def settle(recipe: Recipe, num_samples: int, world: World) -> Recipe:
-    """Fill in what the recipe leaves to the start: batch, clips of an epoch, threads.
+    """Fill in what the recipe leaves open: batch, clips of an epoch, threads.
 
     Raises:
         UsageError: a batch that the processes cannot share evenly.
@@ -116,7 +116,7 @@ def check_share(recipe: Recipe, world: World) -> None:
 
 
 def stored_places(folder: Path) -> tuple[str | None, str | None]:
-    """The folders of data and lists that a run was started with; None where it does not say."""
+    """The folders of data and lists that a run was started with; None if not recorded."""
     file = folder / DATA_FILE
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return known.get("root"), known.get("lists")
@@ -138,7 +138,7 @@ def start_run(
         folder: of the run.
         data: its videos.
         world: this process's rank and group.
-        resume: go on with the run that is there.
+        resume: resume the existing run.
         where: ``root`` and ``lists``: the folders of the data, for resuming without naming them.
 
     Returns:
@@ -221,7 +221,7 @@ def open_data(
     Args:
         recipe: says which dataset and which split.
         root: its folder.
-        lists: the folder of its lists, where that is another one.
+        lists: the folder of its lists, if it is another one.
         folder: of the run; if it has been started, what it left out stays left out.
         find_broken: looks through a dataset for videos that cannot be read; None looks at none.
 
@@ -256,7 +256,7 @@ def open_data(
 
 
 def _left_out_notes(dataset: VideoDataset, left_out: Sequence[str]) -> list[str]:
-    """What was left out and why, in a line each."""
+    """What was left out and why, one line each."""
     paths = {sample.path for sample in dataset.samples}
     videos = [name for name in left_out if name in paths]
     behind = [name for name in left_out if name not in paths]
@@ -277,7 +277,7 @@ def _left_out_notes(dataset: VideoDataset, left_out: Sequence[str]) -> list[str]
 
 
 def _use_of_parts(dataset: VideoDataset) -> list[str]:
-    """What each part is for, where there are others than train."""
+    """The purpose of each part, if there are others than train."""
     there = Counter(sample.part for sample in dataset.samples)
     if len(there) < 2:
         return []
@@ -336,5 +336,5 @@ def _describe(data: RunData) -> dict[str, Any]:
 
 
 def resume_point(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest whole checkpoint of a run, and why newer ones were passed over."""
+    """The newest complete checkpoint of a run, and why newer ones were skipped."""
     return checkpoint.newest(folder / CHECKPOINTS)

@@ -1,4 +1,4 @@
-"""What a run starts from where its recipe leaves it open, and how a run is made longer."""
+"""What a run starts from if its recipe leaves it open, and how a run is extended."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ FEW_STEPS = 200
 """Optimiser steps below which a run is too short to judge its recipe by."""
 
 LENGTH_SETTINGS = frozenset({"train.epochs", "train.milestones", "train.cosine_cycles"})
-"""What may change when a run is made longer, as long as no rate that was used changes with it."""
+"""What may change when a run is extended, as long as no learning rate used so far changes."""
 
 
 def with_init(recipe: Recipe) -> Recipe:
-    """The recipe with the weights that it starts from, where it names none.
+    """The recipe with the weights that it starts from, if it names none.
 
-    The bundled weights for the network that they are of, as far as the recipe describes that
-    network: colour frames, its own midplanes and epsilon. Random ones for any other.
+    The bundled weights for their own network, if the recipe describes that network: colour frames,
+    its own midplanes and epsilon. Random ones for any other.
     """
     model = recipe.model
     if model.init:

@@ -19,7 +19,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
 def recipe_to_toml(recipe: Recipe) -> str:
-    """The whole recipe as TOML text, each setting below what it means."""
+    """The whole recipe as TOML text, each setting below its description."""
     values = recipe_to_dict(recipe)
     lines = [f"{name} = {_value(values[name])}" for name in ("name", "about")]
     for section, members in values.items():
@@ -57,7 +57,7 @@ def _parameter_note(recipe: Recipe) -> list[str]:
 
 
 def write_recipe(path: Path, recipe: Recipe) -> None:
-    """Write a recipe as TOML, whole or not at all."""
+    """Write a recipe as TOML, completely or not at all."""
     with atomic_write(path) as temporary:
         temporary.write_text(recipe_to_toml(recipe), encoding="utf-8")
 
