@@ -6,6 +6,8 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
+import av
+import av.error
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -143,6 +145,38 @@ def test_a_process_that_dies_or_hangs_costs_one_video(
     assert report.written == 1
     assert "ended with status 11" in reasons["a/one.mp4"]
     assert "not done after 2 s" in reasons["a/two.mp4"]
+
+
+def test_a_full_disk_ends_it_at_once_and_is_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyAV's errors keep the name that they were made with: here, the temporary one."""
+
+    def fails(video: object, target: Path, encoding: object) -> None:
+        raise av.error.OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr("vidfeat.datasets.reencode._write", fails)
+    source = next(iter(sorted(folder.rglob("*.mp4"))))
+    with pytest.raises(OSError, match="No space left") as caught:
+        reencode(source, tmp_path / "x.mp4", SMALL)
+    assert (caught.value.errno, caught.value.filename) == (28, str(tmp_path / "x.mp4"))
+    assert list(tmp_path.glob("x.mp4*")) == []
+
+    script = tmp_path / "full.py"
+    answer = {"frames": 0, "error": "No space left on device", "fatal": True}
+    answer |= {"errno": 28, "filename": "out/a.mp4"}
+    script.write_text(
+        f"import sys\nfor line in sys.stdin: print({json.dumps(answer)!r}, flush=True)"
+    )
+    popen = prepare_module.subprocess.Popen
+    monkeypatch.setattr(
+        prepare_module.subprocess,
+        "Popen",
+        lambda command, **options: popen([command[0], str(script)], **options),
+    )
+    with pytest.raises(OSError, match="No space left") as caught:
+        prepare(folder, tmp_path / "out", SMALL)
+    assert (caught.value.errno, caught.value.filename) == (28, "out/a.mp4")
 
 
 def test_nothing_to_prepare_is_said(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from vidfeat.datasets.part_names import understand_folders
 from vidfeat.heads.classify import Prediction, VideoPrediction
 from vidfeat.index.match import Match
 from vidfeat.system.wording import counted, one_line
-from vidfeat.training.setup import _left_out_notes
+from vidfeat.training.setup import _in_both_parts, _left_out_notes
 from vidfeat.training.start import length_note
 
 
@@ -62,5 +62,10 @@ def test_messages_about_one(tmp_path):
     assert length_note(1, 1).startswith("1 optimiser step is few")
     beside = understand_folders(["train/a/1.mp4", "train/b/2.mp4", "test/a/3.mp4", "c/4.mp4"]).notes
     assert any("1 video lies in no part's folder and is left out" in note for note in beside)
+    both = replace(alone, samples=(one, replace(one, part="val"), replace(one, part="test")))
+    assert _in_both_parts(both) == [
+        "warning: 1 video is in train and in val (the first: a.mp4): the accuracy is too good"
+    ]
+    assert _in_both_parts(alone) == []
     two = replace(alone, samples=(one, replace(one, path="b.mp4")), unlisted=("x", "y"))
     assert two.summary() == "folder: 1 class, 2 videos (train 2), 2 files not listed"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.frame_folders import write_picture
 from tests.support.video_assets import render, x264
@@ -20,7 +23,7 @@ from vidfeat.index.video_index import VideoIndex
 from vidfeat.store.reader import FeatureStore
 from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.video.frame_folder import FrameFolder, open_frames_or_video
-from vidfeat.video.frame_names import frames_in
+from vidfeat.video.frame_names import frames_in, missing_numbers
 from vidfeat.video.listing import list_videos
 from vidfeat.video.plan_choice import PlanChoice
 from vidfeat.video.reader import Limits, read_frames, to_rgb
@@ -141,6 +144,46 @@ def test_what_is_no_folder_of_frames(root: Path, tmp_path: Path, frames: np.ndar
         FrameFolder(str(root / "class/v1"), Limits(max_frames=5), RATE)
     with pytest.raises(VideoError, match="max_pixels"):
         FrameFolder(str(root / "class/v1"), Limits(max_pixels=100), RATE)
+
+
+def test_numbers_that_are_left_out_are_told(tmp_path: Path, frames: np.ndarray) -> None:
+    for number in (1, 2, 4, 5, 8):
+        write_picture(tmp_path / f"v/img_{number:03d}.png", frames[0])
+    with opened(tmp_path / "v") as video:
+        (remark,) = video.info.remarks
+    assert remark.startswith("3 frames are missing, the first after number 2:")
+    for number in (10, 20, 30, 50):
+        write_picture(tmp_path / f"w/{number}.png", frames[0])
+    with opened(tmp_path / "w") as video:
+        assert video.info.remarks[0].startswith("1 frame is missing, the first after number 30:")
+    (tmp_path / "w/50.png").unlink()
+    with opened(tmp_path / "w") as video:
+        assert video.info.remarks == ()  # every tenth frame: that is their rate
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=20, unique=True).map(sorted))
+def test_missing_numbers_fill_the_steps(numbers: list[int]) -> None:
+    count, first = missing_numbers(numbers)
+    assert 0 <= count <= numbers[-1] - numbers[0]
+    assert count == 0 or first in numbers[:-1]
+    steps = {after - before for before, after in pairwise(numbers)}
+    if len(steps) <= 1:
+        assert count == 0
+
+
+def test_what_lies_among_frames_is_told(tmp_path: Path, frames: np.ndarray) -> None:
+    write_picture(tmp_path / "v/1.png", frames[0])
+    write_picture(tmp_path / "w/1.png", frames[0])
+    (tmp_path / "w/notes.txt").write_text("text")
+    (tmp_path / "w/2.png").symlink_to("2.png")
+    listing = list_videos([tmp_path], frames=True)
+    assert [video.identity for video in listing.videos] == ["v"]
+    assert "2 .png beside files that are no frames" in listing.notes[0]
+    with pytest.raises(UsageError, match="frames_fps=RATE reads folders of frames"):
+        list_videos([tmp_path])
+    for text in ("abc", "native"):
+        with pytest.raises(UsageError, match=rf"frames_fps must be a rate .*\d, not '{text}'"):
+            PlanChoice(frames_fps=text)
 
 
 def opened(folder: Path):

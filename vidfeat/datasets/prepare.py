@@ -241,7 +241,7 @@ class _Runner:
             return f"its process ended with status {status}"
         answer = json.loads(line)
         if answer.get("fatal"):
-            raise OSError(answer["error"])
+            raise OSError(answer["errno"], answer["error"], answer["filename"])
         return str(answer["error"])
 
 

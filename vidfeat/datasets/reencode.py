@@ -104,7 +104,9 @@ def main() -> None:
         except VideoError as error:
             answer = {"frames": 0, "error": str(error)}
         except OSError as error:
-            answer = {"frames": 0, "error": str(error), "fatal": True}
+            reason = error.strerror or str(error)
+            known = {"errno": error.errno, "filename": error.filename}
+            answer = {"frames": 0, "error": reason, "fatal": True, **known}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

@@ -172,8 +172,16 @@ def named_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.filename is None:
-            error.filename = os.fspath(path)
+            _name(error, os.fspath(path))
         raise
+
+
+def _name(error: OSError, name: str) -> None:
+    """Give an error another file name; one that keeps its own, as PyAV's do, is raised anew."""
+    try:
+        error.filename = name
+    except AttributeError:
+        raise OSError(error.errno, error.strerror, name) from error
 
 
 @contextmanager
@@ -185,7 +193,7 @@ def _final_names(temporary: Path, path: Path) -> Iterator[None]:
     except OSError as error:
         name, held = os.fspath(temporary), error.filename
         if isinstance(held, str) and (held == name or held.startswith(name + os.sep)):
-            error.filename = os.fspath(path) + held[len(name) :]
+            _name(error, os.fspath(path) + held[len(name) :])
         raise
 
 

@@ -246,7 +246,8 @@ def open_data(
     whole = replace(
         dataset.without(broken), notes=(*dataset.notes, *_left_out_notes(dataset, broken))
     )
-    whole = replace(whole, notes=(*whole.notes, *_use_of_parts(whole), *untrained_classes(whole)))
+    whole = replace(whole, notes=(*whole.notes, *_use_of_parts(whole), *_in_both_parts(whole)))
+    whole = replace(whole, notes=(*whole.notes, *untrained_classes(whole)))
     train = whole.part("train")
     identity = [[s.path, s.labels, s.start_seconds, s.end_seconds] for s in train.samples]
     text = canonical_json({"classes": train.classes, "samples": identity, "left_out": broken})
@@ -285,6 +286,23 @@ def _use_of_parts(dataset: VideoDataset) -> list[str]:
     measured = dataset.evaluation_part
     unseen = "" if measured == "test" or not there["test"] else "; test is not looked at"
     return [f"parts: {counts}; accuracy is measured on {measured}{unseen}"]
+
+
+def _in_both_parts(dataset: VideoDataset) -> list[str]:
+    """A note on samples that are trained on and evaluated: lists may hold such."""
+    trained = {sample.identity for sample in dataset.samples if sample.part == "train"}
+    shared = [
+        sample.identity
+        for sample in dataset.samples
+        if sample.part == dataset.evaluation_part and sample.identity in trained
+    ]
+    if not shared:
+        return []
+    told = counted(len(shared), "video is", "videos are")
+    return [
+        f"warning: {told} in train and in {dataset.evaluation_part} (the first: {shared[0]}): the "
+        "accuracy is too good"
+    ]
 
 
 def untrained_classes(dataset: VideoDataset) -> list[str]:

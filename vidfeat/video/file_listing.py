@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from vidfeat.errors import UsageError
 from vidfeat.system.identities import existing_spelling, path_to_identity
 from vidfeat.system.urls import without_secrets
-from vidfeat.video.frame_names import frames_in
+from vidfeat.video.frame_names import FRAME_SUFFIXES, frames_in, is_folder
 
 # What a folder is searched for; a file given by name is taken whatever its suffix.
 _SUFFIXES = (
@@ -99,7 +99,7 @@ def _search(start: str, skipped: Counter[str], *, frames: bool = False) -> Itera
             if entry.name.startswith("."):
                 continue
             anything = True
-            if _is_folder(entry):
+            if is_folder(entry):
                 real = os.path.realpath(entry.path)
                 if real not in seen:  # links may lead back
                     seen.add(real)
@@ -108,18 +108,12 @@ def _search(start: str, skipped: Counter[str], *, frames: bool = False) -> Itera
                 yield entry.path
             else:
                 suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
-                skipped[suffix or "without a suffix"] += 1
+                mixed = " beside files that are no frames" if frames else ""
+                mixed = mixed if suffix in FRAME_SUFFIXES else ""
+                skipped[f"{suffix}{mixed}" if suffix else "without a suffix"] += 1
         suffix = os.path.splitext(folder)[1].lower()  # noqa: PTH122
         if not anything and folder != start and suffix in VIDEO_SUFFIXES:
             yield folder  # an empty folder named as a video: reported, not skipped
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder; a link that leads nowhere, or to itself, is none."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
 
 
 def shown(path: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidfeat.errors import VideoError
-from vidfeat.video.frame_names import frames_in, number_of
+from vidfeat.video.frame_names import frames_in, missing_numbers, number_of
 from vidfeat.video.reader import Known, Limits, VideoInfo, VideoReader, open_video
 from vidfeat.video.timeline import Timeline
 
@@ -91,6 +91,7 @@ class FrameFolder(VideoReader):
             container="folder",
             rotation=0,
             timing="constant",
+            missing_frames=missing_numbers([n for n in numbers if n is not None]),
             size_bytes=status.st_size,
             mtime_ns=status.st_mtime_ns,
         )

@@ -22,7 +22,10 @@ from vidfeat.system.wording import counted
 from vidfeat.system.written_names import written_identity
 from vidfeat.video.clip_plan import VideoSegment
 from vidfeat.video.file_listing import find_files, named_as_video, root_folder, shown
+from vidfeat.video.frame_names import FRAME_SUFFIXES
 from vidfeat.video.remote_listing import RemoteVideo, are_urls, find_remote, remote_root
+
+_FRAMES_HINT = "; frames_fps=RATE reads folders of frames"
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,7 @@ def list_videos(
             f"no video found in {where}: a folder is searched for names ending in "
             ".mp4, .avi, .mkv, .mov, .webm and the like; name other files explicitly"
             + "".join(f"; {note}" for note in notes)
+            + (_FRAMES_HINT if FRAME_SUFFIXES & skipped.keys() else "")
         )
     videos = [
         _listed(name, found[name], tuple((wanted or {}).get(name, ()))) for name in sorted(found)

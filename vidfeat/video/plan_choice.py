@@ -44,24 +44,30 @@ class PlanChoice:
             name: value for name, value in vars(self).items() if value is not None
         }
         for name in {"fps", "frames_fps"} & values.keys():
-            values[name] = parse_rate(values[name])
+            values[name] = parse_rate(values[name], name)
         if values.keys() & {"hop_frames", "hop_seconds", "clips"}:
             published = replace(published, hop_frames=None, hop_seconds=None, clips=None)
         return replace(published, **values)
 
 
-def parse_rate(text: Fraction | str | float) -> Fraction | None:
+def parse_rate(text: Fraction | str | float, name: str = "fps") -> Fraction | None:
     """A frame rate from ``15``, ``29.97``, ``30000/1001`` or ``native`` (None).
+
+    Args:
+        text: what was given.
+        name: of the setting, for messages; only ``fps`` may be ``native``.
 
     Raises:
         UsageError: none of these.
     """
-    if isinstance(text, str) and text.strip().lower() == "native":
+    may_be_native = name == "fps"
+    if may_be_native and isinstance(text, str) and text.strip().lower() == "native":
         return None
     try:
         return Fraction(text.strip() if isinstance(text, str) else text)
     except (ValueError, ZeroDivisionError, OverflowError):
         raise UsageError(
-            f"fps must be a rate such as 15, 29.97 or 30000/1001, or native, not {text!r}",
-            field="fps",
+            f"{name} must be a rate such as 15, 29.97 or 30000/1001"
+            f"{', or native' if may_be_native else ''}, not {text!r}",
+            field=name,
         ) from None

@@ -102,6 +102,9 @@ class VideoInfo:
     assumed_rate: bool = False
     """A raw stream that does not say its rate: FFmpeg's 25 frames per second are taken."""
 
+    missing_frames: tuple[int, int] = (0, 0)
+    """Of a folder of frames: how many numbers are left out, and after which first."""
+
     @property
     def remarks(self) -> tuple[str, ...]:
         """What is unusual about the video and how it is treated, one phrase each."""
@@ -115,6 +118,12 @@ class VideoInfo:
             found.append(
                 f"its timestamps say nothing, and by its header's {float(self.fps):g} frames/s it "
                 f"lasts {self.duration_seconds:.2f} s"
+            )
+        count, first = self.missing_frames
+        if count:
+            found.append(
+                f"{counted(count, 'frame is', 'frames are')} missing, the first after number "
+                f"{first}: later frames are shown too early"
             )
         if self.assumed_rate:
             found.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import warnings
@@ -26,6 +27,7 @@ from vidfeat.index.databases.base import (
     span_conditions,
 )
 
+_FULL = os.strerror(errno.ENOSPC)
 # Below this many rows, comparing with every vector is as quick as an index.
 _INDEXED_ROWS = 100_000
 _PROBES = (8, 16, 24, 32, 48, 64, 96, 128, 256, 512)
@@ -73,6 +75,8 @@ class LanceDatabase:
             yield
         except (RuntimeError, ValueError, OSError) as error:
             text = " ".join(str(error).split())
+            if _FULL in text:  # in the words of its own layers, with the place in its source
+                text = f"{_FULL}: make room and try again"
             raise StoreError(f"{self.address}: {text[:300] or type(error).__name__}") from error
 
     def _names(self) -> set[str]:
