@@ -207,7 +207,7 @@ def test_examples_on_the_command_line(folder: Path, index: VideoIndex) -> None:
     [
         (["a/v000.mp4#t=3,1"], "is empty"),
         (["a/v000.mp4#t=1.2.3"], "expected seconds"),
-        (["a/v000.mp4#t=1,2", "--start", "1"], "says its own seconds"),
+        (["a/v000.mp4#t=1,2", "--start", "1"], "names its own seconds"),
         (["a/v000.mp4", "--not", "gone.mp4"], "gone.mp4"),
         (["--not", "a/v000.mp4"], "--text"),
         (["a/v000.mp4", "--text", "rain"], "no text tower"),

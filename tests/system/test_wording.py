@@ -40,6 +40,6 @@ def test_messages_about_one(tmp_path):
     assert shared_videos(rows)[0].startswith("1 video has segments in more than one part")
     assert length_note(1, 1).startswith("1 optimiser step is few")
     beside = understand_folders(["train/a/1.mp4", "train/b/2.mp4", "test/a/3.mp4", "c/4.mp4"]).notes
-    assert any("1 video lies in no part's folder and is left out" in note for note in beside)
+    assert any("1 video is in no part's folder and is left out" in note for note in beside)
     two = replace(alone, samples=(one, replace(one, path="b.mp4")), unlisted=("x", "y"))
     assert two.summary() == "folder: 1 class, 2 videos (train 2), 2 files not listed"
