@@ -20,6 +20,7 @@ from vidfeat.cli.options import (
     plan_choice,
     plan_options,
 )
+from vidfeat.system.wording import one_line
 
 if TYPE_CHECKING:
     from vidfeat.encoders.reading import VideoRead
@@ -113,7 +114,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
     failures = 0
     for read in _read(judge, videos, decoding):
         if read.error is not None:
-            click.echo(f"{read.path}: {read.error}", err=True)
+            click.echo(f"{one_line(read.path)}: {read.error}", err=True)
             failures += 1
         if read.clips is None:
             continue
@@ -262,7 +263,7 @@ def _read_videos(
 
 
 def _name(path: str) -> str:
-    """What a video is called in the answers."""
+    """The name of a video in the output."""
     from vidfeat.system.identities import path_to_identity
     from vidfeat.system.urls import is_url, shown_path
 
@@ -270,15 +271,15 @@ def _name(path: str) -> str:
 
 
 def _show(video: VideoPrediction) -> None:
-    click.echo(click.style(video.path, bold=True))
+    click.echo(click.style(one_line(video.path), bold=True))
     for prediction in video.predictions:
-        click.echo(f"  {prediction.score:7.1%}  {prediction.label}")
+        click.echo(f"  {prediction.score:7.1%}  {one_line(prediction.label)}")
     shortest = min((s.end_seconds - s.start_seconds for s in video.segments), default=1.0)
     places = 1 if shortest > 0.35 else 2 if shortest > 0.035 else 3  # so that no two look alike
     for segment in video.segments:
         best = segment.predictions[0]
         when = f"{segment.start_seconds:8.{places}f} to {segment.end_seconds:.{places}f} s"
-        click.echo(f"  {when:<22}  {best.score:6.1%}  {best.label}")
+        click.echo(f"  {when:<22}  {best.score:6.1%}  {one_line(best.label)}")
 
 
 def _write_scores(path: Path, judge: Judge, found: list[VideoPrediction]) -> None:

@@ -33,7 +33,7 @@ def command(index: Path, threshold: float, min_share: float | None, as_json: boo
     """List pairs and groups of near copies, with the seconds that they share."""
     from vidfeat.index import VideoIndex
     from vidfeat.index.duplicates import find_duplicates
-    from vidfeat.system.wording import counted
+    from vidfeat.system.wording import counted, one_line
 
     found = find_duplicates(
         VideoIndex(index),
@@ -59,7 +59,7 @@ def command(index: Path, threshold: float, min_share: float | None, as_json: boo
         click.echo(f"no two videos share a segment with a cosine of {threshold:g} or more")
         return
     for pair in found.pairs:
-        click.echo(f"{pair.score:.3f}  {pair.videos[0]}  {pair.videos[1]}")
+        click.echo(f"{pair.score:.3f}  {'  '.join(map(one_line, pair.videos))}")
         for segment in pair.segments[:_SHOWN]:
             one, two = segment.first, segment.second
             click.echo(
@@ -79,4 +79,4 @@ def command(index: Path, threshold: float, min_share: float | None, as_json: boo
     pairs, groups = counted(len(found.pairs), "pair"), counted(len(found.groups), "group")
     click.echo(f"\n{pairs}, {groups}:")
     for group in found.groups:
-        click.echo(f"{len(group):>4}  {'  '.join(group)}")
+        click.echo(f"{len(group):>4}  {'  '.join(map(one_line, group))}")

@@ -394,3 +394,4 @@ def _quantise_first(
         overwrite=options.overwrite,
         report=lambda line: click.echo(line, err=True),
     )
+    values["model"] = None  # the network says it

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from vidfeat.system.wording import counted, duration, size_text
+from vidfeat.system.wording import counted, duration, one_line, size_text
 
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder
@@ -176,11 +176,6 @@ def short_line(state: ExtractProgress, width: int) -> str:
 def failure_line(failure: VideoFailure) -> str:
     """A line for a video that could not be read."""
     return f"vidfeat: {one_line(failure.path)}: {failure.message}"
-
-
-def one_line(path: str) -> str:
-    """A path without the line breaks that file names may have."""
-    return path.encode("unicode_escape").decode() if any(c in path for c in "\r\n\t") else path
 
 
 def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:

@@ -301,8 +301,16 @@ class OutputPath(click.Path):
         """The path, after checking its folder.
 
         Raises:
-            UsageError: the folder is not there.
+            UsageError: the folder is not there, or it is a URL.
         """
+        from vidfeat.system.urls import is_url, without_secrets
+
+        if isinstance(value, str) and is_url(value):
+            raise click.UsageError(
+                f"{without_secrets(value)}: outputs are local files: give a path, and upload the "
+                "file afterwards",
+                ctx,
+            )
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         folder = path.parent
         if ctx is None or ctx.resilient_parsing or folder.is_dir():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vidfeat.cli.options import OutputPath
+from vidfeat.system.wording import one_line
 
 if TYPE_CHECKING:
     from vidfeat.index import Match, Query
@@ -203,7 +204,7 @@ def _print_table(matches: list[Match], queries: list[Query]) -> None:
         return
     for number, query in enumerate(queries):
         if len(queries) > 1:
-            click.echo(f"{'' if number == 0 else chr(10)}{query.name}")
+            click.echo(f"{'' if number == 0 else chr(10)}{one_line(query.name)}")
         _print_answers([match for match in matches if match.query == number])
 
 
@@ -214,5 +215,5 @@ def _print_answers(matches: list[Match]) -> None:
     for rank, match in enumerate(matches, start=1):
         click.echo(
             f"{rank:>3}  {match.score:>6.3f}  {clock(match.start_seconds):>9} "
-            f"{clock(match.end_seconds):>9}  {match.video}"
+            f"{clock(match.end_seconds):>9}  {one_line(match.video)}"
         )

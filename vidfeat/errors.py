@@ -41,7 +41,7 @@ VideoErrorKind = Literal[
     "crashed",  # the decode process died
     "memory",  # the decode process ran out of memory
     "gone",  # disappeared during the run
-    "network",  # a server did not answer, or not with all of it, in several attempts
+    "network",  # the server did not deliver the file in several attempts
     "not_finite",  # the network gave NaN or infinity; the clips with other vectors are kept
 ]
 

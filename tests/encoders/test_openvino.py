@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -207,6 +208,15 @@ def test_what_is_fixed_in_the_folder_stays(net: Path, options, message) -> None:
     with pytest.raises(UsageError, match=message):
         load_encoder(weights=net, **options)
     assert load_encoder(MODEL, net, layers=["layer4"], plan=PlanChoice(stride=2)).plan.stride == 2
+
+
+def test_the_bundled_network_is_known_by_its_name(
+    net: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = read_net(net)
+    bundled = replace(made, facts={**made.facts, "weights": "bundled"})
+    monkeypatch.setattr("vidfeat.encoders.int8.load.read_net", lambda folder: bundled)
+    assert load_encoder("bundled", net).spec.weights == "bundled"
 
 
 def test_a_damaged_folder_is_refused(net: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import vidfeat
 from tests.support.cli_session import Session
 from tests.support.short_videos import write_short_videos
 from vidfeat.encoders.load import encoder_from_description
-from vidfeat.encoders.sources import code_trust
+from vidfeat.encoders.sources import code_trust, stored_name
 from vidfeat.errors import UsageError, WeightsError
 from vidfeat.index.query import QuerySource
 from vidfeat.video.preprocess import Preprocess
@@ -165,6 +165,16 @@ def test_files_that_build_no_network(tmp_path: Path, model: str, message: str) -
     (tmp_path / "net.py").write_text("def number():\n    return 5\n")
     with pytest.raises(UsageError, match=message):
         vidfeat.load_encoder(str(tmp_path / model), device="cpu")
+
+
+def test_names_as_feature_files_have_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net").mkdir()
+    assert stored_name("hf:net") == f"hf:{tmp_path}/net"
+    assert stored_name("hf:other/net") == "hf:other/net"
+    assert stored_name("net.py:build") == f"{tmp_path}/net.py:build"
+    assert stored_name("pe_core_s") == "open_clip:PE-Core-S-16-384/meta"
+    assert (stored_name("r3d_18"), stored_name(None)) == ("r3d_18", None)
 
 
 # --- in a file -----------------------------------------------------------------------------------

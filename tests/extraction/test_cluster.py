@@ -45,6 +45,8 @@ from vidfeat.extraction.run import extract
 from vidfeat.extraction.steps import Run
 from vidfeat.extraction.stopping import Stop
 from vidfeat.store.reader import FeatureStore
+from vidfeat.video.decode.decoder import InlineDecoder
+from vidfeat.video.decode.pool import PoolStats
 from vidfeat.video.decode.tasks import VideoTask
 from vidfeat.video.listing import ListedVideo, list_videos
 from vidfeat.video.plan_choice import PlanChoice
@@ -211,6 +213,19 @@ def test_weights_travel_as_the_bytes_of_their_file(encoder: Encoder, tmp_path: P
     file.unlink()
     there = encoder_of(sent, data)
     assert there.run_fingerprint == here.run_fingerprint != encoder.run_fingerprint
+
+
+def test_an_actor_says_what_its_decode_processes_did_since_the_last_lease(
+    encoder: Encoder,
+) -> None:
+    """They outlive a lease, and not all that they report is a number."""
+    worker = LeaseWorker()
+    worker._pool = InlineDecoder(encoder.spec.clip_source())
+    stats = worker._pool.stats
+    stats.processes_lost, stats.bytes_fetched = 1, 100
+    assert worker._newly_decoded(stats) == PoolStats(processes_lost=1, bytes_fetched=100)
+    stats.bytes_fetched, stats.card_trouble = 150, "gone"
+    assert worker._newly_decoded(stats) == PoolStats(bytes_fetched=50, card_trouble="gone")
 
 
 def test_an_actor_that_is_told_to_end_writes_what_is_finished(

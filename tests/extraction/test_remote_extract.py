@@ -84,6 +84,9 @@ def test_the_file_is_that_of_the_local_videos(
     assert (report.videos, report.failures) == (3, [])
     same_but_for_the_times(tmp_path / "s3.h5", tmp_path / "local.h5")
     same_but_for_the_times(tmp_path / "web.h5", tmp_path / "local.h5")
+    fetched = report.decoding.bytes_fetched
+    assert 0 < fetched <= sum(len(data) for data in server.files.values())
+    assert report.notes[0].startswith("fetched ")
     with FeatureStore(tmp_path / "web.h5") as store:
         assert store.source_root == server.url("bucket/p")
         assert list(store.paths) == ["jump/c.mp4", "run/a b.mp4", "run/b.mp4"]
@@ -94,7 +97,9 @@ def test_decode_processes_and_cut_connections_give_the_same_file(
 ) -> None:
     extract(videos, tmp_path / "local.h5", encoder, options=HERE)
     server.faults = Faults(cut_after=5000, cuts=2)
-    extract("s3://bucket/p", tmp_path / "s3.h5", encoder, options=ExtractOptions(workers=2))
+    two = ExtractOptions(workers=2)
+    report = extract("s3://bucket/p", tmp_path / "s3.h5", encoder, options=two)
+    assert report.decoding.bytes_fetched > 0
     same_but_for_the_times(tmp_path / "s3.h5", tmp_path / "local.h5")
 
 
@@ -216,6 +221,12 @@ def test_python_takes_urls_too(encoder: Encoder, videos: Path, server: RemoteSer
     there = encoder.encode(server.url("bucket/p/run/a%20b.mp4"))
     assert np.array_equal(here.vectors, there.vectors)
     assert np.array_equal(here.start_seconds, there.start_seconds)
+
+
+def test_outputs_are_files() -> None:
+    outcome = CliRunner().invoke(extract_command, ["s3://bucket/p", "-o", "s3://bucket/f.h5"])
+    assert outcome.exit_code == 2
+    assert "s3://bucket/f.h5: outputs are local files" in outcome.output
 
 
 def test_the_command_prints_and_stores_no_secret(

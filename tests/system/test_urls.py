@@ -36,6 +36,7 @@ from vidfeat.system.written_names import written_identity
         ("videos/https:/a.mp4", False),
         ("c:/a.mp4", False),
         ("a::b.mp4", False),
+        ("http://[::1]:8000/a.mp4", True),
     ],
 )
 def test_what_is_a_url(text: str, expected: bool) -> None:
@@ -55,6 +56,8 @@ def test_what_is_a_url(text: str, expected: bool) -> None:
         ("s3://bucket/is it?.mp4", "s3://bucket/is it?.mp4"),
         ("abfs://container@account.net/a.mp4", "abfs://container@account.net/a.mp4"),
         ("/videos/a.mp4?b", "/videos/a.mp4?b"),
+        ("http://[::1]:8000/a.mp4?b", "http://[::1]:8000/a.mp4"),
+        ("https://host/a::b.mp4", "https://host/a::b.mp4"),
     ],
 )
 def test_what_is_shown_of_one(text: str, shown: str) -> None:
@@ -71,7 +74,8 @@ def test_secrets_are_cut_out_of_messages() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("zip://a.mp4::s3://bucket/x.zip", "within URLs"),
+        ("zip://a.mp4::s3://bucket/x.zip", "nested URLs"),
+        ("simplecache::https://host/a.mp4", "nested URLs"),
         ("https:///a.mp4", "expected a URL"),
         ("https://host/a%2Fb.mp4", "slash"),
         ("https://host/a%00.mp4", "zero byte"),

@@ -6,10 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from vidfeat.cli.classify import _show
+from vidfeat.cli.search import _print_answers
 from vidfeat.datasets.base import Sample, VideoDataset
 from vidfeat.datasets.label_rows import LabelRow, shared_videos
 from vidfeat.datasets.part_names import understand_folders
-from vidfeat.system.wording import counted
+from vidfeat.heads.classify import Prediction, VideoPrediction
+from vidfeat.index.match import Match
+from vidfeat.system.wording import counted, one_line
 from vidfeat.training.setup import _left_out_notes
 from vidfeat.training.start import length_note
 
@@ -26,6 +30,23 @@ from vidfeat.training.start import length_note
 )
 def test_counted(given, text):
     assert counted(*given) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("a b.mp4", "a b.mp4"), ("a\nb\t.mp4", r"a\nb\t.mp4"), ("é😀.mp4", "é😀.mp4")],
+)
+def test_names_stay_on_their_line(name, shown):
+    assert one_line(name) == shown
+
+
+def test_tables_show_names_on_one_line(capsys):
+    match = Match("a\nb.mp4", 0.0, 1.0, 0.5)
+    _print_answers([match])
+    _show(VideoPrediction("a\nb.mp4", (Prediction("x\ty", 0.5),)))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert lines[1].endswith(r"a\nb.mp4") and lines[2] == r"a\nb.mp4"
 
 
 def test_messages_about_one(tmp_path):

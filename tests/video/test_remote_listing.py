@@ -44,7 +44,8 @@ def test_a_prefix_is_searched_like_a_folder(server: RemoteServer) -> None:
         "s3://bucket/p/run/b.mp4",
     ]
     assert [video.size_bytes for video in listing.videos] == [9, 11]
-    assert listing.notes == ("1 files are not named as videos and were skipped: 1 .txt",)
+    (note,) = listing.notes
+    assert note.endswith("1 .txt")
     assert names(list_videos(["s3://bucket/p/"])) == names(listing)
     whole = list_videos(["s3://bucket"])
     assert whole.root == "s3://bucket"
@@ -101,25 +102,28 @@ def test_file_urls_are_files(tmp_path: Path) -> None:
 
 def test_names_that_no_file_can_have_are_passed_over(server: RemoteServer) -> None:
     """They would lead out of a folder that features are exported to."""
-    for key in ("../up.mp4", "/top.mp4", "x//y.mp4", "x/./y.mp4", "c::d.mp4"):
+    for key in ("../up.mp4", "/top.mp4", "x//y.mp4", "x/./y.mp4"):
         server.files[f"bucket/p/{key}"] = b"x"
     listing = list_videos(["s3://bucket/p"])
     assert names(listing) == ["a b.MKV", "run/b.mp4"]
-    assert "5 objects have names that no file can have" in " ".join(listing.notes)
+    assert "4 objects have names that no file can have" in " ".join(listing.notes)
 
 
 REFUSED = {
-    "a file and a URL": (["s3://bucket/p", "/"], "is a URL, and / a file"),
-    "two buckets": (["s3://bucket/p", "s3://other/p"], "no root in common"),
-    "two protocols": (["s3://bucket/p", "{web}/bucket/p/run/b.mp4"], "no root in common"),
+    "a file and a URL": (["s3://bucket/p", "/"], "is a URL, but / is a file"),
+    "two buckets": (["s3://bucket/p", "s3://other/p"], "no common root"),
+    "two protocols": (["s3://bucket/p", "{web}/bucket/p/run/b.mp4"], "no common root"),
     "not there": (["s3://bucket/nothing"], "s3://bucket/nothing: no such file or folder"),
     "no page": (["{web}/bucket/gone.mp4?sig=abc"], "/bucket/gone.mp4: no such file or folder"),
-    "a folder of the web": (["{web}/bucket/p/"], "a web server does not list its folders"),
+    "a folder of the web": (["{web}/bucket/p/"], "folders of web servers cannot be listed"),
     "one path twice": (
         ["{web}/bucket/p2/d.mp4?sig=abc", "{web}/bucket/p2/d.mp4?sig=abd"],
-        "inputs 1 and 2 are one video by their path, .*/bucket/p2/d.mp4",
+        "inputs 1 and 2 have the same path, .*/bucket/p2/d.mp4",
     ),
-    "a name that leads out": (["{web}/bucket/p/%2e%2e/b.mp4"], "no path of a video|no such file"),
+    "a name that leads out": (
+        ["{web}/bucket/p/%2e%2e/b.mp4"],
+        "not a path of a video|no such file",
+    ),
     "no video": (["s3://bucket/p/.hidden"], "no video found in s3://bucket/p/.hidden"),
 }
 
@@ -137,12 +141,12 @@ def test_inputs_that_are_refused(name: str, server: RemoteServer) -> None:
 def test_outside_of_the_root(server: RemoteServer) -> None:
     with pytest.raises(UsageError, match="lies outside root=s3://bucket/p2"):
         list_videos(["s3://bucket/p/run/b.mp4"], "s3://bucket/p2")
-    with pytest.raises(UsageError, match="is a URL, and"):
+    with pytest.raises(UsageError, match="is a URL, but"):
         list_videos(["s3://bucket/p/run/b.mp4"], "/")
 
 
 def test_frame_folders_are_read_from_disks(server: RemoteServer) -> None:
-    with pytest.raises(UsageError, match="from disks"):
+    with pytest.raises(UsageError, match="cannot be read from URLs"):
         list_videos(["s3://bucket/p"], frames=True)
 
 
@@ -152,14 +156,14 @@ def test_servers_without_ranges_or_tags_are_named_once(server: RemoteServer) -> 
     listing = list_videos(urls)
     assert [video.mtime_ns for video in listing.videos] == [0, 0]
     assert listing.notes == (
-        "the server gives neither ETag nor time of change: a video counts as unchanged while its "
-        "size stays",
+        "the server reports neither ETag nor modification time: a video counts as unchanged while "
+        "its size is the same",
     )
     server.faults.ranges = False
     listing = list_videos(urls)
     assert listing.notes == (
-        f"{server.address} does not answer range requests: 2 of its videos cannot be read from "
-        "there; download them and give the files",
+        f"{server.address} does not support range requests, so 2 videos cannot be read from there: "
+        "download them and use the files",
     )
 
 

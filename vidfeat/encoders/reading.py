@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vidfeat.encoders.rows import RowLayout
 from vidfeat.errors import VideoError
 from vidfeat.store.embeddings import Embeddings
+from vidfeat.system.urls import shown_path
 from vidfeat.video.clip_plan import PlannedClip
 from vidfeat.video.clips import Clip
 from vidfeat.video.decode.decoder import make_decoder
@@ -73,6 +74,7 @@ def read_videos(
     clips = _VideoClips(network)
     with make_decoder(source, workers, timeout_seconds=timeout_seconds) as decoder:
         for task, event in decoder.run(tasks):
+            shown = shown_path(task.path)
             if isinstance(event, Started):
                 # a second one: the video was planned again, all before is void
                 clips.start(event.clips)
@@ -84,15 +86,15 @@ def read_videos(
                 clips.start()
                 error = event.error
                 if error.kind == "gone":  # it was not listed beforehand: it may never have existed
-                    error = VideoError("there is no such file", kind="gone", path=task.path)
+                    error = VideoError("there is no such file", kind="gone", path=shown)
                 yield VideoRead(task.path, None, error)
             else:
                 found = clips.finish()
                 error = None
                 if event.damage is not None:
-                    error = VideoError(event.damage.message, kind="damaged", path=task.path)
+                    error = VideoError(event.damage.message, kind="damaged", path=shown)
                 elif found is None:
-                    error = VideoError("no clip could be read", kind="no_frames", path=task.path)
+                    error = VideoError("no clip could be read", kind="no_frames", path=shown)
                 yield VideoRead(task.path, found, error)
 
 

@@ -55,7 +55,7 @@ def dry_run(
         VideoTask(video.path, video.segments, probe_only=True, state=video.remote_state)
         for video in listing.videos
     ]
-    identity_of = {video.path: video.identity for video in listing.videos}
+    video_of = {video.path: video for video in listing.videos}
     clips = inputs = 0
     crops = encoder.preprocess.crops
     seconds = 0.0
@@ -68,7 +68,10 @@ def dry_run(
                 inputs += event.num_clips * crops
                 seconds += event.info.duration_seconds
             elif isinstance(event, Finished) and event.error is not None:
-                failures.append((identity_of[task.path], str(event.error)))
+                video = video_of[task.path]
+                never_there = event.error.kind == "gone" and video.size_bytes < 0
+                reason = "no such file" if never_there else str(event.error)
+                failures.append((video.identity, reason))
     rate = _inputs_per_second(encoder)
     workers = max(1, options.num_workers)
     decoding = inputs / crops * source.clip_frames / (DECODED_FRAMES_PER_WORKER * workers)

@@ -1,4 +1,4 @@
-"""Which videos are still where a feature file has them, on a disk or behind a URL."""
+"""Whether the videos of a feature file still exist, on a disk or behind URLs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ UNKNOWN = (-1, -1)
 
 
 class Places:
-    """What is there below the root of a run.
+    """What exists below the root of a run.
 
     Args:
-        listing: of the run. What it says of URLs is not asked again.
+        listing: of the run; URLs in it are not looked up again.
     """
 
     def __init__(self, listing: Listing) -> None:
@@ -30,21 +30,21 @@ class Places:
             }
 
     def look(self, identities: Iterable[str]) -> None:
-        """Ask for all of them at once, which over a network is quicker than one by one."""
+        """Look up several remote videos in parallel."""
         if self._remote:
             names = sorted(set(identities) - self._states.keys())
             urls = [url_below(self.root, name) for name in names]
             self._states |= dict(zip(names, states_of(urls), strict=True))
 
     def has(self, identity: str) -> bool:
-        """Whether a video is there; one whose server does not say so is not given up."""
+        """Whether a video exists; if its server does not tell, it counts as existing."""
         if self._remote:
             self.look([identity])
             return self._states[identity] is not None
         return os.path.lexists(os.path.join(self.root, identity_to_path(identity)))  # noqa: PTH118
 
     def state(self, identity: str) -> tuple[int, int]:
-        """Size and time of change (or what takes its place) of a video; -1 where it is unknown."""
+        """Size and modification time (or stamp) of a video; -1 if unknown."""
         if self._remote:
             self.look([identity])
             return self._states[identity] or UNKNOWN
@@ -55,13 +55,14 @@ class Places:
         return status.st_size, status.st_mtime_ns
 
     def is_other(self, identity: str, state: tuple[int, int], made_from: str) -> bool:
-        """Whether a video is there that is not the one that was read, below another root.
+        """Whether another video than the one that was read now has this identity.
 
         Args:
             identity: of the video.
-            state: size and time of change that it had.
-            made_from: where it was, as a feature file has it. While that is there, copies are
-                others; where it is gone, or of another kind, the size decides.
+            state: size and modification time that it had.
+            made_from: its root then, as stored. While that root exists, a copy with another
+                modification time counts as another video; if it is gone, or if one root is a URL
+                and the other a folder, only the size is compared.
         """
         if not self.has(identity):
             return False

@@ -135,6 +135,7 @@ def extract(
                 (work or Run.work)(run, folder, begun.next_number)
             except OSError as error:
                 raise _with_remedy(error, target, _part_bytes(encoder, options)) from error
+            run.note_traffic()
             if run.stopped:
                 raise StoppedError(f"stopped: {_kept_parts(folder)}", run.stop.signal_number)
         listed = {video.identity for video in listing.videos}

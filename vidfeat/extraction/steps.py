@@ -24,6 +24,7 @@ from vidfeat.extraction.resume import (
 )
 from vidfeat.extraction.stopping import Stop
 from vidfeat.store.records import VideoFailure
+from vidfeat.system.wording import size_text
 from vidfeat.video.clip_plan import describe_behind_end, segments_behind_end
 from vidfeat.video.clips import Clip
 from vidfeat.video.decode.decoder import Decoder, make_decoder
@@ -72,6 +73,13 @@ class Run:
         self.meter.failures += 1
         if self._on_failure is not None:
             self._on_failure(failure)
+
+    def note_traffic(self) -> None:
+        """Note how much of remote videos was fetched."""
+        fetched = self.report.decoding.bytes_fetched
+        if fetched:
+            whole = size_text(total_bytes(item.video for item in self.todo))
+            self.report.notes.append(f"fetched {size_text(fetched)} of {whole} of video files")
 
     def work(self, folder: Path, first_number: int) -> None:
         """Decode and encode all that is to be done, into parts."""

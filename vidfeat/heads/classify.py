@@ -25,6 +25,7 @@ from vidfeat.errors import UsageError, VideoError
 from vidfeat.heads.head import Head
 from vidfeat.heads.scorers import softmax
 from vidfeat.store.embeddings import Embeddings
+from vidfeat.system.urls import shown_path
 from vidfeat.video.decode.pool import DEFAULT_TIMEOUT_SECONDS
 from vidfeat.video.decode.tasks import ClipSource, VideoTask
 
@@ -269,7 +270,7 @@ def finite_clips(read: VideoRead) -> VideoRead:
         f"{before}the network's outputs for {int((~good).sum())} of {len(good)} clips are NaN or "
         "infinite: its weights are damaged, or the precision does not suffice",
         kind="not_finite",
-        path=read.path,
+        path=shown_path(read.path),
     )
     clips = read.clips
     kept = Embeddings(clips.vectors[good], clips.start_seconds[good], clips.end_seconds[good])

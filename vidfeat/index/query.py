@@ -258,7 +258,7 @@ class QuerySource:
         return True
 
     def _unchanged(self, url: str) -> str | None:
-        """The index's own path of a URL whose video has not changed since it was indexed."""
+        """The index's path of a remote video that has not changed since it was indexed."""
         row = self._row_of_url(url)
         if row < 0:
             return None
@@ -267,7 +267,7 @@ class QuerySource:
         return videos.paths[row] if state_of(url) == held else None
 
     def _row_of_url(self, url: str | os.PathLike[str]) -> int:
-        """Row of the video behind a URL, changed or not; -1 for none."""
+        """Row of a remote video, changed or not; -1 if it is not in the index."""
         roots = [self.index.head.source_root, *([] if self.root is None else [self.root])]
         for root in roots:
             identity = identity_below(os.fspath(url), os.fspath(root))

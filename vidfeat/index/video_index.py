@@ -132,14 +132,14 @@ class VideoIndex(OpenIndex):
         return Path(root_of(self.head.source_root))
 
     def local_path(self, path: str, root: str | os.PathLike[str] | None = None) -> Path:
-        """Where the file of a video should be; as :meth:`place`, of files alone."""
+        """Where the file of a video should be: :meth:`place` for local files."""
         return local_place(self.place(path, root))
 
     def place(self, path: str, root: str | os.PathLike[str] | None = None) -> str:
-        """A path, or a URL where ``root`` is given as one: below ``root``, or the recorded folder.
+        """Where a video should be, below ``root`` (a folder or URL) or below the recorded folder.
 
         Raises:
-            StoreError: the path leads out of the root, or only the record says that it is a URL.
+            StoreError: the path leads out of the root, or the root is a URL that was not given.
         """
         return place_of(path, self.head.source_root, root, str(self.path))
 

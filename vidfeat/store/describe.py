@@ -162,6 +162,8 @@ def store_in_words(described: dict[str, Any]) -> list[str]:
     if spread is not None:
         facts["clips per video"] = (
             f"{spread['least']} to {spread['most']}, median {spread['median']:g}"
+            if spread["least"] != spread["most"]
+            else str(spread["most"])
         )
     facts["network"] = f"{encoder.get('model', '?')}, weights {encoder.get('weights', '?')}"
     licence = encoder.get("licence")

@@ -237,16 +237,16 @@ class FeatureStore:
         """Where the file of a video should be: below ``root``, or below the recorded root.
 
         Raises:
-            StoreError: the identity points out of the root, or the videos are behind a URL.
+            StoreError: the identity points out of the root, or the root is a URL.
         """
         return local_place(self.place(path, root))
 
     def place(self, path: str, root: str | os.PathLike[str] | None = None) -> str:
-        """The same as a path, or as a URL where ``root`` is given as one.
+        """The same as a path, or as a URL if ``root`` is one.
 
         Raises:
-            StoreError: the identity points out of the root, or only the record says that the
-                videos are behind a URL.
+            StoreError: the identity points out of the root, or the root is a URL that was not
+                given.
         """
         return place_of(path, self.source_root, root, str(self.path))
 

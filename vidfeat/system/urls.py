@@ -1,9 +1,9 @@
-"""URLs of videos: what is one, what of it may be shown and stored, and the way back from there.
+"""URLs as paths of videos: parsing them, storing and showing them without secrets, rebuilding them.
 
 A URL may carry secrets: a signature in its query, a password before its host. Both are needed to
-open it, and neither is ever stored, compared or shown. What is left is stored as that of a file is:
-a root, and paths below it (see ``identities.py``). Paths of ``http`` URLs are stored decoded, so
-that ``a%20b.mp4`` has the same identity as the file ``a b.mp4``.
+open it, but neither is ever stored, compared or shown. The rest is stored like a file path: a root
+and paths below it (see ``identities.py``). Paths of ``http`` URLs are stored decoded, so that
+``a%20b.mp4`` has the same identity as the file ``a b.mp4``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from vidfeat.errors import StoreError, UsageError
 from vidfeat.system.identities import identity_to_path, path_to_identity, text_to_path
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_CHAIN = re.compile(r"[A-Za-z0-9+.-]+::.*://", re.DOTALL)
+_CHAIN = re.compile(r"[A-Za-z0-9+.-]+::|.*::[A-Za-z0-9+.-]*://", re.DOTALL)
 _HTTP = ("http", "https")
 _LOCAL = ("file", "local")
-# What a URL's path may hold as it is (RFC 3986: pchar and the slash).
+# Characters that a URL's path may contain unescaped (RFC 3986: pchar and the slash).
 _PLAIN = "/!$&'()*+,;=:@~"
 _NO_NAMES = ("", ".", "..")
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://)[^\s/?#@'\"]*@")
@@ -31,13 +31,13 @@ _QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://[^\s?'\"]*)\?[^\s'\")]*")
 
 @dataclass(frozen=True)
 class Url:
-    """A URL taken apart; the parts hold no secret.
+    """A parsed URL; only ``text`` may contain secrets.
 
     Attributes:
-        text: all of it, as it was given.
-        protocol: in small letters.
-        host: or bucket, without a password; of ``http`` without the user, too.
-        path: decoded, for the os module, without the slash before it.
+        text: the whole URL, as given.
+        protocol: in lower case.
+        host: host or bucket, without a password; for ``http`` without the user as well.
+        path: decoded, for the os module, without the leading slash.
     """
 
     text: str
@@ -52,55 +52,55 @@ class Url:
 
     @property
     def shown(self) -> str:
-        """It in messages, and as a name."""
+        """The URL without secrets, for messages and names."""
         path = os.fsencode(self.path).decode("utf-8", "replace")
         return f"{self.address}/{path}"
 
     @property
     def parts(self) -> list[str]:
-        """The names of its path; none for the address alone."""
+        """The components of the path; empty for the bare address."""
         return self.path.split("/") if self.path else []
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is written as a folder: it ends with a slash, or is an address alone."""
+        """Whether it is written as a folder: it ends with a slash or has no path."""
         return not self.path or self.path.endswith("/")
 
     @property
     def is_http(self) -> bool:
-        """Whether it is of a web server, which cannot be listed, rather than of a store."""
+        """Whether it names a web server, which cannot be listed, rather than an object store."""
         return self.protocol in _HTTP
 
 
 def is_url(text: str | os.PathLike[str]) -> bool:
-    """Whether a text names something in a network rather than a file (``file://`` is a file)."""
+    """Whether a text is a remote URL; ``file://`` is a local path."""
     name = os.fspath(text)
     found = _URL.match(name)
     if found is None:
-        return _CHAIN.match(name) is not None
+        return "://" in name and _CHAIN.match(name) is not None
     return found.group()[:-3].lower() not in _LOCAL
 
 
 def local_file(text: str) -> str:
-    """The path that a ``file://`` URL names; every other text as it is."""
+    """The path that a ``file://`` URL names; any other text unchanged."""
     found = _URL.match(text)
     if found is None or found.group()[:-3].lower() not in _LOCAL:
         return text
     path = text[found.end() :].removeprefix("localhost")
     if not path.startswith("/"):
-        raise UsageError(f"{text}: a file has three slashes, as file:///folder/video.mp4")
+        raise UsageError(f"{text}: a file URL has three slashes: file:///folder/video.mp4")
     return path if os.path.lexists(path) else os.fsdecode(unquote_to_bytes(path))
 
 
 def parse_url(text: str) -> Url:
-    """Take a URL apart.
+    """Parse a URL.
 
     Raises:
         UsageError: a chain of file systems, no host, or a path that no file can have.
     """
-    if "::" in text:
+    if _CHAIN.match(text):
         raise UsageError(
-            f"{without_secrets(text)}: URLs within URLs (::) are not opened; give the URL of the "
+            f"{without_secrets(text)}: nested URLs (::) are not supported; give the URL of the "
             "video itself"
         )
     protocol, _, rest = text.partition("://")
@@ -110,24 +110,26 @@ def parse_url(text: str) -> Url:
         split = urlsplit(text)
         host = split.netloc.rpartition("@")[2].lower()
         if re.search("%(2f|00)", split.path, re.IGNORECASE):
-            raise UsageError(f"{without_secrets(text)}: a name with a slash or zero byte in it")
+            raise UsageError(
+                f"{without_secrets(text)}: a file name contains a slash or a zero byte"
+            )
         path = os.fsdecode(unquote_to_bytes(split.path.removeprefix("/")))
     else:
         user, at, host = host.rpartition("@")
         host = user.partition(":")[0] + at + host
         path = text_to_path(path)
     if not host:
-        raise UsageError(f"{without_secrets(text)}: expected a URL as https://host/video.mp4")
+        raise UsageError(f"{without_secrets(text)}: expected a URL such as https://host/video.mp4")
     return Url(text, protocol, host, path)
 
 
 def has_name(parts: Sequence[str]) -> bool:
-    """Whether the names of a path can stand below a root: none is empty, or leads elsewhere."""
+    """Whether path components can stand below a root: none is empty, ``.`` or ``..``."""
     return bool(parts) and not any(part in _NO_NAMES for part in parts)
 
 
 def root_url(url: Url, depth: int) -> str:
-    """The folder of the first ``depth`` names of a URL, as a root is kept: without secrets."""
+    """The folder formed by the first ``depth`` components of a URL, without secrets."""
     return _joined(url.address, "/".join(url.parts[:depth]), is_http=url.is_http)
 
 
@@ -135,7 +137,7 @@ def url_below(root: str, identity: str) -> str:
     """The URL of a stored path below a root.
 
     Args:
-        root: as it was stored, or as it is given: a password in it is kept.
+        root: as stored or as given; a password in it is kept.
         identity: see ``identities.py``.
     """
     folder = root.split("?")[0].rstrip("/")
@@ -151,12 +153,12 @@ def _joined(folder: str, path: str, *, is_http: bool) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """A text without the queries and passwords of the URLs in it."""
+    """A text with the queries and passwords of all URLs in it removed."""
     return _QUERY.sub(r"\1", _USER.sub(r"\1", text))
 
 
 def shown_path(path: str) -> str:
-    """A path or URL as it may be shown and stored."""
+    """A path, or a URL without its secrets."""
     if not is_url(path):
         return path
     try:
@@ -166,7 +168,7 @@ def shown_path(path: str) -> str:
 
 
 def identity_below(text: str, root: str) -> str | None:
-    """The identity of a URL below a root; None where it lies elsewhere, or is no name."""
+    """The identity of a URL below a root; None if it lies elsewhere."""
     if not is_url(root):
         return None
     url, above = parse_url(text), parse_url(root)
@@ -180,18 +182,20 @@ def identity_below(text: str, root: str) -> str | None:
 def place_of(
     identity: str, stored: str, root: str | os.PathLike[str] | None = None, holder: str = ""
 ) -> str:
-    """Where a stored video should be: a path, or a URL below a root that is given as one.
+    """Where a stored video should be: a path, or a URL if ``root`` is one.
 
-    Nothing is asked of a network because a file says so: a URL that was only recorded is named.
+    A recorded root that is a URL is not contacted: a file of someone else must not send requests
+    in the user's name. The error names it, so that the user can give it as ``root``.
 
     Args:
         identity: of the video.
         stored: the recorded root.
         root: where the videos are now.
-        holder: the file that has the record, for messages.
+        holder: the file with the record, for messages.
 
     Raises:
-        StoreError: the identity points out of the root, or only the record says that it is a URL.
+        StoreError: the identity points out of the root, or the root is a URL that was only
+            recorded.
     """
     base = root_of(stored) if root is None else local_file(os.fspath(root))
     relative = identity_to_path(identity)
@@ -207,21 +211,21 @@ def place_of(
 
 
 def local_place(place: str) -> Path:
-    """A place as a path.
+    """A place as a local path.
 
     Raises:
         StoreError: it is a URL.
     """
     if is_url(place):
-        raise StoreError(f"{shown_path(place)} is a URL: no file of this machine")
+        raise StoreError(f"{shown_path(place)} is a URL, not a local file")
     return Path(place)
 
 
 def stored_root(root: str) -> str:
-    """The root of videos as a feature file holds it: a URL as it is, a folder as an identity."""
+    """A root as a feature file stores it: URLs unchanged, folders escaped like identities."""
     return root if is_url(root) else path_to_identity(root)
 
 
 def root_of(stored: str) -> str:
-    """The root that ``stored_root`` was given."""
+    """The reverse of ``stored_root``."""
     return stored if is_url(stored) else identity_to_path(stored)

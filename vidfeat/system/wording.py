@@ -14,6 +14,11 @@ def counted(number: int, one: str, several: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
+def one_line(text: str) -> str:
+    """A path or a name without the line breaks and tabs that it may have, which break tables."""
+    return text.encode("unicode_escape").decode() if any(c in text for c in "\r\n\t") else text
+
+
 def duration(seconds: float) -> str:
     """``4.2 s``, ``42 s``, ``7 min``, ``3 h 20 min``."""
     if seconds < 90:

@@ -1,4 +1,4 @@
-"""Paths as people write them in tables and commands, and the identities that they mean."""
+"""Paths as people write them in tables and commands, turned into identities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vidfeat.system.urls import identity_below, is_url
 def written_identity(text: str, root: str = "") -> str:
     """The identity that a person means: without spaces around it, ``./`` or the root before it.
 
-    A URL below a root that is one loses whatever stands behind its ``?``, too.
+    A URL below a root URL loses its query as well.
 
     Args:
         text: a path as written in a table or typed.

@@ -105,7 +105,7 @@ def open_chosen(
     Args:
         path: the file.
         number: of the video stream, from 0; None chooses as FFmpeg's command line does.
-        remote: the URL that ``path`` names, where it is open already.
+        remote: the URL that ``path`` names, if it is already open.
 
     Raises:
         VideoError: kind ``unreadable`` or ``not_video``, with the reason; of a URL, as
@@ -155,12 +155,12 @@ def open_whole(
     """Open a container with all of its streams.
 
     Args:
-        path: of a regular file, or what a URL is called.
+        path: of a regular file, or the name of a URL.
         remote: the URL.
-        cursor: of the URL, for who wants to steer it.
+        cursor: of the URL, for a caller that controls what it reads.
 
     Raises:
-        VideoError: kind ``not_video``; of a URL, whatever made reading it fail.
+        VideoError: kind ``not_video``; for a URL, the reason why reading it failed.
     """
     import av
     import av.error
@@ -187,7 +187,7 @@ def open_whole(
 
 @contextmanager
 def _bytes_of(path: str, remote: RemoteFile | None) -> Iterator[IO[bytes] | Cursor]:
-    """What a container is made of, from its first byte on."""
+    """A file object at the first byte of a file or URL."""
     if remote is not None:
         yield remote.cursor()
         return

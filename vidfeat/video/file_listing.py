@@ -1,4 +1,4 @@
-"""The videos in folders, and files that are named themselves."""
+"""Finding videos in folders and among the files given."""
 
 from __future__ import annotations
 

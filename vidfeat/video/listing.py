@@ -31,17 +31,17 @@ class ListedVideo:
 
     identity: str
     path: str
-    """For the operating system, absolute; bytes outside UTF-8 as surrogates. Or a URL, with the
-    secrets that open it: not to be shown or stored."""
+    """For the operating system, absolute; bytes outside UTF-8 as surrogates. Or a URL with its
+    secrets: not to be shown or stored."""
     size_bytes: int
     """-1 if the file cannot be examined."""
     mtime_ns: int
-    """Of a URL, what its ETag comes to."""
+    """Of a URL: the stamp of its ETag."""
     segments: tuple[VideoSegment, ...] = ()
 
     @property
     def remote_state(self) -> tuple[int, int] | None:
-        """What a URL must still be when it is opened; nothing is demanded of a file."""
+        """Size and stamp that a URL must still have when it is opened; None for files."""
         if self.size_bytes < 0 or not is_url(self.path):
             return None
         return self.size_bytes, self.mtime_ns
@@ -127,9 +127,7 @@ def list_videos(
     found: Mapping[str, str | RemoteVideo]
     if remote:
         if frames:
-            raise UsageError(
-                "folders of frames are read from disks, not from URLs", field="frames_fps"
-            )
+            raise UsageError("folders of frames cannot be read from URLs", field="frames_fps")
         base, found = find_remote(given, listed, above, named_as_video, skipped, notes)
     else:
         base, found = find_files(given, listed, above, skipped, frames=frames)
@@ -189,7 +187,7 @@ def list_videos(
 
 
 def _below(base: str, identity: str) -> str:
-    """The place of a video below a root, as it is spelled there."""
+    """The path or URL of a video below a root."""
     if is_url(base):
         return url_below(base, identity)
     return existing_spelling(os.path.join(base, identity_to_path(identity)))  # noqa: PTH118

@@ -362,3 +362,4 @@ def open_video_on_card(
         yield reader
     finally:
         reader.close()
+        reader.let_go()

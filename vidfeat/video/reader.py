@@ -192,31 +192,31 @@ class VideoReader:
                 self.index, self.damage = known.index, known.damage
         except BaseException:
             self.close()
-            self._let_go()
+            self.let_go()
             raise
 
     def _look(self, known: Known | None) -> tuple[int, int]:
-        """Size and time of change, or what takes its place.
+        """Size and modification time, or the stamp of a URL.
 
         Raises:
-            VideoError: a URL is not in the state that is known.
+            VideoError: a URL has changed since it was examined.
         """
         if self._remote is not None:
             if known is not None:
                 self._remote.require((known.info.size_bytes, known.info.mtime_ns))
             return self._remote.state
         if not os.path.exists(self.path):  # noqa: PTH110
-            return -1, -1  # whoever opens it says why
+            return -1, -1  # opening it raises the error
         status = os.stat(self.path)  # noqa: PTH116
         return status.st_size, status.st_mtime_ns
 
     def _check_remote(self) -> None:
-        """Raise what made reading a URL fail: FFmpeg took it for the end of the file."""
+        """Raise if reading a URL has failed: FFmpeg treats that as the end of the file."""
         if self._remote is not None:
             self._remote.check()
 
-    def _let_go(self) -> None:
-        """Close the URL for good."""
+    def let_go(self) -> None:
+        """Close the URL; idempotent."""
         if self._remote is not None:
             self._remote.close()
 
@@ -403,8 +403,8 @@ class VideoReader:
         # index, too late: then the next try begins further back.
         moments = [int(self.index.key_dts[attempt]) for attempt in (entry, max(0, entry - 1), 0)]
         if self._remote is not None:
-            # MP4's demuxer takes a time for one of presentation: by that of decoding it begins at
-            # the key before, and all that lies between would be fetched.
+            # The demuxer of MP4 expects a presentation time: given the decoding time, it begins one
+            # key earlier, and everything in between would be fetched.
             moments.insert(0, key_pts)
         for moment in moments:
             container.seek(moment, stream=stream, backward=True)
@@ -415,12 +415,12 @@ class VideoReader:
                     found = packet
                     break
                 if self._remote is not None and packet.dts is not None and packet.dts > key_dts:
-                    break  # too late: do not fetch the rest
+                    break  # too late: the rest need not be fetched
             self._check_remote()
             if found is not None:
                 yield found
                 for packet in packets:
-                    self._check_remote()  # this packet may be cut short
+                    self._check_remote()  # the packet may be incomplete
                     yield packet
                 return
         raise Recounted
@@ -631,7 +631,7 @@ def open_video(
         yield reader
     finally:
         reader.close()
-        reader._let_go()
+        reader.let_go()
 
 
 def probe(path: str | os.PathLike[str], limits: Limits | None = None) -> VideoInfo:

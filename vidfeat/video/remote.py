@@ -1,8 +1,8 @@
-"""A URL as a file that FFmpeg reads: blocks fetched when they are needed, and few kept.
+"""A URL as a file for FFmpeg: blocks are fetched on demand, and a bounded number is kept.
 
-The connection may be cut at any byte: what has come stays, and the rest is asked for again. FFmpeg
-takes a failed read for the end of the file, which would make a shorter video of it. So a failure is
-kept here, and :meth:`RemoteFile.check` raises it before anything that was read is believed.
+A connection may be cut at any byte: what has arrived is kept, and the rest is requested again.
+FFmpeg treats a failed read as the end of the file, which would silently shorten the video.
+Therefore a failure is stored, and :meth:`RemoteFile.check` raises it before any result is used.
 """
 
 from __future__ import annotations
@@ -20,24 +20,34 @@ from vidfeat.video.remote_stores import Cut, State, Store, changed, open_store
 
 BLOCK_BYTES = 1 << 16
 MOST_BLOCKS = 256  # kept: 16 MB
-MOST_BLOCKS_AT_ONCE = 64  # fetched ahead of what is read in order
+MOST_BLOCKS_AT_ONCE = 64  # in one request, when reading sequentially
 ATTEMPTS = 5
 PAUSE_SECONDS = 0.25  # before the second attempt; doubled before each later one
-_FAST_SECONDS, _SLOW_SECONDS = 1.0, 4.0  # of one request: more is asked for at a time, or less
-_PROGRESS_BYTES = 1 << 12  # an attempt that brought so much does not count
+_FAST_SECONDS, _SLOW_SECONDS = 1.0, 4.0  # of a request: the next ones are larger, or smaller
+_PROGRESS_BYTES = 1 << 12  # an attempt with this many bytes does not count as failed
 
 T = TypeVar("T")
 
 
+class Traffic:
+    """What this process has fetched in total, for reports.
+
+    Attributes:
+        bytes_fetched: bytes received, including failed attempts.
+    """
+
+    bytes_fetched = 0
+
+
 def persistently(attempt: Callable[[], T], alive: Callable[[], None] | None = None) -> T:
-    """The result of an attempt, made again with pauses while it is cut.
+    """Repeat an attempt, with growing pauses, until it is not cut.
 
     Args:
         attempt: what to do.
         alive: called before each pause.
 
     Raises:
-        VideoError: kind ``network``, after the last attempt; or as the attempt raises.
+        VideoError: kind ``network`` after the last attempt; or whatever the attempt raises.
     """
     for number in range(ATTEMPTS):
         try:
@@ -63,22 +73,24 @@ class RemoteFile:
     """A URL that is read by position. Use :func:`open_remote`.
 
     Attributes:
-        shown: the URL without its secrets.
-        state: size, and what its ETag comes to.
-        bytes_fetched: bytes that came over the network, those of failed attempts included.
-        failure: why nothing more can be read; see :meth:`check`.
+        shown: the URL without secrets.
+        state: size and stamp.
+        bytes_fetched: bytes received, including failed attempts.
+        failure: why reading failed; see :meth:`check`.
     """
 
     def __init__(self, url: str, alive: Callable[[], None] | None = None) -> None:
         self.shown = shown_path(url)
         self._alive = alive
-        self._store: Store = persistently(lambda: open_store(url), alive)
+        self._store: Store = persistently(lambda: open_store(url, BLOCK_BYTES), alive)
         self.state: State = self._store.state
-        self.bytes_fetched = 0
+        self._begun = self._store.begun
+        self.bytes_fetched = len(self._begun)
+        Traffic.bytes_fetched += len(self._begun)
         self.failure: VideoError | None = None
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
-        self._ahead = 1  # blocks to ask for
-        self._next = -1  # the block behind those fetched last
+        self._ahead = 1  # blocks of the next sequential request
+        self._next = -1  # the block after the last one fetched
 
     @property
     def size_bytes(self) -> int:
@@ -86,28 +98,28 @@ class RemoteFile:
         return self.state.size_bytes
 
     def check(self) -> None:
-        """Raise what made reading fail, if anything did.
+        """Raise the stored failure, if reading has failed.
 
         Raises:
-            VideoError: what FFmpeg took for the end of the file was not.
+            VideoError: what looked like the end of the file to FFmpeg was a failed read.
         """
         if self.failure is not None:
             raise self.failure
 
     def require(self, state: tuple[int, int]) -> None:
-        """See that the file is in the state that it had before.
+        """Check that the file still has this size and stamp.
 
         Raises:
-            VideoError: it is in another one.
+            VideoError: it has changed.
         """
         if tuple(self.state) != state:
             raise self._named(changed())
 
     def check_unchanged(self) -> None:
-        """See that everything read is of one state of the file.
+        """Check that everything read belongs to one version of the file.
 
         Raises:
-            VideoError: it changed meanwhile, or nothing is known of it any more.
+            VideoError: it has changed, or the server no longer answers.
         """
         self.check()
         try:
@@ -117,7 +129,7 @@ class RemoteFile:
             raise
 
     def read_at(self, position: int, count: int) -> bytes:
-        """Bytes from a position on: up to ``count``, none at the end or after a failure."""
+        """Up to ``count`` bytes from a position; none at the end or after a failure."""
         count = min(count, self.size_bytes - position)
         if count <= 0 or self.failure is not None:
             return b""
@@ -134,7 +146,7 @@ class RemoteFile:
         return block[begin : begin + count]
 
     def _load(self, number: int) -> bytes:
-        """Fetch a block, and those behind it where the file is read in order."""
+        """Fetch a block, and following ones if the file is being read sequentially."""
         in_order = number == self._next
         blocks = min(self._ahead, MOST_BLOCKS_AT_ONCE) if in_order else 1
         last = -(-self.size_bytes // BLOCK_BYTES)
@@ -156,13 +168,16 @@ class RemoteFile:
         return self._blocks[number]
 
     def _fetch(self, start: int, end: int) -> bytes:
-        """All bytes of a range, whatever number of connections it takes.
+        """All bytes of a range, over as many connections as necessary.
 
         Raises:
-            VideoError: kind ``network`` after attempts that brought next to nothing, one after
-                the other; or as the store says.
+            VideoError: kind ``network`` after several attempts in a row with almost no bytes; or
+                whatever the store raises.
         """
         data = bytearray()
+        if start == 0:
+            data += self._begun[:end]
+            self._begun = b""
         failures = 0
         while len(data) < end - start:
             if self._alive is not None:
@@ -175,6 +190,7 @@ class RemoteFile:
                 whole, pause, reason = False, cut.pause_seconds, str(cut)
             finally:
                 self.bytes_fetched += len(data) - had
+                Traffic.bytes_fetched += len(data) - had
             if whole or len(data) - had >= _PROGRESS_BYTES:
                 failures = 0
                 continue
@@ -189,32 +205,31 @@ class RemoteFile:
         return error
 
     def cursor(self, left_out: Sequence[tuple[int, int]] = ()) -> Cursor:
-        """The file as FFmpeg reads it; several may be at work, one after the other.
+        """A file object for FFmpeg; several can share the file.
 
         Args:
-            left_out: ascending ranges of bytes, start to end, that are not fetched: zeros stand
-                in their place.
+            left_out: ascending (start, end) byte ranges that are not fetched but read as zeros.
         """
         return Cursor(self, left_out)
 
     def close(self) -> None:
-        """Let go of the connection and of what was read; idempotent."""
+        """Close the connection and free the blocks; idempotent."""
         self._blocks.clear()
         self._store.close()
 
 
 class Cursor:
-    """A place in a remote file, with the methods that PyAV calls."""
+    """A position in a remote file, with the methods that PyAV calls."""
 
     def __init__(self, file: RemoteFile, left_out: Sequence[tuple[int, int]] = ()) -> None:
         self.name = file.shown.rpartition("/")[2]
-        """The suffix tells FFmpeg what to expect."""
+        """FFmpeg looks at its suffix."""
         self._file = file
         self._position = 0
         self.leave_out(left_out)
 
     def leave_out(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """From here on, read zeros in place of these bytes: see :meth:`RemoteFile.cursor`."""
+        """Read these byte ranges as zeros from now on: see :meth:`RemoteFile.cursor`."""
         self._starts = [start for start, _ in ranges]
         self._ends = [end for _, end in ranges]
 
@@ -234,7 +249,7 @@ class Cursor:
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move, as files do."""
+        """Move, like a file object."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._file.size_bytes}
         self._position = max(0, base[whence] + offset)
         return self._position
@@ -244,27 +259,27 @@ class Cursor:
         return self._position
 
     def seekable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def readable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def writable(self) -> bool:
-        """It is not."""
+        """False."""
         return False
 
 
 def open_remote(url: str, alive: Callable[[], None] | None = None) -> RemoteFile:
-    """Open a URL: its size and ETag are asked for, and nothing is read.
+    """Open a URL and read its size and version.
 
     Args:
         url: of one file.
-        alive: called now and then while a server keeps one waiting.
+        alive: called now and then while waiting for the server.
 
     Raises:
-        VideoError: it is not there, refuses, or does not answer after some attempts.
+        VideoError: it does not exist, access is denied, or the server does not answer.
         UsageError: the protocol is unknown, or its package is missing.
     """
     try:

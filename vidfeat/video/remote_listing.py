@@ -1,7 +1,7 @@
-"""The videos behind URLs: prefixes of object stores searched through, single URLs looked at.
+"""Finding remote videos: prefixes of object stores are searched, single URLs are looked up.
 
-What is found is kept as that of a folder is: an identity below a root, size, and a stamp of the
-ETag in place of a time of change.
+The result has the same form as for a folder: an identity below a root, a size, and a stamp of the
+ETag in place of the modification time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from vidfeat.errors import UsageError, VideoError
 from vidfeat.system.identities import path_to_identity
 from vidfeat.system.urls import Url, has_name, is_url, parse_url, root_url, without_secrets
+from vidfeat.system.wording import counted
 from vidfeat.video.remote import persistently
 from vidfeat.video.remote_stores import (
     NO_RANGES,
@@ -27,18 +28,18 @@ from vidfeat.video.remote_stores import (
     stamp_of,
 )
 
-_AT_ONCE = 16  # URLs that are looked at
+_AT_ONCE = 16  # URLs that are looked up in parallel
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class RemoteVideo:
-    """A video behind a URL.
+    """A remote video.
 
     Attributes:
-        url: to open it, with whatever secrets it has.
-        state: size and stamp; -1 for both where it could not be looked at.
+        url: for opening it, including secrets.
+        state: size and stamp; both -1 if it could not be looked up.
     """
 
     url: str
@@ -49,31 +50,31 @@ _UNKNOWN = State(-1, -1)
 
 
 def are_urls(paths: Iterable[str]) -> bool:
-    """Whether inputs are URLs.
+    """Whether the inputs are URLs.
 
     Raises:
-        UsageError: some are, and some are files.
+        UsageError: some are URLs and others files.
     """
     first: dict[bool, str] = {}
     for path in paths:
         first.setdefault(is_url(path), path)
     if len(first) == 2:
         raise UsageError(
-            f"{without_secrets(first[True])} is a URL, and {first[False]} a file: a run has one "
-            "root, so extract them one after the other into two outputs, and merge these"
+            f"{without_secrets(first[True])} is a URL, but {first[False]} is a file: a run has one "
+            "root, so extract them into two outputs and merge these"
         )
     return True in first
 
 
 def remote_root(folders: Sequence[tuple[Url, int]], root: str | None) -> str:
-    """The URL that identities are relative to: as told, or what all folders have in common.
+    """The URL that identities are relative to: as given, or the common parent of all folders.
 
     Args:
-        folders: URLs, and how many names of each are its folder.
-        root: as told.
+        folders: URLs, each with the number of components that form its folder.
+        root: as given.
 
     Raises:
-        UsageError: they lie on several hosts or in several buckets.
+        UsageError: the URLs are on several hosts or in several buckets.
     """
     if root is not None:
         url = parse_url(root)
@@ -82,8 +83,8 @@ def remote_root(folders: Sequence[tuple[Url, int]], root: str | None) -> str:
     for url, _ in folders:
         if url.address != first.address:
             raise UsageError(
-                f"{first.shown} and {url.shown} have no root in common: extract them one after "
-                "the other into two outputs, and merge these"
+                f"{first.shown} and {url.shown} have no common root: extract them into two outputs "
+                "and merge these"
             )
     depth = min(depth for _, depth in folders)
     while any(url.parts[:depth] != first.parts[:depth] for url, _ in folders):
@@ -92,7 +93,7 @@ def remote_root(folders: Sequence[tuple[Url, int]], root: str | None) -> str:
 
 
 def _folder(url: Url) -> list[str]:
-    """The names of a folder's path."""
+    """The components of a folder's path."""
     return [*url.parts[:-1], *filter(None, url.parts[-1:])]
 
 
@@ -104,20 +105,20 @@ def find_remote(
     skipped: Counter[str],
     notes: list[str],
 ) -> tuple[str, dict[str, RemoteVideo]]:
-    """The root, and the videos behind URLs by identity.
+    """The root, and the remote videos by identity.
 
     Args:
-        given: URLs of single videos, and of what is searched through.
-        listed: more of them out of a list: one that is not there fails like a video that cannot
-            be read, where a missing input ends the run.
-        root: what identities are relative to; None for what all have in common.
-        named_as_video: says of a name whether a search takes it.
-        skipped: gets the suffixes of other names.
+        given: URLs of videos and of prefixes to search.
+        listed: more URLs, from a list: a missing one fails like a video that cannot be read, while
+            a missing input ends the run.
+        root: what identities are relative to; None is the common parent.
+        named_as_video: whether a search takes a file of this name.
+        skipped: gets the suffixes of other files.
         notes: gets what a user should know.
 
     Raises:
-        UsageError: a URL that is not there, is a folder that cannot be listed, lies outside of
-            the root, or has the path of another one.
+        UsageError: a URL that does not exist, cannot be listed, lies outside of the root, or has
+            the same path as another one.
     """
     found: dict[str, RemoteVideo] = {}
     told: dict[str, int] = {}
@@ -128,8 +129,8 @@ def find_remote(
     for url in urls:
         if url.is_http and url.is_folder:
             raise UsageError(
-                f"{url.shown}: a web server does not list its folders: name the videos, or give a "
-                "list of their URLs"
+                f"{url.shown}: folders of web servers cannot be listed: give the URLs of the "
+                "videos, or a list of them"
             )
     looked = _side_by_side(_look, urls)
     folders = [
@@ -147,9 +148,8 @@ def find_remote(
             identity = _identity(url, base)
             if identity in told and urls[told[identity]].text != url.text:
                 raise UsageError(
-                    f"inputs {told[identity] + 1} and {place + 1} are one video by their path, "
-                    f"{url.shown}: what stands behind the ? of a URL is not stored, so give one "
-                    "of them"
+                    f"inputs {told[identity] + 1} and {place + 1} have the same path, {url.shown}: "
+                    "the query of a URL is not stored, so give only one of them"
                 )
             told[identity] = place
             found[identity] = RemoteVideo(url.text, outcome)
@@ -157,25 +157,24 @@ def find_remote(
         for video in _search(url, skipped, named_as_video, odd):
             found.setdefault(_identity(parse_url(video.url), base), video)
     if odd:
-        notes.append(
-            f"{len(odd)} objects have names that no file can have, and were skipped: {odd[0]!r}"
-        )
+        told_odd = counted(len(odd), "object has a name", "objects have names")
+        notes.append(f"{told_odd} that no file can have; skipped, such as {odd[0]!r}")
     notes += [
-        f"{address} does not answer range requests: {count} of its videos cannot be read from "
-        "there; download them and give the files"
+        f"{address} does not support range requests, so {counted(count, 'video')} cannot be read "
+        "from there: download them and use the files"
         for address, count in no_ranges.items()
         if count
     ]
     if any(video.state.stamp == 0 for video in found.values()):
         notes.append(
-            "the server gives neither ETag nor time of change: a video counts as unchanged while "
-            "its size stays"
+            "the server reports neither ETag nor modification time: a video counts as unchanged "
+            "while its size is the same"
         )
     return base, found
 
 
 def _look(url: Url) -> State | VideoError | None:
-    """The state of a single video, or why there is none; None for what is to be searched."""
+    """The state of a single video, or the reason why it is unknown; None for a folder."""
     try:
         if url.is_http:
             return persistently(lambda: open_store(url.text)).state
@@ -197,7 +196,7 @@ def _facts(url: Url) -> Mapping[str, Any]:
 def _search(
     url: Url, skipped: Counter[str], named_as_video: Callable[[str], bool], odd: list[str]
 ) -> Iterator[RemoteVideo]:
-    """The videos below a prefix; names that begin with a dot are skipped, as in folders."""
+    """The videos below a prefix; names that begin with a dot are skipped, like in folders."""
     files = file_system(url)
     folder = name_in(files, url).rstrip("/")
     try:
@@ -214,7 +213,7 @@ def _search(
         if not relative or facts.get("type") == "directory" or relative.endswith("/"):
             continue
         parts = relative.split("/")
-        if not has_name(parts) or "::" in relative:
+        if not has_name(parts):
             odd.append(relative)
         elif any(part.startswith(".") for part in parts):
             continue
@@ -232,12 +231,12 @@ def _identity(url: Url, base: str) -> str:
         raise UsageError(f"{url.shown} lies outside root={root.shown}")
     rest = url.parts[len(above) :]
     if not has_name(rest):
-        raise UsageError(f"{url.shown}: this is no path of a video below root={root.shown}")
+        raise UsageError(f"{url.shown}: not a path of a video below root={root.shown}")
     return path_to_identity("/".join(rest))
 
 
 def _side_by_side(work: Callable[[Url], T], urls: Sequence[Url]) -> list[T]:
-    """The results for all URLs, in their order."""
+    """The results for all URLs, in order."""
     if len(urls) < 2:
         return [work(url) for url in urls]
     with ThreadPoolExecutor(min(_AT_ONCE, len(urls))) as pool:
@@ -245,10 +244,10 @@ def _side_by_side(work: Callable[[Url], T], urls: Sequence[Url]) -> list[T]:
 
 
 def state_of(text: str) -> State | None:
-    """Size and stamp of what is behind a URL; None where nothing is.
+    """Size and stamp of a remote video; None if it does not exist.
 
     Raises:
-        VideoError: it is not known whether anything is: the network or the server fails.
+        VideoError: the server does not answer, or denies access.
     """
     outcome = _look(parse_url(text))
     if isinstance(outcome, VideoError):
@@ -259,7 +258,7 @@ def state_of(text: str) -> State | None:
 
 
 def states_of(texts: Sequence[str]) -> list[State | None]:
-    """As :func:`state_of`, of many; what is not known counts as there, in no state.
+    """Like :func:`state_of`, for many URLs; where the server does not tell, both values are -1.
 
     A server that is down for a while must not cost the features of its videos.
     """

@@ -1,8 +1,8 @@
-"""How bytes of a URL are fetched, through fsspec: one range at a time, each of them checked.
+"""Fetching byte ranges of a URL through fsspec, and checking each of them.
 
-A web server is asked through fsspec's own session, so that status, range, length and ETag of every
-answer are seen: a server that ignores ranges, or that serves another file meanwhile, must not pass
-for the video. Every other store is read through the file object that fsspec gives.
+Web servers are read through fsspec's HTTP session, which shows status, range, length and ETag of
+every response: a server that ignores ranges or serves another file meanwhile must not go unnoticed.
+All other stores are read through fsspec's file objects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import quote
 from vidfeat.errors import MissingExtraError, UsageError, VideoError
 from vidfeat.system.urls import Url, parse_url, without_secrets
 
-# File systems of fsspec that lead to others, to archives or to what the URL itself holds.
+# File systems of fsspec that wrap other file systems or archives, or take data from the URL.
 _REFUSED = {"async_wrapper", "blockcache", "cached", "data", "dir", "filecache", "generic"}
 _REFUSED |= {"libarchive", "reference", "simplecache", "tar", "zip"}
 _EXTRAS = {"http": ("http", "aiohttp"), "https": ("http", "aiohttp")}
@@ -26,20 +26,20 @@ _CONNECT_SECONDS = 15.0
 _STALL_SECONDS = 30.0  # without a byte
 _LONGEST_PAUSE_SECONDS = 30.0  # that a server may ask for
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-# Of an object's state, the most certain first; stores call them differently.
-_TAGS = ("ETag", "etag", "e_tag", "generation", "md5Hash", "content_md5")
+# Keys for an object's version, the most reliable first; stores use different names.
+_TAGS = ("ETag", "etag", "e_tag", "generation", "md5Hash", "content_md5", "blob_id")
 _TIMES = (
     *("Last-Modified", "LastModified", "last_modified", "updated", "mtime", "modified"),
     *("modify", "created"),
 )
-# What a URL may hold that has been encoded already: nothing of it is to be changed.
+# Characters left alone when a URL is quoted: it may be encoded already.
 _ENCODED = ":/?#[]@!$&'()*+,;=%~"
 _SMALLEST_STEP = 1 << 14
-NO_RANGES = "the server does not answer range requests"
+NO_RANGES = "the server does not support range requests"
 
 
 class Cut(Exception):  # noqa: N818 (control flow, not an error)
-    """An attempt failed in a way that the next one may not."""
+    """An attempt failed; another one may succeed."""
 
     def __init__(self, reason: str, pause_seconds: float = 0.0) -> None:
         super().__init__(reason)
@@ -47,41 +47,43 @@ class Cut(Exception):  # noqa: N818 (control flow, not an error)
 
 
 class State(NamedTuple):
-    """What must be equal for the same bytes."""
+    """Size and version of an object: equal for equal bytes."""
 
     size_bytes: int
     stamp: int
-    """Of the ETag, or else of the time of change: 63 bits, stored in place of a file's time of
-    change; 0 where the server says neither."""
+    """63-bit hash of the ETag, else of the modification time; 0 without either. Stored in place of
+    a file's modification time."""
 
 
 class Store(Protocol):
-    """Where the bytes of one URL are fetched."""
+    """Fetches the bytes of one URL."""
 
     state: State
+    begun: bytes
+    """The first bytes, if they came with the state."""
 
     def fetch(self, start: int, end: int, into: bytearray) -> None:
-        """Append bytes from ``start`` on, up to ``end`` at most; those before a failure stay.
+        """Append bytes from ``start``, at most up to ``end``; bytes before a failure are kept.
 
         Raises:
             Cut: the attempt failed.
-            VideoError: another attempt would fail, too.
+            VideoError: another attempt would fail as well.
         """
 
     def check_unchanged(self) -> None:
-        """See that what was fetched is all of one state.
+        """Check that everything fetched belongs to one version.
 
         Raises:
             Cut: the attempt failed.
-            VideoError: it changed meanwhile.
+            VideoError: the object has changed.
         """
 
     def close(self) -> None:
-        """Let go of the connection; the next fetch makes another."""
+        """Close the connection; the next fetch opens another."""
 
 
 def stamp_of(facts: Mapping[str, Any]) -> int:
-    """The stamp of an object by what its store says of it."""
+    """The stamp of an object from its store's metadata."""
     for names in (_TAGS, _TIMES):
         for name in names:
             value = facts.get(name)
@@ -97,19 +99,17 @@ def stamp_of(facts: Mapping[str, Any]) -> int:
 
 
 def file_system(url: Url) -> Any:
-    """The fsspec file system of a URL; one for each set of settings.
+    """The fsspec file system of a URL.
 
     Raises:
         MissingExtraError: its package is not installed.
-        UsageError: there is none, or it leads to other places.
+        UsageError: the protocol is unknown, or wraps other file systems.
     """
     import fsspec
     from fsspec.config import conf
 
     if url.protocol in _REFUSED:
-        raise UsageError(
-            f"{url.protocol}:// leads to other files: give the URL of the video itself"
-        )
+        raise UsageError(f"{url.protocol}:// wraps other files: give the URL of the video itself")
     try:
         kind = fsspec.get_filesystem_class(url.protocol)
     except ImportError as error:
@@ -119,14 +119,19 @@ def file_system(url: Url) -> Any:
         raise UsageError(f"{url.protocol}:// URLs: {error}") from None
     except ValueError:
         raise UsageError(
-            f"{url.shown}: {url.protocol}:// is no protocol that fsspec knows; expected https://, "
-            "s3://, gs://, sftp:// and the like"
+            f"{url.shown}: fsspec has no protocol {url.protocol}://; expected https://, s3://, "
+            "gs://, sftp:// or another of its protocols"
         ) from None
     options: dict[str, Any] = {"use_listings_cache": False}
+    settings = conf.get(url.protocol, {})
     if url.is_http:
-        settings = conf.get(url.protocol, {}).get("client_kwargs", {})
-        # A signature in a query holds for the URL as it is, to the letter.
-        options |= {"encoded": True, "client_kwargs": {"trust_env": True, **settings}}
+        # Re-encoding would invalidate a signature in the query.
+        options |= {"encoded": True}
+        options |= {"client_kwargs": {"trust_env": True, **settings.get("client_kwargs", {})}}
+    elif url.protocol in ("s3", "s3a"):
+        # Its nested retry loops would take a minute before the first of our attempts fails.
+        retries = {"retries": {"total_max_attempts": 1}}
+        options |= {"config_kwargs": {**retries, **settings.get("config_kwargs", {})}}
     try:
         return kind(**{**kind._get_kwargs_from_urls(url.text), **options})
     except Exception as error:  # whatever the client of a store raises
@@ -134,12 +139,16 @@ def file_system(url: Url) -> Any:
 
 
 def name_in(files: Any, url: Url) -> str:
-    """What a file system calls a URL."""
+    """The name of a URL within its file system."""
     return cast(str, files._strip_protocol(url.text))
 
 
-def open_store(text: str) -> Store:
-    """Where to fetch a URL.
+def open_store(text: str, first_bytes: int = 1) -> Store:
+    """Open a URL for fetching; its state is read.
+
+    Args:
+        text: the URL.
+        first_bytes: how many bytes to fetch with the state, where one request gives both.
 
     Raises:
         Cut: the attempt failed.
@@ -147,23 +156,29 @@ def open_store(text: str) -> Store:
         UsageError: as :func:`file_system`.
     """
     url = parse_url(text)
-    return WebStore(url) if url.is_http else ObjectStore(url)
+    return WebStore(url, first_bytes) if url.is_http else ObjectStore(url)
 
 
 class WebStore:
-    """A file on a web server that answers range requests.
+    """A file on a web server with range requests.
 
-    The first request asks for one byte: its answer says the size, the ETag and whether there are
-    ranges, where a HEAD request would be refused for many signed URLs.
+    The first request fetches the first bytes: its response tells size, ETag and whether ranges
+    work. A HEAD request would fail for many signed URLs.
     """
 
-    def __init__(self, url: Url) -> None:
+    def __init__(self, url: Url, first_bytes: int = 1) -> None:
         self._url = url
         self._files = file_system(url)
         self._address = self._files.encode_url(quote(url.text.partition("#")[0], safe=_ENCODED))
         self.state = State(-1, 0)
         self._tags: Mapping[str, str] = {}
-        self.fetch(0, 1, bytearray())
+        begun = bytearray()
+        try:
+            self.fetch(0, first_bytes, begun)
+        except Cut:
+            if self.state.size_bytes < 0:
+                raise
+        self.begun = bytes(begun)
 
     def fetch(self, start: int, end: int, into: bytearray) -> None:
         """See :class:`Store`."""
@@ -197,14 +212,14 @@ class WebStore:
             room = end - start
             async for piece in answer.content.iter_any():
                 if len(piece) > room:
-                    raise self._failed("the server sends more than it was asked for")
+                    raise self._failed("the server sends more than was requested")
                 into += piece
                 room -= len(piece)
 
     def _check(self, answer: Any, start: int) -> bool:
-        """See that an answer is the range asked for; True where the file is empty."""
+        """Check that a response is the range requested; True if the file is empty."""
         if self._url.protocol == "https" and answer.url.scheme != "https":
-            raise self._failed("the server redirects to an address without https")
+            raise self._failed("the server redirects from https to http")
         status, headers = answer.status, answer.headers
         first = self.state.size_bytes < 0
         none = status == 416 and headers.get("Content-Range", "").endswith("*/0")
@@ -215,12 +230,12 @@ class WebStore:
         self._check_status(status, f"{status} {answer.reason or ''}".strip(), headers)
         found = _RANGE.fullmatch(headers.get("Content-Range", "").strip())
         if status != 206 or found is None:
-            raise self._failed(f"{NO_RANGES}: download the video and give the file")
+            raise self._failed(f"{NO_RANGES}: download the video and use the file")
         if headers.get("Content-Encoding", "identity") != "identity":
-            raise self._failed("the server compresses the video on its way")
+            raise self._failed("the server compresses the response")
         begins, _, size = map(int, found.groups())
         if begins != start:
-            raise self._failed(f"the server answers with byte {begins} in place of {start}")
+            raise self._failed(f"the server sends bytes from {begins} instead of {start}")
         tags = _tags_of(headers)
         if first:
             self._tags, self.state = tags, State(size, stamp_of(headers))
@@ -240,7 +255,9 @@ class WebStore:
         if status == 416:
             raise changed()
         if status in (401, 403, 407):
-            raise self._failed(f"the server answers {words}: is a signature or password missing?")
+            raise self._failed(
+                f"the server answers {words}: is a signature or password missing or expired?"
+            )
         if status >= 300:
             raise self._failed(f"the server answers {words}")
 
@@ -248,21 +265,22 @@ class WebStore:
         return VideoError(f"cannot be read: {reason}", kind="unreadable", path=self._url.shown)
 
     def check_unchanged(self) -> None:
-        """Every answer was checked."""
+        """Every response was checked."""
 
     def close(self) -> None:
         """The session belongs to the file system."""
 
 
 class ObjectStore:
-    """An object that fsspec opens as a file: S3, Google's and Azure's stores, SFTP and so on."""
+    """An object that fsspec opens as a file: S3, Google Cloud, Azure, SFTP and others."""
 
     def __init__(self, url: Url) -> None:
         self._url = url
         self._files = file_system(url)
         self._name = name_in(self._files, url)
         self._file: Any = None
-        self._step = 0  # bytes of one request after a failure; 0 for all
+        self.begun = b""
+        self._step = 0  # largest request in bytes after a failure; 0 is unlimited
         self.state = self._look()
 
     def _look(self) -> State:
@@ -272,14 +290,14 @@ class ObjectStore:
         size = facts.get("size")
         if size is None:
             raise VideoError(
-                "cannot be read: its store does not say its size",
+                "cannot be read: its store does not report its size",
                 kind="unreadable",
                 path=self._url.shown,
             )
         return State(int(size), stamp_of(facts))
 
     def fetch(self, start: int, end: int, into: bytearray) -> None:
-        """See :class:`Store`; after a failure, less is asked for at a time."""
+        """See :class:`Store`; after a failure, requests are smaller."""
         if self._step:
             end = min(end, start + self._step)
         try:
@@ -297,8 +315,8 @@ class ObjectStore:
             raise _failure(error, self._url) from None
         if not 0 < len(data) <= end - start:
             self.close()
-            raise Cut(f"{len(data)} bytes came in place of {end - start}")
-        self._step *= 2  # of 0, too
+            raise Cut(f"{len(data)} bytes came instead of {end - start}")
+        self._step *= 2  # 0 stays 0
         into += data
 
     def check_unchanged(self) -> None:
@@ -315,11 +333,11 @@ class ObjectStore:
 
 
 def object_facts(files: Any, name: str, url: Url) -> Mapping[str, Any]:
-    """What a store says of an object or folder.
+    """A store's metadata of an object or folder.
 
     Raises:
         Cut: the attempt failed.
-        VideoError: it is not there, or not for us.
+        VideoError: it does not exist, or access is denied.
     """
     try:
         return cast(Mapping[str, Any], files.info(name))
@@ -328,15 +346,15 @@ def object_facts(files: Any, name: str, url: Url) -> Mapping[str, Any]:
 
 
 def changed() -> VideoError:
-    """The error of a video that another one has taken the place of."""
+    """The error for a video that was replaced meanwhile."""
     return VideoError(
-        "changed during the run: run the same command again to read it as it is now",
+        "changed during the run: run the same command again to read the new version",
         kind="unreadable",
     )
 
 
 def _failure(error: Exception, url: Url) -> Exception:
-    """What an error of a store's client comes to."""
+    """Translate an error of a store's client."""
     if isinstance(error, FileNotFoundError):
         return VideoError("disappeared during the run", kind="gone", path=url.shown)
     if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
@@ -345,13 +363,13 @@ def _failure(error: Exception, url: Url) -> Exception:
 
 
 def _tags_of(headers: Mapping[str, str]) -> dict[str, str]:
-    """What tells two states of a file on a web server apart."""
+    """The headers that distinguish versions of a file on a web server."""
     names = ("ETag",) if headers.get("ETag") else ("Last-Modified",)
     return {name: headers[name].removeprefix("W/") for name in names if headers.get(name)}
 
 
 def _reason(error: Exception) -> str:
-    """An error's words in one line, without secrets."""
+    """An error's message on one line, without secrets."""
     if isinstance(error, TimeoutError):
         return "the server stalls"
     text = " ".join(without_secrets(str(error)).split())

@@ -1,8 +1,8 @@
-"""The packets of an MP4 behind a URL, without fetching what is in most of them.
+"""Scanning the packets of a remote MP4 without fetching most of their contents.
 
-An MP4 says in its table where each sample lies. What ``scan_packets`` looks at is times and flags,
-which stand in the table too, and of H.264 the contents of the key packets. Everything else is left
-out: the demuxer reads zeros there, in a container of its own that is closed again.
+The table of an MP4 tells where each sample lies. ``scan_packets`` needs times and flags, which the
+table contains as well, and for H.264 the contents of the key packets. All other samples are not
+fetched: the demuxer reads zeros for them, in a separate container that is closed afterwards.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import av.container
     import av.video.stream
 
-_MOSTLY = 0.8  # of a file are samples; less is known of a fragmented one
+_MOSTLY = 0.8  # share of a file that its samples fill; of a fragmented file the table lists few
 
 
 def scan_sparsely(
@@ -25,15 +25,15 @@ def scan_sparsely(
     container: av.container.InputContainer,
     stream: av.video.stream.VideoStream,
 ) -> Scan | None:
-    """As :func:`vidfeat.video.packets.scan_packets`, of a URL.
+    """Like :func:`vidfeat.video.packets.scan_packets`, for a URL.
 
     Args:
         remote: the URL.
-        container: opened from it; nothing is read through it.
-        stream: the one that matters.
+        container: opened from it; its position does not change.
+        stream: the video stream.
 
     Returns:
-        None where there is no table, or one of a part only (a fragmented file): all must be read.
+        None without a complete table (other containers, fragmented MP4): all must be read.
     """
     if container.format.name.split(",")[0] != "mov":
         return None
@@ -52,7 +52,7 @@ def scan_sparsely(
 def _left_out(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream
 ) -> tuple[list[tuple[int, int]], int]:
-    """Where the bytes lie that do not matter, ascending, and how many all samples have."""
+    """Ascending byte ranges that are not needed, and the total bytes of all samples."""
     contents_matter = stream.codec_context.name == "h264"
     wanted: list[tuple[int, int]] = []
     others: list[tuple[int, int]] = []
@@ -67,7 +67,7 @@ def _left_out(
 
 
 def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same bytes in ascending ranges that do not touch."""
+    """Merge byte ranges into ascending disjoint ones."""
     found: list[tuple[int, int]] = []
     for start, end in sorted(ranges):
         if found and start <= found[-1][1]:
@@ -78,7 +78,7 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _without(ranges: list[tuple[int, int]], others: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges less the bytes of others; all are ascending and do not touch."""
+    """Subtract ranges from ranges; all are ascending and disjoint."""
     found: list[tuple[int, int]] = []
     place = 0
     for start, end in ranges:

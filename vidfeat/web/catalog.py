@@ -29,9 +29,9 @@ class MediaFile:
     """A file that may be served.
 
     Attributes:
-        path: with all links followed; or a URL, which may hold secrets.
-        size_bytes: when it was checked; of a URL, when it was read for the index.
-        mtime_ns: the same.
+        path: with all links followed; or a URL, which may contain secrets.
+        size_bytes: when it was checked; for a URL, as recorded in the index.
+        mtime_ns: likewise.
     """
 
     path: Path | str
@@ -179,8 +179,8 @@ class Catalog:
         recorded = self.index.head.source_root
         if is_url(recorded):
             return (
-                f"this video lies at {recorded}: start vidfeat serve with --root {recorded} to "
-                "show it from there"
+                f"this video is at {recorded}: start vidfeat serve with --root {recorded} to show "
+                "it from there"
             )
         if not self.follow_links and self.has(video):
             try:

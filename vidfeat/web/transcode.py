@@ -42,7 +42,7 @@ _WEBM_SUFFIXES = {".webm"}
 def browser_type(path: Path | str) -> str | None:
     """The media type of a file that browsers play as it is; None for what must be transcoded.
 
-    What is behind a URL is transcoded: the browser gets neither the URL nor its secrets.
+    Remote videos are always transcoded: the browser gets neither the URL nor its secrets.
     """
     if not isinstance(path, Path):
         return None

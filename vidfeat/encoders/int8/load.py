@@ -9,8 +9,10 @@ from vidfeat.encoders.choice import EncoderChoice
 from vidfeat.encoders.encoder import Encoder
 from vidfeat.encoders.engines import check_openvino
 from vidfeat.encoders.int8.folder import QuantisedNet, read_net
+from vidfeat.encoders.sources import stored_name
 from vidfeat.encoders.spec import EncoderSpec
 from vidfeat.errors import UsageError
+from vidfeat.pretrained import bundled
 from vidfeat.video.clip_plan import ClipPlan
 
 
@@ -31,8 +33,11 @@ def encoder_of_net(choice: EncoderChoice) -> Encoder:
     assert choice.weights is not None
     net = read_net(choice.weights)
     facts = net.facts
+    model = stored_name(choice.model)
+    if model == bundled.NAME and facts["weights"] == bundled.NAME:
+        model = facts["model"]
     for option, asked, fixed in (
-        ("model", choice.model, facts["model"]),
+        ("model", model, facts["model"]),
         ("layers", _joined(choice.layers), ",".join(facts["layers"])),
         ("pool", _joined(choice.pool), ",".join(facts["pool"])),
         ("precision", choice.precision, facts["precision"]),

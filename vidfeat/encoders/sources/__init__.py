@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidfeat.encoders.sources.recommended import resolved
@@ -33,6 +34,20 @@ _FILE = re.compile(r".+\.py:[A-Za-z_]\w*", re.DOTALL)
 def is_file(model: str) -> bool:
     """Whether a model's name is ``FILE.py:FUNCTION``."""
     return _FILE.fullmatch(model) is not None
+
+
+def stored_name(model: str | None) -> str | None:
+    """A model's name as feature files have it: the full name of a short one, folders absolute."""
+    model = resolved(model)
+    if model is None:
+        return None
+    if is_file(model):
+        file, _, function = model.rpartition(":")
+        return f"{Path(file).expanduser().resolve()}:{function}"
+    prefix, colon, name = model.partition(":")
+    if colon and prefix in SOURCES and name and Path(name).expanduser().is_dir():
+        return f"{prefix}:{Path(name).expanduser().resolve()}"
+    return model
 
 
 def load_network(choice: EncoderChoice) -> LoadedNetwork:

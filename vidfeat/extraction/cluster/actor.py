@@ -187,7 +187,7 @@ class LeaseWorker:
         if sample is None:
             return
         if is_url(sample.path):
-            return  # each node asks the server, and says itself what it answers
+            return  # each node contacts the server itself
         path = Path(sample.path)
         if not path.exists() or path.stat().st_size != sample.size_bytes:
             raise VidfeatError(
@@ -206,9 +206,11 @@ class LeaseWorker:
         if self._pool is None:
             return stats
         before, self._decoded = self._decoded, replace(stats)
-        return PoolStats(
-            **{name: value - getattr(before, name) for name, value in asdict(stats).items()}
-        )
+        since: dict[str, Any] = {
+            name: value if isinstance(value, str) else value - getattr(before, name)
+            for name, value in asdict(stats).items()
+        }
+        return PoolStats(**since)
 
 
 def stop_file(folder: Path, token: str) -> Path:

@@ -240,6 +240,7 @@ class Driver:
             run.note_failure(failure)
         run.report.decoding.processes_lost += done.decoding.processes_lost
         run.report.decoding.waited_seconds += done.decoding.waited_seconds
+        run.report.decoding.bytes_fetched += done.decoding.bytes_fetched
         run.report.engine |= done.engine
 
     def _lost(self, hand: _Hand, error: Exception) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vidfeat.video.decode.inline import decode_inline
 from vidfeat.video.decode.pool import DEFAULT_TIMEOUT_SECONDS, DecodePool, PoolStats
 from vidfeat.video.decode.tasks import ClipSource, Event, VideoTask
+from vidfeat.video.remote import Traffic
 
 
 class InlineDecoder:
@@ -27,7 +28,10 @@ class InlineDecoder:
 
     def run(self, tasks: Iterable[VideoTask]) -> Iterator[tuple[VideoTask, Event]]:
         """The events of all tasks, in order: see :meth:`DecodePool.run`."""
-        return decode_inline(self._source, tasks)
+        before = Traffic.bytes_fetched
+        for event in decode_inline(self._source, tasks):
+            self.stats.bytes_fetched = Traffic.bytes_fetched - before
+            yield event
 
 
 Decoder = DecodePool | InlineDecoder

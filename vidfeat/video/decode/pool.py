@@ -62,6 +62,8 @@ class PoolStats:
     """Of these, those that a processor took over, entirely or from some clip on."""
     card_trouble: str = ""
     """Why a card was given up for the rest of the run."""
+    bytes_fetched: int = 0
+    """Bytes of remote videos received over the network."""
     waited_seconds: float = 0.0
     """Seconds in which the consumer only waited for clips."""
 
@@ -461,6 +463,9 @@ class DecodePool:
         unit = child.unit
         if message[0] == "no_card":
             self._give_card_up(child, message[1])
+            return
+        if message[0] == "fetched":
+            self.stats.bytes_fetched += message[1]
             return
         if message[0] == "alive" or unit is None:
             return

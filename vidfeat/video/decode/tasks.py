@@ -103,7 +103,7 @@ class VideoTask:
     """A video to decode, or to look at only."""
 
     path: str
-    """For the operating system; bytes outside UTF-8 as surrogates. Or a URL, with its secrets."""
+    """For the operating system; bytes outside UTF-8 as surrogates. Or a URL with its secrets."""
     segments: tuple[VideoSegment, ...] = ()
     first_clip: int = 0
     """Clips before this one are skipped: an earlier run has them."""

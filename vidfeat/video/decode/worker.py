@@ -35,6 +35,7 @@ from vidfeat.video.packing import Packer, PlanePacker
 from vidfeat.video.plane_tables import PlaneCut
 from vidfeat.video.planes import PlaneClip
 from vidfeat.video.reader import Known, Recounted, VideoReader
+from vidfeat.video.remote import Traffic
 
 if TYPE_CHECKING:
     import av
@@ -59,6 +60,7 @@ class Worker:
         self._cuts: dict[PlaneCut, int] = {}
         self._split_clips = 0
         self._told = time.monotonic()
+        self._fetched = 0
         self._card = card
 
     def serve(self) -> None:
@@ -99,6 +101,9 @@ class Worker:
 
     def _send(self, *message: Any) -> None:
         self._told = time.monotonic()
+        if message[0] in ("done", "split", "recounted") and Traffic.bytes_fetched > self._fetched:
+            self._channel.send(("fetched", Traffic.bytes_fetched - self._fetched))
+            self._fetched = Traffic.bytes_fetched
         self._channel.send(message)
 
     def _alive(self) -> None:
