@@ -2,8 +2,8 @@
 
 OpenVINO is faster there than a network's own forward pass in torch, with the same numbers to 1e-5,
 once some seconds have been spent on building its graph. A job uses it if it is installed and there
-is enough work, unless torch runs the network clip by clip, which is faster still. What an output
-was begun with is gone on with: rows of two engines do not mix.
+is enough work, unless torch runs the network clip by clip, which is faster still. A run resumes
+with the engine it started with: rows of two engines do not mix.
 """
 
 from __future__ import annotations
