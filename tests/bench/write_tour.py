@@ -20,7 +20,7 @@ TEXT = "markdown"
 CELLS = [
     Cell(
         "# From a folder of videos to answers\n\n"
-        "Videos become vectors, a row for each clip of 0.8 seconds, and everything below works on\n"
+        "Videos become vectors, one row per clip of 0.8 seconds, and everything below works on\n"
         "these. The network is the small one that comes with vidfeat, so nothing is downloaded.",
         TEXT,
     ),
@@ -53,7 +53,7 @@ CELLS = [
         "part = result.parts[0]\n"
         "for kind, found in part.comparison.found.items():\n"
         '    print(f"{kind:8}{found.interval} ({found.interval.method})")\n'
-        'print(f"the commonest class alone: {part.outcome.majority.accuracy:.1%}")',
+        'print(f"always the most common class: {part.outcome.majority.accuracy:.1%}")',
     ),
     Cell('head = vidfeat.Head.load("head")\nhead'),
     Cell(

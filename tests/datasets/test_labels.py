@@ -53,10 +53,10 @@ def test_every_column_is_read(tmp_path):
     [
         ("", "no column 'path'"),
         ("file,label\na.mp4,x\n", "no column 'path'"),
-        ("path,label\n", "not one label"),
+        ("path,label\n", "no label in it"),
         ("path,label\na.mp4,\n", "line 2: the column label is empty"),
         ("path,label\n,run\n", "line 2: the column path is empty"),
-        ("path,label,labels\na.mp4,run,run|walk\n", "keep label for one class a row, or labels"),
+        ("path,label,labels\na.mp4,run,run|walk\n", "keep label for one class per row, or labels"),
         ('path,label\na.mp4,"run\nb.mp4,walk\n', "line 2: a quotation mark opens and none closes"),
         ('path,label\na.mp4,"run\nb.mp4,"walk\n', "the label .* spans lines"),
         ('path,label\na.mp4,run\n"b.mp4,walk', "line 3: a quotation mark opens and none closes"),

@@ -96,7 +96,7 @@ def test_a_train_among_other_vehicles_is_a_class(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{c}/{i}.mp4" for c in ("train", "bus", "car") for i in range(4)))
     dataset = open_dataset("folder", tmp_path)
     assert dataset.classes == ("bus", "car", "train")
-    assert any("taken for a class" in note for note in dataset.notes)
+    assert any("read as a class" in note for note in dataset.notes)
     labels = labels_from_folders(s.path for s in dataset.samples)
     assert labels.classes == dataset.classes
 

@@ -101,7 +101,7 @@ def test_a_folder_keeps_its_layout_and_is_not_done_twice(folder: Path, tmp_path:
     assert changed == {"two.mp4"}
     with pytest.raises(UsageError, match="was prepared with"):
         prepare(folder, out, Encoding())
-    with pytest.raises(UsageError, match="lies within"):
+    with pytest.raises(UsageError, match="is inside"):
         prepare(folder, folder / "out", SMALL)
 
 
@@ -184,7 +184,7 @@ def test_nothing_to_prepare_is_said(tmp_path: Path) -> None:
     with pytest.raises(NothingDoneError, match="holds no video files"):
         prepare(tmp_path / "in", tmp_path / "out")
     (tmp_path / "in/a.mp4").write_bytes(b"x")
-    with pytest.raises(NothingDoneError, match="not one of 1 videos"):
+    with pytest.raises(NothingDoneError, match="none of 1 videos"):
         prepare(tmp_path / "in", tmp_path / "out")
 
 

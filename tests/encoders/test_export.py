@@ -83,7 +83,7 @@ def test_what_is_not_installed_is_named(tmp_path, loaded, monkeypatch, suffix, e
 
 
 def test_other_formats_are_refused(tmp_path, loaded):
-    with pytest.raises(UsageError, match=r"must end in \.onnx, or in \.xml"):
+    with pytest.raises(UsageError, match=r"it must end in \.onnx, or in \.xml"):
         export.export_network(loaded, tmp_path / "net.pb")
 
 

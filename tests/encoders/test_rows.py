@@ -166,7 +166,7 @@ def test_pooling_over_time_that_cannot_be_meant() -> None:
     make = vidfeat.Encoder.from_module
     with pytest.raises(UsageError, match="one vector for the whole clip"):
         make(Vectors(), input=SMALL, plan=PLAN, pool=["time"], device="cpu")
-    with pytest.raises(UsageError, match="stands alone"):
+    with pytest.raises(UsageError, match="cannot be combined"):
         encoder_of(pool=["mean", "time"])
     with pytest.raises(UsageError, match="give aggregate none"):
         make(nn.Flatten(), input=SMALL, plan=PLAN, modality="frame", pool=["time"], device="cpu")

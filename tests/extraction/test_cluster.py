@@ -191,7 +191,7 @@ def test_a_machine_that_lacks_something_is_named(
     monkeypatch.setattr("vidfeat.extraction.cluster.actor._VISIBLE_SECONDS", 0.0)
     video = ListedVideo("a.mp4", str(tmp_path / "a.mp4"), 5, 7)
     for changes, words in (
-        ({"token": "absent"}, "does not see what was written to .*share"),
+        ({"token": "absent"}, "does not see files written to .*share"),
         ({"sample": video}, "does not see the video a.mp4.*share"),
         ({}, "same versions"),
     ):

@@ -139,7 +139,7 @@ def test_tables_with_several_labels(tmp_path):
     # with one label a row, a | is a letter as any other
     table.write_text("path,label\na.mp4,run|dog\n")
     assert not read_labels(table).several
-    assert read_labels(table).notes[0].startswith("1 label has a |, which stands for itself")
+    assert read_labels(table).notes[0].startswith("1 label has a |, which is literal here")
     assert read_labels(table).classes == ("run|dog",)
 
 

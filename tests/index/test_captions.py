@@ -117,7 +117,7 @@ def test_files_of_msrvtt(tmp_path: Path) -> None:
     [
         ("c.csv", "a,b\n1,2\n", "expected path,caption"),
         ("c.csv", "path,caption\nv.mp4,\n", "line 2: the caption is empty"),
-        ("c.csv", "path,caption\n", "not one caption"),
+        ("c.csv", "path,caption\n", "no caption"),
         ("c.json", "[]", "expected MSR-VTT's videos"),
         ("c.json", "{", "expected MSR-VTT's videos"),
     ],

@@ -133,11 +133,11 @@ def hostile(mark: str) -> dict[str, tuple[bytes, str]]:
         "persistent object": (b"\x80\x02U\x01x\x51.", "the instruction BINPERSID"),
         "extension registry": (b"\x80\x02\x82\x01.", "the instruction EXT1"),
         "buffer from outside": (b"\x80\x05\x97.", "the instruction NEXT_BUFFER"),
-        "call of a text": (b"\x80\x02U\x06system)R.", "to call what is no function"),
-        "call of an array": (_array()[:-1] + b")R.", "to call what is no function"),
+        "call of a text": (b"\x80\x02U\x06system)R.", "to call something other than"),
+        "call of an array": (_array()[:-1] + b")R.", "to call something other than"),
         "call without a tuple": (
             b"\x80\x02" + _name("numpy", "dtype") + b"U\x02f4R.",
-            "to call what is no function",
+            "to call something other than",
         ),
         "state of a dict": (b"\x80\x02}}U\x01aU\x01bsb.", "to set the state of a dict"),
         "state of a function": (

@@ -61,7 +61,7 @@ def test_messages_about_one(tmp_path):
     assert shared_videos(rows)[0].startswith("1 video has segments in more than one part")
     assert length_note(1, 1).startswith("1 optimiser step is few")
     beside = understand_folders(["train/a/1.mp4", "train/b/2.mp4", "test/a/3.mp4", "c/4.mp4"]).notes
-    assert any("1 video lies in no part's folder and is left out" in note for note in beside)
+    assert any("1 video is in no part's folder and is left out" in note for note in beside)
     both = replace(alone, samples=(one, replace(one, part="val"), replace(one, part="test")))
     assert _in_both_parts(both) == [
         "warning: 1 video is in train and in val (the first: a.mp4): the accuracy is too good"

@@ -99,7 +99,7 @@ def test_groups_that_leave_nothing_to_hold_out_are_told(data: Path, groups: str)
     ]
     file = data / f"{first}.csv"
     file.write_text("\n".join(["path,label,group", *rows]) + "\n")
-    message = "each class lies in one group alone; give some class videos of a second group"
+    message = "each class has only one group; give some class videos of a second group"
     with pytest.raises(DataError, match=message):
         train(micro(*QUICK), file, data / "none")
 

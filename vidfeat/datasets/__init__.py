@@ -1,7 +1,7 @@
 """Labelled videos in their published formats.
 
-``open_dataset("ucf101", "UCF-101/", split=1)`` reads lists and folder and answers with a
-:class:`VideoDataset`; ``read_listing`` reads the lists alone, for use on a feature file.
+``open_dataset("ucf101", "UCF-101/", split=1)`` reads lists and folder and returns a
+:class:`VideoDataset`; ``read_listing`` reads only the lists, for use on a feature file.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def open_dataset(
     min_classes: int = 2,
     frames_fps: Fraction | None = None,
 ) -> VideoDataset:
-    """Read a dataset: its labels, its parts, and which of its videos are there.
+    """Read a dataset: its labels, its parts, and which of its videos exist.
 
     Args:
         name: one of ``DATASETS``, or ``auto``: a CSV file or a folder with a labels.csv is a

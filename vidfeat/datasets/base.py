@@ -1,9 +1,9 @@
-"""What every dataset is read into, and how published lists meet the files that are there.
+"""The form of every dataset, and matching published lists with the existing files.
 
 A dataset is published as a *listing*: class names, and an entry per video under the name that its
-authors gave it. The files on a disk are another thing: some are missing, some were converted, some
-are in another folder. :func:`match_listing` brings the two together and counts what is left over
-on either side; it takes the paths of a folder as well as those of a feature file.
+authors gave it. The files on a disk differ: some are missing, some were converted, some are in
+another folder. :func:`match_listing` matches the two and counts what is left over on either side;
+it takes the paths of a folder as well as those of a feature file.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Listed:
     name: str
     """The name in the published list, for messages."""
     keys: tuple[str, ...]
-    """Ends of a path without suffix, best first: ``Class/v_Class_g01_c01``, the stem alone."""
+    """Ends of a path without suffix, best first: ``Class/v_Class_g01_c01``, then only the stem."""
     labels: tuple[int, ...]
-    """Class indexes; more than one only where the dataset has several labels a video."""
+    """Class indexes; more than one only if the dataset has several labels per video."""
     part: DatasetPart
     group: str = ""
-    """What must not be torn apart by a split: the recording that a clip was cut from."""
+    """Stays together in a split: the recording that a clip was cut from."""
     start_seconds: float | None = None
     end_seconds: float | None = None
 
@@ -90,7 +90,7 @@ class VideoDataset:
     unlisted: tuple[str, ...] = ()
     """Files that no list names."""
     notes: tuple[str, ...] = field(default=())
-    """What a reader of a log should know: lists used, a part made up, and the like."""
+    """Notes for the log: lists used, a part that was held out, and the like."""
     frames_fps: Fraction | None = None
     """Rate of its folders of frames; None where its videos are files."""
 
@@ -118,7 +118,7 @@ class VideoDataset:
 
     @property
     def evaluation_part(self) -> DatasetPart:
-        """The part that accuracy is reported on: ``val`` where there is one, else ``test``."""
+        """The part that accuracy is reported on: ``val`` if there is one, or else ``test``."""
         parts = {sample.part for sample in self.samples}
         return "val" if "val" in parts else "test"
 
@@ -146,11 +146,11 @@ class VideoDataset:
 def find_videos(root: Path, *, frames: bool = False) -> list[str]:
     """The identities (relative paths) of all video files under a folder, sorted.
 
-    Files are recognised by their suffix; hidden files and folders are passed over. With ``frames``,
-    folders of frames are videos, too.
+    Files are recognised by their suffix; hidden files and folders are skipped. With ``frames``,
+    folders of frames are videos too.
 
     Raises:
-        DataError: the folder is not there, or one below it cannot be read.
+        DataError: the folder does not exist, or one below it cannot be read.
     """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder: give the folder that holds the dataset's videos")
@@ -185,11 +185,11 @@ def match_listing(
 ) -> VideoDataset:
     """Find the file of each listed video among some paths.
 
-    A name is looked for exactly and then, where the listing says so, without regard to case; the
-    suffix never counts, so that converted videos still match.
+    A name is looked up exactly and then, if the listing allows it, ignoring case; the suffix never
+    counts, so that converted videos still match.
 
     Raises:
-        DataError: not one listed video is among the paths.
+        DataError: no listed video is among the paths.
     """
     exact: dict[str, str] = {}
     folded: dict[str, str] = {}
@@ -240,7 +240,7 @@ def _look_up(keys: Sequence[str], exact: dict[str, str], folded: dict[str, str])
 
 
 def describe_folder(folder: Path, limit: int = 4) -> str:
-    """What a folder holds, for an answer that says what was found instead.
+    """What a folder holds, for a message about what was found instead.
 
     Example: ``3 folders (a, b, c) and 12 files (1.avi, 2.avi, 3.avi, 4.avi, ...)``.
     """
@@ -268,14 +268,14 @@ def wrong_layout(dataset: str, folder: Path, expected: str) -> DataError:
 def lists_folder(
     dataset: str, root: Path, lists: Path | None, probe: str, expected: str, usual: Sequence[str]
 ) -> Path:
-    """The folder of a dataset's split files: the one given, or where they usually stand.
+    """The folder of a dataset's split files: the one given, or the usual place.
 
     Args:
         dataset: its name, for the message.
         root: the folder of its videos.
         lists: the folder given by the user, None to look under the root.
-        probe: a glob that only the right folder answers.
-        expected: what to say that was expected.
+        probe: a glob that matches only in the right folder.
+        expected: what was expected, for the message.
         usual: names of folders below or beside the root where the lists come unpacked.
 
     Raises:

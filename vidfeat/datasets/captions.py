@@ -43,12 +43,12 @@ def read_captions(path: str | os.PathLike[str]) -> Captions:
     """Read a CSV or JSON of captions.
 
     Raises:
-        DataError: there is no such file, it is none of those, or a value is empty.
+        DataError: there is no such file, it has none of these formats, or a value is empty.
     """
     name = os.fspath(path)
     pairs = _from_json(name) if Path(name).suffix.lower() == ".json" else _from_table(name)
     if not pairs:
-        raise DataError(f"{name}: not one caption in it")
+        raise DataError(f"{name}: no caption in it")
     numbers: dict[str, int] = {}
     for video, _ in pairs:
         numbers.setdefault(video, len(numbers))
@@ -94,7 +94,7 @@ def _from_json(name: str) -> list[tuple[str, str]]:
 
 
 def match_videos(captions: Captions, paths: Sequence[str]) -> list[str | None]:
-    """The path of each video of some captions, None where it is not there.
+    """The path of each video of some captions; None if it does not exist.
 
     A name is that of a whole path, or of a file without its folder and suffix.
 

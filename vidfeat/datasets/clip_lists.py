@@ -35,13 +35,13 @@ def find_files(folders: Iterable[Path], pattern: str) -> list[Path]:
 
 
 def usual_folders(root: Path, lists: Path | None) -> list[Path]:
-    """Where lists stand: in the folder given, or in the usual ones below the root."""
+    """Where lists may be: the folder given, or the usual ones below the root."""
     base = root if lists is None else lists
     return [base / name for name in USUAL_FOLDERS]
 
 
 def part_in_name(file: Path) -> DatasetPart | None:
-    """The part that a word of a file's name stands for."""
+    """The part that a word in a file name stands for."""
     words = re.findall(r"[a-z]+", file.stem.lower().replace("set", " "))
     return next((PARTS[word] for word in words if word in PARTS), None)
 
@@ -50,7 +50,7 @@ def read_json(file: Path, expected: str) -> Any:
     """The content of a JSON file.
 
     Raises:
-        DataError: it is no JSON.
+        DataError: it is not JSON.
     """
     try:
         return json.loads(read_text(file))
@@ -96,7 +96,8 @@ def read_something(root: Path, lists: Path | None = None) -> PublishedLists:
     label_file = next((file for file in files if "labels" in file.stem), None)
     if label_file is None or "train" not in parts.values():
         raise wrong_layout("something-something v2", lists or root, _SOMETHING)
-    numbers = read_json(label_file, 'a class and its number a line, {"Approaching something": "0"}')
+    expected = 'one class with its number per line, {"Approaching something": "0"}'
+    numbers = read_json(label_file, expected)
     if not isinstance(numbers, Mapping) or not all(str(n).isdigit() for n in numbers.values()):
         raise DataError(f"{label_file}: expected class names with their numbers")
     classes = sorted(numbers, key=lambda name: int(numbers[name]))

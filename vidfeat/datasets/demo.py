@@ -36,7 +36,7 @@ def render_demo(
 ) -> list[Path]:
     """Render one folder per class, and a few longer videos in which one action follows another.
 
-    Videos that are there already are kept. Beside the folders stands ``labels.csv``.
+    Existing videos are kept. ``labels.csv`` is written beside the folders.
 
     Args:
         folder: where to.

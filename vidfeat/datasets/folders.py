@@ -1,6 +1,6 @@
 """A folder per class: ``<class>/video.mp4``, or ``train/<class>/`` and ``val/<class>/``.
 
-Folders for the parts may lie above or below those of the classes, under any of the names in
+Folders for the parts may be above or below those of the classes, under any of the names in
 ``part_names.py``. Without them, a fifth of each class is held out for testing (``holdout.py``).
 """
 
@@ -31,8 +31,8 @@ def read_folders(
     Args:
         root: the folder.
         name: what to call the dataset in messages.
-        holdout: the share of each class held out where there are no folders for the parts.
-        min_classes: how many classes there must be; 1 where a network says what the others are.
+        holdout: the share of each class held out if there are no folders for the parts.
+        min_classes: how many classes there must be; 1 if a network defines the others.
         frames: whether folders of frames are videos.
 
     Raises:
@@ -61,7 +61,7 @@ def read_folders(
 
 
 def _class_of(video: Placed, layout: FolderLayout) -> str:
-    """The class that a video's folders name; empty where they name none."""
+    """The class that a video's folders name; empty if they name none."""
     if not layout.has_parts:
         return video.above[0] if video.above else ""
     if video.part is None:

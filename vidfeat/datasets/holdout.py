@@ -1,6 +1,6 @@
-"""A share of each class held out for testing, where a dataset has no parts of its own.
+"""A share of each class held out for testing, if a dataset has no parts of its own.
 
-The choice is made by a hash of the group or path: it does not move when videos are added.
+The choice is made by a hash of the group or path: it does not change when videos are added.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from vidfeat.system.wording import counted
 
 
 def hold_out(samples: Sequence[Sample], share: float) -> tuple[Sample, ...]:
-    """Mark a share of each class as its test part; whole groups where samples have them.
+    """Mark a share of each class as its test part; whole groups if samples have them.
 
     A group with videos of several classes is held out for all of them. Every class keeps a group
-    to train on: where the picks of the others would take its last one, that group stays.
+    to train on: if the picks of the others would take its last one, that group stays.
     """
     members: dict[int, dict[str, str]] = defaultdict(dict)
     for sample in samples:
@@ -59,7 +59,7 @@ def describe_hold_out(samples: Sequence[Sample], classes: Sequence[str], share: 
     total = Counter(sample.labels[0] for sample in samples)
     held = Counter(sample.labels[0] for sample in samples if sample.part == "test")
     if not held:
-        return f"nothing could be held out for testing: each class lies in one {by} alone"
+        return f"nothing could be held out for testing: each class has only one {by}"
     shares = [held[label] / total[label] for label in total]
     low, high = min(shares), max(shares)
     spread = f"{low:.0%}" if round(low, 2) == round(high, 2) else f"{low:.0%} to {high:.0%}"
@@ -75,10 +75,10 @@ def describe_hold_out(samples: Sequence[Sample], classes: Sequence[str], share: 
 
 
 def with_evaluation_part(dataset: VideoDataset, share: float) -> VideoDataset:
-    """The dataset with a test part: where it has a training part alone, a share is held out.
+    """The dataset with a test part: if it has only a training part, a share is held out.
 
     Raises:
-        DataError: none can be, without taking a class out of training.
+        DataError: none can be held out without taking a class out of training.
     """
     if {sample.part for sample in dataset.samples} - {"unused"} != {"train"}:
         return dataset
@@ -88,7 +88,7 @@ def with_evaluation_part(dataset: VideoDataset, share: float) -> VideoDataset:
     if all(sample.part == "train" for sample in samples):
         raise DataError(
             f"{dataset.name} under {dataset.root}: {note}; give some class videos of a second "
-            "group, or say which videos to test on (folders train and test, or a split column); a "
+            "group, or choose the videos to test on (folders train and test, or a split column); a "
             "network can be measured on all of them with part 'all'"
         )
     return replace(dataset, samples=samples, notes=(*dataset.notes, note))

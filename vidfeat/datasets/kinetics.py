@@ -29,7 +29,7 @@ EXPECTED = (
 
 
 def list_files(root: Path, lists: Path | None = None) -> list[Path]:
-    """The files that are lists of Kinetics, in the given folder or where they usually stand."""
+    """The files that are lists of Kinetics, in the given folder or the usual place."""
     folders = [lists] if lists is not None else [root / name for name in USUAL_FOLDERS]
     for folder in folders:
         if folder.is_dir():

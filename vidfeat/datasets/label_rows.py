@@ -20,8 +20,8 @@ class LabelRow:
         label: its class.
         start_seconds: where the labelled segment starts; None for the video's start.
         end_seconds: where it ends; None for the video's end.
-        split: ``train``, ``val``, ``test``; empty where no part is assigned.
-        group: what must stay together (one recording, one person); empty where it stands alone.
+        split: ``train``, ``val``, ``test``; empty if no part is assigned.
+        group: what must stay together (one recording, one person); empty for none.
         line: line of the CSV, 0 where there is none.
         labels: all its classes, where a table gives several; ``label`` then holds them with ``|``
             between. Empty where a row has one.
@@ -43,7 +43,7 @@ class LabelRow:
 
 
 def group_of(row: LabelRow) -> str:
-    """What must not be split: segments of one video show the same place and people."""
+    """What stays together in a split: segments of one video show the same place and people."""
     return row.group or row.path
 
 
@@ -140,7 +140,7 @@ def shared_videos(rows: Sequence[LabelRow]) -> list[str]:
     where = ", ".join(f"{part}{_in_line(row)}" for part, row in found.items())
     return [
         f"{counted(len(shared), 'video has', 'videos have')} segments in more than one part "
-        f"({path}: {where}): the accuracy is too good where they look alike"
+        f"({path}: {where}): the accuracy is inflated where they look alike"
     ]
 
 

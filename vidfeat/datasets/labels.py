@@ -1,7 +1,8 @@
 """Labels of videos, and of segments of videos: from a CSV, from folders, from official splits.
 
-``Labels`` is what someone said, ``Samples`` is what can be trained on: the labelled things that
-have vectors, each with its rows. A sample is a whole video or one labelled segment of it.
+``Labels`` are labels as given, ``Samples`` are what can be trained on: the labelled videos or
+segments that have vectors, each with its rows. A sample is a whole video or one labelled segment of
+it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Labels:
         ignore_case: paths that differ from a feature file's only in case are the same.
         classes: all classes in index order; empty for those that occur, sorted.
         missing: videos that the source names and that were not found.
-        notes: how the source was understood, for a person.
+        notes: how the source was understood, as sentences.
     """
 
     rows: tuple[LabelRow, ...]
@@ -53,7 +54,7 @@ class Labels:
 
     def __post_init__(self) -> None:
         if not self.rows:
-            raise DataError(f"{self.source}: not one label in it")
+            raise DataError(f"{self.source}: no label in it")
         alike = one_spelling({row.label for row in self.rows})
         if any(name != spelling for name, spelling in alike.items()):
             rows = tuple(replace(row, label=alike[row.label]) for row in self.rows)
@@ -84,16 +85,16 @@ class Labels:
 
 @dataclass(frozen=True)
 class FolderLabels(Labels):
-    """The folder of each video as its class, of whatever feature file they are used with.
+    """The folder of each video as its class, for any feature file.
 
-    There are no rows before that: :meth:`of` makes them.
+    There are no rows beforehand: :meth:`of` makes them.
     """
 
     rows: tuple[LabelRow, ...] = ()
     source: str = "folder names"
 
     def __post_init__(self) -> None:
-        """Nothing to check yet."""
+        """Does nothing: nothing to check yet."""
 
     def of(self, paths: Iterable[str]) -> Labels:
         """The labels of some videos; see `labels_from_folders`."""
@@ -105,7 +106,7 @@ class FolderLabels(Labels):
 
 
 def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = False) -> Labels:
-    """Read ``labels.csv``: path, label, and if wanted start_seconds, end_seconds, split, group.
+    """Read ``labels.csv``: path, label, and optionally start_seconds, end_seconds, split, group.
 
     Args:
         path: the CSV, UTF-8, with a header line; other columns are ignored. The word ``folders``
@@ -127,7 +128,7 @@ def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = Fals
     several = "labels" in table.columns
     if several and "label" in table.columns:
         raise DataError(
-            f"{name} has a column label and a column labels: keep label for one class a row, or "
+            f"{name} has a column label and a column labels: keep label for one class per row, or "
             "labels for several with | between them"
         )
     column = "labels" if several else "label"
@@ -141,8 +142,8 @@ def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = Fals
     rows = [_parse(name, row, column) for row in table.rows]
     piped = 0 if several else sum("|" in row.label for row in rows)
     notes = (
-        f"{counted(piped, 'label has', 'labels have')} a |, which stands for itself here: in a "
-        "column named labels it separates the classes of a sample",
+        f"{counted(piped, 'label has', 'labels have')} a |, which is literal here: in a column "
+        "named labels it separates the classes of a sample",
     )
     labels = Labels(
         rows=tuple(rows),
@@ -207,7 +208,7 @@ def relative_to(labels: Labels, *roots: str) -> Labels:
 
 
 def _with_one_case(labels: Labels, ignore_case: bool | None) -> Labels:
-    """One spelling per class: the commonest one, or an error that says which differ."""
+    """One spelling per class: the most common one, or an error that says which differ."""
     counts = Counter(name for row in labels.rows for name in row.labels or (row.label,))
     if not ignore_case:
         refuse_twin_names(
@@ -258,7 +259,7 @@ def labels_from_folders(
             rows.append(LabelRow(path=video.path, label=folders[-1], split=split))
     if not rows:
         raise DataError(
-            f"{source}: no video lies in a folder that could name its class: put each class in a "
+            f"{source}: no video is in a folder that could name its class: put each class in a "
             "folder of its own, extract the folder above them, or give a CSV as labels",
             field="labels",
         )
@@ -272,7 +273,7 @@ def labels_from_split(
     split: int,
     paths: Sequence[str],
 ) -> Labels:
-    """One official split of UCF101 or HMDB51, met with the videos that are there.
+    """One official split of UCF101 or HMDB51, matched with the existing videos.
 
     Args:
         dataset: ``ucf101`` or ``hmdb51``.
@@ -310,7 +311,7 @@ def as_labels(
     *,
     ignore_case: bool = False,
 ) -> Labels:
-    """Labels from whatever says them: a CSV's path, ``"folders"``, a mapping path -> class."""
+    """Labels from any source: a CSV's path, ``"folders"``, a mapping path -> class."""
     if isinstance(labels, FolderLabels):
         return labels.of(paths)
     if isinstance(labels, Labels):

@@ -13,7 +13,7 @@ from vidfeat.system.written_names import written_identity
 
 
 class LabelTable(Protocol):
-    """What is needed of labels: see :class:`vidfeat.datasets.labels.Labels`."""
+    """The required part of labels: see :class:`vidfeat.datasets.labels.Labels`."""
 
     @property
     def rows(self) -> tuple[LabelRow, ...]: ...  # noqa: D102
@@ -35,7 +35,7 @@ class Matched:
     Attributes:
         pairs: a video's index and its label, whose path is now that of the feature file.
         missing: labels of no video.
-        num_by_name: how many were found by their file name alone.
+        num_by_name: how many were found only by their file name.
     """
 
     pairs: list[tuple[int, LabelRow]]
@@ -48,14 +48,14 @@ def match_rows(
 ) -> Matched:
     """Find the video of each label.
 
-    By its path; and where no label of the table names a folder, by its file name, as long as one
-    video alone has that name.
+    By its path; and if no label of the table names a folder, by its file name, if only one video
+    has that name.
 
     Args:
         paths: of the videos.
         labels: what someone said.
         root: the folder that absolute paths lie below.
-        failed: paths that could not be read: a label that names one is of no other video.
+        failed: paths that could not be read: a label that names one is not for another video.
 
     Raises:
         DataError: several videos have a file name that a label gives alone; or labels contradict
@@ -97,7 +97,7 @@ def match_rows(
 
 
 def no_match(name: str, paths: Sequence[str], labels: LabelTable) -> DataError:
-    """The error where not one label fits a video.
+    """The error if no label matches a video.
 
     Args:
         name: of the feature file.
@@ -113,6 +113,6 @@ def no_match(name: str, paths: Sequence[str], labels: LabelTable) -> DataError:
             field="ignore_case",
         )
     return DataError(
-        f"{labels.source}: none of its {len(labels)} paths is in {name}: it says {given!r} where "
-        f"the feature file says {stored!r}; paths are relative to the folder that was extracted"
+        f"{labels.source}: none of its {len(labels)} paths is in {name}: it has {given!r} where "
+        f"the feature file has {stored!r}; paths are relative to the folder that was extracted"
     )

@@ -1,9 +1,9 @@
-"""Rendered videos whose classes differ by motion alone, in time-reversed pairs.
+"""Rendered videos whose classes differ only by motion, in time-reversed pairs.
 
 Each scene is rendered once and written twice: forwards for the first class of its pair, backwards
-for the second. The two videos have the same frames, to the bit, since every frame is compressed by
-itself: what single frames show, in whatever number, says nothing about which of the two it
-is. A network that cannot see the order of frames stays at one half within a pair.
+for the second. The two videos have the same frames, to the bit, since every frame is compressed
+independently: single frames, however many, do not tell which of the two it is. A network that
+cannot see the order of frames is right half of the time within a pair.
 
 Mirroring a video keeps its class, so that the usual augmentation does no harm.
 """
@@ -110,7 +110,7 @@ def render_scene(
 
     Args:
         pair: a key of ``PAIRS``.
-        rng: where the looks come from.
+        rng: source of the random looks.
         frames: T.
         size: height and width of a frame.
 
@@ -138,7 +138,7 @@ def write_motion_pairs(
 ) -> list[Path]:
     """Write the dataset: ``train/<class>/0000.mp4`` and ``val/<class>/0000.mp4``.
 
-    Videos that are there already are kept, so that an interrupted call is resumed.
+    Existing videos are kept, so that an interrupted call is resumed.
 
     Args:
         folder: where to.
@@ -170,9 +170,9 @@ def write_motion_pairs(
 def write_video(
     path: Path, frames_THWC: Frames, *, fps: int | Fraction = 15, quality: int = 16
 ) -> None:
-    """Encode frames as H.264, each by itself and with a fixed quantiser.
+    """Encode frames as H.264, each independently and with a fixed quantiser.
 
-    A frame's bytes then depend on the frame alone, not on its place in the video.
+    A frame's bytes then depend only on the frame, not on its place in the video.
     """
     import av
 

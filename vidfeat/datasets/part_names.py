@@ -40,8 +40,8 @@ class Placed:
 
     Attributes:
         path: the video.
-        above: folders above the part's, or all of them where the layout has no parts.
-        part: the part that a folder names; None where none does.
+        above: folders above the part's, or all of them if the layout has no parts.
+        part: the part that a folder names; None if none does.
         below: folders between the part's and the video.
     """
 
@@ -58,8 +58,8 @@ class FolderLayout:
     Attributes:
         videos: all of them, in the order given.
         has_parts: whether folders name parts.
-        classes_below: whether the class folders lie below those of the parts.
-        notes: what was understood, for a person.
+        classes_below: whether the class folders are below those of the parts.
+        notes: how they were understood, as sentences.
     """
 
     videos: tuple[Placed, ...]
@@ -96,7 +96,7 @@ def understand_folders(paths: Iterable[str]) -> FolderLayout:
                 f"folders that are not ({shown}): put the others into a folder train, rename it "
                 "if it is a class, or give a CSV with a split column"
             )
-        note = f"the folder {names[0]!r} beside {shown} is taken for a class, not for a part"
+        note = f"the folder {names[0]!r} beside {shown} is read as a class, not as a part"
         videos = tuple(Placed(path, own) for path, own in folders.items())
         return FolderLayout(videos, notes=(note,))
     videos = tuple(
@@ -111,8 +111,8 @@ def understand_folders(paths: Iterable[str]) -> FolderLayout:
         notes.append(
             counted(
                 len(others),
-                "video lies in no part's folder and is",
-                "videos lie in no part's folder and are",
+                "video is in no part's folder and is",
+                "videos are in no part's folder and are",
             )
             + f" left out (the first: {others[0]})"
         )
@@ -136,7 +136,7 @@ def _part_at(folders: tuple[str, ...], level: int) -> DatasetPart | None:
 
 
 def _classes_below(videos: Sequence[Placed]) -> bool:
-    """Whether classes lie below the parts: above only if parts hold videos and lie in folders."""
+    """Whether classes are below the parts: above only if parts hold videos and are in folders."""
     direct = sum(1 for video in videos if not video.below)
     return not (direct * 2 > len(videos) and any(video.above for video in videos))
 

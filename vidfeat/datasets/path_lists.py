@@ -1,4 +1,4 @@
-"""Lists of paths and labels, a video a line: those of mmaction2, TimeSformer, VideoMAE and VMZ.
+"""Lists of paths and labels, one video per line: those of mmaction2, TimeSformer, VideoMAE and VMZ.
 
 ``some/video.mp4 3``, or ``some/folder 120 3`` with the number of frames in between. Labels are
 numbers, or names without spaces; names of numbers are read from ``labels.txt``, ``classes.txt`` or
@@ -32,10 +32,10 @@ def read_listing(root: Path, lists: Path | None = None) -> PublishedLists:
 
     Args:
         root: the folder of the videos, or a list itself.
-        lists: a list, or the folder of the lists, where it is another one.
+        lists: a list, or the folder of the lists, if it is another one.
 
     Raises:
-        DataError: no list, or lines that are none.
+        DataError: no list, or invalid lines.
     """
     place = root if lists is None else lists
     if place.is_file():
@@ -54,7 +54,7 @@ def read_listing(root: Path, lists: Path | None = None) -> PublishedLists:
         part = part_in_name(file) or "train"
         rows += [(video, label, part) for video, label in _rows_of(file)]
     if not rows:
-        raise DataError(f"{files[0]}: not one video in it; expected {EXPECTED}")
+        raise DataError(f"{files[0]}: no video in it; expected {EXPECTED}")
     labels = {label for _, label, _ in rows}
     classes = _classes(labels, folder)
     index = {label: number for number, label in enumerate(classes)}

@@ -1,8 +1,8 @@
 """A dataset's videos re-encoded once for training: small, and with a key frame every 12 frames.
 
-Training reads a few frames at a random place of each video. In a file as published that means
-decoding up to 250 frames of full size for 16 small ones: random seeks into long groups of pictures
-are what starves training.
+Training reads a few frames at a random place of each video. In a file as published, that means
+decoding up to 250 full-size frames for 16 small ones: random seeks into long groups of pictures
+starve training.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LIST_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What was done."""
+    """Result of a preparation."""
 
     videos: int
     written: int
@@ -63,8 +63,8 @@ def prepare(
 ) -> PrepareReport:
     """Re-encode all videos below a folder into another one, with the same names as .mp4.
 
-    Lists (CSV, text and JSON files) are copied along, with the new names in a ``labels.csv``. What
-    is finished is not done again: an interrupted call is resumed, and new videos are added.
+    Lists (CSV, text and JSON files) are copied along, with the new names in a ``labels.csv``.
+    Finished videos are skipped: an interrupted call is resumed, and new videos are added.
 
     Args:
         root: the dataset's folder.
@@ -85,7 +85,7 @@ def prepare(
     if not paths:
         raise NothingDoneError(f"{root} holds no video files: give the folder of the dataset")
     if out.resolve().is_relative_to(root.resolve()):
-        raise UsageError(f"-o {out} lies within {root}: its videos would be prepared again")
+        raise UsageError(f"-o {out} is inside {root}: its videos would be prepared again")
     settings = json.loads(json.dumps(asdict(encoding)))
     settings_file = out / SETTINGS_FILE
     if settings_file.is_file():
@@ -118,7 +118,7 @@ def prepare(
                 report(f"{path}: {reason}")
     sync_file(out / DONE_FILE)
     if len(failures) == len(paths):
-        raise NothingDoneError(f"not one of {len(paths)} videos could be read: {failures[0]}")
+        raise NothingDoneError(f"none of {len(paths)} videos could be read: {failures[0]}")
     failed = {path for path, _ in failures}
     whole = [path for path in paths if path not in failed]
     return PrepareReport(
@@ -162,7 +162,7 @@ class _Runner:
         self._stopped = threading.Event()
 
     def run(self, paths: Sequence[str], workers: int) -> Any:
-        """Yield (path, reason of its failure or nothing) as videos are done.
+        """Yield (path, reason of its failure or an empty text) as videos are done.
 
         Raises:
             OSError: the output cannot be written, a full disk among the reasons.
@@ -216,7 +216,7 @@ class _Runner:
         )
 
     def _one(self, process: subprocess.Popen[str], path: str) -> str:
-        """Re-encode one video; returns why it failed, or nothing."""
+        """Re-encode one video; returns why it failed, or an empty text."""
         assert process.stdin is not None and process.stdout is not None
         task = {
             "source": str(self._root / identity_to_path(path)),

@@ -39,17 +39,17 @@ PUBLISHED = (*KINETICS, "ucf101", "hmdb51", *_READERS)
 def read_listing(
     name: str, root: str | Path, *, lists: str | Path | None = None, split: int = 1
 ) -> PublishedLists:
-    """Read a dataset's published lists, without a look at its videos.
+    """Read a dataset's published lists, without checking its videos.
 
     Args:
         name: one of ``PUBLISHED``.
         root: the dataset's folder, where the lists are looked for.
-        lists: the folder of the lists, where it is another one.
+        lists: the folder of the lists, if it is another one.
         split: 1, 2 or 3, for UCF101 and HMDB51.
 
     Raises:
         UsageError: an unknown name or split.
-        DataError: the lists are not there, or not as published.
+        DataError: the lists are missing, or not as published.
     """
     root, lists = Path(root), None if lists is None else Path(lists)
     if name in ("ucf101", "hmdb51") and split not in (1, 2, 3):

@@ -1,7 +1,7 @@
-"""One video re-encoded for training, in a process of its own (``-m vidfeat.datasets.reencode``).
+"""Re-encoding one video for training, in a separate process (``-m vidfeat.datasets.reencode``).
 
-The process reads a task a line (JSON) from its standard input and answers with a line each; what a
-broken file does to a decoder, it does to this process alone.
+The process reads one task per line (JSON) from its standard input and answers each with a line; a
+broken file that crashes a decoder crashes only this process.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Encoding:
     """How videos are written."""
 
     size: tuple[int, ...] = (128, 171)
-    """Height and width, or the short side alone."""
+    """Height and width, or only the short side."""
     key_every: int = 12
-    """Frames from one key frame to the next: what a random seek decodes needlessly, at most."""
+    """Frames from one key frame to the next: the most that a random seek decodes in vain."""
     quality: int = 18
     """x264's crf: 0 is lossless, 18 hard to tell from the original, 28 coarse."""
 
@@ -37,8 +37,8 @@ class Encoding:
 def reencode(source: Path, target: Path, encoding: Encoding) -> int:
     """Write a video scaled, upright, without sound, with frequent key frames.
 
-    Every frame stays, with its time. Scaling is that of the published preprocessing, so that
-    cropping alone remains to be done.
+    Every frame keeps its time. Scaling is that of the published preprocessing, so that only
+    cropping remains to be done.
 
     Returns:
         The number of frames.

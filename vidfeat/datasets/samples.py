@@ -85,7 +85,7 @@ class Samples:
 
     @property
     def num_groups(self) -> int:
-        """How many groups there are; the number of samples where none are given."""
+        """Number of groups; the number of samples if none are given."""
         return len(set(self.groups.tolist()))
 
     def labels(self) -> NDArray[np.str_]:
@@ -170,14 +170,14 @@ def require_videos(store: FeatureStore) -> None:
 
 
 def collect(store: FeatureStore, labels: LabelTable, *, skip_bad_rows: bool = False) -> Samples:
-    """Bring labels and the clips of a feature file together.
+    """Match labels with the clips of a feature file.
 
     A clip belongs to a labelled segment when its middle lies in it.
 
     Args:
         store: the feature file.
-        labels: what someone said about its videos.
-        skip_bad_rows: leave out clips whose vectors are not finite, where these are refused.
+        labels: of its videos.
+        skip_bad_rows: leave out clips whose vectors are not finite, which are refused otherwise.
 
     Raises:
         DataError: the file has no videos, no label fits one, labels contradict each other, or
@@ -313,12 +313,12 @@ def _finite(
     left = [(row, clips[good[clips]]) for row, clips in kept]
     left = [(row, clips) for row, clips in left if len(clips)]
     if not left:
-        raise DataError(f"{name}: not one labelled vector is finite: extract it again")
+        raise DataError(f"{name}: no labelled vector is finite: extract it again")
     return left
 
 
 def summary(samples: Samples, *, names: int = 5) -> list[str]:
-    """Lines for a person: what could be used, what had no label, what had no video."""
+    """Summary lines: what could be used, what had no label, what had no video."""
     per_class = Counter(name for row in samples.rows for name in row.labels or (row.label,))
     least, most = min(per_class.values()), max(per_class.values())
     several = f"{least} to {most} samples" if least != most else counted(least, "sample")
@@ -329,7 +329,7 @@ def summary(samples: Samples, *, names: int = 5) -> list[str]:
     ]
     if samples.num_by_name:
         by_name = counted(samples.num_by_name, "label names", "labels name")
-        lines.append(f"{by_name} a file without its folder: found by that name alone")
+        lines.append(f"{by_name} a file without its folder: found only by that name")
     for one, several, missing in (
         ("video without a label", "videos without a label", list(samples.unlabelled)),
         ("label without a video", "labels without a video", list(samples.missing)),

@@ -1,4 +1,4 @@
-"""Looking through the videos of a dataset once: what each holds, and which cannot be read.
+"""Scanning the videos of a dataset once: their durations, and which cannot be read.
 
 The result of each video is appended to a cache as soon as it is known, so that an interrupted scan
 resumes and a later one looks only at new and changed files.
@@ -27,7 +27,7 @@ from vidfeat.video.preprocess import Preprocess
 
 @dataclass(frozen=True)
 class ScannedVideo:
-    """What training asks of a file, as one line of the cache.
+    """What training needs to know about a file, as one line of the cache.
 
     Not a `VideoInfo`, because a file that cannot be read has none.
     """
@@ -45,7 +45,7 @@ _FIELDS = frozenset(field.name for field in fields(ScannedVideo))
 
 
 def scan_file(root: Path) -> Path:
-    """Where the cache of a folder's scan stands: in the user's cache, named by the folder."""
+    """Path of the cache of a folder's scan: in the user's cache, named by the folder."""
     name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     return writable_cache() / "scans" / f"{name}.jsonl"
 
@@ -60,15 +60,15 @@ def scan_videos(
     timeout_seconds: float = 120.0,
     frames_fps: Fraction | None = None,
 ) -> dict[str, ScannedVideo]:
-    """Measure videos, those that the cache does not know.
+    """Measure the videos that are not in the cache.
 
     Args:
         root: the folder that the paths are below.
         paths: identities of the videos.
         workers: decode processes; 0 works in this one.
         cache: the file of the cache; None: :func:`scan_file`.
-        progress: called now and then with the videos done and all there are.
-        timeout_seconds: after which a process that says nothing is given up.
+        progress: called now and then with the videos done and their total.
+        timeout_seconds: after which a silent process is given up.
         frames_fps: rate of folders of frames among them.
 
     Returns:
@@ -106,7 +106,7 @@ def find_broken(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> list[str]:
-    """What a dataset cannot train on, by identity.
+    """What training cannot use of a dataset, by identity.
 
     Paths of videos that cannot be read, sorted, and labelled segments that start past the end of
     their video.
@@ -166,7 +166,7 @@ def _stamp(root: Path, path: str) -> tuple[int, int]:
 
 
 def _read_cache(file: Path) -> dict[str, ScannedVideo]:
-    """Entries of a cache, the last one of a path; lines cut off by a kill are passed over."""
+    """Entries of a cache, the last one of each path; lines cut off by a kill are skipped."""
     if not file.is_file():
         return {}
     known = {}

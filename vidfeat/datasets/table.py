@@ -1,8 +1,8 @@
-"""A CSV of one's own: ``path,label`` and optionally start_seconds, end_seconds, split and group.
+"""A user's own CSV: ``path,label`` and optionally start_seconds, end_seconds, split and group.
 
 It is read by the same reader as the labels of ``finetune`` (``labels.py``). Paths are relative to
 the CSV's folder, or to the folder given. Without a split column a fifth of each class is held out,
-whole groups at a time.
+in whole groups.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def read_table(
         file: the CSV, or a folder that holds it as ``labels.csv``.
         root: what the paths are relative to; the CSV's folder by default.
         name: what to call the dataset in messages.
-        holdout: the share of each class held out where there is no split column.
-        min_classes: how many classes there must be; 1 where a network says what the others are.
+        holdout: the share of each class held out if there is no split column.
+        min_classes: how many classes there must be; 1 if a network defines the others.
         frames: whether a row may name a folder of frames.
 
     Raises:
@@ -106,7 +106,7 @@ def read_table(
 
 
 def _part_of(row: LabelRow, source: str) -> DatasetPart | None:
-    """The part of a row; None where its split is empty."""
+    """The part of a row; None if its split is empty."""
     if ".." in PurePosixPath(row.path).parts:
         raise DataError(f"{source}, line {row.line}: the path {row.path!r} leaves its folder by ..")
     if not row.split:

@@ -1,4 +1,4 @@
-"""Random textures and soft shapes for rendered videos: numpy alone, seeded, nobody's footage."""
+"""Random textures and soft shapes for rendered videos: seeded, numpy only, no footage."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def noise_texture(
 ) -> Pixels:
     """Noise with an amplitude spectrum of 1 / f ** roughness, in a random pair of colours.
 
-    It wraps around at its edges, so that it can move for ever.
+    It wraps around at its edges, so that it can move endlessly.
 
     Args:
-        rng: where the randomness comes from.
+        rng: source of randomness.
         height: rows.
         width: columns.
         roughness: 1.0 is rough, 2.0 smooth; None draws it.

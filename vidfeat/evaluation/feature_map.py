@@ -28,13 +28,13 @@ def save_map(
 ) -> int:
     """Draw the clips of a feature file, coloured by class; the suffix decides the format.
 
-    t-SNE of the vectors, centred; of more clips than it can lay out, a random sample.
+    t-SNE of the vectors, centred; with more clips than it can lay out, of a random sample.
 
     Args:
         features: the feature file.
         target: png, svg or pdf.
-        labels: what names the class of a video, as ``vidfeat finetune`` takes it; None takes the
-            folder that each video lies in.
+        labels: the classes of videos, in any form that ``finetune`` takes; None takes each video's
+            folder.
         seed: of the sample, and of the layout.
         skip_bad_rows: leave out vectors that are NaN or infinite, where they are an error else.
 

@@ -1,7 +1,7 @@
 """How good a classifier is: accuracy with its interval, confusion, top k, calibration.
 
-Arrays in, numbers out. S samples, C classes; ``scores`` (S, C) are positive and sum to 1 a row,
-``y`` (S,) are class indexes, -1 where the true class is none that the classifier knows.
+Arrays in, numbers out. S samples, C classes; ``scores`` (S, C) are positive and sum to 1 per row,
+``y`` (S,) are class indexes, -1 if the classifier does not know the true class.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the interval that it may lie in.
+    """A value with its confidence interval.
 
     Attributes:
         value: the estimate.
         low: lower end of the interval.
         high: upper end.
-        method: how it was made: ``Wilson``, ``bootstrap over groups`` or ``videos``, ``t``.
-        confidence: share of such intervals that hold the true value.
+        method: how it was computed: ``Wilson``, ``bootstrap over groups`` or ``videos``, ``t``.
+        confidence: share of such intervals that contain the true value.
     """
 
     value: float
@@ -52,10 +52,10 @@ class Interval:
 
 
 def wilson_interval(correct: int, total: int, *, confidence: float = CONFIDENCE) -> Interval:
-    """Interval of a share out of independent trials (Wilson's score interval, 1927).
+    """Interval of a proportion of independent trials (Wilson's score interval, 1927).
 
-    It stays within 0 and 1 and is right for few trials and for shares near the ends, where the
-    usual plus-minus is not.
+    It stays within 0 and 1 and is accurate for few trials and for proportions near the ends, where
+    the usual plus-minus is not.
 
     Raises:
         ValueError: no trials.
@@ -66,7 +66,7 @@ def wilson_interval(correct: int, total: int, *, confidence: float = CONFIDENCE)
 
     found = binomtest(correct, total).proportion_ci(confidence, method="wilson")
     share = correct / total
-    # Rounding may leave the share itself a hair outside at 0 and 1.
+    # Rounding may leave the proportion itself slightly outside at 0 and 1.
     low, high = min(float(found.low), share), max(float(found.high), share)
     return Interval(share, max(0.0, low), min(1.0, high), "Wilson", confidence)
 
@@ -104,10 +104,10 @@ def bootstrap_interval(
 def accuracy_interval(
     correct: NDArray[np.bool_], groups: Indexes | None = None, *, seed: int = 0
 ) -> Interval:
-    """Accuracy with its interval: over groups where there are two or more, else Wilson's.
+    """Accuracy with its interval: over groups if there are two or more, or else Wilson's.
 
-    With 0 % or 100 % right there is nothing to draw again, and Wilson's interval over the number
-    of groups is given.
+    With 0 % or 100 % right, resampling changes nothing, and Wilson's interval over the number of
+    groups is given.
     """
     share = float(np.mean(correct))
     if groups is None or len(np.unique(groups)) < 2:
@@ -119,7 +119,7 @@ def accuracy_interval(
 
 
 def mean_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Interval:
-    """Mean of repeated runs with Student's t interval; one run alone has no interval."""
+    """Mean of repeated runs with Student's t interval; a single run has no interval."""
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean())
     if len(array) < 2:
@@ -145,7 +145,7 @@ def topk_accuracy(scores: Scores, y: Indexes, k: int) -> float:
 
 
 def confusion_matrix(y: Indexes, predicted: Indexes, num_classes: int) -> Indexes:
-    """How often class i (rows) was taken for class j (columns), int64 (C, C)."""
+    """Confusion matrix: how often class i (row) was predicted as class j (column), int64 (C, C)."""
     known = y >= 0
     cells = y[known] * num_classes + predicted[known]
     counts = np.bincount(cells, minlength=num_classes**2).astype(np.int64)
@@ -163,7 +163,7 @@ class Calibration:
     """Whether a score of 0.8 is right in 80 of 100 cases.
 
     Attributes:
-        confidence: mean of the best class's score in each bin (B,); NaN where a bin is empty.
+        confidence: mean of the best class's score in each bin (B,); NaN if a bin is empty.
         accuracy: share that is right in each bin (B,).
         count: samples in each bin (B,).
         error: expected calibration error, the mean gap between the two, weighted by count.
@@ -190,13 +190,13 @@ def calibration(scores: Scores, y: Indexes, *, bins: int = 10) -> Calibration:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """How one class fares.
+    """Results of one class.
 
     Attributes:
         name: the class.
         count: its samples.
         recall: share of them that is found; NaN without samples.
-        precision: share of what is called so that is so; NaN where nothing is.
+        precision: share of its predictions that are right; NaN without any.
         interval: of the recall; None without samples.
     """
 
@@ -215,7 +215,7 @@ class Evaluation:
         scores: (S, C).
         y: (S,).
         classes: C names.
-        groups: (S,) numbers of the groups that samples belong to, None where each stands alone.
+        groups: (S,) numbers of the groups that samples belong to; None if there are none.
     """
 
     scores: Scores = field(repr=False)

@@ -1,8 +1,8 @@
 """Pictures: arrays in, matplotlib axes out. One style for all of them.
 
-Every function draws into axes that it is given. Colours are Okabe and Ito's, told apart by the
-colour-blind, and classes differ in marker too. ``to_svg`` turns a figure into SVG for a page, in
-which text and lines follow the page's own colours, so that one picture serves light and dark.
+Every function draws into axes that it is given. Colours are Okabe and Ito's, which the colour-blind
+can distinguish, and classes also differ in marker. ``to_svg`` turns a figure into SVG for a page,
+in which text and lines follow the page's own colours, so that one picture serves light and dark.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LINES = "#d5d9de"
 ACCENT = "#0b72b5"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f6db3", "#9a6a3a")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-# What a page replaces, so that its own scheme holds inside its pictures.
+# Colours that a page replaces, so that its own scheme applies inside its pictures.
 PAGE_COLOURS = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
@@ -95,7 +95,7 @@ def figure(width: float, height: float, rows: int = 1) -> Iterator[tuple[Figure,
 
 
 def save_picture(made: Figure, target: Path, dpi: float = _STYLE["savefig.dpi"]) -> None:
-    """Write a figure, whole or not at all; the suffix decides the format, PNG if there is none.
+    """Write a figure, completely or not at all; the suffix decides the format, PNG without one.
 
     Args:
         made: the figure; call this inside its ``with`` block.
@@ -114,12 +114,12 @@ def save_picture(made: Figure, target: Path, dpi: float = _STYLE["savefig.dpi"])
 
 
 def to_svg(made: Figure, *, name: str, description: str) -> str:
-    """A figure as SVG to stand inside a page, in the page's colours.
+    """A figure as SVG to embed in a page, in the page's colours.
 
     Args:
         made: the figure; call this inside its ``with`` block.
         name: unique in the page: ids inside the picture are made from it.
-        description: what is to be seen, for those who cannot.
+        description: text for those who cannot see the picture.
     """
     from html import escape
 
@@ -149,7 +149,7 @@ def shorten(name: str, length: int = 24) -> str:
 
 
 def _plain(name: str, length: int = 24) -> str:
-    """A name without what matplotlib would read as formulae."""
+    """A name without anything that matplotlib would read as a formula."""
     return shorten(name, length).replace("$", r"\$")
 
 
@@ -245,7 +245,7 @@ def reliability(axes: Axes, found: Calibration) -> None:
     _percent(axes, "x")
     _percent(axes, "y")
     axes.grid(visible=True)
-    axes.set_xlabel("score of the class that was said")
+    axes.set_xlabel("score of the predicted class")
     axes.set_ylabel("share that is right")
 
 
@@ -345,9 +345,9 @@ def time_line(
     classes: Sequence[str],
     colours: Mapping[str, str],
 ) -> None:
-    """The scores of all classes along a video, a lane for each; full colour where one is the best.
+    """The scores of all classes along a video, one lane each; full colour where one is the best.
 
-    Of more than eight classes the seven with the highest peaks have lanes, the others one together.
+    With more than eight classes, the seven with the highest peaks have lanes, the others share one.
 
     Args:
         axes: where to draw.
@@ -371,7 +371,7 @@ def time_line(
         rows.append((name, scores[:, rest].sum(axis=1), np.isin(best, rest), MUTED))
     for lane, (_, values, wins, colour) in enumerate(rows):
         floor = lane + 0.42
-        # upwards is towards smaller y; one outline a lane, so that no seams show between segments
+        # upwards is towards smaller y; one outline per lane, so that no seams show between segments
         for height, alpha in ((values, 0.35), (np.where(wins, values, 0.0), 1.0)):
             tops = floor - 0.84 * np.clip(height, 0, 1)
             axes.stairs(

@@ -21,10 +21,10 @@ _FEW_POINTS = 250
 def project(
     vectors: NDArray[np.floating[Any]], *, method: Method = "tsne", seed: int = 0
 ) -> NDArray[np.float32]:
-    """Lay vectors (S, D) on a plane (S, 2), the seed deciding what chance decides.
+    """Project vectors (S, D) onto a plane (S, 2); the seed determines the random choices.
 
-    t-SNE keeps neighbours and says nothing about large distances; PCA keeps those and hides
-    neighbours. Vectors are centred first; t-SNE works on their 50 largest principal components.
+    t-SNE keeps neighbours but not large distances; PCA keeps those but hides neighbours. Vectors
+    are centred first; t-SNE works on their 50 largest principal components.
 
     Raises:
         UsageError: an unknown method, or more vectors than t-SNE is meant for here.

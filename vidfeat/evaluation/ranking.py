@@ -17,8 +17,8 @@ def roc_auc(
 ) -> tuple[float, float, float]:
     """The area under the ROC curve: how often a positive sample scores above a negative one.
 
-    Ties count half (the Mann-Whitney statistic). The interval draws samples again with
-    replacement, or whole groups where there are any; draws without both kinds are left out.
+    Ties count half (the Mann-Whitney statistic). The interval resamples samples with replacement,
+    or whole groups if there are any; draws without both kinds are left out.
 
     Args:
         scores: (S,), higher for samples that look positive.
@@ -68,7 +68,7 @@ def average_precision(scores: NDArray[np.float64], positive: NDArray[np.bool_]) 
     """Average precision: the precision at each score, averaged over recall, as in scikit-learn.
 
     Args:
-        scores: (S,), higher for samples that look positive; equal scores come together.
+        scores: (S,), higher for samples that look positive; equal scores are treated together.
         positive: (S,), which samples are.
 
     Returns:
@@ -86,7 +86,7 @@ def average_precision(scores: NDArray[np.float64], positive: NDArray[np.bool_]) 
 
 
 def mean_average_precision(scores: NDArray[np.float64], targets: NDArray[np.bool_]) -> float:
-    """The mean of the average precision over classes that have a sample; NaN where none has.
+    """The mean of the average precision over classes that have a sample; NaN if none has.
 
     Args:
         scores: (S, C).

@@ -1,8 +1,8 @@
-"""Score files: what a network said about each video of a dataset, for fusion and later study.
+"""Score files: a network's predictions for each video of a dataset, for fusion and analysis.
 
-An HDF5 file with ``/scores`` (V, classes), ``/videos/path``, ``/labels`` (V,; -1 where none is
-known) and ``/classes``; the root attributes ``format = "vidfeat-scores"``, ``format_version`` and
-``source`` (JSON: network, weights, protocol). Scores are probabilities averaged over clips.
+An HDF5 file with ``/scores`` (V, classes), ``/videos/path``, ``/labels`` (V,; -1 if unknown) and
+``/classes``; the root attributes ``format = "vidfeat-scores"``, ``format_version`` and ``source``
+(JSON: network, weights, protocol). Scores are probabilities averaged over clips.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Scores:
     """(V, classes): probabilities, the mean over a video's clips."""
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
-    """(V,): the true class, -1 where it is not known; the first where there are several."""
+    """(V,): the true class, -1 if unknown; the first if there are several."""
     label_sets: tuple[tuple[int, ...], ...] = ()
-    """All labels of each video, where a dataset has several; empty: ``labels`` alone."""
+    """All labels of each video, if a dataset has several; empty: only ``labels``."""
     source: dict[str, Any] = field(default_factory=dict)
-    """How they came about: network, weights, protocol."""
+    """Their origin: network, weights, protocol."""
 
     def __post_init__(self) -> None:
         expected = (len(self.paths), len(self.classes))
@@ -49,7 +49,7 @@ class Scores:
         if self.label_sets and len(self.label_sets) != len(self.paths):
             raise ValueError(f"{len(self.label_sets)} label sets for {len(self.paths)} videos")
         if len(set(self.paths)) != len(self.paths):
-            raise ValueError("a video stands twice among the scores")
+            raise ValueError("a video occurs twice among the scores")
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -63,7 +63,7 @@ class Scores:
         return np.asarray(np.isfinite(self.scores).all(axis=1))
 
     def require_finite(self, name: str) -> None:
-        """Refuse scores from which nothing can be counted.
+        """Refuse scores that cannot be evaluated.
 
         Args:
             name: of the scores, for the message.
@@ -87,7 +87,7 @@ class Scores:
 
 
 def write_scores(path: Path, scores: Scores) -> None:
-    """Write a score file, whole or not at all."""
+    """Write a score file, completely or not at all."""
     import h5py
 
     text = h5py.string_dtype()

@@ -2,7 +2,7 @@
 
 Threads share the work. The caller's copies decoded clips into batches; one for each replica of
 the network runs it; the last puts results back into order and writes. Short queues between them
-let decoding, network and writing overlap, and hold back whoever is ahead.
+let decoding, network and writing overlap, and hold back whichever is ahead.
 
 Which inputs of the network make a batch, and which batches make a part, follows from their order
 alone: a part is ``part_inputs`` consecutive inputs, wherever one video ends and the next begins,
@@ -41,7 +41,7 @@ from vidfeat.video.decode.tasks import Started, attempt_of
 
 @dataclass
 class AssemblyStats:
-    """Where the time of network and disk went."""
+    """Times of network and disk."""
 
     clips_encoded: int = 0
     frames_encoded: int = 0
@@ -82,12 +82,12 @@ class Assembly:
     """Takes the events of a run in order and writes its parts.
 
     Args:
-        feed: makes the batches and embeds them, from as many threads as it says.
+        feed: makes the batches and embeds them, from as many threads as it allows.
         target: where parts go.
-        rows: how what the network gives becomes rows.
+        rows: how the network's outputs become rows.
         batch_size: B, of inputs; the last batch of a part is padded to it.
         part_inputs: inputs of a part, a multiple of ``batch_size``.
-        frames_per_input: T of a clip; 1 where frames come.
+        frames_per_input: T of a clip; 1 for frames.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Assembly:
     # -- events, in the caller's thread --------------------------------------------------------
 
     def start(self, identity: str, started: Started, carrier: PartHeader | None = None) -> None:
-        """A video begins, starts again, or continues, with what comes first.
+        """A video begins, starts again, or continues.
 
         Args:
             identity: its path in the file.
@@ -214,7 +214,7 @@ class Assembly:
                 self._send_batch()
 
     def _take_rows(self, owner: _Owner, clip: Clip) -> None:
-        """Note the rows of a clip; or of the clips that a frame completes."""
+        """Record the rows of a clip, or of the clips that a frame completes."""
         if owner.frames is None:
             self._add_rows(owner, clip)
             return
@@ -232,7 +232,7 @@ class Assembly:
 
     @property
     def at_batch_boundary(self) -> bool:
-        """Every clip that came is in a full batch: a run that ends here loses none of them."""
+        """Whether every clip so far is in a full batch: a run that ends here loses none of them."""
         return self._batch is None
 
     def finish(self, failure: VideoFailure | None = None, *, keep: bool = True) -> None:
@@ -246,7 +246,7 @@ class Assembly:
         """Write what is left and wait for the disk.
 
         Raises:
-            Exception: what the network or the disk raised.
+            Exception: raised by the network or the disk.
         """
         if self._part or self._part.inputs or (self._owner and self._owner.count):
             self._close_part()

@@ -1,4 +1,4 @@
-"""What a run would have to do, and how long that may take: nothing is decoded or written."""
+"""Estimates the work of a run and its duration: nothing is decoded or written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def dry_run(
     *,
     options: ExtractOptions | None = None,
 ) -> DryRun:
-    """Measure all videos (packets only, where they suffice) and one batch of the network."""
+    """Measure all videos (packets only, if they suffice) and one batch of the network."""
     options = options or ExtractOptions()
     if options.shard is not None:
         listing = listing.shard(*options.shard)

@@ -1,9 +1,9 @@
-"""Which engine runs a job of many clips on a processor, where nobody has said.
+"""The default engine for a job of many clips on a processor.
 
-OpenVINO is quicker there than a network's own forward pass under torch, to the same numbers within
-1e-5, once some seconds have been spent on making its graph. So a job takes it where it is installed
-and there is enough to do, unless torch runs the network clip by clip, which is quicker still. What
-an output was begun with is gone on with: rows of two engines do not mix.
+OpenVINO is faster there than a network's own forward pass in torch, with the same numbers to 1e-5,
+once some seconds have been spent on building its graph. A job uses it if it is installed and there
+is enough work, unless torch runs the network clip by clip, which is faster still. A run resumes
+with the engine it started with: rows of two engines do not mix.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _MEASURED_ON = ("x86_64", "AMD64")
 
 
 def described(output: str | os.PathLike[str]) -> dict[str, Any]:
-    """The encoder of the parts, or else of the feature file, that are there already."""
+    """The encoder of the existing parts, or else of the existing feature file."""
     folder = parts_folder(output)
     if folder.is_dir():
         try:
             return dict(read_run(folder).encoder)
         except StoreError:
-            pass  # opening the parts will say what is wrong, and the remedy
+            pass  # opening the parts will report the problem and the remedy
     if Path(output).is_file():
         with FeatureStore(output) as store:
             return dict(store.identity.encoder)
@@ -44,7 +44,7 @@ def described(output: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def engine_begun(output: str | os.PathLike[str]) -> str | None:
-    """The engine of what is there already."""
+    """The engine of the existing output."""
     engine = described(output).get("engine")
     return None if engine is None else str(engine)
 
@@ -52,10 +52,11 @@ def engine_begun(output: str | os.PathLike[str]) -> str | None:
 def precision_begun(
     output: str | os.PathLike[str], asked: Precision | None, *, on_gpu: bool
 ) -> tuple[Precision | None, Precision | None]:
-    """The precision to compute with, and the one to record, for an output that may be there.
+    """The precision to compute with, and the one to record, for an output that may exist.
 
-    An output keeps the precision it began with. Until version 0.2 "fp32" on a GPU was TF32, and the
-    file does not say where it was made: such an output resumes on a GPU with ``tf32`` alone.
+    An output keeps the precision it was started with. Until version 0.2 "fp32" on a GPU was TF32,
+    and the
+    file does not say where it was made: such an output resumes on a GPU only with ``tf32``.
 
     Args:
         output: the feature file.
@@ -88,7 +89,7 @@ def precision_begun(
 
 
 def clips_at_least(listing: Listing, encoder: Encoder) -> int:
-    """A low estimate of the clips of a job, from its list alone."""
+    """A low estimate of the clips of a job, from its list only."""
     videos = len(listing.videos)
     if encoder.plan.clips is not None:
         return videos * encoder.plan.clips
@@ -98,7 +99,7 @@ def clips_at_least(listing: Listing, encoder: Encoder) -> int:
 def with_quickest_engine(
     encoder: Encoder, clips: int, output: str | os.PathLike[str] | None = None
 ) -> Encoder:
-    """The encoder, or the same on OpenVINO where that is worth its start.
+    """The encoder, or the same on OpenVINO if that pays off.
 
     Args:
         encoder: as :func:`vidfeat.load_encoder` gives it, with the engine left open.
@@ -122,11 +123,11 @@ def with_quickest_engine(
     try:
         return load_choice(replace(encoder.recipe, engine="openvino", device="cpu"))
     except ExportError:
-        return encoder  # a network that OpenVINO cannot take, or computes otherwise
+        return encoder  # a network that OpenVINO cannot take, or computes differently
 
 
 def resume_execution(encoder: Encoder, output: str | os.PathLike[str]) -> None:
-    """Run a network on a GPU as the output began: the same kernels give the same bits.
+    """Run a network on a GPU as the output was started: the same kernels give the same bits.
 
     A new output takes a CUDA graph of cuDNN's kernels unless ``compiled`` asks for others. Compiled
     kernels ran r2plus1d_18 at 3,650 clips per second instead of 3,420 on an H100, and at 3,694

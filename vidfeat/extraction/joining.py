@@ -13,7 +13,7 @@ class ClipsOfFrames:
 
     Args:
         clips: of its plan, in their order.
-        frames_done: frames that came in an earlier run.
+        frames_done: frames of an earlier run.
         clips_done: clips that these completed.
         waiting: of these frames those that later clips need: position -> number.
     """

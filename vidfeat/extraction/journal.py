@@ -11,7 +11,7 @@ _JOURNAL = "encoded.log"
 
 
 def journal_name(name: str | None) -> str:
-    """Where inputs are counted: runs side by side, on several machines, must not share a file."""
+    """Where inputs are counted: concurrent runs on several machines must not share a file."""
     return _JOURNAL if name is None else f"{socket.gethostname()}-{os.getpid()}-{_JOURNAL}"
 
 

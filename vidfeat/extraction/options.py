@@ -29,7 +29,7 @@ class ExtractOptions:
     cards: tuple[int, ...] = ()
     """Numbers of cards whose video decoders (NVDEC) work beside the processors."""
     processes_per_card: int = 6
-    """That feed a card's decoders; each takes part of a processor."""
+    """Processes that feed a card's decoders; each takes part of a processor."""
     retry_errors: bool = False
     """Retry unchanged files that failed before."""
     overwrite: bool = False

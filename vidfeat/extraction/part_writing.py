@@ -1,4 +1,4 @@
-"""What the network gave, to the rows of a part, and to the disk."""
+"""From the network's outputs to the rows of a part, and to the disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vidfeat.store.records import VectorType, VideoFailure
 
 @dataclass(frozen=True)
 class PartsTarget:
-    """Where parts go, and what their rows are."""
+    """Destination of parts, and the form of their rows."""
 
     folder: Path
     dimension: int
@@ -46,7 +46,7 @@ class OpenPart:
     end: list[float] = field(default_factory=list)
     inputs: int = 0
     frames_NT: list[list[int]] = field(default_factory=list)
-    """Of clips whose frames came singly: the numbers of these."""
+    """For clips whose frames are sent one by one: the numbers of these."""
     carried: CarriedAt | None = None
     kept: tuple[int, ...] = ()
     """Numbers of the frames that it carries."""
@@ -60,7 +60,7 @@ class PartWriter:
 
     Args:
         target: where they go.
-        rows: how what the network gives becomes rows.
+        rows: how the network's outputs become rows.
     """
 
     def __init__(self, target: PartsTarget, rows: RowLayout) -> None:
@@ -77,9 +77,9 @@ class PartWriter:
         self._kept |= outputs
 
     def write(self, part: OpenPart, outputs: list[NDArray[np.float32]]) -> None:
-        """Write a part, of what the network gave for its inputs."""
+        """Write a part, from the network's outputs for its inputs."""
         target, carried = self._target, None
-        with np.errstate(over="ignore", invalid="ignore"):  # not finite: told by name in write_part
+        with np.errstate(over="ignore", invalid="ignore"):  # not finite: named in write_part
             if not outputs and not part.frames_NT:
                 rows = np.empty((0, target.dimension), np.float32)
             elif self._rows.aggregate is None:
@@ -103,7 +103,7 @@ class PartWriter:
     def _rows_of_frames(
         self, part: OpenPart, outputs: list[NDArray[np.float32]]
     ) -> tuple[NDArray[np.float32], CarriedFrames | None]:
-        """The rows of clips out of this part's frames and those kept; and the frames to carry."""
+        """The rows of clips from this part's frames and those kept; the frames to carry over."""
         place_of = {number: place for place, number in enumerate(self._kept)}
         before = [np.stack(list(self._kept.values()))] if self._kept else []
         new = np.concatenate(outputs) if outputs else np.empty((0, self._width), np.float32)

@@ -1,4 +1,4 @@
-"""What a run says about itself: while it works, and at the end."""
+"""Progress and report of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REMARKS_SAID = 5
 
 @dataclass(frozen=True)
 class ExtractProgress:
-    """Where a run stands."""
+    """State of a run."""
 
     videos_done: int
     videos_total: int
@@ -42,7 +42,7 @@ class ExtractProgress:
 
 
 class Meter:
-    """Counts the events of a run and passes them on some times a second."""
+    """Counts the events of a run and reports them a few times a second."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Meter:
         self._current_clips = (0, num_clips)
 
     def clip(self, frames: int) -> None:
-        """A clip of it has come, for which so many frames were decoded."""
+        """A clip has arrived, for which this many frames were decoded."""
         self.frames += frames
         done, total = self._current_clips
         self._current_clips = (done + 1, total)
@@ -113,7 +113,7 @@ class Meter:
 
 @dataclass
 class ExtractReport:
-    """What a run did."""
+    """Report of a run."""
 
     videos_listed: int = 0
     videos_reused: int = 0
@@ -130,7 +130,7 @@ class ExtractReport:
     failures: list[VideoFailure] = field(default_factory=list)
     """Of this run, and remembered ones of unchanged files."""
     remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """What is unusual about a video of this run and was decided for it, by its path."""
+    """What is unusual about videos of this run and how they were treated, by path."""
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     assembly: dict[str, Any] = field(default_factory=dict)
@@ -145,13 +145,13 @@ class ExtractReport:
         return int(self.assembly.get("clips_encoded", 0))
 
     def remark(self, path: str, remarks: Sequence[str]) -> None:
-        """Note what is unusual about a video; what is said of it last counts."""
+        """Record what is unusual about a video; the last remark counts."""
         self.remarks.pop(path, None)
         if remarks:
             self.remarks[path] = tuple(remarks)
 
     def finish(self, merged: MergeReport) -> None:
-        """Take in what the merge found."""
+        """Add the findings of the merge."""
         self.videos, self.clips = merged.videos, merged.clips
         self.videos_dropped = merged.dropped
         self.notes += [

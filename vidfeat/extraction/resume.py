@@ -1,4 +1,4 @@
-"""What an earlier run has done already, and what is left to do."""
+"""What an earlier run has done, and what is left to do."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from vidfeat.system.urls import stored_root
 from vidfeat.video.decode.tasks import VideoTask
 from vidfeat.video.listing import ListedVideo
 
-# Failures that may have been the machine's and not the file's: tried once more by themselves.
+# Failures that may be due to the machine and not the file: tried once more automatically.
 _TRIED_TWICE = frozenset({"timeout", "crashed", "memory"})
-# Failures that say nothing about the next time.
+# Failures that do not predict the next attempt.
 _TRIED_ALWAYS = frozenset({"gone", "network"})
 
 
@@ -37,7 +37,7 @@ class Todo:
 
 @dataclass(frozen=True)
 class WorkPlan:
-    """What a run has to do, and what it may leave."""
+    """What a run has to do, and what it can reuse."""
 
     todo: tuple[Todo, ...]
     reused_videos: int = 0
@@ -54,14 +54,14 @@ def plan_work(
     retry_errors: bool = False,
     rows: RowLayout | None = None,
 ) -> WorkPlan:
-    """Compare the videos of a run with what is there, by path, size and time of change.
+    """Compare the videos of a run with existing results, by path, size and time of change.
 
     Args:
         videos: of the run.
         summary: what its parts hold.
-        existing: the feature file that is there.
+        existing: the existing feature file.
         retry_errors: try unchanged files again that failed before.
-        rows: how clips become rows; None takes a row for each clip.
+        rows: how clips become rows; None takes one row per clip.
     """
     rows = rows or RowLayout()
     done: dict[str, tuple[VideoRecord, int]] = {}
@@ -119,8 +119,8 @@ def check_root(existing: FeatureStore | None, places: Places) -> None:
     """Refuse to resume a file from another root, unless its videos have moved to this one.
 
     Moved videos are all found below the new root, each with the size and time of change that it
-    had; copies have other times, and are taken for the same where the old root is gone. Else they
-    are other videos: the run would drop those of the file, or put others of the same name in their
+    had; copies have other times, and count as the same if the old root is gone. Otherwise they are
+    other videos: the run would drop those of the file, or put others of the same name in their
     place, for a slip in the command.
 
     Raises:
@@ -135,7 +135,7 @@ def check_root(existing: FeatureStore | None, places: Places) -> None:
 
 
 def check_parts_root(folder: Path, places: Places) -> None:
-    """The same of the parts of a run that did not come to its end.
+    """The same for the parts of an unfinished run.
 
     Raises:
         StoreError: names both roots and what to do; or the parts cannot be read.

@@ -60,8 +60,8 @@ def extract(
 ) -> ExtractReport:
     """Write the embeddings of all clips of all videos to a feature file.
 
-    A run on an output that is there continues it: videos that it has, unchanged, are not read
-    again. Videos that have disappeared from below the root are dropped from it.
+    A run on an existing output continues it: its unchanged videos are not read again. Videos that
+    have disappeared from below the root are dropped from it.
 
     Args:
         inputs: folders (searched through) and files, or what :func:`list_videos` made of them.
@@ -176,10 +176,10 @@ def extract(
 
 
 def check_output(target: Path) -> None:
-    """Refuse an output that would have to be destroyed; quick, and before any work.
+    """Refuse an output that would have to be destroyed; fast, and before any work.
 
     Raises:
-        StoreError: a folder, or a file that is no feature file: neither is ever replaced.
+        StoreError: a folder, or a file that is not a feature file: neither is ever replaced.
     """
     if target.is_dir():
         raise StoreError(f"{target} is a folder: name a file, as {target / 'features.h5'}")
@@ -217,10 +217,10 @@ def _existing(
     options: ExtractOptions,
     places: Places,
 ) -> FeatureStore | None:
-    """The feature file that is there and will be continued.
+    """The existing feature file that will be continued.
 
     Raises:
-        StoreError: what is there is no feature file; it is never replaced.
+        StoreError: it is not a feature file; it is never replaced.
     """
     if not target.exists():
         return None
@@ -238,7 +238,7 @@ def _kept(existing: FeatureStore | None, failure: VideoFailure) -> bool:
 
 
 def _with_remedy(error: OSError, target: Path, needed_bytes: int) -> Exception:
-    """A full disk: how much is missing for what was to be written next, and what is kept."""
+    """The error for a full disk: how much is missing for the next write, and what is kept."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return error
     folder = parts_folder(target)
@@ -258,7 +258,7 @@ def _all(count: int) -> str:
 
 
 def _kept_parts(folder: Path) -> str:
-    """What a later run finds."""
+    """What a later run will find."""
     progress = scan_parts(folder, sweep=False)
     clips = sum(part.rows for part in progress.parts)
     return (
@@ -284,7 +284,7 @@ def lacking_bytes(target: Path, listing: Listing, clips: int, dimension: int, dt
         dtype: of the vectors in the file.
 
     Returns:
-        0 or less where there is room.
+        0 or less if there is room.
     """
     width = dimension * (2 if dtype == "float16" else 4)
     needed = 2 * (clips * (width + 24) + len(listing.videos) * 160)

@@ -31,7 +31,7 @@ Known = tuple[tuple[int, int], tuple[Shot, ...]]
 
 
 def shots_file(output: Path) -> Path:
-    """Where the shots of an output's videos are kept: a CSV that ``--segments`` reads too."""
+    """Where the shots of an output's videos are kept: a CSV that can also be read as segments."""
     return beside(output, ".shots.csv")
 
 
@@ -44,10 +44,10 @@ def by_shots(
     options: ExtractOptions | None = None,
     progress: Progress | None = None,
 ) -> Listing:
-    """The listing with the shots of each video in place of the whole of it.
+    """The listing with the shots of each video in place of the whole video.
 
-    Shots that are known, of files that have not changed, are not looked for again. A video that
-    cannot be read stays whole: the extraction says why.
+    Known shots of unchanged files are not searched again. A video that cannot be read stays whole:
+    the extraction reports why.
 
     Args:
         listing: the videos.
@@ -90,9 +90,9 @@ def by_shots(
 def segments_of(shots: Sequence[Shot], fps: Fraction | None) -> tuple[VideoSegment, ...]:
     """Shots as what clips are laid over.
 
-    A segment begins with the slot that is shown at its start, which at a rate of one's own may show
-    a frame before the cut: it is moved to the first slot behind it. A shot between two slots has
-    none, and no clip.
+    A segment begins with the slot that is shown at its start, which at another rate may show a
+    frame before the cut: it is moved to the first slot after it. A shot between two slots has none,
+    and no clip.
     """
     made = []
     for shot in shots:
@@ -107,7 +107,7 @@ def segments_of(shots: Sequence[Shot], fps: Fraction | None) -> tuple[VideoSegme
 def read_shots(file: Path, rule: ShotRule) -> dict[str, Known]:
     """Shots by video, with the size and time of the file that they are of.
 
-    Lines of another rule, and those of a video whose lines a kill cut off, are passed over.
+    Lines of another rule, and those of a video whose lines a kill cut off, are skipped.
     """
     if not file.is_file():
         return {}

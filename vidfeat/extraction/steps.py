@@ -41,7 +41,7 @@ _CARD_BYTES = 64 << 20
 
 
 class Run:
-    """One run over what is to be done."""
+    """One run over the work to be done."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class Run:
         self.report.engine = engine_facts(encoder.engines)
 
     def decoder(self, tasks: int, pin: Pin | None = None) -> Decoder:
-        """What decodes a number of videos, as the options say."""
+        """The decoder for a number of videos, by the options."""
         cards: tuple[int, ...] = ()
         if sum(max(0, item.video.size_bytes) for item in self.todo) >= _CARD_BYTES:
             cards = self.options.cards * self.options.processes_per_card
@@ -153,7 +153,7 @@ class Run:
     def _events(
         self, stack: ExitStack, decoder: Decoder | None, pin: Pin | None
     ) -> Iterator[tuple[Todo, Event]]:
-        """The events of all tasks, in order, each with what it belongs to."""
+        """The events of all tasks, in order, each with its item."""
         tasks = [item.task for item in self.todo]
         if decoder is None:
             decoder = self.decoder(len(tasks), pin)
@@ -218,7 +218,7 @@ def part_inputs(encoder: Encoder, options: ExtractOptions) -> int:
 
 
 def engine_facts(engines: Sequence[Engine]) -> dict[str, Any]:
-    """What a report says of the engine, or of its replicas together."""
+    """Facts of the engine, or of its replicas together, for the report."""
     errors = [e.precision_error for e in engines if e.precision_error is not None]
     batches = [e.largest_batch for e in engines if e.largest_batch is not None]
     return {

@@ -1,4 +1,4 @@
-"""Ending a run in good order on request: what is finished is written first."""
+"""Ending a run cleanly on request: finished work is written first."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Stop:
 
 
 class StopFile(Stop):
-    """Told by a file on a shared file system, which another machine writes."""
+    """Requested by a file on a shared file system, which another machine writes."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ def handlers_kept() -> Iterator[None]:
 def stop_on_signals(report: Report) -> Iterator[Stop]:
     """Let Ctrl-C (SIGINT) and SIGTERM ask for the end; a second signal ends the process at once.
 
-    Outside of the main thread, where no handler can be set, signals do what they did.
+    Outside the main thread, where no handler can be set, signals keep their effect.
 
     Args:
         report: called with the line to show when a signal arrives.
@@ -85,8 +85,8 @@ def stop_on_signals(report: Report) -> Iterator[Stop]:
         for other in numbers:
             signal.signal(other, signal.SIG_DFL)
         stop.ask(number)
-        with suppress(RuntimeError):  # the signal came while something was being printed
-            report("stopping: what is finished is written first; Ctrl-C again ends at once")
+        with suppress(RuntimeError):  # the signal arrived while something was being printed
+            report("stopping: writing what is finished; Ctrl-C again ends at once")
 
     for number in numbers:
         signal.signal(number, handle)

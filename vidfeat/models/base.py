@@ -1,4 +1,4 @@
-"""What every network here offers: named layers, their maps, and vectors pooled out of them.
+"""Base of every network here: named layers, their maps, and vectors pooled from them.
 
 Shapes: N clips, C channels, T frames, H rows, W columns, D length of the embedding.
 """
@@ -21,7 +21,7 @@ TIME = "time"
 class VideoNetwork(nn.Module):
     """A network over clips, or over frames, the base class of all of them.
 
-    A network of frames takes batches of frames as clips with T = 1.
+    A frame network takes batches of frames as clips with T = 1.
 
     Attributes:
         modality: what one input is: a clip or a frame.
@@ -56,7 +56,7 @@ class VideoNetwork(nn.Module):
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
         """Maps (N, C, T, H, W), or vectors (N, C), of the layers named, the last one by default.
 
-        Nothing above the highest layer asked for is computed.
+        Nothing above the highest requested layer is computed.
 
         Raises:
             UsageError: the network has no layer of that name.
@@ -81,7 +81,7 @@ class VideoNetwork(nn.Module):
             return check_pools(chosen, self.poolings)
         if len(chosen) > 1:
             raise UsageError(
-                "pool time gives a row for each time step, and stands alone: not "
+                "pool time gives one row per time step and cannot be combined: not "
                 f"{','.join(chosen)}",
                 field="pool",
             )
@@ -173,7 +173,7 @@ def initialise(network: nn.Module, bn_eps: float) -> None:
         if isinstance(module, nn.BatchNorm3d):
             module.eps = bn_eps
         elif any(parameter.is_meta for parameter in module.parameters(recurse=False)):
-            continue  # shapes alone: drawing them would import torch's compiler
+            continue  # shapes only: drawing weights would import torch's compiler
         elif isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:

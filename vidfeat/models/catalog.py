@@ -117,7 +117,7 @@ INPUT_SIZES = {
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What can be said of a network without its weights.
+    """Facts about a network that do not depend on its weights.
 
     Attributes:
         name: as `build_model` takes it.
@@ -139,7 +139,7 @@ class ModelInfo:
 
 
 def check_name(name: str) -> str:
-    """Return the name; of an unknown one say which come near, and what lists all.
+    """Return the name; for an unknown one, the error names similar ones and what lists all.
 
     Raises:
         UsageError: no such network.

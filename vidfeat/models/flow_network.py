@@ -54,7 +54,7 @@ class FlowNetwork(VideoNetwork):
 
     def _flow(self, x: Tensor) -> Tensor:
         count, _, frames, height, width = x.shape
-        if x.is_meta:  # shapes alone are asked for
+        if x.is_meta:  # only shapes are needed
             return x.new_empty((count, 2, frames - 1, height, width))
         pixels = x.detach().float().mul(255).round_().to(torch.uint8).permute(0, 2, 3, 4, 1)
         clips = np.ascontiguousarray(pixels.cpu().numpy())

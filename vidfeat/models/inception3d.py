@@ -1,6 +1,6 @@
 """I3D (arXiv 1705.07750): Inception with its kernels inflated over time.
 
-Paddings are TensorFlow's: what does not fit the stride is added half before and half behind.
+Paddings are TensorFlow's: what does not fit the stride is added half before and half after.
 Module names below the stages are those of the published PyTorch files.
 """
 

@@ -1,11 +1,11 @@
 """A first layer that sees motion before it is trained.
 
-Which way a texture moves cannot be told from any mean of filters over single frames: random first
-layers hardly tell it, and training from them waits long for its first progress. A pair of filters
-in quadrature over space, and another over time, combine to one that answers to one direction
-alone ("Spatiotemporal energy models for the perception of motion", Adelson and Bergen, 1985). A
-3D kernel can hold that sum as it is. A (2+1)D stem holds its two factors: space first, lifted so
-that the rectifier lets both signs through, then time.
+The direction in which a texture moves cannot be told from any mean of filters over single frames:
+random first layers hardly reveal it, and training from them makes no progress for a long time. A
+pair of filters in quadrature over space, and another over time, combine to one that responds to
+only one direction ("Spatiotemporal energy models for the perception of motion", Adelson and Bergen,
+1985). A 3D kernel can hold that sum as it is. A (2+1)D stem holds its two factors: space first,
+lifted so that the rectifier lets both signs through, then time.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class _Pair(NamedTuple):
 
 
 def motion_energy_stem(network: nn.Module, noise: float = 0.1) -> int:
-    """Set the stem's weights so that its channels answer to directions of motion.
+    """Set the stem's weights so that its channels respond to directions of motion.
 
     Four orientations at two spatial frequencies make eight pairs, and each pair two channels, one
-    a direction; what is left of the channels keeps its random weights. A stem that sees single
-    frames (rMC, f-R2D) cannot tell a direction and is left as it is.
+    per direction; the remaining channels keep their random weights. A stem that sees single frames
+    (rMC, f-R2D) cannot tell a direction and is left as it is.
 
     Args:
         network: changed in place; its stem is that of the paper's networks.

@@ -1,7 +1,7 @@
 """The residual networks of the R(2+1)D paper (arXiv 1711.11248), smallest part first.
 
 Those of its authors' next paper (CSN, arXiv 1904.02811) have the same blocks of three convolutions;
-the middle one has a kernel a channel. ``ir`` leaves it at that, ``ip`` puts a 1x1x1 convolution
+the middle one has one kernel per channel. ``ir`` leaves it at that, ``ip`` puts a 1x1x1 convolution
 and batch norm before it, so that channels still meet between the two.
 
 One network is a ``Design`` (which of its five groups are 2D, 3D or (2+1)D, and how many blocks
@@ -99,7 +99,7 @@ def midplanes(inputs: int, outputs: int, frames: int = 3, side: int = 3) -> int:
 
 
 def convolution(kind: Kind, inputs: int, outputs: int, middle: int, stride: int = 1) -> nn.Module:
-    """A 3x3x3 convolution, or what stands for it in a 2D or a (2+1)D group.
+    """A 3x3x3 convolution, or its replacement in a 2D or a (2+1)D group.
 
     ``middle`` is the channel count between the two parts of the (2+1)D one; the others ignore it.
     """
@@ -123,7 +123,7 @@ def convolution(kind: Kind, inputs: int, outputs: int, middle: int, stride: int 
 
 
 def shortcut(kind: Kind, inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
-    """The 1x1x1 projection around a block, None where the shapes agree without one."""
+    """The 1x1x1 projection around a block; None if the shapes agree without one."""
     if stride == 1 and inputs == outputs:
         return None
     strides = (1 if kind == "2d" else stride, stride, stride)

@@ -99,9 +99,9 @@ class Pathway(nn.Module):
 class SlowFast(VideoNetwork):
     """Both pathways, joined at the end.
 
-    ``stem`` and ``layer1`` to ``layer3`` are the slow pathway's maps with what the fast one lends
-    it; ``layer4`` is the slow one's alone, ``fast`` the other's last; ``avgpool`` joins the means
-    of the two and is the default.
+    ``stem`` and ``layer1`` to ``layer3`` are the slow pathway's maps with the lateral connections
+    from the fast one; ``layer4`` is the slow one's own, ``fast`` the other's last; ``avgpool``
+    joins the means of the two and is the default.
     """
 
     def __init__(self, design: Design, *, num_classes: int = 400, in_channels: int = 3) -> None:

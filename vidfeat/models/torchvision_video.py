@@ -1,6 +1,6 @@
 """torchvision's other video networks (S3D, MViT, Swin) as encoders, through torchvision's code.
 
-Each class below holds torchvision's own module and reads the layers out of it in the order of its
+Each class below holds torchvision's own module and reads the layers from it in the order of its
 forward. The state dict has torchvision's tensor names, without the name of the attribute here.
 
 Shapes: N clips, C channels, T frames, H rows, W columns.

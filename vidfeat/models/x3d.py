@@ -1,7 +1,7 @@
-"""X3D (arXiv 2004.04730): small networks grown along every axis, with a kernel a channel.
+"""X3D (arXiv 2004.04730): small networks expanded along every axis, with one kernel per channel.
 
 XS, S and M are one network on clips of other lengths and sizes; L is deeper. Its last layer is a
-linear one at each place behind the mean, with a ReLU: ``lin5``, 2,048 numbers.
+linear one at each place after the mean, with a ReLU: ``lin5``, 2,048 numbers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def rounded(width: float) -> int:
 
 
 class Squeeze(nn.Module):
-    """Each channel weighed by what all of them are on average."""
+    """Each channel weighted by the averages of all channels (squeeze and excitation)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Squeeze(nn.Module):
 
 
 class Block(nn.Module):
-    """Widen, look at 3x3x3 a channel, weigh the channels in every second block, narrow."""
+    """Widen, 3x3x3 per channel, weight the channels in every second block, narrow."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, *, squeeze: bool) -> None:
         super().__init__()

@@ -52,7 +52,7 @@ _PLAIN_STEM = {"0": "conv1", "1": "conv1_spatbn_relu"}
 
 @dataclass(frozen=True)
 class Caffe2Facts:
-    """What the blobs say about their network."""
+    """The facts about a network in its blobs."""
 
     model: str
     num_classes: int
@@ -61,7 +61,7 @@ class Caffe2Facts:
     clip_frames: int | None
     """Of R2D, whose stem is as long as the clip; the others take any length."""
     bn_eps: float | None = CAFFE2_EPS
-    """None where the network has no other."""
+    """None if the network has no other."""
 
 
 def read_blobs(path: Path) -> Blobs:
@@ -94,7 +94,7 @@ def read_blobs(path: Path) -> Blobs:
 
 
 def describe(blobs: Mapping[str, NDArray[Any]]) -> Caffe2Facts:
-    """Which network the blobs are of.
+    """The network of the blobs.
 
     Raises:
         WeightsError: none of this library's; the message says what was found.
@@ -127,7 +127,7 @@ def describe(blobs: Mapping[str, NDArray[Any]]) -> Caffe2Facts:
 def _csn_kind(blobs: Mapping[str, NDArray[Any]]) -> str | None:
     """Which channel-separated network it is: one whose middle kernels see a single channel.
 
-    The authors' builder counts such a convolution twice where nothing stands before it, so that
+    The authors' builder counts such a convolution twice if nothing precedes it, so that
     ir-CSN's are numbered 1, 3 and 4, and ip-CSN's 1, 2 (with a ``_middle``) and 3.
     """
     for name, kind in (("comp_0_conv_3_w", "ir_csn"), ("comp_0_conv_2_w", "ip_csn")):
@@ -202,7 +202,7 @@ def _mixed(blobs: Mapping[str, NDArray[Any]], depth: int, groups: list[int]) -> 
 def _midplanes(
     blobs: Mapping[str, NDArray[Any]], groups: list[int], depth: int
 ) -> Literal["block", "conv"]:
-    """Tell the rules by the second convolution of the first block that doubles the channels."""
+    """Infer the rule from the second convolution of the first block that doubles the channels."""
     if depth in BOTTLENECK_DEPTHS:
         return "conv"
     widths = [
@@ -250,7 +250,7 @@ def blob_name(
         if csn == "ir_csn" and part in ("conv2", "conv3"):
             number = str(int(number) + 1)
         if csn == "ip_csn" and part == "conv2" and place == ["0", "2"]:
-            place = ["0", "3"]  # behind 1x1x1 and batch norm there is no ReLU
+            place = ["0", "3"]  # there is no ReLU after 1x1x1 and batch norm
         if part == "downsample":
             base = f"shortcut_projection_{index}" + ("_spatbn" if place == ["1"] else "")
         elif place == ["1"]:
@@ -269,7 +269,7 @@ def convert(
 
     Args:
         blobs: as from `read_blobs`.
-        model: which network it is, where the shapes leave that open.
+        model: the network, if the shapes leave it open.
 
     Raises:
         WeightsError: a blob is missing, left over, or of another shape than the network's.
@@ -329,7 +329,7 @@ def _by_names(
     name_of: Callable[[str], str],
     facts: Caffe2Facts,
 ) -> dict[str, Tensor]:
-    """The network's tensors out of the blobs that ``name_of`` gives them, none left over."""
+    """The network's tensors from the blobs that ``name_of`` names, with none left over."""
     left = dict(blobs)
     state: dict[str, Tensor] = {}
     for key, tensor in network.state_dict().items():

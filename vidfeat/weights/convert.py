@@ -1,4 +1,4 @@
-"""Other people's weights files into safetensors that carry what is known of them."""
+"""Converts others' weights files to safetensors that carry what is known about them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vidfeat.weights.statedict import recognise
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion made."""
+    """Result of a conversion."""
 
     path: Path
     loaded: LoadedWeights
@@ -40,8 +40,8 @@ def convert_file(
 
     Args:
         source: the file.
-        target: the file to write, whole or not at all.
-        model: the network, where the tensors leave it open.
+        target: the file to write, completely or not at all.
+        model: the network, if the tensors leave it open.
         overwrite: replace a target that exists.
 
     Raises:

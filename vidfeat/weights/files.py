@@ -1,6 +1,6 @@
 """Weights files on disk: three formats that are read, one that is written.
 
-Nothing that a file says is executed: safetensors, torch files with ``weights_only``, and Caffe2
+Nothing from a file is executed: safetensors, torch files with ``weights_only``, and Caffe2
 pickles through `vidfeat.safe_pickle`.
 """
 
@@ -29,7 +29,7 @@ METADATA_KEY = "vidfeat"
 
 
 class _Kept:
-    """Stands in for options that a trainer saved beside its weights: held, and never looked at."""
+    """Placeholder for options that a trainer saved beside its weights: kept, but never used."""
 
     def __init__(self, *_arguments: object) -> None:
         pass
@@ -38,7 +38,7 @@ class _Kept:
         pass
 
 
-# What trainers keep beside the weights, by the names that pickles give; none of it is imported.
+# Objects that trainers save beside the weights, by their names in pickles; none is imported.
 # argparse.Namespace: torchvision's reference script and VMZ's PyTorch trainer, under "args".
 _STAND_INS: list[Any] = [
     (_Kept, f"{module}.{name}")
@@ -61,11 +61,11 @@ _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # how torch files be
 
 
 def read_tensors(path: Path, model: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a file by name, and what it says about them.
+    """The tensors of a file by name, and its facts about them.
 
     Args:
         path: safetensors, a torch file, or one of the authors' Caffe2 pickles.
-        model: for a Caffe2 pickle, where its shapes leave the network open.
+        model: for a Caffe2 pickle, if its shapes leave the network open.
 
     Raises:
         WeightsError: no such format, a damaged file, or one that asks to run code.
@@ -84,12 +84,12 @@ def read_tensors(path: Path, model: str | None = None) -> tuple[dict[str, Tensor
             found["preprocess"] = Preprocess(mean=FLOW_MEAN, std=FLOW_STD).to_dict()
         return state, found
     raise WeightsError(
-        f"{path} is no weights file: safetensors, torch files and Caffe2 pickles are"
+        f"{path} is not a weights file: expected safetensors, a torch file or a Caffe2 pickle"
     )
 
 
 def _by_layout(content: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors under our names, where a published layout is recognised; else as they are."""
+    """Tensors under our names if a published layout is recognised, unchanged otherwise."""
     understood = layouts.understand(content)
     if understood is None:
         return content, {}
@@ -108,7 +108,7 @@ def _convert(
     if model in DESIGNS and not model.startswith(tuple(CSN)):
         try:
             return caffe2.convert(blobs, model)
-        except WeightsError:  # said again below, or by whoever compares the names
+        except WeightsError:  # reported below, or when the names are compared
             pass
     return caffe2.convert(blobs)
 
@@ -139,7 +139,7 @@ def model_in(path: Path) -> str | None:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
     except (SafetensorError, OSError, ValueError):
-        return None  # reading it in earnest will say what is wrong
+        return None  # the actual reading will report what is wrong
     named = facts.get("model") if isinstance(facts, dict) else None
     return named if isinstance(named, str) else None
 
@@ -164,14 +164,14 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class WeightsFacts:
-    """What a weights file says of its tensors."""
+    """The facts in a weights file about its tensors."""
 
     model: str
     """Name of the network."""
     class_names: Sequence[str] = ()
     """Of its last layer, in order."""
     bn_eps: float | None = None
-    """Where it is not the network's own."""
+    """If it is not the network's own."""
     preprocess: Preprocess | None = None
     """Of its input."""
     plan: ClipPlan | None = None
@@ -183,7 +183,7 @@ class WeightsFacts:
     """Further facts, as JSON holds them."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON: what is known, and nothing for the rest."""
+        """As JSON: only what is known."""
         facts = {
             **self.more,
             "model": self.model,
@@ -202,12 +202,12 @@ def save_weights(
     state_dict: Mapping[str, Tensor],
     facts: WeightsFacts,
 ) -> None:
-    """Write tensors as safetensors with what is known of them, so that the file needs nothing else.
+    """Write tensors as safetensors with their facts, so that the file is self-contained.
 
     Args:
-        path: the file; it is whole or absent.
+        path: the file; it is complete or absent.
         state_dict: the network's tensors.
-        facts: what is known of them.
+        facts: about them.
     """
     from safetensors.torch import save
 

@@ -1,7 +1,7 @@
 """Published PyTorch files whose tensors have other names than here.
 
-Each layout is known by the name of one tensor, and turns its names into ours. Nothing else of the
-files is touched, but for a linear layer that was published as a convolution.
+Each layout is known by the name of one tensor, and turns its names into ours. Nothing else is
+changed, except a linear layer that was published as a convolution.
 
 - TSP: a backbone below ``features.``, and one or two linear layers.
 - pytorch-i3d: Inception's modules by name.
@@ -182,14 +182,14 @@ assert set(LAYOUTS[2].networks) == set(x3d.NAMES)
 
 @dataclass(frozen=True)
 class Understood:
-    """Tensors under our names, and what their layout says."""
+    """Tensors under our names, and the facts of their layout."""
 
     tensors: dict[str, Tensor]
     layout: Layout
 
 
 def checkpoint_key(content: Mapping[str, Any]) -> str | None:
-    """The key under which a training checkpoint keeps its tensors, None where it is none."""
+    """The key under which a training checkpoint keeps its tensors; None if it is not one."""
     for key in CHECKPOINT_KEYS:
         inner = content.get(key)
         if isinstance(inner, Mapping) and inner and all(torch.is_tensor(v) for v in inner.values()):
@@ -198,7 +198,7 @@ def checkpoint_key(content: Mapping[str, Any]) -> str | None:
 
 
 def unwrap(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors of a state dict, out of a training checkpoint and without DDP's prefix."""
+    """The tensors of a state dict, taken from a training checkpoint and without DDP's prefix."""
     key = checkpoint_key(content)
     if key is not None:
         content = content[key]

@@ -1,4 +1,4 @@
-"""Weights by name, file, training run or seed: tensors that fit a network, and what they are."""
+"""Weights by name, file, training run or seed: tensors that fit a network, and their facts."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ class LoadedWeights:
     in_channels: int = 3
     class_names: tuple[str, ...] | None = field(default=None, repr=False)
     midplanes: Literal["block", "conv"] | None = None
-    """None for networks that are no R(2+1)D."""
+    """None for networks other than R(2+1)D."""
     bn_eps: float | None = None
     """None for networks that are not the paper's."""
     clip_frames: int | None = None
     """Of R2D, which takes no other length."""
     preprocess: Preprocess | None = None
-    """None where nothing is known, and for optical flow."""
+    """None if unknown, and for optical flow."""
     plan: ClipPlan | None = None
-    """None where nothing is known."""
+    """None if unknown."""
     flow: FlowMethod = "farneback"
     """How the optical flow of two channels is computed."""
     entry: WeightsEntry | None = None
-    """Where the weights are of the registry."""
+    """If the weights are from the registry."""
 
     @cached_property
     def backbone_sha256(self) -> str:
@@ -123,7 +123,7 @@ def load_weights(
         seed: of random weights.
         num_classes: of random weights.
         in_channels: of random weights.
-        clip_frames: of random weights, else 16; only R2D depends on it.
+        clip_frames: of random weights, 16 by default; only R2D depends on it.
         progress: called with the bytes so far, of how many; None shows it on stderr.
 
     Raises:
@@ -240,7 +240,7 @@ def _plain(model: str) -> str:
 
 
 def fit_tensors(tensors: Mapping[str, Tensor], model: str, origin: str) -> LoadedWeights:
-    """Check the tensors against the network, and read off what they show."""
+    """Check the tensors against the network, and derive facts from them."""
     odd = [name for name, value in tensors.items() if _is_odd(value)]
     if odd:
         raise WeightsError(f"{origin}: {odd[0]} is a sparse or quantised tensor, which is not read")
@@ -292,7 +292,7 @@ def _is_odd(value: object) -> bool:
 
 
 def with_facts(loaded: LoadedWeights, metadata: Mapping[str, Any]) -> LoadedWeights:
-    """Complete weights by what their file says of them, or else by the tensors."""
+    """Complete weights with the facts in their file, or else from the tensors."""
     facts = read_facts(loaded.state_dict, loaded.model)
     names = metadata.get("class_names") or ()
     plan, preprocess = metadata.get("plan"), metadata.get("preprocess")

@@ -1,10 +1,10 @@
 """Untrusted pickles: arrays and plain containers, and no function is called.
 
-A pickle is a program for a small stack machine, and Python's own machine calls whatever the
-program names. The one below knows the instructions that numbers, strings, tuples, lists, dicts and
-numpy arrays need, in every protocol, and refuses each other one by its name. The handful of
-globals that arrays are written with stand for functions of this module that check what they get:
-element type, shape and number of bytes must agree before an array is made.
+A pickle is a program for a small stack machine, and Python's own machine calls whatever the program
+names. The one below knows only the instructions for numbers, strings, tuples, lists, dicts and
+numpy arrays, in every protocol, and refuses all others by name. The handful of globals that arrays
+are written with stand for functions of this module that check what they get: element type, shape
+and number of bytes must agree before an array is made.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _Array:
 
 
 def _array(data: object, dtype: object, shape: object, order: object) -> NDArray[Any]:
-    """An array of these bytes; nothing is allocated that the file does not hold."""
+    """An array of these bytes; nothing is allocated beyond what the file holds."""
     if isinstance(data, str):  # Python 2 wrote bytes as text of one byte a character
         data = data.encode("latin-1")
     if not isinstance(data, bytes | bytearray):
@@ -192,7 +192,7 @@ class _Machine:
             self._object(name, argument)
 
     def _object(self, name: str, argument: Any) -> None:
-        """The instructions that make objects, which is where a pickle turns into a program."""
+        """The instructions that create objects, which turn a pickle into a program."""
         if name in ("GLOBAL", "STACK_GLOBAL"):
             if name == "GLOBAL":
                 path = str(argument).replace(" ", ".", 1)
@@ -208,7 +208,7 @@ class _Machine:
             if not isinstance(arguments, tuple) or not any(
                 function is known for known in _GLOBALS.values()
             ):
-                raise _RefusedError("to call what is no function of numpy's")
+                raise _RefusedError("to call something other than a numpy function")
             try:
                 self.stack.append(function(*arguments))
             except TypeError:
@@ -264,7 +264,7 @@ def load(path: Path) -> Any:
 
 
 def array_of(value: object) -> NDArray[Any] | None:
-    """The array behind a loaded value, None where it is something else."""
+    """The array of a loaded value; None if it is something else."""
     if isinstance(value, _Array):
         return value.value
     return value if isinstance(value, np.ndarray) else None

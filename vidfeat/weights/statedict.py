@@ -1,6 +1,6 @@
-"""What can be read off a state dict: its hash, its network, and why it does not fit another.
+"""What a state dict reveals: its hash, its network, and why it does not fit another.
 
-A state dict maps tensor names to tensors; torchvision's names are the ones that fit here.
+A state dict maps tensor names to tensors; torchvision's names are used here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def tensor_hash(state_dict: Mapping[str, Tensor], exclude: Iterable[str] = ()) -
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """What the shapes say, for one network."""
+    """Facts from the shapes, for one network."""
 
     num_classes: int
     in_channels: int
@@ -58,7 +58,7 @@ class TensorFacts:
 def read_facts(state_dict: Mapping[str, Tensor], model: str) -> TensorFacts:
     """Read class count, channels, midplane rule and R2D's clip length; names unknown here differ.
 
-    What is not found keeps the network's own value, for `check_fit` to name what is missing.
+    Whatever is not found keeps the network's own value; `check_fit` names what is missing.
     """
     state_dict = {name: value for name, value in state_dict.items() if isinstance(value, Tensor)}
     classes = [
@@ -86,7 +86,7 @@ def read_facts(state_dict: Mapping[str, Tensor], model: str) -> TensorFacts:
 
 
 def check_fit(state_dict: Mapping[str, Any], expected: Shapes, model: str, origin: str) -> None:
-    """Refuse tensors that do not fit a network, saying which, and what they look like.
+    """Refuse tensors that do not fit a network, with the differences and the layout they resemble.
 
     Args:
         state_dict: what was read.
@@ -141,7 +141,7 @@ def _advice(state_dict: Mapping[str, Any], model: str) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a state dict looks like."""
+    """The layout that a state dict resembles."""
 
     description: str
     network: str | None = None

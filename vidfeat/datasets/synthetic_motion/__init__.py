@@ -1,8 +1,8 @@
-"""Rendered scenes for training: motion in endless variety, nobody's footage, nothing on a disk.
+"""Rendered scenes for training: endless variety of motion, no footage, no files.
 
 A *plan* says what happens (``vocabulary.py``): what the camera does, which shapes move how, what
-figures do alone and with each other, at which pace. It is drawn from a sample's number, and its
-labels are the sample's. How it looks (surfaces, colours, sizes, places, light, compression) is
+figures do on their own and with each other, at which pace. It is drawn from a sample's number, and
+its labels are the sample's. How it looks (surfaces, colours, sizes, places, light, compression) is
 drawn again each time it is shown and does not depend on the labels.
 
 The order of difficulty follows "Learning Video Representations without Natural Videos" (2024), in

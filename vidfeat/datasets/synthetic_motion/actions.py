@@ -1,4 +1,4 @@
-"""What single figures do: seconds in, the angles of their joints out."""
+"""Actions of single figures: seconds in, joint angles out."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _jump(t: Track, rng: Random) -> Pose:
 
 
 def blows(t: Track, rng: Random, rate: float) -> np.ndarray:
-    """Times of blows, about ``rate`` a second, over the seconds shown and a little around."""
+    """Times of blows, about ``rate`` per second, over the seconds shown and a little around."""
     gaps = rng.uniform(0.6, 1.4, int(rate * (t.max() + 1.0)) + 3) / rate
     times: np.ndarray = np.cumsum(gaps) - 0.5 - rng.random() / rate
     return times

@@ -27,7 +27,7 @@ _NUMBERS = {"train": 0, "val": 1}
 
 @lru_cache(maxsize=1)
 def read_scenes() -> VideoDataset:
-    """All scenes; there is no folder that they lie in."""
+    """All scenes; they are in no folder."""
     samples = tuple(
         Sample(path, plan_of(scene_of(path)).labels, part)
         for part, count in _PARTS

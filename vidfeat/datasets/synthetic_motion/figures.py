@@ -1,4 +1,4 @@
-"""Figures in the picture: where they stand, their colours, and their limbs as soft capsules."""
+"""Figures in the picture: their places, their colours, and their limbs as soft capsules."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Figure:
     """Joints in the scene: (T, joints)."""
     y: Track
     feet: float
-    """y of its place: who stands lower is drawn later."""
+    """y of its place: lower figures are drawn later."""
     size: float
     """Height in scene units."""
     girth: float

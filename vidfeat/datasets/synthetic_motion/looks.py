@@ -1,4 +1,4 @@
-"""What a camera, its light and its codec do to the frames of a scene."""
+"""Effects of a camera, its light and its codec on the frames of a scene."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ _NOISE_LENGTH = 2_000_003
 
 
 def _noise(rng: Random, count: int) -> Pixels:
-    """Normal numbers: a part of a long row of them, which is quicker than new ones."""
+    """Normal numbers: part of a long precomputed row, which is faster than new ones."""
     if count >= _NOISE_LENGTH:
         return rng.standard_normal(count, dtype=np.float32)
     start = int(rng.integers(0, _NOISE_LENGTH - count))

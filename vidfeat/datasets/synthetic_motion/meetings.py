@@ -1,4 +1,4 @@
-"""What two figures do with each other: poses of both, and where each stands."""
+"""Interactions of two figures: the poses and places of both."""
 
 from __future__ import annotations
 

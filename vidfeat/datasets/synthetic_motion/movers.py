@@ -288,7 +288,7 @@ def draw_bodies(
 
 
 def occluder(rng: Random) -> Body:
-    """A thing that stands before everything: a post or a box at the edge."""
+    """An object in front of everything: a post or a box at the edge."""
     numbers = rng.random(8)
     numbers[0] *= 0.2
     return Body(

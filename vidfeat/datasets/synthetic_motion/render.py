@@ -26,7 +26,7 @@ def render_clip(
 
     Args:
         plan: what happens.
-        numbers: decide all that the plan leaves open: looks, sizes, places, speeds.
+        numbers: determine everything that the plan leaves open: looks, sizes, places, speeds.
         frames: T.
         size: height and width in pixels.
 

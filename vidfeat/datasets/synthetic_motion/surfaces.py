@@ -1,8 +1,8 @@
-"""Surfaces that scenes are painted with: a bank of random pictures of nothing.
+"""Surfaces for scenes: a bank of random abstract pictures.
 
 Noise with the spectrum of natural images, heaps of flat leaves (discs and boxes in power-law
 sizes), stripes and tiles, plain walls with a gradient: each wraps around at its edges. A bank is
-made once a process (about a second); every use draws a part of a picture, its scale, its turn and
+made once per process (about a second); every use draws a part of a picture, its scale, its turn and
 new colours.
 """
 

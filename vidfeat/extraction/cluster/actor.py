@@ -1,7 +1,7 @@
 """The actor: an encoder and decode processes on some machine of a cluster, working on leases.
 
-It reads the videos and writes the parts itself, through the shared file system; what travels to
-the driver are counts and failures.
+It reads the videos and writes the parts itself, through the shared file system; only counts and
+failures are sent to the driver.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from vidfeat.video.decode.pool import PoolStats
 from vidfeat.video.listing import ListedVideo
 
 _UPDATE_SECONDS = 1.0
-_VISIBLE_SECONDS = 15.0  # for what another machine has just written to show up
+_VISIBLE_SECONDS = 15.0  # for files that another machine has just written to show up
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
 class Errand:
-    """What is the same for all actors of a run."""
+    """What all actors of a run share."""
 
     recipe: EncoderChoice
     weights_name: str | None
-    """Of the file whose bytes come along; None where the recipe needs no file."""
+    """Of the file whose bytes are sent along; None if the recipe needs no file."""
     run_fingerprint: str
     options: ExtractOptions
     device: str
@@ -94,7 +94,7 @@ class Done:
     decoding: PoolStats
     engine: Mapping[str, Any]
     stopped: bool = False
-    """The run was asked to end before the lease was finished: what was finished is on the disk."""
+    """The run was asked to end before the lease was finished; finished work is on the disk."""
 
 
 class LeaseWorker:
@@ -133,7 +133,7 @@ class LeaseWorker:
         return Ready(ray.get_runtime_context().get_node_id())
 
     def work(self, lease: Lease) -> Iterator[Update | Done | Problem]:
-        """Embed the videos of a lease and write their parts; the last answer is no `Update`."""
+        """Embed the videos of a lease and write their parts; the last answer is not an `Update`."""
         assert self._errand is not None and self._encoder is not None
         errand = self._errand
         stop = StopFile(stop_file(Path(errand.folder), errand.token))
@@ -169,7 +169,7 @@ class LeaseWorker:
         )
 
     def _check_shared(self, errand: Errand) -> None:
-        """See that the output and the videos are where the driver has them.
+        """Check that the output and the videos are where the driver has them.
 
         Raises:
             VidfeatError: names the folder that is not shared.
@@ -179,7 +179,7 @@ class LeaseWorker:
         while not token.exists():
             if time.monotonic() > deadline:
                 raise VidfeatError(
-                    f"does not see what was written to {errand.folder}: a Ray cluster needs an "
+                    f"does not see files written to {errand.folder}: a Ray cluster needs an "
                     "output on a file system that all nodes share under one path"
                 )
             time.sleep(0.2)
@@ -202,7 +202,7 @@ class LeaseWorker:
             raise FileNotFoundError(errno.ENOENT, "the run is over", self._errand.token)
 
     def _newly_decoded(self, stats: PoolStats) -> PoolStats:
-        """What the decode processes did since the last lease: they outlive it."""
+        """Statistics of the decode processes since the last lease: they outlive it."""
         if self._pool is None:
             return stats
         before, self._decoded = self._decoded, replace(stats)
@@ -214,12 +214,12 @@ class LeaseWorker:
 
 
 def stop_file(folder: Path, token: str) -> Path:
-    """What the driver writes beside its token to end the leases at their next batch boundary."""
+    """File that the driver writes beside its token to end leases at their next batch boundary."""
     return folder / f"{token}.stop"
 
 
 def encoder_of(errand: Errand, weights: NDArray[np.uint8] | None) -> Encoder:
-    """The encoder of a run, with weights out of the bytes that came along."""
+    """The encoder of a run, with weights from the bytes that were sent along."""
     if errand.threads is not None:
         import torch
 

@@ -40,11 +40,11 @@ _FAILED_STARTS = 5  # of actors, after which no more are tried
 
 @dataclass(eq=False)
 class _Hand:
-    """An actor, and what it is at."""
+    """An actor and its current work."""
 
     actor: Any
     answer: Any
-    """What is waited for: the answer of ``prepare``, or the stream of a lease; None when idle."""
+    """Awaited result: the answer of ``prepare``, or the stream of a lease; None when idle."""
     node: str = ""
     lease: Lease | None = None
     live: Update | None = None
@@ -84,7 +84,7 @@ class Driver:
         self._able = time.monotonic()
 
     def work(self) -> None:
-        """Lease until nothing is left, or the run is asked to end."""
+        """Lease until nothing is left, or the run is asked to stop."""
         began = time.monotonic()
         while self._leases or any(hand.lease for hand in self._hands):
             if self._run.stop.asked:
@@ -118,7 +118,7 @@ class Driver:
     # -- actors --------------------------------------------------------------------------------
 
     def _nodes(self) -> dict[str, dict[str, float]]:
-        """The resources of the machines that are there, by their ids."""
+        """The resources of the present machines, by their ids."""
         return {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
 
     def _make_errand(self, token: str) -> Errand:
@@ -201,7 +201,7 @@ class Driver:
                 self._hear(hand)
 
     def _hear(self, hand: _Hand) -> None:
-        """Take in what an actor says, or find out that it is no more."""
+        """Process an actor's answer, or find that it has died."""
         try:
             answer = self._ray.get(hand.answer if hand.lease is None else next(hand.answer))
         except (self._ray.exceptions.RayError, OSError, RuntimeError, StopIteration) as error:
@@ -244,7 +244,7 @@ class Driver:
         run.report.engine |= done.engine
 
     def _lost(self, hand: _Hand, error: Exception) -> None:
-        """Lease again what a lost actor had in hand; give up a video that is to blame."""
+        """Lease a lost actor's work again; give up a video that is to blame."""
         self._hands.remove(hand)
         with suppress(Exception):
             self._ray.kill(hand.actor)
@@ -260,7 +260,7 @@ class Driver:
             self._give_up(hand.lease, error)
 
     def _not_started(self, error: Exception) -> None:
-        """An actor was lost before it could work: try some more, then do without."""
+        """An actor was lost before it could work: try a few more times, then continue without."""
         self._failed_starts += 1
         if self._failed_starts < _FAILED_STARTS:
             return

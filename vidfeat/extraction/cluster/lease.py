@@ -1,8 +1,8 @@
 """Leases: how the videos of a run are divided over the machines of a cluster, and handed on.
 
-A lease is a run of consecutive videos, or one long film, for one actor at a time. When an actor is
-lost, its lease goes to another; one that loses its actors again and again is taken apart until the
-video that does it stands alone.
+A lease is a run of consecutive videos, or one long film, for one actor. When an actor is lost, its
+lease goes to another; one that repeatedly loses its actors is split until the video that causes it
+is isolated.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from vidfeat.extraction.resume import Todo
 
 _LEASE_BYTES = 256 << 20  # of videos: some half a minute of one GPU, at common rates
 _LEASES_PER_ACTOR = 4  # at least, so that all end at about the same time
-_LEAST_BYTES = 64 << 10  # what opening a file costs, however short it is
+_LEAST_BYTES = 64 << 10  # cost of opening a file, however short
 _DEATHS_TOGETHER = 2  # then the videos of a lease are leased one by one
 _DEATHS_ALONE = 3
 _MOST_ROUNDS = 20  # of a lease whose nodes vanish, which is not its doing
-# Parts of a later round must stand above those of an earlier one of the same videos.
+# Parts of a later round must have higher numbers than earlier ones of the same videos.
 _NUMBERS_PER_ROUND = 1_000_000
 
 
@@ -35,7 +35,7 @@ class Lease:
 
     @property
     def name(self) -> str:
-        """Of its parts: by the files and where they begin, so that doing it twice is harmless."""
+        """Name of its parts, from the files and where they begin: doing it twice is harmless."""
         text = "\n".join(
             f"{item.video.identity}\t{item.video.size_bytes}\t{item.video.mtime_ns}"
             f"\t{item.task.first_clip}\t{item.tries}"
@@ -54,7 +54,7 @@ class Lease:
 
 
 def cut_leases(todo: Sequence[Todo], actors: int) -> list[Lease]:
-    """Divide videos over actors: consecutive ones together, a long film alone, the longest first.
+    """Divide videos over actors: consecutive ones together, a long film alone, longest first.
 
     Args:
         todo: the videos, in the order of the run.
@@ -77,7 +77,7 @@ def cut_leases(todo: Sequence[Todo], actors: int) -> list[Lease]:
 
 
 def after_loss(lease: Lease, *, node_is_gone: bool) -> list[Lease]:
-    """What becomes of a lease whose actor was lost: leases to hand out, none to give it up.
+    """The leases that replace one whose actor was lost; none to give it up.
 
     Args:
         lease: it.

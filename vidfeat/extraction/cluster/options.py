@@ -12,17 +12,17 @@ _CPUS_PER_ACTOR = 8  # without GPUs: more threads than this gain a network of th
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """Where the machines are, and how actors are laid over them."""
+    """Where the machines are, and how actors are distributed over them."""
 
     address: str = "auto"
-    """``auto`` is the cluster that this machine belongs to, ``local`` one on this machine alone;
-    else host:port of a cluster's head."""
+    """``auto`` is the cluster that this machine belongs to, ``local`` one on this machine only;
+    otherwise host:port of a cluster's head."""
     actor_cpus: int | None = None
     """Processors of one actor; None shares a machine's among its GPUs, or takes up to 8."""
     device: str = "auto"
-    """``auto`` takes the GPUs where the cluster has any, else processors."""
+    """``auto`` takes the GPUs if the cluster has any, or else processors."""
     start_seconds: float = 300.0
-    """How long to wait while not one actor can work."""
+    """How long to wait while no actor can work."""
 
     def __post_init__(self) -> None:
         if self.actor_cpus is not None and self.actor_cpus < 1:
@@ -43,7 +43,7 @@ class ClusterOptions:
 
 @dataclass(frozen=True)
 class ActorSize:
-    """What one actor takes of a machine."""
+    """The resources of one actor."""
 
     cpus: int
     gpus: int

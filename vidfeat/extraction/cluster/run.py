@@ -34,10 +34,10 @@ _LOCAL_MEMORY = 256 << 20
 
 
 def import_ray(address: str = "auto") -> Any:
-    """The package, which reads some settings when it is first imported.
+    """The ray package, which reads some settings when it is first imported.
 
     Args:
-        address: as in `ClusterOptions`; a cluster on this machine alone listens to it alone.
+        address: as in `ClusterOptions`; a cluster on this machine only listens to it only.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -98,7 +98,7 @@ def _work(ray: Any, options: ClusterOptions, run: Run, folder: Path, first_numbe
 
 @contextmanager
 def _connected(ray: Any, address: str) -> Iterator[None]:
-    """A connection to the cluster; one that is there already is used and left alone."""
+    """A connection to the cluster; an existing one is used and left open."""
     if ray.is_initialized():
         yield
         return
