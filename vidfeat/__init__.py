@@ -10,8 +10,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vidfeat.version import __version__
-
 if TYPE_CHECKING:
     from vidfeat.encoders.encoder import Encoder as Encoder
     from vidfeat.encoders.load import load_encoder as load_encoder
@@ -43,6 +41,7 @@ if TYPE_CHECKING:
     from vidfeat.store.embeddings import Embeddings as Embeddings
     from vidfeat.store.reader import FeatureStore as FeatureStore
     from vidfeat.training.run import train as train
+    from vidfeat.version import __version__ as __version__
     from vidfeat.video.clip_plan import ClipPlan as ClipPlan
     from vidfeat.video.preprocess import Preprocess as Preprocess
     from vidfeat.video.reader import Limits as Limits
@@ -66,6 +65,7 @@ _HOME = {
     "Match": "index.match",
     "SearchOptions": "index.match",
     "train": "training.run",
+    "__version__": "version",
     **dict.fromkeys(
         (
             "VidfeatError",
