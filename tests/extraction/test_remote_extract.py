@@ -98,7 +98,12 @@ def test_decode_processes_and_cut_connections_give_the_same_file(
     extract(videos, tmp_path / "local.h5", encoder, options=HERE)
     server.faults = Faults(cut_after=5000, cuts=2)
     two = ExtractOptions(workers=2)
-    report = extract("s3://bucket/p", tmp_path / "s3.h5", encoder, options=two)
+    for _ in range(3):
+        report = extract("s3://bucket/p", tmp_path / "s3.h5", encoder, options=two)
+        # on a machine too busy to answer in time, the next run tries again
+        assert {failure.kind for failure in report.failures} <= {"network", "timeout"}
+        if not report.failures:
+            break
     assert report.decoding.bytes_fetched > 0
     same_but_for_the_times(tmp_path / "s3.h5", tmp_path / "local.h5")
 
