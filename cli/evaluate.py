@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vidfeat.cli.options import HELP_NAMES, OutputPath
+from vidfeat.cli.options import HELP_NAMES, OutputPath, settings_option
 from vidfeat.system.wording import counted
 
 if TYPE_CHECKING:
@@ -34,13 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option("--clips", type=int, help="Uniform clips per video.  [default: the run's, or 10]")
 @click.option("--crops", type=click.Choice(["1", "3"]), help="Crops per clip.  [default: 1]")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="SECTION.KEY=VALUE",
-    help="Change a setting of the recipe; may be repeated.",
-)
+@settings_option()
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--workers", type=int, help="Decode processes.")
 @click.option("--scores", type=OutputPath(), help="Write the scores of all videos (HDF5).")

@@ -112,17 +112,18 @@ def _published(info: NetworkFacts) -> str:
     said = info.published
     if said is None:
         return ""
-    size = said.input_size or info.input_size
+    frames, size = info.published_clip
     words = []
     if said.parameters_millions is not None:
         words.append(f"{said.parameters_millions:.4g} M")
     if said.gflops is not None:
-        words.append(f"{said.gflops:.4g} ({said.frames or info.frames} x {size})")
+        words.append(f"{said.gflops:.4g} ({frames} x {size})")
     return ", ".join(words)
 
 
 def _as_json(info: NetworkFacts, weights: list[str]) -> dict[str, object]:
     published = info.published
+    frames, size = info.published_clip
     return {
         "name": info.name,
         "parameters": info.parameters,
@@ -137,8 +138,8 @@ def _as_json(info: NetworkFacts, weights: list[str]) -> dict[str, object]:
         else {
             "parameters_millions": published.parameters_millions,
             "gflops": published.gflops,
-            "input_size": published.input_size or info.input_size,
-            "frames": published.frames or info.frames,
+            "input_size": size,
+            "frames": frames,
         },
         "weights": weights,
     }

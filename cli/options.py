@@ -46,6 +46,17 @@ def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
+def settings_option() -> Callable[[F], F]:
+    """Changes of a training recipe's settings, as ``settings``."""
+    return click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="SECTION.KEY=VALUE",
+        help="Change a setting of the recipe; may be repeated.",
+    )
+
+
 def network_options() -> Callable[[F], F]:
     """Which network, with which weights, on what."""
     return _together(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidfeat.cli.options import HELP_NAMES, OutputPath, RenamedOption
+from vidfeat.cli.options import HELP_NAMES, OutputPath, RenamedOption, settings_option
 from vidfeat.system.wording import counted
 
 if TYPE_CHECKING:
@@ -37,13 +37,7 @@ STOPPED = 143  # as after SIGTERM: a scheduler starts the run again with --resum
 @click.option(
     "--splits", type=click.Path(path_type=Path), help="Folder of the dataset's lists, if another."
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="SECTION.KEY=VALUE",
-    help="Change a setting of the recipe; may be repeated.",
-)
+@settings_option()
 @click.option(
     "--init",
     metavar="NAME|FILE|RUN|random",

@@ -42,6 +42,12 @@ class NetworkFacts:
     gflops: float
     published: Published | None = None
 
+    @property
+    def published_clip(self) -> tuple[int, int]:
+        """Frames and side in pixels of the clip that the published GFLOPs are of."""
+        said = self.published or Published(None, None)
+        return said.frames or self.frames, said.input_size or self.input_size
+
 
 @cache
 def network_table() -> tuple[NetworkFacts, ...]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tests.support.remote_server import Faults, RemoteServer, point_s3_to, serving
+from tests.support.remote_server import (
+    Faults,
+    RemoteServer,
+    point_s3_to,
+    running_server,  # noqa: F401
+)
 from tests.support.store_fixtures import arrays_of
 from tests.support.video_assets import render, x264
 from vidfeat.cli.extract import command as extract_command
@@ -45,20 +49,13 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[RemoteServer]:
-    with serving() as server:
-        yield server
-
-
 @pytest.fixture
 def server(running: RemoteServer, videos: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteServer:
     monkeypatch.setattr(remote, "PAUSE_SECONDS", 0.001)
     point_s3_to(running, monkeypatch)
-    running.faults = Faults()
+    running.reset()
     running.files.clear()
     running.put_folder(videos, "bucket/p/")
-    running.asked.clear()
     return running
 
 

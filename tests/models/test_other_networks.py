@@ -66,7 +66,7 @@ def check_flops(info: NetworkFacts) -> None:
     published = info.published
     if published is None or published.gflops is None:
         return
-    size, frames = published.input_size or info.input_size, published.frames or info.frames
+    frames, size = info.published_clip
     network = on_meta(info.name, frames)
     counted = multiply_adds(network, frames, size)
     if "pytorchvideo" in published.counting and info.name not in PLAIN:

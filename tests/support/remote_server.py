@@ -10,7 +10,6 @@ import hashlib
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -100,6 +99,13 @@ class RemoteServer:
         for file in sorted(folder.rglob("*")):
             if file.is_file():
                 self.files[f"{below}{file.relative_to(folder).as_posix()}"] = file.read_bytes()
+
+    def reset(self) -> None:
+        """As at the start, but for the files."""
+        self.faults = Faults()
+        self.asked.clear()
+        self.queries.clear()
+        self.sent_of.clear()
 
     def close(self) -> None:
         self._httpd.shutdown()
@@ -234,9 +240,9 @@ class RemoteServer:
         self._say(handler, 200, {"Content-Type": "application/xml"}, body.encode())
 
 
-@contextmanager
-def serving() -> Iterator[RemoteServer]:
-    """A server while the block runs."""
+@pytest.fixture(scope="module", name="running")
+def running_server() -> Iterator[RemoteServer]:
+    """One server for the tests of a file, which say with ``reset`` where they begin."""
     server = RemoteServer()
     try:
         yield server

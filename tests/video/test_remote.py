@@ -13,7 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.remote_server import Faults, RemoteServer, point_s3_to, serving
+from tests.support.remote_server import (
+    Faults,
+    RemoteServer,
+    point_s3_to,
+    running_server,  # noqa: F401
+)
 from tests.support.video_assets import render, x264
 from tests.support.video_fixtures import asset  # noqa: F401
 from vidfeat.errors import MissingExtraError, UsageError, VideoError
@@ -40,20 +45,12 @@ ASSETS = (
 SOURCE = ClipSource(ClipPlan(8, clips=1), Preprocess((32, 32), (32, 32)))
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[RemoteServer]:
-    with serving() as server:
-        yield server
-
-
 @pytest.fixture
 def server(running: RemoteServer, monkeypatch: pytest.MonkeyPatch) -> RemoteServer:
     """The server without faults; nothing waits between attempts."""
     monkeypatch.setattr(remote, "PAUSE_SECONDS", 0.001)
+    running.reset()
     running.files.clear()
-    running.asked.clear()
-    running.sent_of.clear()
-    running.faults = Faults()
     return running
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.remote_server import Faults, RemoteServer, point_s3_to, serving
+from tests.support.remote_server import (
+    RemoteServer,
+    point_s3_to,
+    running_server,  # noqa: F401
+)
 from vidfeat.errors import UsageError
 from vidfeat.video import remote
 from vidfeat.video.listing import Listing, list_videos, read_list
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[RemoteServer]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture
@@ -24,7 +21,7 @@ def server(running: RemoteServer, monkeypatch: pytest.MonkeyPatch) -> RemoteServ
     """A bucket, which the web server shows too."""
     monkeypatch.setattr(remote, "PAUSE_SECONDS", 0.001)
     point_s3_to(running, monkeypatch)
-    running.faults = Faults()
+    running.reset()
     running.files.clear()
     for name in ("p/run/b.mp4", "p/a b.MKV", "p/notes.txt", "p/.hidden/c.mp4", "p2/d.mp4"):
         running.files[f"bucket/{name}"] = name.encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.index_fixtures import embeddings, identity, record, video_vectors
-from tests.support.remote_server import Faults, RemoteServer, serving
+from tests.support.remote_server import (
+    RemoteServer,
+    running_server,  # noqa: F401
+)
 from tests.support.video_assets import render
 from tests.support.web_fixtures import FakeEncoder
 from vidfeat.cli import cli
@@ -24,12 +26,6 @@ from vidfeat.store.writer import write_store
 from vidfeat.video.remote_listing import state_of
 
 pytest.importorskip("starlette")
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[RemoteServer]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +46,7 @@ def index(running: RemoteServer, tmp_path_factory: pytest.TempPathFactory) -> Vi
 
 @pytest.fixture
 def server(running: RemoteServer) -> RemoteServer:
-    running.faults = Faults()
-    running.asked.clear()
-    running.queries.clear()
+    running.reset()
     return running
 
 

@@ -362,7 +362,20 @@ def test_hostile_labels(refusing, body):
     assert refusing.labels.read_bytes() == refusing.before[refusing.labels]
 
 
-NAMES = ["", "..", "../out", "a/b", "a\\b", "/tmp/x", ".hidden", "a\x00", "x" * 61, "a.", None, 3]
+NAMES = [
+    "",
+    "..",
+    "../out",
+    "a/b",
+    "a\\b",
+    "/absolute",
+    ".hidden",
+    "a\x00",
+    "x" * 61,
+    "a.",
+    None,
+    3,
+]
 
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
