@@ -1,11 +1,13 @@
 """Datasets of long videos with labelled segments, in their published annotations.
 
 - Charades: CSV with ``actions`` such as ``c092 11.90 21.20;c147 0.00 12.60`` (7,985 videos for
-training and 1,863 for testing, 157 classes). - EPIC-Kitchens-100: CSV with timestamps, a verb and a
-noun per segment (67,217 and 9,668 segments, 97 verbs, 300 nouns). - ActivityNet 1.3, and THUMOS14
-in the same form: JSON of videos with ``annotations`` (10,024 and 4,926 videos, 200 classes). -
-THUMOS14 as published: a text per class of ``video start end`` lines (200 and 213 videos, 20
-classes). Its validation part is what localisation trains on, and so is ``train`` here.
+  training and 1,863 for testing, 157 classes).
+- EPIC-Kitchens-100: CSV with timestamps, a verb and a noun per segment (67,217 and 9,668 segments,
+  97 verbs, 300 nouns).
+- ActivityNet 1.3, and THUMOS14 in the same form: JSON of videos with ``annotations`` (10,024 and
+  4,926 videos, 200 classes).
+- THUMOS14 as published: a text per class of ``video start end`` lines (200 and 213 videos, 20
+  classes). Its validation part is what localisation trains on, and so is ``train`` here.
 
 Every segment is a sample of its own; a video's segments stay together where parts are drawn.
 """

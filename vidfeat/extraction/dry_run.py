@@ -51,10 +51,7 @@ def dry_run(
     if options.shard is not None:
         listing = listing.shard(*options.shard)
     source = encoder.spec.clip_source(options.limits)
-    tasks = [
-        VideoTask(video.path, video.segments, probe_only=True, state=video.remote_state)
-        for video in listing.videos
-    ]
+    tasks = [VideoTask.of(video, probe_only=True) for video in listing.videos]
     video_of = {video.path: video for video in listing.videos}
     clips = inputs = 0
     crops = encoder.preprocess.crops
@@ -96,10 +93,7 @@ def clips_estimated(listing: Listing, encoder: Encoder, options: ExtractOptions)
     videos = listing.videos
     chosen = videos[:: max(1, len(videos) // _MOST_SAMPLED)]
     source = encoder.spec.clip_source(options.limits)
-    tasks = [
-        VideoTask(video.path, video.segments, probe_only=True, state=video.remote_state)
-        for video in chosen
-    ]
+    tasks = [VideoTask.of(video, probe_only=True) for video in chosen]
     size_of = {video.path: max(0, video.size_bytes) for video in chosen}
     clips = looked_at = looked_bytes = 0
     began = time.monotonic()

@@ -55,8 +55,7 @@ def precision_begun(
     """The precision to compute with, and the one to record, for an output that may exist.
 
     An output keeps the precision it was started with. Until version 0.2 "fp32" on a GPU was TF32,
-    and the
-    file does not say where it was made: such an output resumes on a GPU only with ``tf32``.
+    and the file does not say where it was made: such an output resumes on a GPU only with ``tf32``.
 
     Args:
         output: the feature file.

@@ -161,7 +161,7 @@ class ExtractReport:
         if len(self.remarks) > _REMARKS_SAID:
             self.notes.append(
                 f"{counted(len(self.remarks) - _REMARKS_SAID, 'more video is', 'more videos are')} "
-                "unusual in such ways: vidfeat info says it of each"
+                "unusual in the same ways: vidfeat info FILE describes each"
             )
 
     def to_dict(self) -> dict[str, Any]:

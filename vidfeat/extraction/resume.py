@@ -105,13 +105,11 @@ def _todo(
     tries = 0 if failure is None else failure.tries
     partial = summary.partial.get(video.identity)
     if partial is None or not partial.record.same_file(video.size_bytes, video.mtime_ns):
-        task = VideoTask(video.path, video.segments, state=video.remote_state)
-        return Todo(video, task, tries)
+        return Todo(video, VideoTask.of(video), tries)
     carrier, first = partial.carrier, partial.next_clip // rows.rows_per_clip
     if rows.aggregate is not None:  # frames come, and not clips
         first = 0 if carrier is None or carrier.carried is None else carrier.carried.next_frame
-    state = video.remote_state
-    task = VideoTask(video.path, video.segments, first, partial.attempt, state=state)
+    task = VideoTask.of(video, first_clip=first, first_attempt=partial.attempt)
     return Todo(video, task, tries, carrier)
 
 

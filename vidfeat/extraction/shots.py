@@ -159,12 +159,15 @@ def _search(
 
 def _tidy(file: Path, kept: Mapping[str, Known], rule: ShotRule) -> None:
     """Rewrite the file without lines that hold no longer: of a changed video, or cut off."""
+    if not file.is_file():
+        return
     text = _line(COLUMNS) + "".join(
         _lines(identity, stamp, shots, rule) for identity, (stamp, shots) in kept.items()
     )
-    if file.is_file() and file.read_bytes() != text.encode("utf-8", "surrogateescape"):
+    data = text.encode("utf-8", "surrogateescape")
+    if file.read_bytes() != data:
         with atomic_write(file) as temporary:
-            temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
+            temporary.write_bytes(data)
 
 
 def _lines(identity: str, stamp: tuple[int, int], shots: Sequence[Shot], rule: ShotRule) -> str:

@@ -83,7 +83,7 @@ def _temporary() -> Path:
 def keep_matplotlib_quiet() -> None:
     """Give matplotlib a folder for its caches if it cannot write to its own.
 
-     It would warn in three lines, and rebuild its list of fonts each time. Call this before it is
+    It would warn in three lines, and rebuild its list of fonts each time. Call this before it is
     imported.
     """
     if "MPLCONFIGDIR" in os.environ or "matplotlib" in sys.modules:

@@ -75,7 +75,7 @@ def remove_dead_leftovers(path: Path) -> None:
 def _temporary_files_of(folder: Path) -> tuple[Path, ...]:
     """Files with a temporary name when this process first wrote to a folder.
 
-     Looking once is enough, since leftovers are those of earlier processes; and a folder may
+    Looking once is enough, since leftovers are those of earlier processes; and a folder may
     receive hundreds of thousands of files.
     """
     try:
@@ -154,7 +154,7 @@ def sync_file(path: Path) -> None:
 def leave_cache(descriptor: int) -> None:
     """Tell the system that a file's contents are not needed in memory.
 
-     Data that is written once and not read soon would push out data that is; and pages that are
+    Data that is written once and not read soon would push out data that is; and pages that are
     free at once make the next write faster.
     """
     if hasattr(os, "posix_fadvise"):

@@ -44,7 +44,7 @@ def clips_that_fit(clip_values: int) -> int:
 def keep_large_blocks() -> None:
     """Let the C library keep freed blocks above 32 MB, as it keeps smaller ones.
 
-     By default each is returned to the system and comes back zeroed, page by page: on a CPU that is
+    By default each is returned to the system and comes back zeroed, page by page: on a CPU that is
     a quarter of the time of these networks, whose maps have that size. Arenas of further threads
     cannot hold such blocks at all, and extract runs its network in one: so all threads share the
     first arena. Peak memory does not change. Only glibc has the settings; elsewhere nothing

@@ -3,10 +3,11 @@
 torch computes kernels of (1, 3, 3) and (3, 1, 1) as 3-D convolutions. Here a clip is a stack of
 images with their channels last, in which both are 2-D, and nothing is copied between the two:
 
-* batch norms are folded into the convolutions before them; * a 3 x 3 kernel goes through Winograd's
-transform (Lavin and Gray, arXiv 1509.09308), by NNPACK, which is part of torch: twice as fast as
-direct convolution on AVX2. Small frames are laid side by side into one image, with a line of zeros
-between them; * a kernel over time is one of (3, 1) over (T, H W).
+* batch norms are folded into the convolutions before them;
+* a 3 x 3 kernel goes through Winograd's transform (Lavin and Gray, arXiv 1509.09308), by NNPACK,
+  which is part of torch: twice as fast as direct convolution on AVX2. Small frames are laid side by
+  side into one image, with a line of zeros between them;
+* a kernel over time is one of (3, 1) over (T, H W).
 
 Shapes: T frames, C channels, H rows, W columns; images of a clip are (T, C, H, W).
 """

@@ -278,7 +278,7 @@ def sample_clips(
 def _clips_of(video: ListedVideo, plan: ClipPlan, preprocess: Preprocess) -> list[Clips]:
     source = ClipSource(plan, preprocess)
     found: list[Clips] = []
-    for _, event in decode_inline(source, [VideoTask(video.path, video.segments)]):
+    for _, event in decode_inline(source, [VideoTask.of(video)]):
         if isinstance(event, Started):
             found = []
         elif isinstance(event, Clip):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from vidfeat.video.packing import PLANE_BYTES_PER_PIXEL, Packer, PixelPacker, Pl
 from vidfeat.video.preprocess import Preprocess, clip_shape
 from vidfeat.video.reader import Damage, Known, Limits, VideoInfo, VideoReader
 from vidfeat.video.timeline import Timeline
+
+if TYPE_CHECKING:
+    from vidfeat.video.listing import ListedVideo
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,11 @@ class VideoTask:
     """In place of a video: ``path`` is a name, and no ``Started`` is sent."""
     state: tuple[int, int] | None = None
     """Of a URL: the size and stamp it was listed with, which it must still have."""
+
+    @classmethod
+    def of(cls, video: ListedVideo, **settings: Any) -> VideoTask:
+        """The task for a video of a run; ``settings`` are the other fields."""
+        return cls(video.path, video.segments, state=video.remote_state, **settings)
 
 
 @dataclass(frozen=True)
