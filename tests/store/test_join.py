@@ -168,6 +168,15 @@ def test_rows_without_a_partner_are_told(tmp_path: Path) -> None:
     assert "another size" in told
 
 
+def test_inputs_of_one_network_are_reported(tmp_path: Path) -> None:
+    first = make_store(tmp_path / "a.h5", {"a": 2})
+    second = make_store(tmp_path / "b.h5", {"a": 2}, run_fingerprint="bf16")
+    third = make_store(tmp_path / "c.h5", {"a": 2}, **SECOND)
+    report = join_stores([third, first, second], tmp_path / "abc.h5")
+    (warning,) = report.warnings
+    assert warning.startswith(f"{first} and {second} are from the same network")
+
+
 def test_other_grids_are_refused(tmp_path: Path) -> None:
     first = make_store(tmp_path / "a.h5", {"a": 4})
     second = shifted(tmp_path / "b.h5", [(n * 0.5, n * 0.5 + 0.8) for n in range(4)])
@@ -187,6 +196,7 @@ def test_what_cannot_be_joined(tmp_path: Path) -> None:
     out = tmp_path / "out.h5"
     for inputs, options, kind, message in (
         ([first], {}, UsageError, "two or more"),
+        ([first, second, tmp_path / "x" / ".." / "a.h5"], {}, UsageError, "a.h5 is given twice"),
         ([first, out], {}, UsageError, "choose another output"),
         ([first, second], {"scale": "l1"}, UsageError, "unit or none"),
         ([first, second], {"match": "end"}, UsageError, "span, start, centre"),

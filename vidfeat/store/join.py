@@ -82,7 +82,8 @@ def join_stores(
     Raises:
         StoreError: the clips of the inputs were laid differently, they share no video, or the
             output already exists.
-        UsageError: an option that is not known, fewer than two inputs, or the output is one.
+        UsageError: an option that is not known, fewer than two inputs, the same input twice, or
+            an input that is also the output.
         LockedError: another run is writing the output.
         OSError: as writing does; nothing is then changed.
     """
@@ -122,7 +123,11 @@ def _check_arguments(
 ) -> None:
     if len(inputs) < 2:
         raise UsageError("one feature file cannot be joined: give two or more")
-    if any(Path(path).resolve() == output.resolve() for path in inputs):
+    files = [Path(path).resolve() for path in inputs]
+    for number, file in enumerate(files):
+        if file in files[:number]:
+            raise UsageError(f"{inputs[number]} is given twice: join files of different networks")
+    if output.resolve() in files:
         raise UsageError(f"{output} is one of the files to join: choose another output with -o")
     if scale not in SCALES:
         raise UsageError(f"scale is {scale!r}, expected {' or '.join(SCALES)}", field="scale")
@@ -308,6 +313,12 @@ class _Plan:
                 )
         first = self.stores[0]
         for number, store in enumerate(self.stores[1:], 1):
+            for other in self.stores[:number]:
+                if store.identity.space_fingerprint == other.identity.space_fingerprint:
+                    told.append(
+                        f"{other.path} and {store.path} are from the same network: the joined rows "
+                        "say nothing that one of them does not"
+                    )
             sizes = first.videos["size_bytes"][self.videos[:, 0]]
             changed = np.flatnonzero(sizes != store.videos["size_bytes"][self.videos[:, number]])
             if len(changed):
