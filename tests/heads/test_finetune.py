@@ -301,7 +301,7 @@ def test_a_report_shows_what_was_asked_for(page):
         "Calibration",
         "A map of the embeddings",
         "With few training videos",
-        "What it was made from",
+        "How it was made",
     ):
         assert heading in text
     assert "<script>alert(1)</script>" in text, "the hostile name is text"
