@@ -205,7 +205,7 @@ def _is_features(path: str) -> bool:
 def _read(
     judge: HeadJudge | NetworkJudge, given: tuple[str, ...], decoding: ExtractOptions
 ) -> Iterator[VideoRead]:
-    """The clips to judge, in the order given, from files, folders and feature files."""
+    """The clips to classify, in the order given, from files, folders and feature files."""
     from vidfeat.heads.classify import HeadJudge
 
     for stored, names in groupby(given, _is_features):

@@ -30,7 +30,7 @@ def prompt_judge(
         values: the options of network and plan, which are taken out.
         prompts: a file with one name per line.
         templates: phrases with a place for the name; empty for the default ones.
-        every_seconds: the segments of a time line; None for no time line.
+        every_seconds: the segments of a timeline; None for no timeline.
         features: a feature file whose encoder names the text tower, if no video is read.
 
     Raises:

@@ -66,7 +66,7 @@ class VideoPrediction:
     Attributes:
         path: the video.
         predictions: the best classes, best first.
-        segments: along the time line; empty if none was requested.
+        segments: of the timeline; empty if none was requested.
         scores: (C,) of all classes.
         classes: their names, in that order.
     """
@@ -78,7 +78,7 @@ class VideoPrediction:
     classes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; ``segments`` only along a time line."""
+        """As JSON; ``segments`` only with a timeline."""
         values: dict[str, Any] = {
             "path": self.path,
             "predictions": [prediction.to_dict() for prediction in self.predictions],
@@ -104,7 +104,7 @@ class Judge(Protocol):
 
     @property
     def encoder(self) -> Encoder | None:
-        """Determines which clips are read; None if there are only stored features to judge."""
+        """Determines which clips are read; None if only stored features are classified."""
 
     @property
     def reader(self) -> ClipNetwork:
@@ -119,7 +119,7 @@ class HeadJudge:
 
     Args:
         head: the head.
-        encoder: for video files; None if only stored features are judged.
+        encoder: for video files; None if only stored features are classified.
         time_line: the encoder's clips were laid by `time_line_plan`: no warning about that.
 
     Raises:
@@ -147,7 +147,7 @@ class HeadJudge:
         return self.head.classes
 
     def check_store(self, store: FeatureStore) -> str | None:
-        """Check that stored features can be judged; returns a warning if plan or precision differ.
+        """Check that stored features fit the head; returns a warning if plan or precision differ.
 
         Raises:
             FingerprintError: they are of another space.
@@ -206,7 +206,7 @@ class NetworkJudge:
 
 
 def time_line_plan(plan: PlanChoice, every_seconds: float | None) -> PlanChoice:
-    """Lay about one clip per second if a time line is requested without a hop or clip count.
+    """Lay about one clip per second if a timeline is requested without a hop or clip count.
 
     Raises:
         UsageError: ``every_seconds`` is not above 0.
@@ -284,9 +284,9 @@ def classify_video(
     top: int = 5,
     every_seconds: float | None = None,
 ) -> VideoPrediction:
-    """Judge one video file.
+    """Classify one video file.
 
-    A file that breaks midway is judged by the clips before the break, and clips whose rows are NaN
+    A file that breaks midway is classified by the clips before the break; clips whose rows are NaN
     or infinite are left out: both with a warning.
 
     Args:
@@ -315,7 +315,7 @@ def classify_clips(
     top: int = 5,
     every_seconds: float | None = None,
 ) -> VideoPrediction:
-    """Judge a video whose clips are already encoded; see `classify_video`.
+    """Classify a video whose clips are already encoded; see `classify_video`.
 
     Raises:
         VideoError: kind ``not_finite``: its scores are NaN or infinite.

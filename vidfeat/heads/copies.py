@@ -1,4 +1,4 @@
-"""Near copies on both sides of a split: a head that has seen one is no test for the other."""
+"""Near copies on both sides of a split: a head that has seen one knows the other."""
 
 from __future__ import annotations
 
@@ -89,5 +89,5 @@ def copies_across(
         f"warning: {len(found)} of {counted(len(tested), 'test video')} "
         f"{'has' if len(found) == 1 else 'have'} a near copy in the training "
         f"part, as this network sees them ({path} is like {other}, cosine {score:.3f}): if they "
-        f"are copies, the accuracy is too good; {remedy}; vidfeat duplicates lists all pairs"
+        f"are copies, the accuracy is inflated; {remedy}; vidfeat duplicates lists all pairs"
     ]

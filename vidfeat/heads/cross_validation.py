@@ -26,7 +26,7 @@ from vidfeat.system.callbacks import Report
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Every sample judged, several times, by heads that have not seen it or its group.
+    """Every sample tested, several times, with heads that have not seen it or its group.
 
     Attributes:
         accuracies: float (repeats, folds), the accuracy in each fold; NaN for folds that a repeat
@@ -59,7 +59,7 @@ def cross_validate(
     repeats: int = 1,
     report: Report | None = None,
 ) -> CrossValidation:
-    """Judge on each fold in turn a head trained on the others; choices are made inside those.
+    """Test a head on each fold in turn, trained and tuned on the others.
 
     The folds depend on the samples and the seed only: heads with the same seed have the same folds.
 
@@ -76,7 +76,7 @@ def cross_validate(
             folds,
             options.seed + repeat,
             purpose="cross-validation",
-            remedy="judge on one test part, without cross_validation",
+            remedy="test on one part, without cross_validation",
             remedy_fields=("cross_validation",),
         )
         for fold, (train, test) in enumerate(parts):
@@ -183,7 +183,7 @@ def compare_heads(
     repeats: int = 1,
     report: Report | None = None,
 ) -> Comparison:
-    """Judge several heads on the same folds; the best accuracy wins, the first one of a tie.
+    """Test several heads on the same folds; the best accuracy wins, the first one of a tie.
 
     Args:
         samples: only the training part, so that the test part is used once.

@@ -57,13 +57,13 @@ def finetune(
     overwrite: bool = False,
     report: Report | None = None,
 ) -> FinetuneResult:
-    """Train a head on a feature file and judge it.
+    """Train a head on a feature file and test it.
 
     Args:
         features: the feature file.
         labels: a CSV, ``"folders"`` for folder names, a mapping of paths to classes, or the result
             of `read_labels`; None with ``options.dataset``.
-        options: what is trained, and how it is judged.
+        options: what is trained, and how it is tested.
         head: ``"linear"``, ``"svm"``, ``"knn"``, ``"mlp"`` or ``"attentive"``, in place of
             ``options.head.kind``; several (``"linear,svm"`` or a list) are compared, and the best
             is trained. ``"attentive"`` alone is compared with ``"linear"``, and trained.
@@ -177,7 +177,7 @@ def _multi_label(
     options: FinetuneOptions,
     target: Path | None,
 ) -> FinetuneResult:
-    """Train and judge a head for several labels per sample, and write its folder."""
+    """Train and test a head for several labels per sample, and write its folder."""
     if options.compare or options.cross_validation or options.shots:
         raise UsageError(
             "several labels per sample are judged on one test part, by one classifier: leave out "

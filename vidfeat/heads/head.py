@@ -123,8 +123,8 @@ class Head:
             space_fingerprint: of that encoder.
             run_fingerprint: of the run that made the vectors.
             name: where the vectors are from, for the message.
-            any_layout: no warning if only the positions of the clips differ, as they do along a
-                time line.
+            any_layout: no warning if only the positions of the clips differ, as they do in a
+                timeline.
 
         Raises:
             FingerprintError: vectors of another space; the message names the settings that differ.

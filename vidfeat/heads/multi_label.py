@@ -1,4 +1,4 @@
-"""Several labels per sample: one binary head per class, one against the rest, judged by mAP.
+"""Several labels per sample: one binary head per class, one against the rest, measured by mAP.
 
 The result is a head like any other, but it scores each class independently: scores do not sum to 1.
 """
@@ -115,7 +115,7 @@ def train_multi_label(
     test_share: float = 0.2,
     identity: RunIdentity | None = None,
 ) -> MultiLabelResult:
-    """Train one binary head per class and judge them on the test part.
+    """Train one binary head per class and test them on the test part.
 
     Hyper-parameters are the same for all classes, chosen by the mean average precision over folds
     of the training part, by group where there are groups.
@@ -329,7 +329,7 @@ def _means(values: NDArray[np.float64], samples: Samples) -> NDArray[np.float64]
 def _mean_ap(
     scores: NDArray[np.float64], targets: Targets, groups: Indexes | None, repeats: int = 200
 ) -> Interval | None:
-    """The mAP with a bootstrap over groups or videos; None if no class can be judged."""
+    """The mAP with a bootstrap over groups or videos; None if no class has a sample."""
     value = mean_average_precision(scores, targets)
     if np.isnan(value):
         return None

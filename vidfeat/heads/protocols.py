@@ -1,4 +1,4 @@
-"""Training and judging heads: one split, official splits, few shots.
+"""Training and testing heads: one split, official splits, few shots.
 
 Test labels are used once, at the end, to measure accuracy. All choices are made by
 ``vidfeat.heads.selection`` from the training part.
@@ -40,7 +40,7 @@ class Majority:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A head trained on one part and judged on another.
+    """A head trained on one part and tested on another.
 
     Attributes:
         head: the trained head.
@@ -128,7 +128,7 @@ def _warn_shared_groups(
             lines = f", lines {first.line} and {second.line}" if first.line and second.line else ""
             notes.append(
                 f"{counted(len(shared), 'group is', 'groups are')} in both parts "
-                f"({group_of(first)}{lines}): the accuracy is too good"
+                f"({group_of(first)}{lines}): the accuracy is inflated"
             )
 
 
@@ -285,7 +285,7 @@ def train_and_test(
     options: HeadOptions,
     identity: RunIdentity | None = None,
 ) -> Outcome:
-    """Train on one part, judge on the other.
+    """Train on one part, test on the other.
 
     Raises:
         DataError: one class alone, or a class that cannot be cross-validated.
@@ -332,7 +332,7 @@ def few_shot(
     *,
     draws: int = 10,
 ) -> Iterator[FewShot]:
-    """Draw a few training samples per class, repeatedly, and judge on the whole test part.
+    """Draw a few training samples per class, repeatedly, and test on the whole test part.
 
     Hyper-parameters are the head's defaults: a few samples are not enough to choose them.
 

@@ -90,7 +90,7 @@ def write_head_report(
 def render_report(samples: Samples, outcome: Outcome, options: ReportOptions) -> str:
     """The report as HTML text; see `write_head_report`."""
     if outcome.evaluation is None:
-        raise ValueError("a report needs a test part: nothing was judged")
+        raise ValueError("a report needs a test part: nothing was tested")
     result = outcome.evaluation
     mistakes, plane = _mistakes(samples, outcome, options), _map(samples, outcome, options)
     sections = [

@@ -19,7 +19,7 @@ Split = Literal["1", "2", "3", "all"]
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """Options of fine-tuning: what is trained, and how it is judged.
+    """Options of fine-tuning: what is trained, and how it is tested.
 
     Attributes:
         head: kind, hyper-parameters and seed.
@@ -91,7 +91,7 @@ class FinetuneOptions:
 
 @dataclass(frozen=True)
 class TrainedSplit:
-    """One head with the samples it was trained and judged on.
+    """One head with the samples it was trained and tested on.
 
     Attributes:
         name: such as ``split 1``; empty if it is the only one.

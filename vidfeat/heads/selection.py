@@ -1,7 +1,7 @@
 """Choosing a head's hyper-parameters inside the training part, and fitting it.
 
 Everything here sees only the training part. Folds keep groups together where there are any,
-so that no clip of a recording is judged by a head that has seen the same recording.
+so that no head is tested on clips of a recording that it was trained on.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def _of_class(
 
 
 def newest(count: int) -> slice:
-    """The labels to judge: only the newest if there are very many."""
+    """The labels to cross-validate: only the newest if there are very many."""
     return slice(max(0, count - _MOST_LABELS), count)
 
 

@@ -81,7 +81,7 @@ def prompt_head(
 
     Args:
         labels: names of the classes, C of them.
-        texts: the text tower of the encoder whose vectors are to be judged.
+        texts: the text tower of the encoder whose vectors will be classified.
         run_fingerprint: of the run that makes those vectors.
         templates: phrases with ``{}`` in place of the name; none takes ``TEMPLATES``.
 
