@@ -125,7 +125,7 @@ class Comparison:
 
     Attributes:
         found: the results of each kind of head.
-        chosen: the best of them, trained on the whole training part.
+        chosen: the one to train on the whole training part: the best, or the only one requested.
         folds: how many there were.
     """
 
