@@ -65,7 +65,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Name the known commands where an unknown one is given."""
+        """Resolve a command; for an unknown name, suggest the nearest or list all."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             import difflib
 
@@ -91,8 +91,8 @@ class LazyGroup(click.Group):
 @click.option(
     "--verbose",
     is_flag=True,
-    help="With --version: also those of torch, FFmpeg, CUDA and the engines, and a check of the "
-    "bundled network's output on this machine.",
+    help="With --version: also the versions of torch, FFmpeg, CUDA and the engines, and a check of "
+    "the bundled network's output on this machine.",
 )
 @click.pass_context
 def cli(ctx: click.Context, *, show_version: bool, verbose: bool) -> None:
@@ -134,7 +134,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone: not an error; the interpreter must not
+        # The reader of our output (head, less) is gone: not an error, and the interpreter must not
         # fail again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

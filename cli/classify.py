@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vidfeat.heads.classify import HeadJudge, Judge, NetworkJudge, VideoPrediction
 
 MOST_PICTURES = 12
-# What a head defines, so that giving it can only be a mistake.
+# Options that a head defines, so that giving them can only be a mistake.
 OF_THE_HEAD = ("model", "seed", "engine", "compiled")
 
 
@@ -205,7 +205,7 @@ def _is_features(path: str) -> bool:
 def _read(
     judge: HeadJudge | NetworkJudge, given: tuple[str, ...], decoding: ExtractOptions
 ) -> Iterator[VideoRead]:
-    """The clips to judge, in the order given, from files, folders and feature files."""
+    """The clips to classify, in the order given, from files, folders and feature files."""
     from vidfeat.heads.classify import HeadJudge
 
     for stored, names in groupby(given, _is_features):
@@ -275,7 +275,7 @@ def _show(video: VideoPrediction) -> None:
     for prediction in video.predictions:
         click.echo(f"  {prediction.score:7.1%}  {one_line(prediction.label)}")
     shortest = min((s.end_seconds - s.start_seconds for s in video.segments), default=1.0)
-    places = 1 if shortest > 0.35 else 2 if shortest > 0.035 else 3  # so that no two look alike
+    places = 1 if shortest > 0.35 else 2 if shortest > 0.035 else 3  # so that all times differ
     for segment in video.segments:
         best = segment.predictions[0]
         when = f"{segment.start_seconds:8.{places}f} to {segment.end_seconds:.{places}f} s"

@@ -26,7 +26,7 @@ def command(folder: Path) -> int:
     title = f"Rendering videos of moving figures into {videos}"
     with click.progressbar(length=NUM_VIDEOS, label=title) as bar:
         made = render_demo(videos, progress=lambda: bar.update(1))
-    click.echo(f"{len(made)} videos: 5 actions, and 3 longer videos of one after another\n")
+    click.echo(f"{len(made)} videos: 5 actions, and 3 longer videos of several actions\n")
     query = videos / "fall" / "fall-1.mp4"
     steps: list[tuple[str, list[str]]] = [
         (

@@ -1,4 +1,4 @@
-"""What is in a file, of whatever kind: for ``vidfeat info``."""
+"""Describe files of every kind, for ``vidfeat info``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WEIGHTS = frozenset({".safetensors", ".pt", ".pth", ".pkl"})
 def describe(
     path: str | os.PathLike[str], *, verify: bool = False, stream: int | None = None
 ) -> dict[str, Any]:
-    """What a file or folder holds, as JSON values; ``kind`` says what it is.
+    """Describe a file or folder as JSON values; ``kind`` says what it is.
 
     Args:
         path: a video, a feature file, weights, a score file, a head, an index, a training run; or
@@ -60,7 +60,7 @@ def describe(
 
 
 def in_words(described: dict[str, Any]) -> list[str]:
-    """The same as lines to read."""
+    """A description from `describe` as lines of text."""
     if described["kind"] == "features":
         from vidfeat.store.describe import store_in_words
 
@@ -84,7 +84,7 @@ def in_words(described: dict[str, Any]) -> list[str]:
     return [*first, *([""] if first else []), *_lines(plain), *_lines(hashes)]
 
 
-# stands in the first lines of a head, an index, a run or weights already
+# already in the first lines of a head, an index, a run or weights
 _SAID = ("kind", "path")
 
 
@@ -178,7 +178,7 @@ def _begins_with_hdf5(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(len(_HDF5)) == _HDF5
     except OSError:
-        return False  # the video reader says why
+        return False  # the video reader reports why
 
 
 def _hdf5(path: Path) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _hdf5(path: Path) -> dict[str, Any]:
     try:
         described = describe_store(path)
         begun = describe_begun(path)
-        # a run that continues it keeps what is new in parts until its end
+        # a run that extends the file keeps new videos in parts until it ends
         return described if begun is None else {**described, "going_on": begun}
     except StoreError as not_features:
         from vidfeat.evaluation.scores import read_scores
@@ -275,7 +275,7 @@ def _lines(value: dict[str, Any], indent: str = "") -> list[str]:
 
 
 def _on_a_line(value: dict[str, Any]) -> str:
-    """One of a list of things, such as a trial: ``C 0.1, accuracy 0.42``."""
+    """One item of a list, such as a trial: ``C 0.1, accuracy 0.42``."""
     parts = []
     for key, item in value.items():
         nested = isinstance(item, dict)

@@ -1,4 +1,4 @@
-"""What ``vidfeat info`` says first of a head, an index, a training run or weights, in words."""
+"""The first lines of ``vidfeat info`` for a head, an index, a training run or weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CLASSES_SHOWN = 8
 
 
 def first_lines(described: Mapping[str, Any]) -> list[str]:
-    """What people ask first: a line that says what it is, and facts; empty for other kinds."""
+    """A title line and the facts that people ask for first; empty for other kinds."""
     kinds = {"head": _head, "index": _index, "training run": _run, "weights": _weights}
     if described["kind"] not in kinds:
         return []

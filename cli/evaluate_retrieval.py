@@ -71,7 +71,7 @@ def command(
     if captions is not None:
         if labels is not None or dataset is not None or splits is not None or center:
             raise click.UsageError(
-                "--captions is a protocol of its own: leave labels, splits and --center out"
+                "--captions is a separate protocol: leave out labels, splits and --center"
             )
         _by_captions(features, captions, weights, skip_bad_rows=skip_bad_rows, as_json=as_json)
         return

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     type=click.Choice(["fp32", "int8"]),
     default="fp32",
     show_default=True,
-    help="int8 writes a folder for the --weights of extract.",
+    help="int8 writes a folder for extract --weights.",
 )
 @click.option(
     "--calibrate",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from vidfeat.video.listing import Listing
 
 
-# Clips of highly compressed videos, such as a security camera's, over the fewest their size allows.
+# Ratio of the most clips to the fewest that a file size suggests: security footage compresses well.
 _MOST_TO_LEAST = 200
 
 
@@ -62,7 +62,7 @@ _MOST_TO_LEAST = 200
 @click.option(
     "--clips-by",
     type=click.Choice(["shots"]),
-    help="Lay clips over each shot, so that none crosses a cut; the shots are kept beside the "
+    help="Lay clips over each shot, so that none crosses a cut; the shots are kept next to the "
     "output, in OUTPUT.shots.csv.",
 )
 @network_options()
@@ -96,7 +96,7 @@ _MOST_TO_LEAST = 200
     type=click.Choice(["cpu", "nvdec"]),
     default="cpu",
     show_default=True,
-    help="What decodes: the CPU, or the CPU and the NVIDIA GPU's video decoders.",
+    help="Decode on the CPU, or on the CPU and the NVIDIA GPU's video decoders.",
 )
 @click.option(
     "--nvdec-processes",
@@ -187,8 +187,8 @@ def command(ctx: click.Context, /, **values: Any) -> int:
         from vidfeat.encoders.engines.replicas import parse_devices
 
         devices = parse_devices(devices, values["device"])
-        # This process decodes and writes, and the replicas compute; the file describes the network
-        # as a run on a single one of the devices would.
+        # This process decodes and writes, the replicas compute; the file describes the network as
+        # a run on one of the devices would.
         values["device"] = "cpu" if "cpu" in devices else devices[0]
         values["batch_size"] = values["batch_size"] or (4 if "cpu" in devices else None)
     cluster = _cluster(values, devices)
@@ -213,7 +213,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
             listing, output, encoder.plan.fps, options=options, progress=_shots_progress(note)
         )
     if open_engine:
-        # All shards must choose the same: each counts its share of the whole list.
+        # All shards must choose the same engine: each counts its share of the whole list.
         clips = clips_at_least(listing, encoder) // (options.shard or (1, 1))[1]
         begun = None if options.overwrite else output
         if devices is None:
@@ -274,7 +274,7 @@ def command(ctx: click.Context, /, **values: Any) -> int:
 
 
 def _shots_progress(note: Report) -> Progress:
-    """Reports the progress of the search for shots, every ten seconds."""
+    """A callback that reports the progress of the search for shots, every ten seconds."""
     said = time.monotonic()
 
     def progress(done: int, total: int | None) -> None:
@@ -287,7 +287,7 @@ def _shots_progress(note: Report) -> Progress:
 
 
 def _warn_of_disk(lacking: int, note: Report) -> None:
-    """Warn before a run that its disk is too small."""
+    """Warn before a run if its disk is too small."""
     if lacking > 0:
         from vidfeat.system.wording import size_text
 
@@ -298,7 +298,7 @@ def _warn_of_disk(lacking: int, note: Report) -> None:
 
 
 def _cards(values: dict[str, Any]) -> tuple[int, ...]:
-    """Take the decoder out of the values: the numbers of the cards that decode.
+    """Take the decoder out of the values; returns the numbers of the GPUs that decode.
 
     Raises:
         UsageError: there is none, or it is unclear which.
@@ -367,7 +367,7 @@ def _quantise_first(
     *,
     dry_run: bool,
 ) -> None:
-    """Unless --weights names a quantised network, take the one beside the output, or make it."""
+    """Unless --weights names a quantised network, use the one next to the output, or make it."""
     from vidfeat.encoders.engines import check_openvino
     from vidfeat.encoders.int8.folder import is_net
     from vidfeat.encoders.int8.quantize import beside, quantised_beside
@@ -394,4 +394,4 @@ def _quantise_first(
         overwrite=options.overwrite,
         report=lambda line: click.echo(line, err=True),
     )
-    values["model"] = None  # the network says it
+    values["model"] = None  # recorded in the quantised network

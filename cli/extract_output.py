@@ -47,7 +47,7 @@ def shown(*, quiet: bool = False, events: Events | None = None) -> Iterator[Show
 
     Args:
         quiet: show only failures.
-        events: takes everything, for programs.
+        events: receives everything instead, for programs.
     """
     if events is not None:
         yield events
@@ -121,7 +121,7 @@ class Events:
         self._said = 0.0
 
     def __call__(self, state: ExtractProgress) -> None:
-        """A ``progress`` event, if the last one is at least a second ago."""
+        """A ``progress`` event, if the last one was at least a second ago."""
         if time.monotonic() - self._said >= _EVENT_SECONDS:
             self._said = time.monotonic()
             self.write("progress", **asdict(state))
@@ -135,7 +135,7 @@ class Events:
         self.write("failure", path=failure.path, kind=failure.kind, message=failure.message)
 
     def write(self, event: str, **values: Any) -> None:
-        """Any event."""
+        """Print an event of any kind."""
         click.echo(json.dumps({"event": event, **values}, ensure_ascii=False))
 
 
@@ -153,7 +153,7 @@ def state_line(state: ExtractProgress) -> str:
 
 
 def short_line(state: ExtractProgress, width: int) -> str:
-    """The same for a terminal, the most important first; facts that do not fit are left out."""
+    """The state for a terminal, most important facts first; those that do not fit are left out."""
     facts = [f"{state.videos_done}/{state.videos_total} videos"]
     if state.seconds_left is not None:
         facts.insert(0, f"{duration(state.seconds_left)} left")
@@ -179,7 +179,7 @@ def failure_line(failure: VideoFailure) -> str:
 
 
 def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
-    """Print what was done."""
+    """Print the summary of a run."""
     from vidfeat.pretrained import bundled
 
     size = size_text(output.stat().st_size)
@@ -216,7 +216,7 @@ def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
 
 
 def say_dry_run(estimate: DryRun) -> None:
-    """Print what there would be to do."""
+    """Print the estimate of a dry run."""
     click.echo(
         f"{counted(estimate.videos, 'video')} ({size_text(estimate.bytes)}, "
         f"{duration(estimate.video_seconds)} of video), {counted(estimate.clips, 'clip')}, "

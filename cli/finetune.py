@@ -225,7 +225,7 @@ def _show(result: Any) -> None:
             continue
         name = f"{part.name}: " if part.name else ""
         area = evaluation.roc_auc
-        line = f"{name}always {majority.label!r} would be right for {percent(majority.accuracy)}"
+        line = f"{name}always predicting {majority.label!r} would get {percent(majority.accuracy)}"
         if area is not None:
             line += (
                 f"; ROC AUC {area.value:.3f}, 95 % interval {area.low:.3f} to {area.high:.3f} "

@@ -1,4 +1,4 @@
-"""Maps arguments of the library to flags of the command line, in messages."""
+"""Translate arguments of the library to flags of the command line, in messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import click
 
-# Arguments whose flag is not their own name with hyphens.
+# Arguments that messages of every command may name, and their flags.
 FLAGS = {
     "frames": "--clip-frames",
     "stride": "--frame-stride",

@@ -90,7 +90,7 @@ def command(as_json: bool) -> None:
     click.echo("  FILE.py:FUNCTION: your own, see docs/encoders.md")
 
 
-# prefix, extra that installs its library, what it gives
+# prefix, extra that installs its library, networks
 _SOURCES = (
     ("hf", "transformers", "V-JEPA 2, VideoPrism, VideoMAE, TimeSformer, ViViT, X-CLIP, PE video, "
      "DINOv2 and v3, CLIP, SigLIP"),
@@ -108,7 +108,7 @@ def _is_installed(extra: str) -> bool:
 
 
 def _published(info: NetworkFacts) -> str:
-    """What the authors say: parameters, GFLOPs, and of which input."""
+    """The authors' figures: parameters, GFLOPs, and the input that these are for."""
     said = info.published
     if said is None:
         return ""

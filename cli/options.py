@@ -47,7 +47,7 @@ def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 def settings_option() -> Callable[[F], F]:
-    """Changes of a training recipe's settings, as ``settings``."""
+    """Changes to a training recipe's settings, as ``settings``."""
     return click.option(
         "--set",
         "settings",
@@ -58,7 +58,7 @@ def settings_option() -> Callable[[F], F]:
 
 
 def network_options() -> Callable[[F], F]:
-    """Which network, with which weights, on what."""
+    """Which network, with which weights, on which device."""
     return _together(
         click.option(
             "--model",
@@ -173,7 +173,7 @@ def plan_options() -> Callable[[F], F]:
 
 
 def decode_options() -> Callable[[F], F]:
-    """The processes that decode."""
+    """Options of the decode processes."""
     return _together(
         click.option("--workers", type=int, help="Decode processes.  [default: one per processor]"),
         click.option(
@@ -187,7 +187,7 @@ def decode_options() -> Callable[[F], F]:
 
 
 def limit_options() -> Callable[[F], F]:
-    """What a file may ask of this machine before it is refused."""
+    """Limits beyond which a file is refused."""
     return _together(
         click.option("--max-pixels", type=int, help="Maximum width times height of a frame."),
         click.option("--max-frames", type=int, help="Maximum number of frames of a video."),
@@ -237,7 +237,7 @@ def layout_names() -> list[str]:
 def apply_layout_plan(values: dict[str, Any], name: str | None) -> None:
     """Fill in a layout's plan where the command leaves it open.
 
-    A hop or number of clips that is given replaces the layout's hop.
+    A given hop or number of clips replaces the layout's hop.
     """
     if name is None:
         return
@@ -289,7 +289,7 @@ def encoder_choice(values: dict[str, Any]) -> EncoderChoice:
 
 
 def make_encoder(values: dict[str, Any]) -> Encoder:
-    """Take the options of network, features and plan out of a command's values; load."""
+    """Load an encoder by the options of network, features and plan, taken out of the values."""
     from vidfeat.encoders.load import load_choice
 
     return load_choice(encoder_choice(values))
@@ -301,8 +301,8 @@ _MAKE_PARENTS = "vidfeat.make_parents"
 class OutputPath(click.Path):
     """A file or folder to be written, in an existing folder.
 
-    A missing folder may be a typing error: it is created only with ``--make-parents``, which every
-    command with such an option has (see :func:`with_make_parents`).
+    A missing folder may be a typo: it is created only with ``--make-parents``, which every command
+    with such an option has (see :func:`with_make_parents`).
     """
 
     def __init__(self, *, dir_okay: bool = True) -> None:
@@ -312,7 +312,7 @@ class OutputPath(click.Path):
         """The path, after checking its folder.
 
         Raises:
-            UsageError: the folder is not there, or it is a URL.
+            UsageError: the folder does not exist, or the path is a URL.
         """
         from vidfeat.system.urls import is_url, without_secrets
 

@@ -24,13 +24,13 @@ def prompt_judge(
     every_seconds: float | None,
     features: str | None,
 ) -> HeadJudge:
-    """A judge that knows classes by their names.
+    """Make a judge from class names.
 
     Args:
         values: the options of network and plan, which are taken out.
         prompts: a file with one name per line.
-        templates: phrases with a place for the name; none for the default ones.
-        every_seconds: the segments of a time line; None for no time line.
+        templates: phrases with a place for the name; empty for the default ones.
+        every_seconds: the segments of a timeline; None for no timeline.
         features: a feature file whose encoder names the text tower, if no video is read.
 
     Raises:

@@ -1,4 +1,4 @@
-"""``vidfeat push``: features into a database of vectors, for collections beyond one machine."""
+"""``vidfeat push``: features into a vector database, for collections beyond one machine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def command(
 ) -> None:
     """Bring the database at ADDRESS to the state of FEATURES, video by video.
 
-    ADDRESS is lance://PATH (LanceDB: a folder, or s3://... behind lance://),
+    ADDRESS is lance://PATH (LanceDB: a folder, or s3://... after lance://),
     milvus://HOST:PORT/COLLECTION, or milvus://FILE.db (milvus-lite). New videos are added, changed
     ones replaced, others left as they are; search and serve take the same address.
     """

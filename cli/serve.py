@@ -1,4 +1,4 @@
-"""``vidfeat serve``: an index as a page."""
+"""``vidfeat serve``: an index as a web page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ import click
 @click.option("--max-cache", default="2GiB", show_default=True, help="Maximum size of the cache.")
 @click.option("--max-upload", default="512MiB", show_default=True, help="Largest dropped file.")
 @click.option(
-    "--follow-links", is_flag=True, help="Also serve videos that links lead to, outside the root."
+    "--follow-links", is_flag=True, help="Also serve videos outside the root that links lead to."
 )
 @click.option(
     "--allow-host",
@@ -68,7 +68,7 @@ def command(
         click.echo(f"{addresses[-1]}  (Ctrl+C to stop)")
         if host not in ("127.0.0.1", "localhost", "::1", "[::1]"):
             click.echo(
-                "There is no password: whoever can reach this address can watch the videos"
+                "There is no password: anyone who can reach this address can watch the videos"
                 + ("." if read_only else ", and label them (--read-only forbids that)."),
                 err=True,
             )

@@ -1,4 +1,4 @@
-"""Tables on the terminal, no wider than it is."""
+"""Tables that fit the width of the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NARROW = 80
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; one that is too wide is printed in blocks, each with the first column.
 
-    Only where a single column beside the first is too wide for the terminal are its cells folded.
+    Cells are folded only if a single column next to the first is too wide for the terminal.
     """
     from rich.console import Console
 
@@ -58,5 +58,5 @@ def _print(columns: Sequence[str], rows: Sequence[Sequence[str]], gap: int, widt
     console = Console(width=width)
     with console.capture() as captured:
         console.print(table)
-    # what rich fills up to the right edge only breaks lines of a window made narrower
+    # rich pads lines to the right edge, and they would wrap in a window made narrower
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -35,7 +35,7 @@ STOPPED = 143  # as after SIGTERM: a scheduler starts the run again with --resum
     help="Folder of the run.",
 )
 @click.option(
-    "--splits", type=click.Path(path_type=Path), help="Folder of the dataset's lists, if another."
+    "--splits", type=click.Path(path_type=Path), help="Folder of the split files, if not in --data."
 )
 @settings_option()
 @click.option(
@@ -128,7 +128,7 @@ def command(
 
 
 def evaluate_command(run: Path, data: Path | str | None, lists: Path | str | None) -> str:
-    """What measures a run on its data, as one types it."""
+    """The command that evaluates a run on its data."""
     parts = ["vidfeat", "evaluate", str(run), "--data", str(data)]
     return shlex.join(parts + ([] if lists is None else ["--splits", str(lists)]))
 

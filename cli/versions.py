@@ -24,7 +24,7 @@ def installed(name: str) -> str:
 
 
 def lines() -> Iterator[tuple[str, str]]:
-    """Names and versions."""
+    """Packages and their versions."""
     yield "Python", f"{platform.python_version()} on {platform.platform()}"
     for name in PACKAGES:
         yield name, installed(name)
@@ -47,13 +47,13 @@ def _cuda() -> str:
 
     built = torch.version.cuda
     if not torch.cuda.is_available():
-        return f"torch is built for {built}, but sees no GPU" if built else "torch is built without"
+        return f"torch is built for {built}, but sees no GPU" if built else "torch without CUDA"
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return f"{built}, {', '.join(names)}"
 
 
 def show_versions() -> int:
-    """Print them, and compare the bundled network's vector with the stored one; 1 if it differs."""
+    """Print versions, and check the bundled network's vector; 1 if it is not the stored one."""
     from vidfeat.encoders.self_check import LARGEST_DIFFERENCE, difference
 
     for name, text in lines():

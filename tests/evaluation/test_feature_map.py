@@ -35,7 +35,7 @@ def test_labels_name_the_colours(features: Path, tmp_path: Path) -> None:
 
 def test_too_few_clips_are_told(tmp_path: Path) -> None:
     features = make_store(tmp_path / "few.h5", {"a.mp4": 2})
-    with pytest.raises(DataError, match="2 clips make no map"):
+    with pytest.raises(DataError, match="2 clips are too few for a map"):
         save_map(features, tmp_path / "map.png")
 
 

@@ -152,7 +152,7 @@ def test_one_head_is_told_with_what_guessing_gets(tmp_path):
     names, classes = names_of(("no", "yes"), 20)
     features = write_features(tmp_path / "f.h5", names, classes, distance=1.0)
     done = run(features, "--labels", "folders", "--param", "C=0.1")
-    assert "always 'no' would be right for 50.0 %; ROC AUC" in done.stdout
+    assert "always predicting 'no' would get 50.0 %; ROC AUC" in done.stdout
     assert "95 % interval (Wilson)" in done.stdout
     assert re.search(r"class +precision +recall +videos", done.stdout)
     part = finetune(features, "folders", head="svm").parts[0]
@@ -301,7 +301,7 @@ def test_a_report_shows_what_was_asked_for(page):
         "Calibration",
         "A map of the embeddings",
         "With few training videos",
-        "What it was made from",
+        "How it was made",
     ):
         assert heading in text
     assert "<script>alert(1)</script>" in text, "the hostile name is text"

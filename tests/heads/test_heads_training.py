@@ -221,7 +221,7 @@ def test_parts_come_from_the_split_column():
     [
         (["train"] * 60, r"test part is empty \(splits: train 60\).*split=test.*test_share=0"),
         (["test"] * 60, "training part is empty"),
-        (["train"] * 30 + ["holdout"] * 30, "'holdout' is none of train, val, test"),
+        (["train"] * 30 + ["holdout"] * 30, "'holdout' is not one of train, val, test"),
     ],
 )
 def test_an_empty_part_is_told_with_the_remedy(splits, message):
@@ -491,8 +491,8 @@ def test_a_class_in_the_test_part_alone_is_named_with_what_can_be_reached():
     assert (len(train), len(test)) == (12, 9)
     name = samples.classes[2]
     assert notes == [
-        f"no training video of {name} (3 to test on): they cannot be found, so that 6 of 9 right "
-        "(66.7%) is the most there can be"
+        f"no training video of {name} (3 to test on): they cannot be found, so at most 6 of 9 "
+        "(66.7%) can be right"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Several labels a sample: one against the rest, judged by mean average precision."""
+"""Several labels per sample: one against the rest, judged by mean average precision."""
 
 import csv
 import json

@@ -148,5 +148,5 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "has no text tower" in run(plain, "--captions", tmp_path / "c.csv")
     (tmp_path / "d.csv").write_text("path,caption\nelsewhere,x\n")
     assert "none of its 1 videos" in run(path, "--captions", tmp_path / "d.csv")
-    assert "protocol of its own" in run(path, "--captions", tmp_path / "c.csv", "--center")
+    assert "separate protocol" in run(path, "--captions", tmp_path / "c.csv", "--center")
     assert "--captions FILE" in run(path)

@@ -64,7 +64,7 @@ def test_messages_about_one(tmp_path):
     assert any("1 video is in no part's folder and is left out" in note for note in beside)
     both = replace(alone, samples=(one, replace(one, part="val"), replace(one, part="test")))
     assert _in_both_parts(both) == [
-        "warning: 1 video is in train and in val (the first: a.mp4): the accuracy is too good"
+        "warning: 1 video is in train and in val (the first: a.mp4): the accuracy is inflated"
     ]
     assert _in_both_parts(alone) == []
     two = replace(alone, samples=(one, replace(one, path="b.mp4")), unlisted=("x", "y"))

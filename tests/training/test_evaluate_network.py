@@ -157,11 +157,11 @@ def test_fusion_matches_videos_by_name_and_weighs_them() -> None:
     assert np.allclose(fused.scores, [[0.54, 0.46], [0.36, 0.64]])
     with pytest.raises(UsageError, match="from 0 to 1"):
         fuse_scores(first, second, 1.5)
-    with pytest.raises(UsageError, match="other videos"):
+    with pytest.raises(UsageError, match="different videos"):
         fuse_scores(first, scores_of([[0.5, 0.5]], [0]))
-    with pytest.raises(UsageError, match="other classes"):
+    with pytest.raises(UsageError, match="different classes"):
         fuse_scores(first, scores_of([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]], [0, 1]))
-    with pytest.raises(UsageError, match="other labels"):
+    with pytest.raises(UsageError, match="different labels"):
         fuse_scores(first, replace(first, labels=first.labels[::-1].copy()))
 
 

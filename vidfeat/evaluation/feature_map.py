@@ -1,4 +1,4 @@
-"""A picture of a feature file: all clips on a plane, near each other where their vectors are."""
+"""A map of a feature file: all clips on a plane, close together where their vectors are close."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def save_map(
 ) -> int:
     """Draw the clips of a feature file, coloured by class; the suffix decides the format.
 
-    t-SNE of the vectors, centred; with more clips than it can lay out, of a random sample.
+    The map is a t-SNE of the centred vectors, or of a random sample if there are too many clips.
 
     Args:
         features: the feature file.
         target: png, svg or pdf.
-        labels: the classes of videos, in any form that ``finetune`` takes; None takes each video's
+        labels: the classes of videos, in any form that ``finetune`` takes; None uses each video's
             folder.
         seed: of the sample, and of the layout.
-        skip_bad_rows: leave out vectors that are NaN or infinite, where they are an error else.
+        skip_bad_rows: leave out vectors that are NaN or infinite instead of raising an error.
 
     Returns:
         How many clips were drawn.
@@ -56,8 +56,8 @@ def save_map(
             vectors, classes = samples.vectors, samples.classes
             y = samples.y[samples.sample_of_clip]
     if len(vectors) < FEWEST_CLIPS:
-        told = counted(len(vectors), "clip makes", "clips make")
-        raise DataError(f"{features}: {told} no map; it takes {FEWEST_CLIPS}")
+        told = counted(len(vectors), "clip is", "clips are")
+        raise DataError(f"{features}: {told} too few for a map: it takes at least {FEWEST_CLIPS}")
     if len(vectors) > MOST_POINTS:
         rng = np.random.default_rng(seed)
         chosen = np.sort(rng.choice(len(vectors), MOST_POINTS, replace=False))
@@ -73,7 +73,7 @@ def save_map(
 def _by_folder(
     store: FeatureStore, *, skip_bad_rows: bool
 ) -> tuple[NDArray[np.float32], tuple[str, ...], NDArray[np.int64]]:
-    """All vectors, the folders, and the folder of each vector."""
+    """All vectors, the folder names as classes, and the class index of each vector."""
     vectors, _, videos = store.to_arrays()
     good = np.asarray(np.isfinite(vectors).all(axis=1))
     if not (skip_bad_rows or good.all()):

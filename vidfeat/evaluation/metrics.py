@@ -1,4 +1,4 @@
-"""How good a classifier is: accuracy with its interval, confusion, top k, calibration.
+"""Metrics of a classifier: accuracy with its interval, confusion matrix, top k, calibration.
 
 Arrays in, numbers out. S samples, C classes; ``scores`` (S, C) are positive and sum to 1 per row,
 ``y`` (S,) are class indexes, -1 if the classifier does not know the true class.
@@ -80,10 +80,10 @@ def bootstrap_interval(
     seed: int = 0,
     method: str = "bootstrap over groups",
 ) -> Interval:
-    """Interval of the mean of ``values`` (S,) that draws whole groups again, with replacement.
+    """Bootstrap interval of the mean of ``values`` (S,): whole groups are resampled.
 
     Samples of one group (clips of one recording) are right or wrong together: an interval that
-    takes them for independent is too narrow.
+    treats them as independent is too narrow.
 
     Raises:
         ValueError: fewer than two groups.
@@ -104,10 +104,10 @@ def bootstrap_interval(
 def accuracy_interval(
     correct: NDArray[np.bool_], groups: Indexes | None = None, *, seed: int = 0
 ) -> Interval:
-    """Accuracy with its interval: over groups if there are two or more, or else Wilson's.
+    """Accuracy with its interval: over groups if there are two or more, otherwise Wilson's.
 
-    With 0 % or 100 % right, resampling changes nothing, and Wilson's interval over the number of
-    groups is given.
+    With 0 % or 100 % right, resampling changes nothing: the interval is Wilson's for the number of
+    groups.
     """
     share = float(np.mean(correct))
     if groups is None or len(np.unique(groups)) < 2:
@@ -153,7 +153,7 @@ def confusion_matrix(y: Indexes, predicted: Indexes, num_classes: int) -> Indexe
 
 
 def log_loss(scores: Scores, y: Indexes) -> float:
-    """Mean of -log of the true class's score, in nats; scores below 1e-12 count as that."""
+    """Mean of -log of the true class's score, in nats; scores below 1e-12 count as 1e-12."""
     own = np.where(y >= 0, scores[np.arange(len(y)), np.maximum(y, 0)], 0.0)
     return float(-np.log(np.maximum(own, 1e-12)).mean())
 
@@ -164,7 +164,7 @@ class Calibration:
 
     Attributes:
         confidence: mean of the best class's score in each bin (B,); NaN if a bin is empty.
-        accuracy: share that is right in each bin (B,).
+        accuracy: share of correct predictions in each bin (B,).
         count: samples in each bin (B,).
         error: expected calibration error, the mean gap between the two, weighted by count.
     """
@@ -176,7 +176,7 @@ class Calibration:
 
 
 def calibration(scores: Scores, y: Indexes, *, bins: int = 10) -> Calibration:
-    """Sort samples by the best class's score into equally wide bins and compare with the truth."""
+    """Sort samples into equally wide bins by the best class's score, and compare with the truth."""
     confidence = scores.max(axis=1)
     correct = scores.argmax(axis=1) == y
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
@@ -215,7 +215,7 @@ class Evaluation:
         scores: (S, C).
         y: (S,).
         classes: C names.
-        groups: (S,) numbers of the groups that samples belong to; None if there are none.
+        groups: (S,) the group number of each sample; None if there are no groups.
     """
 
     scores: Scores = field(repr=False)
@@ -230,7 +230,7 @@ class Evaluation:
                 f"{len(self.classes)} classes"
             )
         if not np.isfinite(self.scores).all():
-            raise ValueError("scores that are NaN or infinite: nothing can be counted from them")
+            raise ValueError("the scores are NaN or infinite: they cannot be evaluated")
 
     @cached_property
     def predicted(self) -> Indexes:
@@ -240,17 +240,17 @@ class Evaluation:
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
-        """Whether it is the true one (S,)."""
+        """Whether the best class is the true one (S,)."""
         return np.asarray(self.predicted == self.y)
 
     @cached_property
     def accuracy(self) -> Interval:
-        """Share of samples that is right."""
+        """Share of samples whose best class is the true one."""
         return accuracy_interval(self.correct, self.groups)
 
     @cached_property
     def mean_class_accuracy(self) -> float:
-        """Mean over classes of the share that is right: each class counts the same."""
+        """Mean recall of the classes: each class counts the same."""
         return float(np.nanmean([row.recall for row in self.per_class]))
 
     def topk(self, k: int) -> float:
@@ -269,7 +269,7 @@ class Evaluation:
 
     @cached_property
     def per_class(self) -> list[ClassResult]:
-        """Each class, in index order."""
+        """Results of each class, in index order."""
         matrix = self.confusion
         rows = []
         for i, name in enumerate(self.classes):
@@ -287,7 +287,7 @@ class Evaluation:
 
     @cached_property
     def roc_auc(self) -> Interval | None:
-        """Area under the ROC curve of two classes, whose samples are both there; else None."""
+        """Area under the ROC curve; None unless there are two classes, both with samples."""
         if len(self.classes) != 2 or set(np.unique(self.y).tolist()) != {0, 1}:
             return None
         from vidfeat.evaluation.ranking import roc_auc
@@ -297,7 +297,7 @@ class Evaluation:
         return Interval(*roc_auc(margin, self.y == 1, self.groups), method)
 
     def mistakes(self, limit: int) -> Indexes:
-        """Samples that are wrong, the most confident first."""
+        """Indexes of misclassified samples, the most confident first."""
         wrong = np.flatnonzero(~self.correct)
         order = np.argsort(-self.scores.max(axis=1)[wrong], kind="stable")
         return wrong[order][:limit].astype(np.int64)

@@ -76,10 +76,10 @@ _STYLE: Any = {
 
 @contextmanager
 def figure(width: float, height: float, rows: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure in the house's style, in inches, its axes in rows; it needs no display.
+    """A figure in vidfeat's style, sized in inches, with its axes in rows; it needs no display.
 
-    A name whose letters the font lacks is drawn with boxes in a PNG, and by the reader's own fonts
-    in an SVG: neither is worth a warning.
+    Letters that the font lacks become boxes in a PNG, and use the reader's own fonts in an SVG:
+    neither is worth a warning.
     """
     keep_matplotlib_quiet()
     from matplotlib import rc_context
@@ -134,14 +134,14 @@ def to_svg(made: Figure, *, name: str, description: str) -> str:
     for colour, variable in PAGE_COLOURS.items():
         svg = svg.replace(colour, variable)
     svg = re.sub(r'width="([\d.]+)pt" height="([\d.]+)pt"', "", svg, count=1)
-    # Ids are unique in a picture, and must be in a page of several.
+    # Ids are unique in a picture, but must be unique in a page with several pictures.
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     label = f'role="img" aria-label="{escape(description, quote=True)}"'
     return svg.replace("<svg", f"<svg {label}", 1)
 
 
 def shorten(name: str, length: int = 24) -> str:
-    """A class name that fits beside an axis: the middle gives way."""
+    """Shorten a class name to fit next to an axis: its middle is cut."""
     if len(name) <= length:
         return name
     keep = length - 1
@@ -149,7 +149,7 @@ def shorten(name: str, length: int = 24) -> str:
 
 
 def _plain(name: str, length: int = 24) -> str:
-    """A name without anything that matplotlib would read as a formula."""
+    """A shortened name, escaped so that matplotlib does not read it as a formula."""
     return shorten(name, length).replace("$", r"\$")
 
 
@@ -160,7 +160,7 @@ def confusion(axes: Axes, matrix: NDArray[np.int64], classes: Sequence[str]) -> 
     count = len(classes)
     totals = matrix.sum(axis=1, keepdims=True)
     share = matrix / np.maximum(totals, 1)
-    # From clear to the accent: the page's own ground shows through, light or dark.
+    # From transparent to the accent: the page's background shows through, light or dark.
     shades = LinearSegmentedColormap.from_list(
         "accent", [(*to_rgb(ACCENT), 0.0), (*to_rgb(ACCENT), 1.0)]
     )
@@ -180,16 +180,16 @@ def confusion(axes: Axes, matrix: NDArray[np.int64], classes: Sequence[str]) -> 
     else:
         axes.set_xticks([])
         axes.set_yticks([])
-    axes.set_xlabel("said")
+    axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     for spine in axes.spines.values():
         spine.set_visible(True)
 
 
 def class_bars(axes: Axes, results: Sequence[ClassResult]) -> None:
-    """The share of each class that is found, with its interval, the best on top.
+    """Recall of each class with its interval, the best on top.
 
-    Of more than 40 classes the ten best and the thirty worst are drawn.
+    With more than 40 classes, only the ten best and the thirty worst are drawn.
     """
     known = sorted(
         (row for row in results if row.count), key=lambda row: (row.recall, row.name), reverse=True
@@ -219,13 +219,13 @@ def class_bars(axes: Axes, results: Sequence[ClassResult]) -> None:
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlim(0, 1.01)
     _percent(axes, "x")
-    axes.set_xlabel("found, of the class's videos (their number in brackets)")
+    axes.set_xlabel("recall (number of videos of the class in brackets)")
     axes.grid(visible=True, axis="x")
     axes.spines["left"].set_visible(False)
 
 
 def reliability(axes: Axes, found: Calibration) -> None:
-    """Accuracy against score in ten bins; the area of a point is the number of its samples."""
+    """Accuracy against score in ten bins; the area of a point shows the number of samples."""
     full = found.count > 0
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     area = 24 + 360 * found.count[full] / found.count.sum()
@@ -237,7 +237,7 @@ def reliability(axes: Axes, found: Calibration) -> None:
         color=ACCENT,
         alpha=0.85,
         linewidth=0,
-        clip_on=False,  # a point at 100 % is whole
+        clip_on=False,  # so that points at 100 % are not cut off
     )
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
@@ -246,7 +246,7 @@ def reliability(axes: Axes, found: Calibration) -> None:
     _percent(axes, "y")
     axes.grid(visible=True)
     axes.set_xlabel("score of the predicted class")
-    axes.set_ylabel("share that is right")
+    axes.set_ylabel("accuracy")
 
 
 def embedding_map(
@@ -257,14 +257,14 @@ def embedding_map(
     *,
     filled: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Points (S, 2) by class: colour and marker; of more than 16 classes the 8 largest.
+    """Points (S, 2), each class with its colour and marker; of more than 16, only the 8 largest.
 
     Args:
         axes: where to draw.
         points: (S, 2).
         y: class index of each point.
         classes: their names.
-        filled: which points are drawn full; the others faintly. None for all.
+        filled: which points are drawn strongly; the others are faint. None for all.
     """
     strong = np.ones(len(y), dtype=bool) if filled is None else filled
     shown = np.arange(len(classes))

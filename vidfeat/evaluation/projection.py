@@ -1,4 +1,4 @@
-"""Vectors on a plane, to be looked at."""
+"""Projection of vectors onto a plane, for plots."""
 
 from __future__ import annotations
 

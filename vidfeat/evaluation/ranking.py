@@ -1,4 +1,4 @@
-"""How well scores order samples, whatever the threshold: ROC curves and average precision."""
+"""Metrics of how scores rank samples, without a threshold: ROC AUC and average precision."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def roc_auc(
 
     Args:
         scores: (S,), higher for samples that look positive.
-        positive: (S,), which samples are.
-        groups: (S,), numbers of groups; None where each sample stands alone.
+        positive: (S,), which samples are positive.
+        groups: (S,), group numbers; None if samples are independent.
         confidence: of the interval.
-        repeats: how often is drawn.
+        repeats: number of draws.
         seed: of the draws.
 
     Returns:
@@ -69,17 +69,17 @@ def average_precision(scores: NDArray[np.float64], positive: NDArray[np.bool_]) 
 
     Args:
         scores: (S,), higher for samples that look positive; equal scores are treated together.
-        positive: (S,), which samples are.
+        positive: (S,), which samples are positive.
 
     Returns:
-        NaN without a positive sample. Guessing gets the share of positive samples.
+        The average precision: NaN without a positive sample; guessing gets their share.
     """
     count = int(positive.sum())
     if not count:
         return float("nan")
     order = np.argsort(-scores, kind="stable")
     ranked, right = scores[order], np.cumsum(positive[order])
-    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # of equal scores
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # of each run of ties
     precision = right[last] / (last + 1)
     recall = np.diff(right[last], prepend=0) / count
     return float((precision * recall).sum())

@@ -25,7 +25,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Scores:
-    """Class scores of videos, in one order throughout."""
+    """Class scores of videos; all fields have the videos in the same order."""
 
     paths: tuple[str, ...]
     """Identity of each video: its path relative to the dataset's root."""
@@ -80,7 +80,7 @@ class Scores:
             )
 
     def accepted(self) -> tuple[frozenset[int], ...]:
-        """For each video the classes that count as a hit."""
+        """For each video, the classes that count as a hit."""
         if self.label_sets:
             return tuple(frozenset(labels) for labels in self.label_sets)
         return tuple(frozenset({int(label)}) for label in self.labels)
@@ -119,7 +119,7 @@ def read_scores(path: Path) -> Scores:
     try:
         with open_hdf5(path) as file:
             if file.attrs.get("format") != FORMAT:
-                raise StoreError(f"{path} is HDF5 but no score file: vidfeat evaluate writes them")
+                raise StoreError(f"{path} is HDF5 but not a score file of vidfeat evaluate")
             if int(file.attrs["format_version"]) > FORMAT_VERSION:
                 raise StoreError(f"{path} is of a newer version: upgrade vidfeat to read it")
             label_sets: tuple[tuple[int, ...], ...] = ()
@@ -146,10 +146,10 @@ def read_scores(path: Path) -> Scores:
 def fuse_scores(first: Scores, second: Scores, weight: float = 0.5) -> Scores:
     """The weighted mean of two networks' scores: ``weight`` for the first, the rest for the second.
 
-    Two-stream fusion of the paper is the plain mean; its authors' script weighs RGB with 0.6.
+    The paper's two-stream fusion is the plain mean; its authors' script weights RGB with 0.6.
 
     Raises:
-        UsageError: a weight outside 0 to 1, or scores of other videos or classes.
+        UsageError: a weight outside 0 to 1, or scores of different videos or classes.
         DataError: scores that are not finite.
     """
     if not 0 <= weight <= 1:
@@ -160,20 +160,21 @@ def fuse_scores(first: Scores, second: Scores, weight: float = 0.5) -> Scores:
         scores.require_finite(name)
     if first.classes != second.classes:
         raise UsageError(
-            f"the score files have other classes ({len(first.classes)} and {len(second.classes)}, "
-            f"from {first.classes[0]!r} and {second.classes[0]!r}): they cannot be fused"
+            f"the score files have different classes ({len(first.classes)} and "
+            f"{len(second.classes)}, from {first.classes[0]!r} and {second.classes[0]!r}): they "
+            "cannot be fused"
         )
     rows = {path: row for row, path in enumerate(second.paths)}
     lacking = [path for path in first.paths if path not in rows]
     if lacking or len(rows) != len(first.paths):
         only = lacking[0] if lacking else next(iter(set(second.paths) - set(first.paths)))
         raise UsageError(
-            f"the score files cover other videos ({len(first)} and {len(second)}; {only} is in one "
-            f"of them only): evaluate both networks on the same part of the same data"
+            f"the score files cover different videos ({len(first)} and {len(second)}; {only} is in "
+            f"only one of them): evaluate both networks on the same part of the same data"
         )
     order = [rows[path] for path in first.paths]
     if not np.array_equal(first.labels, second.labels[order]):
-        raise UsageError("the score files have other labels for the same videos")
+        raise UsageError("the score files have different labels for the same videos")
     mixed = weight * first.scores + (1 - weight) * second.scores[order]
     source = {"fused": [first.source, second.source], "weight": weight}
     return Scores(

@@ -1,24 +1,15 @@
 """Heads: classifiers trained on the vectors of a feature file.
 
-estimators     scikit-learn classifiers: LinearHead, SVMHead, KNNHead, MLPHead
-attentive_head    AttentiveHead, and what it computes (attention)
-scorers        arrays to class scores: what is left of an estimator after training
-selection      hyper-parameters by cross-validation inside the training part
-head           a trained head as a folder
-threads        one for small products
-protocols      one split, cross-validation, few shots
-=============  =====================================================================
-=======
 ================  ==================================================================
 estimators        scikit-learn classifiers: LinearHead, SVMHead, KNNHead, MLPHead
-attentive_head    AttentiveHead, and what it computes (attention)
+attentive_head    AttentiveHead, which scores a video's rows with attention
 scorers           arrays to class scores: what is left of an estimator after training
 selection         hyper-parameters by cross-validation inside the training part
 head              a trained head as a folder
 protocols         one split, official splits, few shots
-cross_validation  folds, and several heads side by side
+cross_validation  cross-validation, and the comparison of several heads
 copies            near copies on both sides of a split
-multi_label       several labels a sample, one class against the rest
+multi_label       several labels per sample, one class against the rest
 ================  ==================================================================
 """
 

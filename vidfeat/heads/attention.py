@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 MOST_STEPS = 64
-"""Rows of a sample that attention looks at: of more, neighbours are averaged."""
+"""Most rows of a sample that attention looks at; with more, neighbours are averaged."""
 TIME_WAVES = 4
-# Samples that are scored at a time.
+# Samples scored at a time.
 _SCORED = 256
 # How sharply a query looks at its own segment of time before training.
 _SHARPNESS = 4.0
@@ -31,7 +31,7 @@ _SHARPNESS = 4.0
 
 @dataclass(frozen=True)
 class Sequences:
-    """Rows of samples, each in the order of time.
+    """Rows of samples, each sample's in the order of time.
 
     Attributes:
         rows: (N, D).
@@ -50,7 +50,7 @@ class Sequences:
         return cls(rows, np.arange(len(rows) + 1, dtype=np.int64))
 
     def shortened(self) -> Sequences:
-        """Samples of at most `MOST_STEPS` rows: the means of as many equal segments of longer."""
+        """The samples with at most `MOST_STEPS` rows: of longer ones, the means of segments."""
         counts = np.diff(self.first)
         if len(counts) == 0 or counts.max() <= MOST_STEPS:
             return self
@@ -65,7 +65,7 @@ class Sequences:
         return Sequences((total / size[:, None]).astype(self.rows.dtype), first.astype(np.int64))
 
     def packed(self, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Indexes of the rows of some samples, (S, L), and which of them are there."""
+        """Row indexes of the chosen samples, padded to (S, L), and which of them are real."""
         counts = (self.first[1:] - self.first[:-1])[chosen]
         steps = np.arange(int(counts.max(initial=1)))
         there = steps < counts[:, None]
@@ -87,7 +87,7 @@ def attentive_logits(arrays: Mapping[str, NDArray[Any]], sequences: Sequences) -
     Args:
         arrays: ``keys`` (D, Q), ``time_keys`` (F, Q), ``values`` (D, Q V), ``weights`` (C, Q V)
             and ``bias`` (C,).
-        sequences: standardised as the training was.
+        sequences: standardised as in training.
     """
     short = sequences.shortened()
     rows = short.rows
@@ -119,7 +119,7 @@ class AttentionSettings:
         epochs: passes over the samples.
         learning_rate: of Adam, falling to zero along a cosine.
         batch_size: samples at a time.
-        seed: of the first tensors and the order of the samples.
+        seed: of the initial tensors and the order of the samples.
     """
 
     queries: int = 8
@@ -134,13 +134,13 @@ class AttentionSettings:
 def train_attention(
     sequences: Sequences, y: NDArray[np.int64], classes: int, settings: AttentionSettings
 ) -> dict[str, NDArray[np.float32]]:
-    """The arrays of :func:`attentive_logits`, trained on a processor with torch.
+    """Train the arrays of :func:`attentive_logits`, on the CPU with torch.
 
     Args:
         sequences: standardised.
         y: int64 (S,), from 0 to ``classes`` - 1.
         classes: C.
-        settings: how.
+        settings: how to train.
     """
     import torch
     from torch.nn import functional as F
@@ -175,7 +175,7 @@ def train_attention(
 
 
 def _first_tensors(dimension: int, classes: int, settings: AttentionSettings) -> Any:
-    """Where training begins: the first query sees all times alike, the others one segment each."""
+    """Initial tensors: the first query sees all times alike, the others one segment each."""
     import torch
 
     generator = torch.Generator().manual_seed(settings.seed)

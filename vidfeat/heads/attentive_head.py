@@ -22,14 +22,14 @@ class AttentiveHead(BaseHead):
 
     Args:
         alpha: strength of the L2 penalty.
-        queries: how many there are; each takes ``width`` numbers of a row.
+        queries: number of queries; each takes ``width`` values from a row.
         width: see ``queries``.
         epochs: passes over the samples.
         learning_rate: of Adam.
         standardize: subtract the mean and divide by the deviation of the training rows.
         normalize: divide rows by their L2 norm, after standardising.
         temperature: divides the logits before the softmax.
-        random_state: seed of the first tensors and of the order of the samples.
+        random_state: seed of the initial tensors and of the order of the samples.
     """
 
     kind: HeadKind = "attentive"

@@ -1,4 +1,4 @@
-"""What heads share as scikit-learn classifiers."""
+"""Base class of the heads, a scikit-learn classifier."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vidfeat.heads.scorers import HeadKind, Scorer, l2_normalize
 
 @dataclass(frozen=True)
 class Prepared:
-    """Training vectors in the form for a solver.
+    """Training vectors, ready for a solver.
 
     Attributes:
         vectors: (N, D), or `Sequences` of them, standardised and normalised if requested.
@@ -41,13 +41,13 @@ class Prepared:
         """Standardise and normalise with the statistics of these vectors.
 
         If vectors of several networks are joined, each network gets the same total variance.
-        Otherwise the one with the most numbers would drown out the others, regardless of quality.
+        Otherwise the longest vectors would drown out the others, regardless of quality.
 
         Args:
             vectors: (N, D), or `Sequences` of them.
             standardize: subtract the mean and divide by the deviation.
             normalize: divide by the L2 norm, afterwards.
-            parts: how many numbers each network has, D in all; empty for one network.
+            parts: length of each network's vectors, D in total; empty for one network.
         """
         if isinstance(vectors, Sequences):
             of_rows = cls.of(vectors.rows, standardize, normalize, parts)
@@ -98,7 +98,7 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         return self.fit_prepared(prepared, targets)
 
     def fit_prepared(self, prepared: Prepared, targets: NDArray[Any]) -> Self:
-        """Fit on vectors that are standardised and normalised as this head's settings say.
+        """Fit on vectors already standardised and normalised according to this head's settings.
 
         A search over hyper-parameters prepares the vectors of a fold once.
 

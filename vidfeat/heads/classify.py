@@ -1,4 +1,4 @@
-"""Classify a video, by a trained head or by the network's own classes, also over time.
+"""Classify videos with a trained head or with the network's own classes, also over time.
 
 ::
 
@@ -51,7 +51,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ScoredSegment:
-    """A segment of a video and what is in it, best first; ``scores`` (C,) are of all classes."""
+    """A segment of a video and its classes, best first; ``scores`` (C,) are of all classes."""
 
     start_seconds: float
     end_seconds: float
@@ -61,12 +61,12 @@ class ScoredSegment:
 
 @dataclass(frozen=True)
 class VideoPrediction:
-    """What is in a video.
+    """The classes of a video.
 
     Attributes:
         path: the video.
         predictions: the best classes, best first.
-        segments: along the time line; empty if none was requested.
+        segments: of the timeline; empty if none was requested.
         scores: (C,) of all classes.
         classes: their names, in that order.
     """
@@ -78,7 +78,7 @@ class VideoPrediction:
     classes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; ``segments`` only along a time line."""
+        """As JSON; ``segments`` only with a timeline."""
         values: dict[str, Any] = {
             "path": self.path,
             "predictions": [prediction.to_dict() for prediction in self.predictions],
@@ -104,11 +104,11 @@ class Judge(Protocol):
 
     @property
     def encoder(self) -> Encoder | None:
-        """Determines which clips are read; None if there are only stored features to judge."""
+        """Determines which clips are read; None if only stored features are classified."""
 
     @property
     def reader(self) -> ClipNetwork:
-        """The row network of videos, for ``scores``."""
+        """The network that computes the rows of clips for ``scores``."""
 
     def scores(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """Class scores (C,) of some clips of one video together."""
@@ -119,8 +119,8 @@ class HeadJudge:
 
     Args:
         head: the head.
-        encoder: for video files; None if only stored features are judged.
-        time_line: the encoder's clips were laid by `time_line_plan`, which causes no warning.
+        encoder: for video files; None if only stored features are classified.
+        time_line: the encoder's clips were laid by `time_line_plan`: no warning about that.
 
     Raises:
         FingerprintError: the encoder's vectors are of another space.
@@ -147,7 +147,7 @@ class HeadJudge:
         return self.head.classes
 
     def check_store(self, store: FeatureStore) -> str | None:
-        """Whether stored features can be judged; a warning where plan or precision differ.
+        """Check that stored features fit the head; returns a warning if plan or precision differ.
 
         Raises:
             FingerprintError: they are of another space.
@@ -161,7 +161,7 @@ class HeadJudge:
 
     @property
     def reader(self) -> ClipNetwork:
-        """The row network that makes the vectors of videos.
+        """The network that computes the vectors of clips.
 
         Raises:
             UsageError: there is no encoder.
@@ -189,7 +189,7 @@ class NetworkJudge:
 
     @property
     def reader(self) -> ClipNetwork:
-        """The row network that makes the logits of videos, one row per clip."""
+        """The network that computes the logits of clips, one row per clip."""
         spec = self.encoder.spec
         batch_size = max(1, self.encoder.batch_size // spec.inputs_per_clip)
         return ClipNetwork(self._logits, ClipSource(spec.plan, spec.preprocess), batch_size)
@@ -206,7 +206,7 @@ class NetworkJudge:
 
 
 def time_line_plan(plan: PlanChoice, every_seconds: float | None) -> PlanChoice:
-    """Lay about one clip per second if a time line is requested but no layout of clips.
+    """Lay about one clip per second if a timeline is requested without a hop or clip count.
 
     Raises:
         UsageError: ``every_seconds`` is not above 0.
@@ -242,7 +242,7 @@ def read_videos(
         judge: a head with an encoder, or a network.
         paths: the files.
         workers: decode processes; 0 decodes in this process, which then has no such protection.
-        timeout_seconds: without a sign of life, after which a video is given up.
+        timeout_seconds: seconds without progress after which a video is given up.
 
     Raises:
         UsageError: the judge has no encoder.
@@ -284,10 +284,10 @@ def classify_video(
     top: int = 5,
     every_seconds: float | None = None,
 ) -> VideoPrediction:
-    """Judge one video file.
+    """Classify one video file.
 
-    One that breaks midway is judged by the clips before, and one with clips whose rows are NaN or
-    infinite by the others: either with a warning.
+    A file that breaks midway is classified by the clips before the break; clips whose rows are NaN
+    or infinite are left out: both with a warning.
 
     Args:
         judge: a head or a network.
@@ -315,7 +315,7 @@ def classify_clips(
     top: int = 5,
     every_seconds: float | None = None,
 ) -> VideoPrediction:
-    """Judge a video whose clips are there already; see `classify_video`.
+    """Classify a video whose clips are already encoded; see `classify_video`.
 
     Raises:
         VideoError: kind ``not_finite``: its scores are NaN or infinite.

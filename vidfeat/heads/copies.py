@@ -1,4 +1,4 @@
-"""Near copies on both sides of a split: a head that has seen one is not tested by the other."""
+"""Near copies on both sides of a split: a head that has seen one knows the other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vidfeat.store.reader import FeatureStore
 from vidfeat.system.wording import counted
 
 MOST_CLIPS = 50_000
-"""Beyond, the search would take longer than the training: ``vidfeat duplicates`` does it."""
+"""With more, the search would take longer than the training; ``vidfeat duplicates`` does it."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Copies:
     """Pairs of videos of a feature file that are near copies.
 
     Attributes:
-        pairs: two paths each and the cosine of what they share, the nearest first.
+        pairs: two paths each and their similarity, the nearest first.
         note: why none were searched for; empty if they were.
     """
 
@@ -34,14 +34,14 @@ class Copies:
 def find_copies(store: FeatureStore) -> Copies:
     """Near copies among the videos of a feature file, by the rule of ``vidfeat duplicates``.
 
-    The index that this takes is temporary.
+    It builds a temporary index.
     """
     from vidfeat.index.duplicates import find_duplicates
     from vidfeat.index.video_index import VideoIndex
 
     if store.num_clips > MOST_CLIPS:
         return Copies(
-            note=f"near copies were not looked for among {store.num_clips:,} clips: vidfeat "
+            note=f"near copies were not searched for among {store.num_clips:,} clips: vidfeat "
             "duplicates lists them"
         )
     try:
@@ -52,12 +52,12 @@ def find_copies(store: FeatureStore) -> Copies:
             found = find_duplicates(index)
     except DataError:  # vectors that cannot be compared at all
         return Copies()
-    except OSError as error:  # no room for the index: a warning that is missing ends no training
-        return Copies(note=f"near copies were not looked for: {error.strerror or error}")
+    except OSError as error:  # no room for the index: training continues without the warning
+        return Copies(note=f"near copies were not searched for: {error.strerror or error}")
     except UsageError:  # nearly everything is near everything: these vectors do not reveal copies
         return Copies(
-            note="nearly all videos look like copies of each other to this network: near copies "
-            "cannot be told apart by it"
+            note="nearly all videos look like copies of each other to this network: it cannot "
+            "identify near copies"
         )
     return Copies(tuple((*pair.videos, pair.score) for pair in found.pairs))
 
@@ -89,5 +89,5 @@ def copies_across(
         f"warning: {len(found)} of {counted(len(tested), 'test video')} "
         f"{'has' if len(found) == 1 else 'have'} a near copy in the training "
         f"part, as this network sees them ({path} is like {other}, cosine {score:.3f}): if they "
-        f"are copies, the accuracy is too good; {remedy}; vidfeat duplicates lists all pairs"
+        f"are copies, the accuracy is inflated; {remedy}; vidfeat duplicates lists all pairs"
     ]

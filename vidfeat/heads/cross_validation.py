@@ -1,4 +1,4 @@
-"""Heads judged on folds: each sample by heads that have not seen it; several side by side."""
+"""Cross-validation of heads, and the comparison of several heads on the same folds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vidfeat.system.callbacks import Report
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Every sample judged by heads that have not seen it (nor its group), several times.
+    """Every sample tested, several times, with heads that have not seen it or its group.
 
     Attributes:
         accuracies: float (repeats, folds), the accuracy in each fold; NaN for folds that a repeat
@@ -35,7 +35,7 @@ class CrossValidation:
         interval: of the mean over samples, over groups if there are any.
         chosen: hyper-parameters of each fold.
         evaluation: the scores of each sample, averaged over the repeats.
-        majority_accuracy: what always naming the commonest class of the training folds gets.
+        majority_accuracy: of always predicting the most common class of the training folds.
     """
 
     accuracies: NDArray[np.float64]
@@ -59,12 +59,12 @@ def cross_validate(
     repeats: int = 1,
     report: Report | None = None,
 ) -> CrossValidation:
-    """Judge on each fold in turn a head trained on the others; choices are made inside those.
+    """Test a head on each fold in turn, trained and tuned on the others.
 
-    The folds follow from the samples and the seed: heads with the same seed are judged on the same.
+    The folds depend on the samples and the seed only: heads with the same seed have the same folds.
 
     Raises:
-        DataError: the samples cannot be parted into folds.
+        DataError: the samples cannot be divided into folds.
     """
     accuracies = np.full((repeats, folds), np.nan)
     correct, majority, judged = np.zeros((3, len(samples)))
@@ -76,7 +76,7 @@ def cross_validate(
             folds,
             options.seed + repeat,
             purpose="cross-validation",
-            remedy="judge on one test part, without cross_validation",
+            remedy="test on one part, without cross_validation",
             remedy_fields=("cross_validation",),
         )
         for fold, (train, test) in enumerate(parts):
@@ -125,7 +125,7 @@ class Comparison:
 
     Attributes:
         found: the results of each kind of head.
-        chosen: the best of them, trained on the whole training part.
+        chosen: the one to train on the whole training part: the best, or the only one requested.
         folds: how many there were.
     """
 
@@ -137,7 +137,7 @@ class Comparison:
 def options_by_kind(
     kinds: Sequence[str], options: HeadOptions, params: Mapping[str, Any] | None = None
 ) -> list[HeadOptions]:
-    """The options of each kind of head that is compared; a parameter goes to those that have it.
+    """The options of each kind of head to compare; a parameter goes to the heads that have it.
 
     Args:
         kinds: of heads.
@@ -157,7 +157,7 @@ def options_by_kind(
     known: dict[str, set[str]] = {
         kind: set(ESTIMATORS[kind]().get_params()) for kind in HEAD_KINDS if kind in kinds
     }
-    if len(kinds) == 1:  # which says itself what it has
+    if len(kinds) == 1:  # HeadOptions checks these, and lists what there is
         known[kinds[0]] |= set(params)
     for name in params:
         if not any(name in names for names in known.values()):
@@ -183,17 +183,17 @@ def compare_heads(
     repeats: int = 1,
     report: Report | None = None,
 ) -> Comparison:
-    """Judge several heads on the same folds; the best accuracy wins, the first of equal ones.
+    """Test several heads on the same folds; the best accuracy wins, the first one of a tie.
 
     Args:
         samples: only the training part, so that the test part is used once.
         heads: of different kinds and one seed.
         folds: of the cross-validation.
-        repeats: of it, with other folds.
+        repeats: repetitions of it, with other folds.
         report: called with a line on each step.
 
     Raises:
-        DataError: the samples cannot be parted into folds.
+        DataError: the samples cannot be divided into folds.
     """
     found = {}
     for head in heads:

@@ -8,7 +8,7 @@ keeps the result as a ``Scorer``, which is all that prediction uses.
     LinearHead   multinomial logistic regression     C
     SVMHead      linear SVM, one against the rest    C
     KNNHead      nearest neighbours by L2 distance   n_neighbors, weighting
-    MLPHead      one hidden layer and more, ReLU     hidden, alpha
+    MLPHead      one or more hidden layers, ReLU     hidden, alpha
     AttentiveHead  attention over rows in time       alpha, queries
 
 ``temperature`` divides the logits before the softmax. It changes no prediction, only how sure the
@@ -28,7 +28,7 @@ from vidfeat.heads.scorers import DINO_TEMPERATURE, HeadKind
 
 MAX_ITERATIONS = 1000
 
-# Five values from strong to weak regularisation: among equals the search keeps the first.
+# Values from strong to weak regularisation: of equally good ones the search keeps the first.
 GRIDS: dict[HeadKind, dict[str, tuple[Any, ...]]] = {
     "linear": {"C": (0.0001, 0.001, 0.01, 0.1, 1.0)},
     "svm": {"C": (0.00001, 0.0001, 0.001, 0.01, 0.1)},
@@ -36,8 +36,8 @@ GRIDS: dict[HeadKind, dict[str, tuple[Any, ...]]] = {
     "mlp": {"alpha": (10.0, 1.0, 0.1, 0.01, 0.0001)},
     "attentive": {"alpha": (1.0, 0.1, 0.01)},
 }
-# kNN as DINO evaluates features (arXiv 2104.14294, section 4.1), over more neighbours and
-# temperatures.
+# kNN evaluation as in DINO (arXiv 2104.14294, section 4.1), with more values of k and of the
+# temperature.
 DINO_GRID: dict[str, tuple[Any, ...]] = {
     "n_neighbors": (20, 200, 100, 50, 10, 5),
     "vote_temperature": (0.07, 0.1, 0.2),
@@ -192,12 +192,12 @@ class MLPHead(BaseHead):
     Args:
         hidden: widths of the hidden layers.
         alpha: strength of the L2 penalty.
-        epochs: passes over the training vectors at most; it stops when the loss no longer falls.
+        epochs: maximum passes over the training vectors; it stops when the loss no longer falls.
         learning_rate: of Adam.
         standardize: subtract the mean and divide by the deviation of the training vectors.
         normalize: divide vectors by their L2 norm, after standardising.
         temperature: divides the logits before the softmax.
-        random_state: seed of the first weights and of the order of the vectors.
+        random_state: seed of the initial weights and of the order of the vectors.
     """
 
     kind: HeadKind = "mlp"
@@ -266,7 +266,7 @@ def _linear_arrays(model: Any, dtype: np.dtype[Any]) -> dict[str, NDArray[Any]]:
 
 
 def _two_columns(weights: NDArray[Any], bias: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """One score per class also for two classes, where scikit-learn keeps one score for both.
+    """One score per class even for two classes, where scikit-learn keeps one score for both.
 
     The softmax of (-z/2, z/2) is the logistic function of z, so the scores are the same.
     """

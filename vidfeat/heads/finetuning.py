@@ -57,18 +57,18 @@ def finetune(
     overwrite: bool = False,
     report: Report | None = None,
 ) -> FinetuneResult:
-    """Train a head on a feature file and judge it.
+    """Train a head on a feature file and test it.
 
     Args:
         features: the feature file.
-        labels: a CSV, ``"folders"`` for folder names, a mapping of paths to classes, or what
-            `read_labels` gave; None with ``options.dataset``.
-        options: what is trained, and how it is judged.
+        labels: a CSV, ``"folders"`` for folder names, a mapping of paths to classes, or the result
+            of `read_labels`; None with ``options.dataset``.
+        options: what is trained, and how it is tested.
         head: ``"linear"``, ``"svm"``, ``"knn"``, ``"mlp"`` or ``"attentive"``, in place of
             ``options.head.kind``; several (``"linear,svm"`` or a list) are compared, and the best
             is trained. ``"attentive"`` alone is compared with ``"linear"``, and trained.
         out: folder to write the head and its results to; None writes nothing.
-        overwrite: replace a head that is at ``out``.
+        overwrite: replace an existing head at ``out``.
         report: called with a line on each step.
 
     Raises:
@@ -165,7 +165,7 @@ def _train_part(
             report(f"{row.shots} per class: {row.interval}")
             shots.append(row)
     if not outcome.converged:
-        more.append("the solver stopped before its tolerance: try stronger regularisation")
+        more.append("the solver did not converge: try stronger regularisation")
     return TrainedSplit(name, samples, outcome, tuple(shots), comparison, (*lines, *small, *more))
 
 
@@ -177,11 +177,11 @@ def _multi_label(
     options: FinetuneOptions,
     target: Path | None,
 ) -> FinetuneResult:
-    """Train and judge a head for several labels per sample, and write its folder."""
+    """Train and test a head for several labels per sample, and write its folder."""
     if options.compare or options.cross_validation or options.shots:
         raise UsageError(
-            "several labels a sample are judged on one test part, by one head: leave head with "
-            "several kinds, cross_validation and shots out",
+            "several labels per sample are judged on one test part, by one classifier: leave out "
+            "cross_validation and shots, and give head a single kind",
             field=("head", "cross_validation", "shots"),
         )
     names = sorted({name for row in samples.rows for name in row.labels})
@@ -217,7 +217,7 @@ def _compare(
 
 
 def _beside_linear(attentive: HeadOptions) -> tuple[HeadOptions, HeadOptions]:
-    """What an attentive head is compared with, on the mean vectors of the same videos; and it."""
+    """A linear head on the mean vectors of the same videos, and the attentive head itself."""
     linear = HeadOptions(folds=attentive.folds, calibrate=attentive.calibrate, seed=attentive.seed)
     return linear, attentive
 

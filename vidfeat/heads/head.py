@@ -30,9 +30,9 @@ from vidfeat.version import __version__
 
 FORMAT = "vidfeat-head"
 FORMAT_VERSION = 2
-"""1 until 0.2.0, and of every head that an earlier vidfeat scores right: without ``whitening`` and
-``activation``."""
-# the positions of clips in a video: a clip is the same anywhere
+"""Version 1 was written until 0.2.0, and still is for heads that an earlier vidfeat scores
+correctly: those without ``whitening`` and ``activation``."""
+# the positions of clips in a video: they do not change a clip's vector
 _LAYOUT = ("plan.clips ", "plan.hop_frames ", "plan.hop_seconds ", "plan.tail ")
 
 
@@ -44,7 +44,8 @@ class Head:
         scorer: class scores of vectors.
         classes: names, in the order of the scores.
         unit: ``videos``: the mean vector of a video's clips is scored (by an attentive head: the
-            clips together, in their order); ``clips``: each clip is, and the scores are averaged.
+            clips together, in their order); ``clips``: each clip is scored, and the scores are
+            averaged.
         encoder: the JSON description of the encoder that it was trained on.
         space_fingerprint: of that encoder.
         run_fingerprint: of the run that made the features.
@@ -89,7 +90,7 @@ class Head:
         return self.scorer.scores(np.asarray(vectors, dtype=np.float32))
 
     def scores(self, vectors: Floats) -> NDArray[np.float64]:
-        """Class scores (C,) of one video by its clip vectors (N, D), in the order of time.
+        """Class scores (C,) of one video from its clip vectors (N, D), in the order of time.
 
         Raises:
             ValueError: no clips.
@@ -115,15 +116,15 @@ class Head:
         name: str,
         any_layout: bool = False,
     ) -> str | None:
-        """Whether vectors of this encoder may be scored; a warning if only the run differs.
+        """Check that an encoder's vectors can be scored; returns a warning if only the run differs.
 
         Args:
             encoder: JSON description of the encoder that made the vectors.
-            space_fingerprint: its own.
-            run_fingerprint: its own.
+            space_fingerprint: of that encoder.
+            run_fingerprint: of the run that made the vectors.
             name: where the vectors are from, for the message.
-            any_layout: no warning if only the positions of the clips differ, as they do along a
-                time line.
+            any_layout: no warning if only the positions of the clips differ, as they do in a
+                timeline.
 
         Raises:
             FingerprintError: vectors of another space; the message names the settings that differ.
@@ -143,7 +144,7 @@ class Head:
         if any_layout and differing and all(text.startswith(_LAYOUT) for text in differing):
             return None
         told = "; ".join(differing[:4]) or "another run"
-        return f"{name}: the head was trained on another plan or precision ({told})"
+        return f"{name}: the head was trained with another plan or precision ({told})"
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the head as a folder, completely or not at all; an existing head is replaced.
@@ -196,7 +197,7 @@ class Head:
         """Read a head.
 
         Raises:
-            StoreError: no head there, one of a newer version, or files that are damaged.
+            StoreError: there is no head, it has a newer version, or its files are damaged.
         """
         source = Path(folder)
         if not (source / "head.json").is_file():
@@ -256,7 +257,7 @@ class Head:
 
 
 def _is_new(scorer: Scorer) -> bool:
-    """Whether an earlier vidfeat would score it wrongly, so that it must refuse it."""
+    """Whether an earlier vidfeat would score it wrongly, and so must refuse it."""
     return "whitening" in scorer.arrays or scorer.activation != "softmax"
 
 
@@ -265,11 +266,11 @@ def check_target(folder: Path, *, also: Sequence[str] = (), overwrite: bool = Tr
 
     Args:
         folder: where a head is to be written.
-        also: names of files and folders that may be there beside a head's own.
-        overwrite: a head that stands there may be replaced.
+        also: names of files and folders that may be there in addition to a head's own.
+        overwrite: an existing head may be replaced.
 
     Raises:
-        StoreError: a file, or a folder that holds something else, or a head that is to stay.
+        StoreError: there is a file, a folder that holds something else, or a head not to replace.
     """
     if not folder.parent.is_dir():
         raise StoreError(f"{folder}: its parent folder does not exist: make it first")

@@ -1,6 +1,6 @@
-"""Several labels per sample: one binary head per class, one against the rest, judged by mAP.
+"""Several labels per sample: one binary head per class, one against the rest, measured by mAP.
 
-The folder is that of a head; it scores each class independently, so that scores do not sum to 1.
+The result is a head like any other, but it scores each class independently: scores do not sum to 1.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LabelResult:
     Attributes:
         name: the class.
         count: samples that have it.
-        share: of all samples: what guessing gets as average precision.
+        share: of all samples that have it: the average precision of guessing.
         average_precision: NaN without a sample that has it.
         precision: of samples that score 0.5 or more; NaN if none does.
         recall: share of its samples that score 0.5 or more; NaN without one.
@@ -60,13 +60,13 @@ class MultiLabelResult:
         train: indexes of the training samples.
         test: indexes of the test samples.
         scores: float (S, C) of the test samples.
-        targets: bool (S, C), what they have.
+        targets: bool (S, C), which sample has which class.
         mean_average_precision: over the classes, with a bootstrap over videos or groups; None
             without a test part.
         chance: the mean share of the classes: what guessing gets.
-        classes: each class, in order.
-        params: hyper-parameters that were chosen.
-        notes: sentences for a person.
+        classes: results of each class, in order.
+        params: the chosen hyper-parameters.
+        notes: sentences for the user.
     """
 
     head: Head
@@ -115,7 +115,7 @@ def train_multi_label(
     test_share: float = 0.2,
     identity: RunIdentity | None = None,
 ) -> MultiLabelResult:
-    """Train one binary head per class and judge them on the test part.
+    """Train one binary head per class and test them on the test part.
 
     Hyper-parameters are the same for all classes, chosen by the mean average precision over folds
     of the training part, by group where there are groups.
@@ -129,11 +129,12 @@ def train_multi_label(
 
     Raises:
         UsageError: another kind of head.
-        DataError: a class that has no training sample, or that all have.
+        DataError: a class that none or all of the training samples have.
     """
     if options.kind not in KINDS:
         raise UsageError(
-            f"several labels a sample need a head of kind {' or '.join(KINDS)}, not {options.kind}",
+            f"several labels per sample need a head of kind {' or '.join(KINDS)}, not "
+            f"{options.kind}",
             field="head",
         )
     if options.unit == "videos":
@@ -197,7 +198,7 @@ def targets_of(samples: Samples, names: Sequence[str]) -> Targets:
 
 
 def _parts(samples: Samples, share: float, seed: int) -> tuple[Indexes, Indexes, tuple[str, ...]]:
-    """Training and test samples: by the split column, else whole groups by chance."""
+    """Training and test samples: by the split column, otherwise whole groups at random."""
     splits = [part_of(row.split) if row.split else "" for row in samples.rows]
     if any(splits):
         train, test, validation = (samples.part(name) for name in ("train", "test", "val"))
@@ -266,7 +267,7 @@ def _choose(
 
 
 def _temperature(logits: NDArray[np.float64], targets: Targets) -> float:
-    """The temperature that makes the binary log loss of held-out samples smallest."""
+    """The temperature that minimises the binary log loss of held-out samples."""
     from scipy.optimize import minimize_scalar
 
     signed = np.where(targets, logits, -logits)
@@ -286,7 +287,7 @@ def _fit(
     params: dict[str, Any],
     temperature: float,
 ) -> Scorer:
-    """One estimator a class on vectors that are prepared once, as one scorer."""
+    """Fit one estimator per class on vectors that are prepared once, and combine them."""
     vectors, place = samples.vectors, samples.sample_of_clip
     sample = options.estimator(params)
     how = bool(sample.standardize), bool(sample.normalize)
@@ -328,7 +329,7 @@ def _means(values: NDArray[np.float64], samples: Samples) -> NDArray[np.float64]
 def _mean_ap(
     scores: NDArray[np.float64], targets: Targets, groups: Indexes | None, repeats: int = 200
 ) -> Interval | None:
-    """The mAP with a bootstrap over groups or videos; None if no class can be judged."""
+    """The mAP with a bootstrap over groups or videos; None if no class has a sample."""
     value = mean_average_precision(scores, targets)
     if np.isnan(value):
         return None

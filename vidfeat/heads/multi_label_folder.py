@@ -51,7 +51,7 @@ def write_multi_label(
 
 
 def multi_label_table(result: MultiLabelResult, most: int | None = None) -> Table:
-    """Each class; of more than ``most`` the ten with the lowest average precision."""
+    """Results by class; with more than ``most``, the ten with the lowest average precision."""
     rows: Sequence[LabelResult] = result.classes
     note = ""
     if most is not None and len(rows) > most:
@@ -80,7 +80,7 @@ def summary_line(result: MultiLabelResult) -> str:
     """The mean average precision in a sentence."""
     found = result.mean_average_precision
     if found is None:
-        return "no test part: nothing was judged"
+        return "no test part: nothing was tested"
     return (
         f"mAP {percent(found.value)}, 95 % interval {percent(found.low)} to {percent(found.high)} "
         f"({found.method}); guessing gets {percent(result.chance)}; "
@@ -118,7 +118,7 @@ def _page(result: MultiLabelResult, title: str) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{escape(title)}, several labels a sample</h1>\n"
+        f"<h1>{escape(title)}, several labels per sample</h1>\n"
         f'<p class="sub">{len(result.classes)} classes, one against the rest; trained on '
         f"{len(result.train)} samples, tested on {len(result.test)}</p>\n{notes}\n"
         '<div class="tiles"><div class="tile main"><span>mean average precision</span>'
@@ -126,6 +126,6 @@ def _page(result: MultiLabelResult, title: str) -> str:
         f"{percent(found.high)} ({escape(found.method)})</span></div>"
         f'<div class="tile"><span>guessing</span><b>{percent(result.chance)}</b></div></div>\n'
         f"{table_section(multi_label_table(result))}\n"
-        '<p class="note">Precision and recall count a class as predicted from 50 % on.</p>\n'
+        '<p class="note">Precision and recall count a class as predicted at 50 % or more.</p>\n'
         f"<footer>vidfeat {escape(__version__)}, {made}.</footer>\n</main>\n</body>\n</html>\n"
     )

@@ -1,4 +1,4 @@
-"""Predictions of videos as a picture and as a table: bars of the best classes, or time lines."""
+"""Predictions of videos as a picture and as a table: bars of the best classes, or timelines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def classified(videos: Sequence[VideoPrediction]) -> Iterator[Figure]:
-    """A figure of predictions: bars of the best classes, or time lines, one per row."""
+    """A figure of predictions: bars of the best classes, or timelines, one per row."""
     heights = []
     for video in videos:
         lanes = min(len(video.classes), MOST_LANES) if video.segments else len(video.predictions)
@@ -59,7 +59,7 @@ def classified(videos: Sequence[VideoPrediction]) -> Iterator[Figure]:
 
 
 def write_csv(path: Path, videos: Sequence[VideoPrediction]) -> None:
-    """Write the scores of all classes: one line per segment, or per video without a time line."""
+    """Write the scores of all classes: one line per segment, or per video without a timeline."""
     with (
         atomic_write(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as file,

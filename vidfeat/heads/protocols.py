@@ -1,6 +1,6 @@
-"""Training and judging heads: one split, official splits, few shots.
+"""Training and testing heads: one split, official splits, few shots.
 
-Test labels are used once, at the end, to count what is right. All choices are made by
+Test labels are used once, at the end, to measure accuracy. All choices are made by
 ``vidfeat.heads.selection`` from the training part.
 """
 
@@ -32,7 +32,7 @@ from vidfeat.system.wording import counted
 
 @dataclass(frozen=True)
 class Majority:
-    """The simplest classifier: it always names the commonest class of the training part."""
+    """The simplest classifier: it always predicts the most common class of the training part."""
 
     label: str
     accuracy: float
@@ -40,7 +40,7 @@ class Majority:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A head trained on one part and judged on another.
+    """A head trained on one part and tested on another.
 
     Attributes:
         head: the trained head.
@@ -50,7 +50,8 @@ class Outcome:
         evaluation: of the test samples; None without a test part.
         clip_accuracy: accuracy of single test clips; NaN without a test part.
         converged: the solver reached its tolerance.
-        majority: what always naming the commonest training class gets; None without a test part.
+        majority: what always predicting the most common training class gets; None without a test
+            part.
     """
 
     head: Head
@@ -66,7 +67,7 @@ class Outcome:
 def split_parts(
     samples: Samples, *, test_share: float = 0.2, seed: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
-    """Training and test samples: by the labels' split column, or held out by chance.
+    """Training and test samples: by the labels' split column, or held out at random.
 
     With a split column, ``train`` is trained on and ``test`` is tested on. ``val`` is the test part
     if there is no ``test``, and joins the training part if there is: hyper-parameters are chosen by
@@ -74,10 +75,10 @@ def split_parts(
     are groups.
 
     Returns:
-        Indexes of the training part, of the test part, and notes for a person.
+        Indexes of the training part, of the test part, and notes for the user.
 
     Raises:
-        DataError: an empty part, or a split of another name.
+        DataError: an empty part, or an unknown split name.
     """
     names = [row.split for row in samples.rows]
     if not any(names):
@@ -91,7 +92,7 @@ def split_parts(
     found = Counter(names)
     strange = [name for name in found if name and part_of(name) is None]
     if strange:
-        raise DataError(f"the split {strange[0]!r} is none of train, val, test: rename it")
+        raise DataError(f"the split {strange[0]!r} is not one of train, val, test: rename it")
     train, test, validation = (samples.part(name) for name in ("train", "test", "val"))
     if len(test) and len(validation):
         train = np.sort(np.concatenate([train, validation]))
@@ -105,7 +106,7 @@ def split_parts(
         if test_share > 0:
             raise DataError(
                 f"the test part is empty (splits: {told}): give some rows split=test, leave the "
-                "split column out to hold some out by chance, or give test_share=0 for no test",
+                "split column out to hold some out at random, or give test_share=0 for no test",
                 field="test_share",
             )
         notes.append("no test part")
@@ -127,14 +128,14 @@ def _warn_shared_groups(
             lines = f", lines {first.line} and {second.line}" if first.line and second.line else ""
             notes.append(
                 f"{counted(len(shared), 'group is', 'groups are')} in both parts "
-                f"({group_of(first)}{lines}): the accuracy is too good"
+                f"({group_of(first)}{lines}): the accuracy is inflated"
             )
 
 
 def untrained_classes(
     samples: Samples, train: NDArray[np.int64], test: NDArray[np.int64]
 ) -> list[str]:
-    """A note on classes that are tested and have no training sample: they cannot be found."""
+    """A note on classes that are tested but have no training sample: they cannot be found."""
     trained = np.bincount(samples.y[train], minlength=len(samples.classes))
     tested = np.bincount(samples.y[test], minlength=len(samples.classes))
     lost = np.flatnonzero((trained == 0) & (tested > 0))
@@ -144,8 +145,8 @@ def untrained_classes(
     more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
     right, total = int(tested.sum() - tested[lost].sum()), int(tested.sum())
     return [
-        f"no training video of {shown}{more}: they cannot be found, so that {right} of {total} "
-        f"right ({right / total:.1%}) is the most there can be"
+        f"no training video of {shown}{more}: they cannot be found, so at most {right} of {total} "
+        f"({right / total:.1%}) can be right"
     ]
 
 
@@ -237,7 +238,7 @@ def _training_summary(samples: Samples, options: HeadOptions, choice: Choice) ->
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, as JSON has them."""
+    """Tuples as lists, for JSON."""
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
@@ -284,7 +285,7 @@ def train_and_test(
     options: HeadOptions,
     identity: RunIdentity | None = None,
 ) -> Outcome:
-    """Train on one part, judge on the other.
+    """Train on one part, test on the other.
 
     Raises:
         DataError: one class alone, or a class that cannot be cross-validated.
@@ -313,7 +314,7 @@ class FewShot:
 
     Attributes:
         shots: samples per class.
-        accuracies: one a draw.
+        accuracies: one per draw.
         interval: their mean with Student's t interval over the draws.
     """
 
@@ -331,9 +332,9 @@ def few_shot(
     *,
     draws: int = 10,
 ) -> Iterator[FewShot]:
-    """Draw a few training samples per class, again and again, and judge on the whole test part.
+    """Draw a few training samples per class, repeatedly, and test on the whole test part.
 
-    Hyper-parameters are the head's defaults: a few samples cannot choose them.
+    Hyper-parameters are the head's defaults: a few samples are not enough to choose them.
 
     Raises:
         DataError: a class has fewer training samples than shots.
@@ -359,6 +360,6 @@ def few_shot(
             assert outcome.evaluation is not None
             accuracies.append(outcome.evaluation.accuracy.value)
         found = mean_interval(accuracies)
-        # Student's t ignores the ends of the scale.
+        # Student's t interval may exceed 0 and 1.
         found = replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
         yield FewShot(number, tuple(accuracies), found)

@@ -1,7 +1,7 @@
 """The report of a trained head: one HTML file that shows how good it is and where it fails.
 
-The page needs no network: its pictures, its style and its thumbnails are inside. It has no
-scripts. Every text that comes from labels or paths is escaped.
+The page needs no network: pictures, style and thumbnails are embedded. It has no scripts. All text
+that comes from labels or paths is escaped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 MapMethod = Literal["tsne", "pca", "none"]
 FRAMES_OF_A_CLIP = 3
-MOST_BESIDE = 20  # classes of a confusion matrix placed beside another card
+MOST_BESIDE = 20  # classes of a confusion matrix placed next to another card
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class ReportOptions:
 
     Attributes:
         title: of the page.
-        mistakes: how many of the most confident mistakes.
+        mistakes: number of the most confident mistakes to show.
         map: how the vectors are laid on a plane, or ``none``.
         locate: a video's path in the feature file to its file or URL; None for no thumbnails.
         tables: further tables (official splits, cross-validation).
         few_shots: accuracies by number of shots.
-        notes: sentences for a person.
+        notes: sentences for the user.
     """
 
     title: str
@@ -90,14 +90,14 @@ def write_head_report(
 def render_report(samples: Samples, outcome: Outcome, options: ReportOptions) -> str:
     """The report as HTML text; see `write_head_report`."""
     if outcome.evaluation is None:
-        raise ValueError("a report needs a test part: nothing was judged")
+        raise ValueError("a report needs a test part: nothing was tested")
     result = outcome.evaluation
     mistakes, plane = _mistakes(samples, outcome, options), _map(samples, outcome, options)
     sections = [
         _confusion(result),
         _class_bars(result),
         _reliability(result),
-        # The wide card parts the columns; many classes make bars as tall as two pictures.
+        # The wide card splits the columns; with many classes, the bars are as tall as two pictures.
         *((plane, mistakes) if len(result.classes) > MOST_BESIDE else (mistakes, plane)),
         _few_shots(options.few_shots),
         *[table_section(table) for table in options.tables],
@@ -125,7 +125,7 @@ def render_report(samples: Samples, outcome: Outcome, options: ReportOptions) ->
 
 
 def percent(value: float) -> str:
-    """A share as text; a dash if there is none."""
+    """A share as text; a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:.1%}".replace("%", " %")
 
 
@@ -188,10 +188,10 @@ def _most_confused(result: Evaluation) -> str:
     matrix = result.confusion.copy()
     np.fill_diagonal(matrix, 0)
     if not matrix.any():
-        return "No class is taken for another."
+        return "No class is confused with another."
     pairs = np.argsort(-matrix, axis=None, kind="stable")[:3]
     told = [
-        f"{result.classes[i]} taken for {result.classes[j]} ({matrix[i, j]})"
+        f"{result.classes[i]} predicted as {result.classes[j]} ({matrix[i, j]})"
         for i, j in zip(*np.unravel_index(pairs, matrix.shape), strict=True)
         if matrix[i, j]
     ]
@@ -205,7 +205,7 @@ def _class_bars(result: Evaluation) -> str:
     with plots.figure(5.2, 1.0 + 0.26 * max(shown, 3)) as (made, (axes,)):
         plots.class_bars(axes, result.per_class)
         told = ", ".join(f"{row.name} {percent(row.recall)}" for row in result.per_class[:40])
-        svg = plots.to_svg(made, name="classes", description=f"Found of each class: {told}")
+        svg = plots.to_svg(made, name="classes", description=f"Recall of each class: {told}")
     caption = "Whiskers: 95 % intervals, each video counted separately."
     if sum(row.count > 0 for row in result.per_class) > shown:
         caption += f" The ten best and the thirty worst of {len(result.classes)} classes."
@@ -223,8 +223,8 @@ def _reliability(result: Evaluation) -> str:
             description=f"Reliability curve, calibration error {result.calibration.error:.3f}",
         )
     caption = (
-        "On the dashed line a score of 80 % is right in 80 of 100 cases; below it the head is too "
-        "sure. Larger points: more videos."
+        "On the dashed line, a score of 80 % is right in 80 of 100 cases; below it, the head is "
+        "overconfident. Larger points: more videos."
     )
     return _section("Calibration", _figure(svg, caption))
 
@@ -246,7 +246,7 @@ def _map(samples: Samples, outcome: Outcome, options: ReportOptions) -> str:
         svg = plots.to_svg(
             made, name="map", description="A map of the embeddings, coloured by class"
         )
-    how = "t-SNE: who is near whom" if options.map == "tsne" else "PCA: the two widest directions"
+    how = "t-SNE: neighbours stay close" if options.map == "tsne" else "PCA: first two components"
     caption = f"{len(chosen)} videos ({how}). Strong: test part; faint: training part."
     return _section("A map of the embeddings", _figure(svg, caption))
 
@@ -271,7 +271,7 @@ def _few_shots(rows: Sequence[FewShot]) -> str:
 
 
 def table_section(table: Table, chosen: int | None = None) -> str:
-    """A table as a card of the page, with one of its rows marked."""
+    """A table as a card of the page, with one row highlighted."""
     head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
     body = "".join(
         f"<tr{' class=chosen' if i == chosen else ''}>"
@@ -297,7 +297,7 @@ def _choice(outcome: Outcome) -> str:
     )
     chosen = next(i for i, trial in enumerate(choice.trials) if trial.params == choice.params)
     note = (
-        f"{choice.folds} folds inside the training part; the test part was not looked at. "
+        f"{choice.folds} folds inside the training part; the test part was not used. "
         f"Temperature {choice.temperature:.3g}."
     )
     table = Table("How it was chosen", ("tried", "accuracy", "log loss"), rows, note)
@@ -313,10 +313,10 @@ def _facts(samples: Samples, outcome: Outcome) -> str:
         "trained on": _trained_on(outcome),
         "vectors": f"{len(samples.vectors)} clips of {samples.dimension} numbers",
         "groups": str(samples.num_groups) if samples.has_groups else "none given",
-        "solver": "converged" if outcome.converged else "stopped before its tolerance",
+        "solver": "converged" if outcome.converged else "did not converge",
     }
     told = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
-    return _section("What it was made from", f"<dl>{told}</dl>")
+    return _section("How it was made", f"<dl>{told}</dl>")
 
 
 def _trained_on(outcome: Outcome) -> str:
@@ -349,7 +349,7 @@ def _mistake(samples: Samples, outcome: Outcome, i: int, options: ReportOptions)
     return (
         f"<li>{_strip(row.path, start, end, options)}"
         f'<p><span class="said">{escape(samples.classes[said])}</span> '
-        f"{percent(float(result.scores[i, said]))}, in truth <b>{escape(row.label)}</b> "
+        f"{percent(float(result.scores[i, said]))}, actually <b>{escape(row.label)}</b> "
         f"{percent(float(result.scores[i, result.y[i]]))}</p>"
         f'<p class="path">{escape(row.path)}, {start:.1f} to {end:.1f} s</p></li>'
     )
@@ -366,7 +366,7 @@ def _strip(path: str, start: float, end: float, options: ReportOptions) -> str:
     from vidfeat.video.thumbnails import clip_frames, jpeg
 
     if options.locate is None:
-        return '<div class="strip"><div class="gone">no pictures asked for</div></div>'
+        return '<div class="strip"><div class="gone">no pictures requested</div></div>'
     try:
         file = options.locate(path)
         if not is_url(file) and not Path(file).is_file():

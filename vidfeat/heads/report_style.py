@@ -1,4 +1,4 @@
-"""The looks of a report page: colours for light and dark, one column on a phone, two beyond."""
+"""Style sheet of a report page: light and dark, one column on a phone, two on wider screens."""
 
 CSS = """
 :root {

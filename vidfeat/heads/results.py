@@ -19,7 +19,7 @@ Split = Literal["1", "2", "3", "all"]
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """Options: what is trained, and how it is judged.
+    """Options of fine-tuning: what is trained, and how it is tested.
 
     Attributes:
         head: kind, hyper-parameters and seed.
@@ -30,10 +30,10 @@ class FinetuneOptions:
         lists: the folder of its official split files.
         split: which of them, or all three.
         shots: numbers of training samples per class to try as well.
-        draws: how often each is drawn.
-        cross_validation: folds of a cross-validation over all samples; 0 for none. Of a comparison:
-            its folds, in place of five.
-        repeats: how often it is repeated with other folds.
+        draws: random draws for each of ``shots``.
+        cross_validation: folds of a cross-validation over all samples; 0 for none. In a comparison:
+            its number of folds, in place of five.
+        repeats: repetitions of the cross-validation, with other folds.
         min_per_class: classes with fewer samples are left out.
         ignore_case: paths and classes of the CSV that differ only in case are the same.
         skip_bad_rows: leave out clips whose vectors are not finite.
@@ -91,15 +91,15 @@ class FinetuneOptions:
 
 @dataclass(frozen=True)
 class TrainedSplit:
-    """One head with the samples it was trained and judged on.
+    """One head with the samples it was trained and tested on.
 
     Attributes:
-        name: ``split 1`` and the like; empty for the only one.
+        name: such as ``split 1``; empty if it is the only one.
         samples: all labelled samples.
         outcome: the head and its evaluation.
         few_shots: accuracies with few training samples.
         comparison: of several heads, if requested.
-        notes: sentences for a person.
+        notes: sentences for the user.
     """
 
     name: str
@@ -115,7 +115,7 @@ class FinetuneResult:
     """Results of fine-tuning.
 
     Attributes:
-        parts: one, or one for each official split.
+        parts: one, or one per official split.
         cross_validation: over all samples, if requested.
         multi_label: in place of the parts, if samples have several labels.
     """
@@ -191,7 +191,7 @@ def _part_dict(part: TrainedSplit) -> dict[str, Any]:
 
 
 def without_nan(value: Any) -> Any:
-    """NaN as null: JSON has no NaN."""
+    """Replace NaN and infinity by None: JSON has neither."""
     if isinstance(value, dict):
         return {name: without_nan(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

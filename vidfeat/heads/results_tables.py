@@ -1,4 +1,4 @@
-"""The numbers of a fine-tuning as tables, for a terminal and for the report."""
+"""The results of fine-tuning as tables, for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vidfeat.heads.results import FinetuneResult, TrainedSplit
 from vidfeat.heads.settings_text import describe_params
 
 MOST_CLASSES = 20
-"""With more, the terminal shows the ten of lowest recall; report and results.json show all."""
+"""With more, the terminal shows the ten with the lowest recall; the report shows all."""
 
 
 def report_tables(result: FinetuneResult, part: TrainedSplit) -> list[Table]:
@@ -33,7 +33,7 @@ def report_tables(result: FinetuneResult, part: TrainedSplit) -> list[Table]:
         tables.append(
             Table(
                 f"Cross-validation, {folds} folds, {times}",
-                ("accuracy [95 % interval]", "spread of folds", "interval"),
+                ("accuracy [95 % interval]", "deviation of folds", "interval"),
                 (row,),
             )
         )
@@ -70,19 +70,19 @@ def splits_table(
     method = f" ({methods[0]})" if len(set(methods)) == 1 else ""
     columns: tuple[str, ...] = ("", "clip", "video", f"95 % interval{method}")
     columns += ("video, top 5", "train / test", "chosen")
-    if all(row[4] in ("–", "") for row in rows):  # of five classes or fewer: meaningless
+    if all(row[4] in ("–", "") for row in rows):  # five classes or fewer: top 5 is meaningless
         columns = columns[:4] + columns[5:]
         rows = [row[:4] + row[5:] for row in rows]
     return columns, tuple(rows)
 
 
 def classes_table(evaluation: Evaluation, most: int | None = None) -> Table:
-    """Precision and recall of each class; with more than ``most``, the ten of lowest recall."""
+    """Precision and recall by class; with more than ``most``, the ten with the lowest recall."""
     rows = [row for row in evaluation.per_class if row.count or not math.isnan(row.precision)]
     note = ""
     if most is not None and len(rows) > most:
         rows = sorted(rows, key=lambda row: (row.recall if row.count else 1.0, row.name))[:10]
-        note = f"the ten of {len(evaluation.classes)} classes that are found worst"
+        note = f"the ten of {len(evaluation.classes)} classes with the lowest recall"
     return Table(
         "Precision and recall",
         ("class", "precision", "recall", "videos"),
@@ -97,7 +97,7 @@ def comparison_table(part: TrainedSplit, most: int | None = None) -> Table:
     """Heads side by side, the majority class first; rows are measures.
 
     Args:
-        part: with a comparison.
+        part: a part with a comparison.
         most: classes whose precision and recall are shown; None for all.
     """
     compared = part.comparison
@@ -143,10 +143,10 @@ def comparison_table(part: TrainedSplit, most: int | None = None) -> Table:
 
 
 def short_range(interval: Interval) -> str:
-    """The same in a narrow column: ``79.7 to 95.3 %``."""
+    """The ends of an interval, for a narrow column: ``79.7 to 95.3 %``."""
     return f"{100 * interval.low:.1f} to {100 * interval.high:.1f} %"
 
 
 def range_of(interval: Interval) -> str:
-    """The ends of an interval of shares."""
+    """The ends of an interval: ``79.7 % to 95.3 %``."""
     return f"{percent(interval.low)} to {percent(interval.high)}"

@@ -1,8 +1,8 @@
 """From arrays to class scores: a trained head without its estimator.
 
-A scorer holds only named arrays and a few settings, so that it can be written to
-safetensors and JSON and read back without running anyone's code. The estimators score through it
-too, before and after saving: the same code on the same arrays gives the same numbers.
+A scorer holds only named arrays and a few settings, so that it can be written to safetensors and
+JSON and read back without executing code. The estimators score through it too: before and after
+saving, the same code on the same arrays gives the same numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HeadKind = Literal["linear", "svm", "knn", "mlp", "attentive"]
 HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
 
 DINO_TEMPERATURE = 0.07
-SMALLEST_DISTANCE = 1e-6  # a neighbour nearer than this counts as this near, never infinitely much
+SMALLEST_DISTANCE = 1e-6  # nearer neighbours count as this near, so that no vote is infinite
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Scorer:
             shapes |= {"vectors": (count, dimension), "labels": (count,)}
             labels = self.arrays["labels"]
             if count == 0 or labels.dtype.kind != "i":
-                raise ValueError("a knn head needs vectors and whole-numbered labels")
+                raise ValueError("a knn head needs vectors and integer labels")
             if labels.min() < 0 or labels.max() >= classes:
                 raise ValueError(f"a label of the knn head lies outside 0..{classes - 1}")
         elif self.kind == "attentive":
@@ -161,7 +161,7 @@ class Scorer:
 
     @property
     def of_sequences(self) -> bool:
-        """It scores the rows of a sample together, in their order."""
+        """Whether it scores the rows of a sample together, in their order."""
         return self.kind == "attentive"
 
     def logits(self, vectors: Floats | Sequences) -> NDArray[np.float64]:
@@ -178,7 +178,7 @@ class Scorer:
         return np.asarray(self._logits_of(self.transform(vectors)), dtype=np.float64)
 
     def _logits_of(self, vectors: Floats) -> Floats:
-        """The same of transformed vectors, by a head that scores them one by one."""
+        """Logits of transformed vectors, for heads that score them one by one."""
         result: Floats
         if self.kind in ("linear", "svm"):
             result = vectors @ self.arrays["weights"].T + self.arrays["bias"]
@@ -193,7 +193,7 @@ class Scorer:
         return result
 
     def scores(self, vectors: Floats | Sequences) -> NDArray[np.float64]:
-        """Class scores (N, C) of vectors (N, D), positive; a row of a softmax sums to 1."""
+        """Class scores (N, C) of vectors (N, D), positive; softmax rows sum to 1."""
         logits = self.logits(vectors) / self.temperature
         return softmax(logits) if self.activation == "softmax" else sigmoid(logits)
 
@@ -228,7 +228,7 @@ class Scorer:
 
 
 def l2_normalize(vectors: Floats) -> Floats:
-    """Divide each row by its L2 norm; a row of zeros stays one."""
+    """Divide each row by its L2 norm; a row of zeros stays zero."""
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
     result: Floats = vectors / np.where(norm == 0, 1, norm)
     return result

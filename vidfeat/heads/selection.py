@@ -1,7 +1,7 @@
 """Choosing a head's hyper-parameters inside the training part, and fitting it.
 
 Everything here sees only the training part. Folds keep groups together where there are any,
-so that no clip of a recording is judged by a head that has seen the same recording.
+so that no head is tested on clips of a recording that it was trained on.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class HeadOptions:
 
     @property
     def of_sequences(self) -> bool:
-        """The head takes the rows of a sample in their order, and not their mean."""
+        """Whether the head takes the rows of a sample in their order, not their mean."""
         return self.kind == "attentive"
 
     def estimator(self, params: Mapping[str, Any], temperature: float = 1.0) -> Any:
@@ -130,7 +130,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Choice:
-    """The choice of the cross-validation.
+    """Hyper-parameters chosen by cross-validation.
 
     Attributes:
         params: the chosen hyper-parameters.
@@ -191,7 +191,7 @@ def make_folds(
     ]
     if len(usable) < 2:
         raise DataError(
-            f"the {samples.num_groups} groups cannot be parted into folds with two classes each: "
+            f"the {samples.num_groups} groups cannot be divided into folds with two classes each: "
             "each class needs videos in two groups or more; label more groups, or leave the group "
             "column out if its videos are independent"
         )
@@ -199,7 +199,7 @@ def make_folds(
 
 
 def _smallest_class(samples: Samples, groups: NDArray[np.int64]) -> tuple[str, int]:
-    """The class in the fewest groups, and in how many it is."""
+    """The class found in the fewest groups, and the number of these."""
     pairs = np.unique(np.stack([samples.y, groups]), axis=1)
     counts = np.bincount(pairs[0], minlength=len(samples.classes))
     present = np.flatnonzero(np.bincount(samples.y, minlength=len(samples.classes)))
@@ -211,7 +211,7 @@ def choose(samples: Samples, options: HeadOptions) -> Choice:
     """Choose hyper-parameters by cross-validated accuracy, then by log loss, within ``samples``.
 
     Raises:
-        DataError: there is something to choose, and the samples cannot be parted into folds.
+        DataError: there is something to choose, and the samples cannot be divided into folds.
     """
     grid = options.grid()
     if len(grid) == 1 and not options.calibrate:
@@ -284,7 +284,7 @@ def fit(samples: Samples, options: HeadOptions) -> tuple[Any, Choice]:
 
 
 def _fitted(fit: Callable[..., Any], *arrays: Any, **settings: Any) -> Any:
-    """Fit; vectors are checked beforehand, so what scikit-learn refuses is a parameter."""
+    """Fit; vectors were checked before, so what scikit-learn refuses is a parameter."""
     try:
         return fit(*arrays, **settings)
     except (ValueError, TypeError) as error:
@@ -310,7 +310,7 @@ def training_arrays(
 def _held_out_logits(
     samples: Samples, options: HeadOptions, grid: Sequence[dict[str, Any]], folds: list[Split]
 ) -> list[list[NDArray[np.float64]]]:
-    """Logits of each fold by a head that has not seen it, for each combination; all classes.
+    """Logits of all classes for each combination and fold, from heads that have not seen the fold.
 
     The vectors of a fold are standardised once, for all combinations.
     """
@@ -346,7 +346,7 @@ def _held_out_logits(
 def _sample_scores(
     samples: Samples, logits: list[NDArray[np.float64]], folds: list[Split], temperature: float
 ) -> NDArray[np.float64]:
-    """Scores of the held-out samples, fold after fold; those of clips are averaged."""
+    """Scores of the held-out samples, fold after fold; clip scores are averaged."""
     parts = []
     for (_, test), values in zip(folds, logits, strict=True):
         scores = softmax(values / temperature)
@@ -361,7 +361,7 @@ def _sample_scores(
 def _fit_temperature(
     samples: Samples, logits: list[NDArray[np.float64]], folds: list[Split]
 ) -> float:
-    """The temperature that makes the held-out log loss smallest, from 1/1000 to 1000.
+    """The temperature that minimises the held-out log loss, from 1/1000 to 1000.
 
     One number for all classes, as Guo et al. 2017 (arXiv 1706.04599) found to be enough.
     """

@@ -12,13 +12,13 @@ def describe_params(params: dict[str, Any]) -> str:
 
 
 def describe_plan(plan: Mapping[str, Any]) -> str:
-    """A clip plan in a few words: ``16 frames at 15 per second, 10 a video``."""
+    """A clip plan in a few words: ``16 frames at 15 per second, 10 per video``."""
     frames = f"{plan.get('frames', '?')} frames"
     if plan.get("stride", 1) != 1:
         frames += f", every {plan['stride']}th"
     frames += f" at {plan['fps']} per second" if plan.get("fps") else " at the video's own rate"
     for name, text in (
-        ("clips", "{} a video"),
+        ("clips", "{} per video"),
         ("hop_frames", "one every {} frames"),
         ("hop_seconds", "one every {} s"),
     ):

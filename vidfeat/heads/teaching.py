@@ -1,9 +1,9 @@
-"""A head that is taught label by label: fitted in milliseconds, and what to label next.
+"""A head that is taught label by label: fitting it in milliseconds, and what to label next.
 
-The vectors are those of an index: of length one. They are moved by the collection's own mean and
-scaled by its own spread, both known before the first label, so that one strength of the
-regularisation fits all collections. The model is multinomial logistic regression, started from the
-weights of the previous fit.
+The vectors are those of an index, of unit length. They are centred on the collection's mean and
+scaled by its spread, both known before the first label, so that one strength of the regularisation
+fits all collections. The model is multinomial logistic regression, started from the weights of the
+previous fit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vidfeat.system.threads import threads_for
 STRENGTHS = (1.0, 10.0, 100.0)
 """Values of C to choose from, the strongest regularisation first."""
 FIRST_STRENGTH = 10.0
-"""C until there are enough labels to choose one by."""
+"""C until there are enough labels to choose it."""
 _TOLERANCE = 1e-4
 _MOST_ITERATIONS = 200
 _SPREAD_SAMPLE = 4000
@@ -30,7 +30,7 @@ _SPREAD_FIRST = 64
 
 @dataclass(frozen=True)
 class Placing:
-    """How vectors of a collection are moved and scaled before a fit.
+    """How vectors of a collection are centred and scaled before a fit.
 
     Attributes:
         mean: (D,) of the collection.
@@ -42,22 +42,22 @@ class Placing:
 
     @classmethod
     def of(cls, sample: NDArray[np.float32]) -> Placing:
-        """Of a sample (S, D) of the collection."""
+        """Estimate it from a sample (S, D) of the collection."""
         mean = sample.mean(axis=0, dtype=np.float64)
         spread = float(np.sqrt(np.square(sample - mean).sum(axis=1).mean()))
         return cls(mean, spread if spread > 1e-9 else 1.0)
 
     def apply(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Vectors (N, D) as a fit takes them."""
+        """Centre and scale vectors (N, D) for a fit."""
         return (vectors - self.mean) / self.spread
 
 
 @dataclass(frozen=True)
 class LinearScores:
-    """Class scores of vectors as they are stored: the placing is part of the weights.
+    """Class scores of vectors as they are stored: the weights include the placing.
 
     Attributes:
-        classes: (C,) numbers of the classes, rising.
+        classes: (C,) numbers of the classes, ascending.
         weights: float32 (C, D).
         bias: float32 (C,).
     """
@@ -98,7 +98,7 @@ class QuickHead:
         return self.fit_placed(self.placing.apply(vectors), y)
 
     def fit_placed(self, placed: NDArray[np.float64], y: NDArray[np.int64]) -> LinearScores:
-        """The same with vectors that are placed already."""
+        """Fit on vectors that are already placed; see `fit`."""
         from sklearn.linear_model import LogisticRegression
 
         classes = np.unique(y)
@@ -112,7 +112,7 @@ class QuickHead:
             model.fit(placed, y)
         weights, bias = model.coef_, model.intercept_
         if len(classes) == 2:
-            # The solver of two classes keeps one row: half of it for each makes the same scores.
+            # For two classes, the solver keeps one row: half of it for each gives the same scores.
             weights, bias = np.concatenate([-weights, weights]) / 2, np.repeat(bias, 2) / 2
             bias[0] = -bias[0]
         self._known = {
@@ -127,7 +127,7 @@ class QuickHead:
         )
 
     def _start(self, model: object, classes: NDArray[np.int64], dimension: int) -> None:
-        """Begin at the last fit; a class that is new begins at zero."""
+        """Start from the last fit; a new class starts from zero."""
         rows = [self._known.get(int(name)) for name in classes]
         if not any(rows):
             return
@@ -141,7 +141,7 @@ class QuickHead:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warning if the solver stops early: the next label continues from there."""
+    """Hide the warning that the solver stopped early: the next fit continues from there."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
@@ -155,8 +155,8 @@ def _quiet() -> Iterator[None]:
 def uncertainty(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """How close the best two classes are, (N,) from 0 to 1: 1 if they are equal.
 
-    Margin sampling (Scheffer, Decomain and Wrobel, 2001): with two classes the same order as by
-    entropy; with more, it favours clips where two classes compete over those where many are
+    Margin sampling (Scheffer, Decomain and Wrobel, 2001): with two classes, the order is that of
+    the entropy; with more, it favours clips where two classes compete over those where many are
     slightly likely.
     """
     if scores.shape[1] == 2:
@@ -168,15 +168,15 @@ def uncertainty(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 def over_neighbours(
     values: NDArray[np.float32], groups: NDArray[np.int64], reach: int = 2
 ) -> NDArray[np.float32]:
-    """Half of each value, and half of the mean of those up to ``reach`` places away in its group.
+    """Smooth values: half the value, half the mean of its group within ``reach`` places.
 
     One clip of a video may be uncertain by chance. If the clips around it are uncertain too, the
     head really does not know what is shown.
 
     Args:
         values: (N,) of clips, in the order of time.
-        groups: (N,) number of each one's video; clips of one stand together.
-        reach: clips before and behind.
+        groups: (N,) number of each one's video; clips of one video are adjacent.
+        reach: clips before and after.
     """
     total, count = values.astype(np.float32), np.ones(len(values), dtype=np.float32)
     for step in range(1, min(reach, len(values) - 1) + 1):
@@ -193,14 +193,14 @@ def by_turns(
     groups: NDArray[np.int64],
     already: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """Positions by falling key, groups taking turns: the best of each, then the second of each.
+    """Positions by descending key, groups taking turns: the best of each, then the second of each.
 
     Clips of one video look alike: after a label on one, the next one adds little.
 
     Args:
-        keys: (N,) larger is earlier.
+        keys: (N,) larger ones come first.
         groups: (N,) number of each one's group.
-        already: (G,) turns that a group has had.
+        already: (G,) turns that each group has had.
     """
     order = np.argsort(-keys, kind="stable")
     among = groups[order]
@@ -216,7 +216,7 @@ def by_turns(
 
 
 def spread_order(vectors: NDArray[np.float32], seed: int = 0) -> NDArray[np.int64]:
-    """All positions, first some that are far from each other, then the others by chance.
+    """All positions: first some that are far from each other, then the others at random.
 
     Farthest first (Gonzalez, 1985) over a seeded sample: what to label while no head can be
     fitted. It starts in the middle of the collection.
@@ -230,7 +230,7 @@ def spread_order(vectors: NDArray[np.float32], seed: int = 0) -> NDArray[np.int6
     count = min(_SPREAD_FIRST, len(sample))
     if not count:
         return shuffled
-    sample = sample - sample.mean(axis=0)  # what all share does not matter for distances
+    sample = sample - sample.mean(axis=0)  # this leaves distances as they are
     squares = np.einsum("nd,nd->n", sample, sample)
     chosen = [int(np.argmin(squares))]
     nearest = np.full(len(sample), np.inf, dtype=np.float32)
@@ -245,6 +245,6 @@ def spread_order(vectors: NDArray[np.float32], seed: int = 0) -> NDArray[np.int6
 
 
 def likeness(vectors: NDArray[np.float32], examples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cosine of vectors (N, D) with the mean of a few (M, D): when only one class is labelled."""
+    """Cosine of vectors (N, D) with the mean of examples (M, D); for a single labelled class."""
     mean = examples.mean(axis=0)
     return np.asarray(vectors @ (mean / max(float(np.linalg.norm(mean)), 1e-9)))

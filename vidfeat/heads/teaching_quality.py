@@ -1,7 +1,7 @@
-"""How good a taught head is: out of fold, whole videos held out.
+"""How good a taught head is, by cross-validation with whole videos held out.
 
 The labels are not a random sample. If the page showed the most uncertain clips, these are the hard
-ones, and the collection as a whole is easier than the figures here suggest; if it showed the most
+ones, and the collection as a whole is easier than these figures suggest; if it showed the most
 certain ones, it is harder.
 """
 
@@ -36,7 +36,7 @@ class ClassQuality:
         number: of the class.
         labelled: clips with this label.
         predicted: clips that the held-out heads assign to it.
-        precision: share of these that are labelled so; None where there are none.
+        precision: share of these that have the label; None if there are none.
         recall: share of the labelled ones that are found.
     """
 
@@ -52,12 +52,12 @@ class Quality:
     """Cross-validation of the labels so far.
 
     Attributes:
-        accuracy: share of labelled clips that a head takes right which has not seen their video.
+        accuracy: share of labelled clips that heads get right without having seen their video.
         classes: the same by class.
         curve: numbers of labels, and the accuracy with each.
         own_scores: (N,) out-of-fold score of each clip's own label.
-        strength: C that did best.
-        folds: how many.
+        strength: the best C.
+        folds: number of folds.
     """
 
     accuracy: Interval
@@ -83,10 +83,10 @@ def judge_labels(
         y: (N,) numbers of their classes.
         groups: (N,) what stays together: the video, or the recording it was cut from.
         strength: C, kept if there are too few labels to choose one.
-        goes_on: called between fits; false if the labels have changed meanwhile.
+        goes_on: called between fits; returns false to stop, as when the labels have changed.
 
     Returns:
-        None where it was asked to stop, or where no two classes have labels in two groups each.
+        None if it was stopped, or if no two classes have labels in two groups each.
     """
     folds = make_group_folds(y, groups)
     if not folds:
@@ -125,7 +125,7 @@ def make_group_folds(y: NDArray[np.int64], groups: NDArray[np.int64]) -> list[Sp
     several = [
         count
         for name in np.unique(y)
-        if (count := len(np.unique(groups[y == name]))) >= 2  # a fold for each
+        if (count := len(np.unique(groups[y == name]))) >= 2  # one to train on, one to hold out
     ]
     if len(several) < 2 or len(np.unique(groups)) < 2:
         return []
@@ -144,7 +144,7 @@ def _out_of_fold(
     strength: float,
     count: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Scores of the own labels, and predictions, by heads that saw the first ``count`` at most."""
+    """Out-of-fold scores of the true labels, and predictions, from the first ``count`` labels."""
     plain = Placing(np.zeros(placed.shape[1]), 1.0)
     own = np.zeros(len(y))
     predicted = np.full(len(y), -1, dtype=np.int64)
@@ -167,7 +167,7 @@ def _out_of_fold(
 
 
 def _points(count: int) -> list[int]:
-    """Numbers of labels to look at: all, half, a quarter, ..."""
+    """Numbers of labels for the curve: all, half, a quarter, ..., in ascending order."""
     points = [count]
     while points[-1] // 2 >= _FIRST_POINT and len(points) < _MOST_POINTS:
         points.append(points[-1] // 2)
@@ -191,12 +191,12 @@ def _of_class(
 
 
 def newest(count: int) -> slice:
-    """Which labels are judged if there are very many: the newest."""
+    """The labels to cross-validate: only the newest if there are very many."""
     return slice(max(0, count - _MOST_LABELS), count)
 
 
 def interval_to_dict(interval: Interval | None) -> dict[str, Any] | None:
-    """Value and ends, for the page."""
+    """Value and ends of an interval, for the page."""
     if interval is None:
         return None
     return {

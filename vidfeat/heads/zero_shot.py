@@ -1,4 +1,4 @@
-"""A head from class names only, by the text tower of the encoder: zero-shot classification.
+"""Zero-shot classification: a head from class names only, by the encoder's text tower.
 
 Each name is put into some templates, and the mean direction of these phrases represents the class
 (Radford et al. 2021, arXiv 2103.00020, section 3.1.4). Scores are the softmax of the cosines, times
@@ -31,7 +31,7 @@ TEMPLATES = (
 
 
 def read_prompts(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Class names, one per line.
+    """Read class names, one per line.
 
     Raises:
         DataError: there is no such file, fewer than two names, or a duplicate.
@@ -55,7 +55,7 @@ def read_prompts(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """Templates with a place for the name.
+    """Check that each template has one place for the name; without any, the default ones.
 
     Raises:
         UsageError: one has no ``{}``, or several.
@@ -77,16 +77,16 @@ def prompt_head(
     run_fingerprint: str,
     templates: Sequence[str] = (),
 ) -> Head:
-    """A head that knows the classes by their names.
+    """Make a head from class names.
 
     Args:
         labels: names of the classes, C of them.
-        texts: the text tower of the encoder whose vectors are to be judged.
+        texts: the text tower of the encoder whose vectors will be classified.
         run_fingerprint: of the run that makes those vectors.
         templates: phrases with ``{}`` in place of the name; none takes ``TEMPLATES``.
 
     Raises:
-        UsageError: a template without its place for the name, or fewer than two classes.
+        UsageError: a template without a place for the name, or fewer than two classes.
         DataError: the phrases of a class cancel each other.
     """
     chosen = check_templates(templates)

@@ -301,7 +301,7 @@ def _in_both_parts(dataset: VideoDataset) -> list[str]:
     told = counted(len(shared), "video is", "videos are")
     return [
         f"warning: {told} in train and in {dataset.evaluation_part} (the first: {shared[0]}): the "
-        "accuracy is too good"
+        "accuracy is inflated"
     ]
 
 
