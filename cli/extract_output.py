@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from vidfeat.cli.flags import with_flags
 from vidfeat.system.wording import counted, duration, one_line, size_text
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def say_summary(output: Path, report: ExtractReport, encoder: Encoder) -> None:
         whose = "its file is" if dropped == 1 else "their files are"
         click.echo(f"  {told} dropped: {whose} gone")
     if encoder.spec.weights == bundled.NAME:
-        click.echo(f"  {bundled.HINT}")
+        click.echo(f"  {with_flags(bundled.HINT, ())}")
     for note in report.notes:
         click.echo(f"  note: {note}")
     if report.failures:

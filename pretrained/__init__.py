@@ -24,19 +24,19 @@ __all__ = [
 def entries_of(model: str) -> tuple[WeightsEntry, ...]:
     """The weights of one network, its default first.
 
-    A max-pool has no weights: the ``_pool`` form of a network shares the files of the other.
+    A max-pool has no weights: the ``_pool`` form of a network shares the other form's files.
     """
     plain = model.removesuffix("_pool")
     return tuple(entry for entry in ENTRIES if entry.model == plain)
 
 
 def default_entry(model: str) -> WeightsEntry | None:
-    """The weights that are taken when none are named; None where none were ever published."""
+    """The weights to use if none are named; None if none were ever published."""
     return next(iter(entries_of(model)), None)
 
 
 def find_entry(name: str, model: str | None = None) -> WeightsEntry:
-    """The entry of that name: of one network, or of all where the name is ``model/name`` or unique.
+    """Find an entry by name: of one network, or of all if the name is ``model/name`` or unique.
 
     Raises:
         UsageError: no such entry, or several; the message lists what there is.
@@ -50,7 +50,7 @@ def find_entry(name: str, model: str | None = None) -> WeightsEntry:
         raise UsageError(f"several networks have weights {name!r}: name one of {options}")
     if model is not None:
         others = [entry.model for entry in ENTRIES if name in (entry.name, entry.full_name)]
-        hint = f"they are of {', '.join(others)}, which --model names; " if others else ""
+        hint = f"they are of {', '.join(others)}: give model={others[0]}; " if others else ""
         known = ", ".join(entry.name for entry in among) or "none"
         raise UsageError(
             f"no weights {name!r} for {model}: {hint}published for it: {known}; "

@@ -1,8 +1,8 @@
 """The network that comes with vidfeat: small, quick, trained on rendered motion only.
 
-``--model bundled`` is short for its network, its weights, and the layers and pools that its
-features are best taken from. What it was trained on and what it can do stands in its card,
-``bundled.json``, which ``vidfeat info bundled`` shows.
+``--model bundled`` is short for its network, its weights, and the layers and pools that give its
+best features. Its card, ``bundled.json``, says what it was trained on and what it can do;
+``vidfeat info bundled`` shows it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ CARD_FILE = Path(__file__).with_name("bundled.json")
 CHECK_FILE = Path(__file__).with_name("bundled_check.json")
 HINT = (
     "this is the small bundled network, trained on rendered motion only; features trained on "
-    "Kinetics: --model r2plus1d_18"
+    "Kinetics: model=r2plus1d_18"
 )
 
 
 def resolve(
     model: str, weights: str | os.PathLike[str] | None
 ) -> tuple[str, str | os.PathLike[str] | None]:
-    """The network and weights that are meant: ``bundled`` as a model names both.
+    """Resolve a network and weights: ``bundled`` as a model names both.
 
     Raises:
         UsageError: the bundled network with other weights.
@@ -42,8 +42,9 @@ def resolve(
         return model, weights
     if weights not in (None, NAME):
         raise UsageError(
-            f"--model bundled has weights of its own: leave --weights out, or say --model {MODEL} "
-            "for the same network with others"
+            f"model={NAME} has weights of its own: leave weights out, or give model={MODEL} for "
+            "the same network with others",
+            field="weights",
         )
     return MODEL, NAME
 

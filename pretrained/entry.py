@@ -1,4 +1,4 @@
-"""One published weights file as a value: where it is, what it is, how it is meant to be used."""
+"""One published weights file as a value: its location, its contents and its intended use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FileFormat = Literal["torch", "caffe2", "safetensors"]
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A published top-1 and top-5 accuracy in per cent, and how it was taken."""
+    """A published top-1 and top-5 accuracy in per cent, and how it was measured."""
 
     top1: float
     top5: float
@@ -32,22 +32,22 @@ class WeightsEntry:
     """Unique among the weights of its network."""
     url: str
     sha256: str = ""
-    """The file's hash, or the first digits of it where no more was published, or nothing."""
+    """The file's hash, or its first digits if no more was published, or empty."""
     file_format: FileFormat = "torch"
     megabytes: int
-    """Size of the file in 10^6 bytes; reckoned from the tensors where it was not published."""
+    """Size of the file in 10^6 bytes; estimated from the tensors if it was not published."""
     trained_on: str
     num_classes: int | None = 400
-    """None where it was not published; the tensors tell."""
+    """None if it was not published: it is then read off the tensors."""
     class_list: Literal["kinetics400", "activitynet200", "thumos14", ""] = "kinetics400"
-    """Which list names the classes; empty where the names were never published."""
+    """Which list names the classes; empty if the names were never published."""
     in_channels: int = 3
     midplanes: Literal["block", "conv"] | None = None
     """The rule its (2+1)D convolutions follow; None for networks without."""
     bn_eps: float | None = None
-    """Batch-norm eps it was trained with; None where torchvision's own code sets it."""
+    """Batch-norm eps it was trained with; None if torchvision's own code sets it."""
     preprocess: Preprocess
-    """For two channels, mean and std are those of optical flow, and resize and crop are made on the
+    """With two channels, mean and std are those of optical flow, and resize and crop apply to the
     frames that it is computed from."""
     flow: FlowMethod = "farneback"
     """How the optical flow of its two channels is computed."""
@@ -55,14 +55,14 @@ class WeightsEntry:
     """Frames, stride and rate of the clips it was trained on."""
     accuracy: Accuracy | None = None
     """On Kinetics-400's validation videos (I3D's: the test videos); None for files with other
-    classes, and where none was published."""
+    classes, or if none was published."""
     licence: str
     source: str
     """The page where it was published."""
     saved_as: str = ""
-    """The file's name in the cache, where the last part of its url is none, or another file's."""
+    """The file's name in the cache, if the last part of its url is no name, or another file's."""
     by_hand: bool = False
-    """Whether ``url`` is a folder that only a browser opens: the file is put into the cache."""
+    """Whether ``url`` is a folder that only a browser opens: users put the file into the cache."""
 
     def __post_init__(self) -> None:
         digits = set(self.sha256)

@@ -1,4 +1,4 @@
-"""What can be said of every network without building it: a table, read without torch.
+"""Facts about every network without building it: a table, read without torch.
 
 ``networks.json`` is written by ``tests/bench/network_table.py``; a test builds the networks anew
 and compares. GFLOPs are multiply-adds of one clip through all layers but the last, in 10^9.
@@ -14,15 +14,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Published:
-    """What a network's authors say of its size."""
+    """The size of a network by its authors' own count."""
 
     parameters_millions: float | None
     gflops: float | None
     input_size: int | None = None
-    """Side of the square that the GFLOPs are of, where it is not the network's usual input."""
+    """Side of the square that the GFLOPs are for, if it is not the network's usual input."""
     frames: int | None = None
     counting: str = ""
-    """Whose way of counting it is: see the comment below."""
+    """Whose counting method was used: see the comment below."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class NetworkFacts:
     layer_names: tuple[str, ...]
     layer_widths: tuple[int, ...]
     frames: int
-    """Of the clips that parameters and GFLOPs are of."""
+    """Frames of the clips that parameters and GFLOPs are for."""
     input_size: int
-    """Side in pixels of the square that its published weights take."""
+    """Side in pixels of the square input of its published weights."""
     gflops: float
     published: Published | None = None
 
     @property
     def published_clip(self) -> tuple[int, int]:
-        """Frames and side in pixels of the clip that the published GFLOPs are of."""
+        """Frames and side in pixels of the clip that the published GFLOPs are for."""
         said = self.published or Published(None, None)
         return said.frames or self.frames, said.input_size or self.input_size
 
@@ -72,7 +72,7 @@ def network_table() -> tuple[NetworkFacts, ...]:
 
 # VMZ's models.md and model_zoo.md: parameters without batch norm's, GFLOPs of 128 x 128 pixels
 # (CSN's of 256 x 256). torchvision's are in its metadata. PyTorchVideo's model zoo counts, in all
-# rows but Slow 8x8 and SlowFast 8x8, five operations for each value that goes through a batch norm.
+# rows but Slow 8x8 and SlowFast 8x8, five operations for each value that passes a batch norm.
 _VMZ: dict[str, tuple[float, float]] = {
     "r2plus1d_18_paper": (33.3, 41.5), "r3d_18": (33.4, 40.7), "r2d_18": (11.5, 2.2),
     "fr2d_18": (11.4, 27.6), "mc2_18": (11.4, 28.5), "mc3_18": (11.7, 43.3),

@@ -2,16 +2,16 @@
 
 Publishers, and what their own code says about the input:
 
-- VMZ: channel-separated networks, on 32 frames, every second one of videos with 30 a second. The
-  short side is scaled to 256; networks were trained on 224 x 224 and their published GFLOPs and
-  accuracies (three crops of ten clips) are of 256 x 256. ``.pkl`` are Caffe2's, ``.pth`` their
-  conversions by bjuncek/VMZ, under torchvision's names.
+- VMZ: channel-separated networks, on 32 frames, every second one of videos with 30 per second. The
+  short side is scaled to 256; the networks were trained on 224 x 224, and their published GFLOPs
+  and accuracies (three crops of ten clips) are for 256 x 256. ``.pkl`` files are Caffe2's, ``.pth``
+  files are conversions of them by bjuncek/VMZ, under torchvision's names.
 - TSP: R(2+1)D and R3D that tell action from background in untrimmed videos, or actions alone (TAC).
 - pytorch-i3d: DeepMind's I3D, and its fine-tuning on Charades. 25 frames per second, -1 to 1. Its
   flow is TV-L1's, cut at 20 pixels.
-- PyTorchVideo: frames x stride stand in the names; 30 frames per second, the size it tests with.
+- PyTorchVideo: the names contain frames x stride; 30 frames per second, the size it tests with.
 - 3D-ResNets-PyTorch: 16 frames at each video's own rate, 112 x 112. The files lie in a folder of
-  Google Drive that only a browser opens. Their R(2+1)D are not listed by name, and so not here.
+  Google Drive that only a browser opens. Their R(2+1)D files are not listed by name, so not here.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _csn_entries() -> tuple[WeightsEntry, ...]:
     return tuple(entries)
 
 
-# network, name, file behind ``<network>-``
+# network, name, file name after ``<network>-``
 _TSP_ROWS = (
     ("r2plus1d_34", "tsp_activitynet",
      "tsp_on_activitynet-max_gvf-backbone_lr_0.0001-fc_lr_0.002-epoch_5-0d2cf854"),

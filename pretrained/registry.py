@@ -1,24 +1,24 @@
 """Published weights of the R(2+1)D paper's networks and torchvision's: an entry or a row per file.
 
-Those of other networks are in ``other_networks.py``.
+The weights of other networks are in ``other_networks.py``.
 
 The first entry of a network is its default.
 
 Three publishers:
 
-- torchvision: hash prefixes stand in the file names; the class names are in its metadata.
+- torchvision: the file names contain hash prefixes; the class names are in its metadata.
 - ig65m-pytorch and VMZ's PyTorch part: conversions of the authors' files, batch-norm eps 1e-3.
-  (Their code sets a batch-norm momentum of 0.9, which is Caffe2's way to say 0.1.)
+  (Their code sets a batch-norm momentum of 0.9, which is Caffe2's notation for 0.1.)
 - VMZ: the authors' own Caffe2 pickles; no hashes were published, and their order of the 400
   classes is taken to be torchvision's alphabetical one.
 
-Frame rates of VMZ's files: the networks of its ``models.md`` were trained on videos of 15 frames a
-second (its issue 55), those of its ``model_zoo.md`` on videos of 30 (its tutorial on Kinetics).
-IG-65M itself has many rates (issue 95), so the networks trained on it alone name none.
+Frame rates of VMZ's files: the networks of its ``models.md`` were trained on videos of 15 frames
+per second (its issue 55), those of its ``model_zoo.md`` on videos of 30 (its tutorial on Kinetics).
+IG-65M itself has many rates (issue 95), so entries for networks trained on it alone name none.
 
 The 152-layer files: VMZ's PyTorch code puts a max-pool after the stem, its converter does not. The
 329.1 GFLOPs published for them are those of the network without it on 128 x 128 pixels (252.0 on
-112 x 112, as 199.0 stand for 152.4 with 34 layers), so they are listed under the network without;
+112 x 112; likewise 199.0 and 152.4 with 34 layers), so they are listed under that network;
 ``--model r2plus1d_152_pool`` takes the same files.
 """
 

@@ -106,7 +106,7 @@ def test_names_are_found():
     [
         (lambda: find_entry("kinetics400"), "several networks have weights 'kinetics400'"),
         (lambda: find_entry("kinetics", "r3d_18"), "published for it: kinetics400, caffe2"),
-        (lambda: find_entry("ig65m_8f", "r3d_18"), "of r2plus1d_34, which --model names"),
+        (lambda: find_entry("ig65m_8f", "r3d_18"), "of r2plus1d_34: give model=r2plus1d_34"),
         (lambda: find_entry("r3d_18/kinetic400"), "near it are r3d_18/kinetics400"),
         (lambda: find_entry("zzz"), "there are r2plus1d_18/kinetics400"),
     ],

@@ -279,7 +279,7 @@ def check_target(folder: Path, *, also: Sequence[str] = (), overwrite: bool = Tr
     known = {"head.json", "head.safetensors", "report.html", "predictions.csv", *also}
     if not folder.is_dir() or any(entry.name not in known for entry in folder.iterdir()):
         raise StoreError(f"{folder} exists and is not a head of vidfeat: choose another output")
-    if not overwrite and (folder / "head.json").is_file() | (folder / "results.json").is_file():
+    if not overwrite and any((folder / name).is_file() for name in ("head.json", "results.json")):
         raise StoreError(
             f"{folder} has a head already: choose another folder, or replace it with "
             "overwrite=True",
