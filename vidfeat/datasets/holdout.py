@@ -87,8 +87,8 @@ def with_evaluation_part(dataset: VideoDataset, share: float) -> VideoDataset:
     note = describe_hold_out(samples, dataset.classes, share)
     if all(sample.part == "train" for sample in samples):
         raise DataError(
-            f"{dataset.name} under {dataset.root}: {note}; give some class videos of a second "
-            "group, or choose the videos to test on (folders train and test, or a split column); a "
+            f"{dataset.name} under {dataset.root}: {note}; add videos of a second group to some "
+            "class, or choose the videos to test on (folders train and test, or a split column); a "
             "network can be measured on all of them with part 'all'"
         )
     return replace(dataset, samples=samples, notes=(*dataset.notes, note))
