@@ -92,11 +92,11 @@ def understand_folders(paths: Iterable[str]) -> FolderLayout:
         shown = ", ".join(beside[:5])
         if kinds != {"train"}:
             raise DataError(
-                f"the folder {names[0]!r} is named after a part of a dataset and lies beside "
+                f"the folder {names[0]!r} is named after a part of a dataset and is next to "
                 f"folders that are not ({shown}): put the others into a folder train, rename it "
                 "if it is a class, or give a CSV with a split column"
             )
-        note = f"the folder {names[0]!r} beside {shown} is read as a class, not as a part"
+        note = f"the folder {names[0]!r} next to {shown} is read as a class, not as a part"
         videos = tuple(Placed(path, own) for path, own in folders.items())
         return FolderLayout(videos, notes=(note,))
     videos = tuple(

@@ -1,4 +1,4 @@
-"""Recipes as TOML: readable, with each setting's meaning beside it, and read back exactly."""
+"""Recipes as TOML: readable, with each setting's meaning above it, and read back exactly."""
 
 from __future__ import annotations
 
