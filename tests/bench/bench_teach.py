@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 def build(folder: Path, clips: int) -> list[str]:
-    """Build an index of clustered vectors, with classes by path; returns the paths of its videos."""
+    """Build an index of clustered vectors, with classes by path; returns its videos' paths."""
     from tests.support.index_fixtures import embeddings, identity, record
     from vidfeat.index import VideoIndex
     from vidfeat.store.writer import write_store

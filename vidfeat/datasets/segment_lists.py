@@ -9,7 +9,7 @@
 - THUMOS14 as published: a text file per class of ``video start end`` lines (200 and 213 videos, 20
   classes). Its validation part is what localisation trains on: here it is ``train``.
 
-Every segment is a sample of its own; a video's segments stay together where parts are drawn.
+Every segment is a separate sample; a video's segments stay together when parts are drawn.
 """
 
 from __future__ import annotations

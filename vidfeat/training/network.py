@@ -150,7 +150,7 @@ def parameter_groups(
 ) -> list[Group]:
     """Trained parameters grouped by their factor of the learning rate, in a fixed order.
 
-    Without ``decay_biases``, biases are in groups of their own, without weight decay.
+    Without ``decay_biases``, biases are in separate groups without weight decay.
 
     The longest matching prefix in ``layer_lr`` counts, which may name both ``layer4`` and
     ``layer4.1``. A factor of 0 keeps weights unchanged.

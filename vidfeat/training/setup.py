@@ -180,7 +180,7 @@ def start_run(
     if known["digest"] != data.digest:
         raise UsageError(
             f"the data has changed since {folder} was started: {known['train']:,} training videos "
-            f"then, {len(data.train):,} now, or other ones; bring them back, or start another run "
+            f"then, {len(data.train):,} now, or different ones; restore them, or start another run "
             f"with model.init={folder}"
         )
     if any(known.get(name) != place for name, place in where.items()):  # it has moved
