@@ -2,7 +2,7 @@
 
     python tests/bench [NAME ...]       for example: python tests/bench extract store
 
-Each script can also be run by itself. Figures are ratios within one run where they can be.
+Each script can also be run by itself. Figures are ratios within one run where possible.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def main(chosen: list[str]) -> int:
-    """Run the scripts whose names contain one of those given, all without any."""
+    """Run the scripts whose names contain one of those given; all scripts if none is given."""
     sys.path[:0] = [str(HERE), str(HERE.parent)]
     failed = 0
     for script in sorted(HERE.glob("bench_*.py")):

@@ -1,8 +1,8 @@
 """What ``before_after_index.py`` and ``before_after_training.py`` share: checkouts and the table.
 
-An item is a function that puts one situation before a checkout, through its commands or its public
-Python names, and says in a few words what came of it. It runs in turn on both checkouts, in a
-folder of its own; every command is a fresh process of that checkout.
+An item is a function that tries one situation on a checkout, through its commands or its public
+Python names, and returns the outcome in a few words. It runs on both checkouts in turn, each time
+in a new folder; every command is a fresh process of that checkout.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Done:
 
     @property
     def last_line(self) -> str:
-        """Of stderr, or of stdout where that is empty: the error, or what was done."""
+        """The last line of stderr, or of stdout if that is empty: the error, or what was done."""
         lines = (self.stderr.strip() or self.stdout.strip() or "(says nothing)").splitlines()
         return lines[-1]
 
     @property
     def how(self) -> str:
-        """Exit status, and the last line."""
+        """The exit status or signal, and the last line."""
         if self.code < 0:
             return f"killed by {signal.Signals(-self.code).name}"
         trace = "traceback: " if "Traceback (most recent" in self.stderr else ""
@@ -53,14 +53,14 @@ class Checkout:
 
     Attributes:
         root: the working tree.
-        folder: where an item may write; the current folder of its commands.
+        folder: where an item may write; the working directory of its commands.
     """
 
     root: Path
     folder: Path
 
     def command(self, *arguments: object) -> list[str]:
-        """``vidfeat`` with arguments."""
+        """The command line of ``vidfeat`` with arguments."""
         return [str(self.root / ".venv/bin/vidfeat"), *map(str, arguments)]
 
     def vidfeat(self, *arguments: object, **options: object) -> Done:
@@ -90,7 +90,7 @@ class Checkout:
 
     @contextmanager
     def served(self, index: Path, *options: str) -> Iterator[str]:
-        """``vidfeat serve`` on a free port: the address of the page."""
+        """Run ``vidfeat serve`` on a free port; yields the address of the page."""
         command = self.command("serve", index, "--port", "0", "--cache", "cache", *options)
         with subprocess.Popen(
             command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -112,7 +112,7 @@ class Item:
     Attributes:
         number: of the item in the issue.
         what: the situation.
-        answer: puts it before a checkout.
+        answer: tries it on a checkout.
             right: a regular expression of the right answers.
         as_before: an answer is right only if it is the one from before.
     """
@@ -125,7 +125,7 @@ class Item:
 
 
 def main(items: Sequence[Item], about: str | None, arguments: Sequence[str]) -> int:
-    """Print the table; 0 where all answers of this checkout are right."""
+    """Print the table; returns 0 if all answers of this checkout are right."""
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )

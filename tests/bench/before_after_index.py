@@ -1,4 +1,4 @@
-"""Issue 18, item by item: what a former commit answers, and what this one does.
+"""Issue 18, item by item: the answers of a former commit and of this one.
 
     python tests/bench/before_after_index.py --before CHECKOUT [--items 1,9]
 
@@ -36,7 +36,7 @@ KINDS = ("hnsw", "ivfsq", "ivfpq", "opq")
 
 
 def clusters(path: Path, videos: int = 300, dimension: int = 32) -> Path:
-    """Eight folders of videos, a cluster each."""
+    """Write features of eight folders of videos, each folder a cluster."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((8, dimension))
     rows = []
@@ -51,7 +51,7 @@ def clusters(path: Path, videos: int = 300, dimension: int = 32) -> Path:
 
 
 def features_of(path: Path, videos: dict[str, Embeddings], root: Path | None = None) -> Path:
-    """A feature file of given clips."""
+    """Write a feature file of the given clips."""
     rows = [(record(name, len(held)), held) for name, held in videos.items()]
     about = identity(32) if root is None else identity(32, root=str(root))
     write_store(path, about, rows)
@@ -68,7 +68,7 @@ def fetch(address: str) -> tuple[int, bytes]:
 
 
 def static_text(address: str) -> str:
-    """The page and all of its scripts."""
+    """The text of the page and all of its scripts."""
     text = fetch(f"{address}/")[1].decode()
     for name in sorted(set(re.findall(r"static/([a-z]+\.js)", text))):
         text += fetch(f"{address}/static/{name}")[1].decode()
@@ -76,7 +76,7 @@ def static_text(address: str) -> str:
 
 
 def text_of(body: bytes) -> str:
-    """The sentence of an error."""
+    """The message of an error response."""
     try:
         return str(json.loads(body).get("error", ""))
     except ValueError:
@@ -84,7 +84,7 @@ def text_of(body: bytes) -> str:
 
 
 def seen(done: Done, *expected: str) -> str:
-    """Exit status and which of some words the output holds."""
+    """The exit status, and which of the expected words the output contains."""
     text = done.stdout + done.stderr
     return f"exit {done.code}; says: {', '.join(w for w in expected if w in text) or 'none of it'}"
 
@@ -234,7 +234,7 @@ def hdf5_locks(at: Checkout) -> str:
 
 
 def on_small_disk(at: Checkout, kilobytes: int, *commands: list[str]) -> list[Done]:
-    """Commands on a tmpfs of that size, mounted for them alone at ``disk``."""
+    """Run commands on a tmpfs of that size, mounted only for them at ``disk``."""
     (at.folder / "disk").mkdir(exist_ok=True)
     mount = f"mount -t tmpfs -o size={kilobytes}k tmpfs disk && "
     marked = [f"{' '.join(one)} 2>&1; echo :$?:; ls disk; echo :end:" for one in commands]

@@ -1,10 +1,10 @@
-"""Issue 24, item by item: what a former commit answers, and what this one does.
+"""Issue 24, item by item: the answers of a former commit and of this one.
 
     python tests/bench/before_after_training.py --before CHECKOUT [--items 1,8]
 
 CHECKOUT is a working tree of commit 5a3c667 that ``make test`` has set up. Inputs are made here.
 The last rows (item 0) are runs that were right before: their weights are compared bit for bit, by
-the hash that both checkouts print.
+their hashes in both checkouts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NOT_FINITE = ("nan", "NaN", "infinite", "diverged")
 
 
 def videos(root: Path, names: list[str], frames: int = 6) -> Path:
-    """Small textures that drift."""
+    """Write small videos of drifting textures."""
     for number, name in enumerate(names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         render_video(root / name, seed=number, frames=frames, size=(16, 22))
@@ -48,32 +48,32 @@ def videos(root: Path, names: list[str], frames: int = 6) -> Path:
 
 
 def two_classes(root: Path, one: str = "a", other: str = "b", each: int = 6) -> Path:
-    """A folder for each of two classes."""
+    """Write videos of two classes, a folder each."""
     return videos(root, [f"{name}/{n}.mp4" for name in (one, other) for n in range(each)])
 
 
 def table(file: Path, columns: str, *rows: str) -> Path:
-    """A CSV."""
+    """Write a CSV."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join((columns, *rows)) + "\n")
     return file
 
 
 def quick_settings(at: Checkout, *settings: str) -> list[str]:
-    """``--set`` options of steps that take milliseconds, from random weights."""
+    """``--set`` options for steps that take milliseconds, from random weights."""
     starts_at_random = not (at.root / "vidfeat/training/start.py").exists()  # as all runs once did
     common = [one for one in MICRO if not (starts_at_random and one == "model.init=random")]
     return settings_as_options((*common, *settings))
 
 
 def train(at: Checkout, data: Path | str, run: str, *settings: str, options: tuple = ()) -> Done:
-    """``vidfeat train tiny`` in milliseconds a step."""
+    """Run ``vidfeat train tiny`` with steps of milliseconds."""
     chosen = quick_settings(at, *settings)
     return at.vidfeat("train", "tiny", "--data", data, "--out", run, *chosen, *options)
 
 
 def evaluated(at: Checkout, run: str, data: Path | str, *options: str) -> tuple[Done, dict]:
-    """``vidfeat evaluate --json``."""
+    """Run ``vidfeat evaluate --json``; returns the command and its JSON."""
     done = at.vidfeat("evaluate", run, "--data", data, "--workers", 0, "--json", *options)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     return done, json.loads(lines[-1]) if lines else {}
@@ -86,7 +86,7 @@ def started(at: Checkout, run: str) -> dict:
 
 
 def poison(run: Path) -> None:
-    """Finite weights with which every output overflows, as divergence leaves them."""
+    """Write finite weights with which every output overflows, as divergence leaves them."""
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
@@ -260,7 +260,7 @@ def missing_glyph(at: Checkout) -> str:
 
 
 def weights_hash(at: Checkout, run: str) -> str:
-    """Of all tensors of a finished run."""
+    """A hash of all tensors of a finished run."""
     import hashlib
 
     from safetensors.numpy import load_file
@@ -325,10 +325,10 @@ def started_from_run(at: Checkout) -> str:
 
 ITEMS = (
     Item(1, "the last update diverges", diverged, "exit [12], .*diverged.*; weights not written"),
-    Item(1, "evaluate: outputs that are no numbers", evaluate_not_finite, "exit [12]: .*NaN"),
+    Item(1, "evaluate: outputs that are not finite", evaluate_not_finite, "exit [12]: .*NaN"),
     Item(
         2,
-        "classify and extract: outputs that are no numbers",
+        "classify and extract: outputs that are not finite",
         pass_on,
         "classify exit 2; extract exit 2, no file, says NaN",
     ),

@@ -1,9 +1,9 @@
-"""The bundled network on one core: how many times faster than the videos last.
+"""The bundled network on one core: how many times faster than real time.
 
     python tests/bench/bench_bundled.py [--minutes 10]
 
-A rendered video of 320 x 240 at 30 frames per second, its default plan, in a process of its own
-that is bound to one core, with its start and the decoding; and the same less the start.
+A rendered video of 320 x 240 at 30 frames per second is extracted with the default plan, in a
+separate process bound to one core: including start-up and decoding, and again without start-up.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 
 def render(path: Path, minutes: float) -> float:
-    """Write the video: scenes of moving things, repeated by copying; returns its seconds."""
+    """Write the video, scenes of moving things repeated by copying; returns its duration."""
     import av
 
     from vidfeat.datasets.motion_pairs import PAIRS, render_scene

@@ -1,9 +1,9 @@
-"""Clips in LanceDB and milvus-lite: recall, time of a query beside FAISS, changes, memory.
+"""Clips in LanceDB and milvus-lite: recall, query time compared with FAISS, changes, memory.
 
-The vectors are made as those of bench_index are, from features of ../shared/data/fights with 256
+The vectors are made like those of bench_index, from features of ../shared/data/fights with 256
 numbers per clip, and queries are clips of videos that are not stored. ``vidfeat push`` runs in a
-process of its own, whose peak memory is told. The FAISS index is the one that ``vidfeat index``
-chooses for as many clips.
+separate process, whose peak memory is reported. The FAISS index is the one that ``vidfeat index``
+chooses for that many clips.
 
     python tests/bench/bench_databases.py [MEASURED.h5] [--lance 1000000] [--milvus 100000]
 """
@@ -45,7 +45,7 @@ def timed(*words: object) -> tuple[float, float]:
 def compared(
     name: str, address: str, count: int, maker: Maker, measured: FeatureStore, work: Path
 ) -> list[Row]:
-    """Rows of one database."""
+    """Measure one database; its rows of the table."""
     features, more = work / f"{name}.h5", work / f"{name}-more.h5"
     write_features(maker, measured, features, count)
     write_features(maker, measured, more, CHANGED * CLIPS, first=count // CLIPS)
@@ -58,7 +58,7 @@ def compared(
     engine, theirs = index.searcher.engine, stored.searcher.engine
     truth = engine.nearest(queries, 10, exact=True)[1]
     found = theirs.nearest(queries, 10)[1]
-    # both number the rows alike: one feature file, pushed once
+    # both number the rows in the same way: one feature file, pushed once
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(truth, found, strict=True)])
     faiss_ms = per_query(lambda query: engine.nearest(query, 10), queries)
     ours_ms = per_query(lambda query: theirs.nearest(query, 10), queries)
@@ -91,7 +91,7 @@ def compared(
         (f"{name}: recall@10, held-out queries", f"{recall:.3f}", ">= 0.95"),
         (f"{name}: recall@10 as the database says", f"{head.recall['at_10']:.3f}", ""),
         (f"{name}: one query of the database", f"{ours_ms:.1f} ms", ""),
-        (f"FAISS beside it ({index.head.kind})", f"{faiss_ms:.2f} ms", ""),
+        (f"FAISS for comparison ({index.head.kind})", f"{faiss_ms:.2f} ms", ""),
         (f"{name}: a whole search", f"{whole_ms:.1f} ms", ""),
         (f"{name}: a search of 1 % of the videos", f"{filtered_ms:.1f} ms", ""),
         (f"{name}: vidfeat push, indexed", f"{pushed:.0f} s", ""),

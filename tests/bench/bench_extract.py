@@ -3,8 +3,9 @@
     python tests/bench/bench_extract.py [--only NAME] [--rounds N] [--folder DIR]
 
 "The usual script" reads a whole video with PyAV, puts every frame through torchvision's preset and
-runs torchvision's ``r2plus1d_18`` one clip at a time. All figures are ratios of one run; rounds
-take turns, and medians are compared. Videos come from ../shared/data; long ones are rendered.
+runs torchvision's ``r2plus1d_18`` one clip at a time. All figures are ratios within one run; the
+candidates alternate, and medians are compared. Videos come from ../shared/data; long ones are
+rendered.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ class Row(NamedTuple):
 
 
 def videos() -> list[Path]:
-    """The real files."""
+    """The real videos."""
     return sorted(p for p in (DATA / "videos").iterdir() if p.suffix in {".mp4", ".avi"})
 
 
 def kinetics() -> list[Path]:
-    """Those of Kinetics."""
+    """The real videos from Kinetics."""
     return [path for path in videos() if path.suffix == ".mp4"]
 
 
@@ -56,7 +57,7 @@ def cpu_seconds() -> float:
 
 
 def take_turns(works: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Run the works in turn, some rounds; the median of what each returns."""
+    """Run the works in turn for some rounds; the median of what each returns."""
     found: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
@@ -68,7 +69,7 @@ def take_turns(works: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> d
 
 
 def per_frame(read: Callable[[Path], int]) -> Callable[[], float]:
-    """CPU seconds a frame over the Kinetics files."""
+    """A function that measures CPU seconds per frame over the Kinetics files."""
 
     def work() -> float:
         began = cpu_seconds()
@@ -79,7 +80,7 @@ def per_frame(read: Callable[[Path], int]) -> Callable[[], float]:
 
 
 def ours(path: Path) -> int:
-    """Every frame, decoded and preprocessed exactly, by vidfeat."""
+    """Decode and preprocess every frame exactly, with vidfeat."""
     from vidfeat.video.frame_preprocessor import FramePreprocessor
     from vidfeat.video.preprocess import Preprocess
     from vidfeat.video.reader import open_video
@@ -94,7 +95,7 @@ def ours(path: Path) -> int:
 
 
 def script(path: Path) -> int:
-    """Every frame by PyAV and torchvision's preset, as scripts do it."""
+    """Decode every frame with PyAV and apply torchvision's preset, as scripts do."""
     import av
     import torch
     from torchvision.models.video import R2Plus1D_18_Weights
@@ -107,7 +108,7 @@ def script(path: Path) -> int:
 
 
 def alone(path: Path) -> int:
-    """Decoding, and nothing else."""
+    """Only decode every frame."""
     import av
 
     with av.open(str(path)) as container:
@@ -142,10 +143,10 @@ READERS = {
 
 
 def by_itself(name: str) -> Callable[[], float]:
-    """CPU seconds a frame of a reader, in a fresh process of its own.
+    """A function that measures CPU seconds per frame of a reader in a fresh process.
 
-    In one process they disturb each other: threads that torch and torchcodec leave behind go on
-    spinning for a while, on the account of whoever comes next.
+    In one process they disturb each other: threads that torch and torchcodec leave behind keep
+    spinning for a while, and their time is counted for the next reader.
     """
 
     def work() -> float:
@@ -157,13 +158,13 @@ def by_itself(name: str) -> Callable[[], float]:
 
 
 def decoding() -> list[Row]:
-    """Frames a CPU second."""
+    """Measure frames per CPU second."""
     works = {name: by_itself(name) for name in ("ours", "script", "decode")}
     rows: list[Row] = []
     for name in ("decord", "torchcodec"):
         try:
             READERS[name](kinetics()[0])
-        except Exception as error:  # not installed, or no library of FFmpeg that it takes
+        except Exception as error:  # not installed, or no FFmpeg library that it supports
             rows.append(Row(f"{name}: not measured ({type(error).__name__})", float("nan"), ""))
         else:
             works[name] = by_itself(name)
@@ -185,7 +186,7 @@ def decoding() -> list[Row]:
 
 
 def reference_network() -> object:
-    """torchvision's r2plus1d_18 with seeded weights, its classifier replaced by nothing."""
+    """torchvision's r2plus1d_18 with seeded weights, without its classifier."""
     import torch
     from torchvision.models.video import r2plus1d_18
 
@@ -196,7 +197,7 @@ def reference_network() -> object:
 
 
 def by_script(paths: list[Path], plan: Callable[[int], list[int]], network: object) -> int:
-    """The usual script over a list of videos; the number of clips."""
+    """Run the usual script over a list of videos; returns the number of clips."""
     import av
     import torch
     from torchvision.models.video import R2Plus1D_18_Weights
@@ -216,7 +217,7 @@ def by_script(paths: list[Path], plan: Callable[[int], list[int]], network: obje
 
 
 def dense(frames: int) -> list[int]:
-    """Windows side by side, and one that ends with the video."""
+    """Starts of adjacent windows, and of one that ends with the video."""
     starts = list(range(0, max(1, frames - 15), 16))
     return starts if frames <= 16 or starts[-1] == frames - 16 else [*starts, frames - 16]
 
@@ -229,7 +230,7 @@ def middle(frames: int) -> list[int]:
 def by_vidfeat(
     paths: list[Path], whole: Path, folder: Path, weights: str, **plan: object
 ) -> dict[str, float]:
-    """extract() over a list of videos with the engine that the command takes."""
+    """Run extract() over a list of videos with the engine that the command chooses."""
     from vidfeat.encoders.load import load_encoder
     from vidfeat.extraction.engine_choice import clips_at_least, with_quickest_engine
     from vidfeat.extraction.options import ExtractOptions
@@ -241,10 +242,10 @@ def by_vidfeat(
     choice = PlanChoice(fps="native", **plan)  # type: ignore[arg-type]
     model = "r2plus1d_18" if weights == "random" else None
     encoder = load_encoder(model, weights, plan=choice, device="cpu")
-    # As the command chooses for the whole folder, of which the fights here are a sample.
+    # The command's choice for the whole folder, of which the fights here are a sample.
     encoder = with_quickest_engine(encoder, clips_at_least(list_videos([whole]), encoder))
     start = time.monotonic() - began
-    # The machine's pace drifts by more than what is looked for: before, after, and the mean.
+    # The machine's speed drifts by more than the difference: measure before and after, average.
     before = batch_alone(encoder)
     began = time.monotonic()
     report = extract(paths, folder / "f.h5", encoder, options=ExtractOptions(overwrite=True))
@@ -275,7 +276,7 @@ FIGHTS = 30
 
 
 def child(kind: str, material: str, weights: str, folder: Path) -> dict[str, float]:
-    """One way over one material, in this process."""
+    """Run one contender over one set of videos, in this process."""
     if material == "dense":
         paths, laid = videos(), dense
     else:
@@ -295,10 +296,10 @@ def child(kind: str, material: str, weights: str, folder: Path) -> dict[str, flo
 def in_turn(
     ways: dict[str, tuple[str, str, str]], folder: Path, rounds: int
 ) -> dict[str, dict[str, float]]:
-    """Run children in turn, some rounds; medians of what each tells.
+    """Run children in turn for some rounds; medians of what each reports.
 
-    Each in a process of its own: a script does not have the allocator that vidfeat sets. To start
-    one and to load the network into it is not counted, for none of them.
+    Each runs in a separate process, since a script does not have the allocator that vidfeat sets.
+    Starting it and loading the network are not counted for any of them.
     """
     told: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     for _ in range(rounds):
@@ -318,7 +319,7 @@ def in_turn(
 
 
 def dense_features(folder: Path, rounds: int, net: Path | None) -> list[Row]:
-    """Dense clips over the real files, in fp32 and, where there is a quantised network, int8."""
+    """Dense clips over the real files, in fp32 and, if there is a quantised network, in int8."""
     ways = {
         "script": ("script", "dense", "random"),
         "vidfeat": ("vidfeat", "dense", "random"),
@@ -346,7 +347,7 @@ def dense_features(folder: Path, rounds: int, net: Path | None) -> list[Row]:
 
 
 def one_clip(folder: Path, rounds: int) -> list[Row]:
-    """One clip a video over the fights."""
+    """One clip per video over the fights."""
     told = in_turn(
         {name: (name, "one", "random") for name in ("script", "vidfeat")}, folder, rounds
     )
@@ -409,7 +410,7 @@ def decode_seconds(path: Path, plan: object, workers: int) -> float:
 
     with DecodePool(ClipSource(plan, Preprocess()), workers) as pool:  # type: ignore[arg-type]
         for _ in pool.run([VideoTask(str(path), probe_only=True)] * workers):
-            pass  # the processes are up
+            pass  # until the processes are up
         began = time.monotonic()
         for _, event in pool.run([VideoTask(str(path))]):
             if isinstance(event, Clip):

@@ -2,8 +2,8 @@
 
     python tests/bench/bench_heads.py [--videos 10000] [--folder DIR]
 
-Five folds x five values of C and the last fit, as ``vidfeat finetune`` does it by default: on the
-mean vector of each video, and clip by clip, which fits ten times as many rows 26 times.
+Five folds x five values of C and the final fit, the default of ``vidfeat finetune``: on the mean
+vector of each video, and clip by clip, which fits ten times as many rows 26 times.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 def write_features(path: Path, videos: int) -> None:
-    """Ten classes that overlap: about four of five videos can be told."""
+    """Write features of ten overlapping classes: about four of five videos are separable."""
     random = np.random.default_rng(0)
     centres = 0.12 * random.normal(size=(CLASSES, DIMENSION))
     start = np.arange(CLIPS, dtype=np.float64)
@@ -63,7 +63,7 @@ def seconds_of(samples: Samples, options: HeadOptions) -> float:
 
 
 def measure(folder: Path, videos: int) -> list[Row]:
-    """Write, read, and train in every way."""
+    """Write and read the features, and train heads of every kind."""
     file = folder / "features.h5"
     write_features(file, videos)
     begun = time.perf_counter()

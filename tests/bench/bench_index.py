@@ -1,10 +1,11 @@
-"""An index of a million clips: recall, queries per second, memory, start of the command.
+"""An index of a million clips: recall, queries per second, memory, start-up of the command.
 
-The vectors are made from measured ones. Measured features are taken apart into the mean of each
-video and the rest of each clip; both keep their measured covariance, and a made video moves as
-much as the measured one that it stands near to. How far from that one, and how much of the moving,
-is set so that the nearest neighbours of a sample are as near as those of the measured features
-(the first figures printed compare the two). Queries are clips of videos that are not in the index.
+The vectors are generated from measured ones. Measured features are split into the mean of each
+video and the deviation of each clip; both keep their measured covariance, and a generated video
+varies as much as the measured one that it is placed near. The distance from that one, and the
+share of its variation, are set so that the nearest neighbours of a sample are as near as those of
+the measured features (the first figures printed compare the two). Queries are clips of videos that
+are not in the index.
 
     python tests/bench/bench_index.py [MEASURED.h5] [--count 1000000] [--work DIR]
 
@@ -34,12 +35,12 @@ from vidfeat.store.records import RunIdentity, VideoRecord
 from vidfeat.store.writer import writing_store
 
 FIGHTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "fights"
-CLIPS = 10  # of a made video
+CLIPS = 10  # of a generated video
 Row = tuple[str, str, str]
 
 
 class Maker:
-    """Makes videos like the measured ones."""
+    """Generates videos like the measured ones."""
 
     def __init__(self, store: FeatureStore, spread: float = 1.0, moving: float = 1.0) -> None:
         held = [embeddings.vectors.astype(np.float64) for _, embeddings in store if len(embeddings)]
@@ -68,7 +69,7 @@ def _root(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def measure(target: Path, pool: str = "mean,max") -> Path:
-    """A feature file of real videos, 512 numbers per clip; 256 with the means alone."""
+    """Write a feature file of real videos, 512 numbers per clip; 256 with only the means."""
     command = [sys.executable, "-m", "vidfeat", "extract", str(FIGHTS), "-o", str(target)]
     layers = ["--layer", "stem,layer1,layer2,layer3,layer4", "--pool", pool]
     network = ["--model", "bundled", *layers, "--hop-seconds", "0.25"]
@@ -86,7 +87,7 @@ def neighbours(vectors: NDArray[Any], video: NDArray[np.int64]) -> NDArray[np.fl
 
 
 def matched(store: FeatureStore) -> tuple[Maker, list[Row]]:
-    """The maker whose neighbours are as near as the measured ones, and how near both are."""
+    """The maker whose neighbours are as near as the measured ones, and both distances as rows."""
     rng = np.random.default_rng(0)
     vectors, _, video = store.to_arrays()
     keep = np.sort(rng.choice(len(vectors), min(3000, len(vectors)), replace=False))
@@ -113,7 +114,7 @@ def matched(store: FeatureStore) -> tuple[Maker, list[Row]]:
 def write_features(
     maker: Maker, store: FeatureStore, path: Path, count: int, first: int = 0
 ) -> None:
-    """A feature file of made videos, numbered from ``first``."""
+    """Write a feature file of generated videos, numbered from ``first``."""
     videos = count // CLIPS
     records = [
         VideoRecord(f"v{n:07d}.mp4", 5.5, 25.0, 320, 240, 138, "packets", 1, 1)
@@ -140,7 +141,7 @@ def _blocks(maker: Maker, videos: int, seed: int) -> Iterator[NDArray[np.float32
 
 
 def per_query(search: Any, queries: NDArray[np.float32], least: int = 20) -> float:
-    """Median milliseconds of one query at a time, after a few for warmth."""
+    """Median milliseconds of one query at a time, after a few to warm up."""
     times = []
     for query in [*queries[:5], *queries[: max(least, len(queries))]]:
         began = time.perf_counter()

@@ -2,9 +2,9 @@
 
     python tests/bench/bench_int8.py [--calibrate 30] [--held-out 64] [--rounds 3]
 
-``r2plus1d_18`` with seeded random weights, one clip a video of ../shared/data/fights;
-no recording gives clips to both calibration and measurement. The engines take turns on the same
-batches, and medians are compared.
+``r2plus1d_18`` with seeded random weights, one clip per video of ../shared/data/fights; no
+recording has clips in both calibration and measurement. The engines take turns on the same batches,
+and medians are compared.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 def parted() -> tuple[list[ListedVideo], list[ListedVideo]]:
-    """The videos in two halves; all of one recording are in the same."""
+    """The videos in two halves, each recording entirely in one of them."""
     with (FIGHTS / "labels.csv").open(newline="") as file:
         group = {row["path"]: row["group"] for row in csv.DictReader(file)}
     names = sorted(set(group.values()))
@@ -63,7 +63,7 @@ def parted() -> tuple[list[ListedVideo], list[ListedVideo]]:
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:
-    """Wall clock and CPU time."""
+    """Wall-clock and CPU seconds of a call."""
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     work()
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
@@ -71,17 +71,17 @@ def seconds(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def eagerly(encoder: Encoder) -> None:
-    """Have the network's own forward pass run, as a script would call it."""
+    """Make the encoder run the network's own forward pass, as a script would."""
     encoder.engine.clip_by_clip = False  # type: ignore[attr-defined]
 
 
 def largest_difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """As a share of the largest value."""
+    """The largest difference, relative to the largest value."""
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 def speeds(encoders: dict[str, Encoder], clips: np.ndarray, rounds: int) -> dict[str, np.ndarray]:
-    """Median seconds of a batch by engine: (wall clock, CPU)."""
+    """Median seconds per batch of each engine: (wall clock, CPU)."""
     for encoder in encoders.values():
         encoder.engine.embed(clips)  # compiles
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in encoders}

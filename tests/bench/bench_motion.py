@@ -1,10 +1,10 @@
-"""Which networks see motion: the tiny recipe on classes that differ by the order of frames alone.
+"""Which networks see motion: the tiny recipe on classes that differ only in the order of frames.
 
     python tests/bench/bench_motion.py [--networks r2plus1d,fr2d] [--folder DIR] [--picture FILE]
 
 Classes come in time-reversed pairs (``vidfeat.datasets.motion_pairs``). *Accuracy* is video@1 over
-all eight classes; *within pairs* compares the scores of the two classes of a video's own pair and
-nothing else: one half is chance, for whoever cannot tell forwards from backwards.
+all eight classes; *within pairs* compares only the scores of the two classes of a video's own pair:
+a network that cannot tell forwards from backwards gets one half.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Row(NamedTuple):
 
 
 def within_pairs(scores: Scores) -> float:
-    """Share of videos whose own class scores above the other class of its pair; ties are halves."""
+    """Share of videos whose class scores above the other class of its pair; ties count half."""
     index = {name: number for number, name in enumerate(scores.classes)}
     partner = {}
     for first, second in PAIRS.values():
@@ -57,7 +57,7 @@ def within_pairs(scores: Scores) -> float:
 
 
 def draw(table: Sequence[tuple[str, float, float]], target: Path) -> None:
-    """Bars of both figures for each network."""
+    """Draw bars of both figures for each network."""
     from vidfeat.evaluation.plots import ACCENT, MUTED, PALETTE, figure
 
     with figure(7.0, 3.2) as (made, axes):
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
                 get_recipe("tiny"),
                 [
                     f"model.name={name}_10_w16",
-                    "model.init=random",  # as all others: only R(2+1)D has trained weights
+                    "model.init=random",  # like all others: only R(2+1)D has trained weights
                     "evaluate.every_epochs=0",
                     "run.tensorboard=false",
                     *options.settings,
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
             run = folder / name
             done = train(recipe, data, run, resume=True, report=Console())
             if not done.complete:
-                raise SystemExit(f"stopped at step {done.step}: the same command goes on")
+                raise SystemExit(f"stopped at step {done.step}: the same command resumes")
             result, _ = evaluate_subject(open_subject(str(run)), data)
             pairs = within_pairs(result.scores)
             table.append((NETWORKS[name], result.video_accuracy, pairs))

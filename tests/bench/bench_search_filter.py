@@ -2,11 +2,11 @@
 
     python tests/bench/bench_search_filter.py [--before CHECKOUT] [--pairs 15] [--videos 20000]
 
-Clusters of made vectors, five clips of 256 numbers for each video. Every figure is the median of
-the ratios of pairs that ran in turn within this run; each search leaves out the query's own video,
-as the page does. ``--before`` is a checkout that ``make test`` has set up; its searches run in
-a process of its own over the same index, which this checkout built. Its ratios are given by the
-clock and by CPU time: on a machine that others use too, the second is the steadier one.
+Generated vectors in clusters, five clips of 256 numbers for each video. Every figure is the median
+ratio of pairs that alternate within this run; each search leaves out the query's own video, as the
+page does. ``--before`` is a checkout that ``make test`` has set up; its searches run in a separate
+process over the same index, which this checkout built. Its ratios are given in wall-clock and in
+CPU time: on a shared machine the latter is steadier.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 KINDS = ("flat", "hnsw", "ivfsq", "ivfpq", "opq")
 CLIPS, DIMENSION, QUERIES = 5, 256, 40
 
-# What both checkouts run: seconds and CPU seconds for all queries, once for each line that is read.
+# What both checkouts run: for each line read, it prints wall and CPU seconds for all queries.
 CHILD = """
 import json, sys, time
 from vidfeat.index import VideoIndex
@@ -47,7 +47,7 @@ Row = tuple[str, float, str]
 
 
 def write_features(path: Path, videos: int) -> None:
-    """Videos around 200 centres."""
+    """Write features of videos around 200 centres."""
     from tests.support.index_fixtures import embeddings, identity, record
     from vidfeat.store.writer import write_store
 
@@ -67,7 +67,7 @@ def write_features(path: Path, videos: int) -> None:
 
 
 class Child:
-    """A process that searches when it is asked to."""
+    """A process that searches on request."""
 
     def __init__(self, checkout: Path, index: Path, names: list[str]) -> None:
         python = checkout / ".venv" / "bin" / "python"
@@ -84,14 +84,14 @@ class Child:
             raise RuntimeError(f"{checkout} cannot search {index}")
 
     def seconds(self) -> list[float]:
-        """Of one round over the queries, by the clock and of CPU time."""
+        """Wall-clock and CPU seconds of one round over the queries."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write("\n")
         return [float(part) for part in self.process.stdout.readline().split()]
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self.process.communicate()
 
 

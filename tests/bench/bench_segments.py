@@ -1,18 +1,18 @@
-"""Segments of indexed videos made worse: does a search find the source, and the second?
+"""Degraded segments of indexed videos: does a search find the source, and the time in it?
 
-A hundred segments of one to four seconds, their starts off the grid of the clips, made smaller
-(0.5 to 0.8), brighter or darker (by 8 to 25 of 255) and written with another codec and few bits,
-out of 300 clips of surveillance cameras (../shared/data/fights, or ``--data``, where they are
-there) and films drawn by formulas. The network is untrained (seeded random weights) unless others
-are given; the index is whitened, and plain for comparison.
+A hundred segments of one to four seconds, their starts off the grid of the clips, are scaled down
+(0.5 to 0.8), made brighter or darker (by 8 to 25 of 255) and written with another codec at a low
+bit rate. They come from 300 clips of surveillance cameras (../shared/data/fights, or ``--data``, if
+they exist) and from films drawn by formulas. The network is untrained (seeded random weights)
+unless weights are given; the index is whitened, and plain for comparison.
 
 Whitening and the rules of alignment were worked out with ``--seed 0``. The default is another seed,
-with films, recordings and segments that took no part in that.
+with films, recordings and segments that were not used for that.
 
     python tests/bench/bench_segments.py [--data FOLDER] [--seed 1] [--model r2d_10]
         [--weights random] [--queries 100] [--work DIR]
 
-With ``--work`` what is made stays there, and a run that was stopped goes on from it.
+With ``--work`` all files are kept there, and a run that was stopped resumes from them.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Shots: our frame differences and PySceneDetect's detectors on edits whose cuts are known.
 
-    pip install --no-deps --target scenedetect/ scenedetect      # cv2 is there with vidfeat[flow]
+    pip install --no-deps --target scenedetect/ scenedetect      # vidfeat[flow] brings cv2
     PYTHONPATH=scenedetect python tests/bench/bench_shots.py
 
-Scenes of rendered motion (vidfeat.datasets.synthetic_motion), cut together; a third of the joints
-are dissolves, which are no cuts, and a third of the scenes have a flash. A cut counts as found
-within a frame of its place.
+Scenes of rendered motion (vidfeat.datasets.synthetic_motion), edited together; a third of the
+transitions are dissolves, which do not count as cuts, and a third of the scenes have a flash. A cut
+counts as found within a frame of its place.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 def edit(path: Path, seed: int, scenes: int = 5) -> list[int]:
-    """Write a video; the frames that begin a shot after a cut."""
+    """Write a video; returns the frames that begin a shot after a cut."""
     rng = np.random.default_rng(seed)
     cuts: list[int] = []
     made = None
@@ -62,14 +62,14 @@ def edit(path: Path, seed: int, scenes: int = 5) -> list[int]:
 
 
 def ours(path: Path) -> list[int]:
-    """By vidfeat."""
+    """The cuts that vidfeat finds."""
     with open_video(path) as video:
         shots = video.settled(lambda: find_shots(video, ShotRule()))
     return [round(shot.start_seconds * 25) for shot in shots[1:]]
 
 
 def others() -> dict[str, Callable[[Path], list[int]]]:
-    """By PySceneDetect, where it is installed."""
+    """PySceneDetect's detectors, if it is installed."""
     try:
         import scenedetect
     except ImportError:

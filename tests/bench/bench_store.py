@@ -2,8 +2,8 @@
 
     python tests/bench/bench_store.py [--clips 1000000] [--folder DIR]
 
-Ratios of one run; every write ends with an fsync. The rounds take turns, and the medians are
-compared, because a disk's speed changes from minute to minute.
+Ratios within one run; every write ends with an fsync. The candidates alternate, and their medians
+are compared, because a disk's speed changes from minute to minute.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 def record(number: int) -> VideoRecord:
-    """The row of a video with a path of usual length."""
+    """The row of a video whose path has a usual length."""
     return VideoRecord(
         f"class {number % 400:03d}/video number {number:07d}.mp4",
         10.0, 29.97, 340, 256, 300, "packets", 1_000_000 + number, 1_700_000_000_000_000_000,
@@ -49,7 +49,7 @@ def record(number: int) -> VideoRecord:
 
 
 def parts_of(clips: int) -> list[tuple[list[VideoSlice], int]]:
-    """The segments of parts of at most 64 MB, in the order of paths, and their rows."""
+    """Parts of at most 64 MB, as slices of videos in the order of paths, with their row counts."""
     records = sorted((record(n) for n in range(clips // CLIPS_A_VIDEO)), key=lambda r: r.path)
     per_part = PART_BYTES // (DIMENSION * 4 + 16) // CLIPS_A_VIDEO
     parts = []
@@ -100,7 +100,7 @@ def own_write(
 def write_ratios(folder: Path, clips: int, rounds: int) -> list[Row]:
     """Appending and merging against the bulk write."""
     clips -= clips % CLIPS_A_VIDEO
-    # Random bytes, made quickly: a block of them, repeated with a shift.
+    # Random numbers, made quickly: one block, repeated with a shift.
     block = np.random.default_rng(0).standard_normal((1 << 16, DIMENSION), dtype=np.float32)
     vectors = np.concatenate([block] * (clips // len(block) + 1))[:clips]
     start = np.arange(clips, dtype=np.float64)

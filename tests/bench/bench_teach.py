@@ -2,9 +2,9 @@
 
     python tests/bench/bench_teach.py [--clips 100000] [--labels 60]
 
-A server of its own process; a label is sent, and the first page of the new order is asked for. The
-time of both requests is what a person waits for the grid. The last line is the processor time of
-the same work in this process, which tells more on a machine that does other things too.
+The server runs in a separate process; a label is sent, and the first page of the new order is
+requested. The time of both requests is how long a person waits for the grid. The last line is the
+processor time of the same work in this process, which is more reliable on a shared machine.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 def build(folder: Path, clips: int) -> list[str]:
-    """An index of clustered vectors, and the class of each video by its path."""
+    """Build an index of clustered vectors, with classes by path; returns its videos' paths."""
     from tests.support.index_fixtures import embeddings, identity, record
     from vidfeat.index import VideoIndex
     from vidfeat.store.writer import write_store
@@ -60,7 +60,7 @@ def build(folder: Path, clips: int) -> list[str]:
 
 
 class Client:
-    """Asks the server over one connection, as a browser does."""
+    """Sends requests to the server over one connection, as a browser does."""
 
     def __init__(self, port: int) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", port)

@@ -2,9 +2,9 @@
 
     python tests/bench/bench_train_feed.py [--steps 20] [--rounds 3] [--folder DIR]
 
-The same steps are timed with clips decoded from prepared videos, from videos as they come (320 x
-240, a key frame every 250), and from a batch that lies in memory. Rounds take turns, and medians
-are compared, so that another program's load falls on all alike.
+The same steps are timed with clips decoded from prepared videos, from videos as published (320 x
+240, a key frame every 250 frames), and from a batch in memory. The three alternate, and medians are
+compared, so that another program's load affects all of them equally.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Row(NamedTuple):
 
 
 def render(folder: Path, videos: int, frames: int) -> None:
-    """Drifting textures, 320 x 240, encoded as a phone would."""
+    """Write drifting textures, 320 x 240, encoded as a phone would."""
     import av
 
     for number in range(videos):
@@ -86,7 +86,7 @@ class Bench:
                 return self._time(iter(ahead))
 
     def from_memory(self, steps: int) -> list[float]:
-        """The same for one batch, given again and again."""
+        """The same for one batch, repeated."""
         share = (0, self.recipe.train.batch)
         with Feed(self.recipe, 0) as feed:
             batch = next(
@@ -104,7 +104,7 @@ class Bench:
             now = time.perf_counter()
             seconds.append(now - began)
             began = now
-        return seconds[2:]  # the first ones wait for processes to start
+        return seconds[2:]  # the first steps wait for processes to start
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:

@@ -2,9 +2,9 @@
 
 ``python tests/bench/code_figures.py [CHECKOUT ...]``, ``--list`` to name the functions.
 
-Counted are the files of ``vidfeat/`` and ``cli/``. Lines of code leave out blank lines, comments
-and docstrings. ``self`` and ``cls`` are no parameters here, nor are ``*args`` and ``**kwargs``.
-Click's commands are left out: each of their parameters is an option of the command line.
+It counts the files of ``vidfeat/`` and ``cli/``. Lines of code leave out blank lines, comments and
+docstrings. ``self``, ``cls``, ``*args`` and ``**kwargs`` do not count as parameters. Click's
+commands are left out: each of their parameters is an option of the command line.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def code_lines(text: str, tree: ast.Module) -> int:
         if token.type not in _NO_CODE:
             lines.update(range(token.start[0], token.end[0] + 1))
     for node in ast.walk(tree):
-        # the first text of a body, and that behind a field
+        # docstrings: at the start of a body, and after a field
         for child in getattr(node, "body", []) if isinstance(node, _WITH_DOCSTRING) else []:
             if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
                 assert child.end_lineno is not None
@@ -66,7 +66,7 @@ def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
 
 
 def is_command(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether click calls it."""
+    """Whether a function is a click command."""
     return any(
         isinstance(one, ast.Call) and ast.unparse(one.func).endswith((".command", ".group"))
         for one in function.decorator_list

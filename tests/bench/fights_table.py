@@ -1,14 +1,14 @@
-"""Heads on 300 clips of surveillance cameras, fight or not, judged by recording.
+"""Heads on 300 clips of surveillance cameras, fight or not, cross-validated by recording.
 
     python tests/bench/fights_table.py ../shared/data/fights [--features NAME=FILE ...]
 
-Rows are features, columns are heads. Every recording is judged by heads that have not seen it:
-five folds by group, five times with other folds; hyper-parameters are chosen inside each training
-part, by group again. The interval draws whole recordings again (bootstrap).
+Rows are features, columns are heads. Every recording is classified by heads that have not seen it:
+five folds by group, repeated five times with other folds; hyper-parameters are chosen inside each
+training part, again by group. The interval is a bootstrap over whole recordings.
 
-Two rows need no training at all: the mean absolute difference of successive frames on a grid of
-8 x 8 cells, and an untrained network of seeded random weights (given as a feature file, which
-``vidfeat extract FOLDER -o FILE --weights random --clips 2`` makes).
+Two kinds of features need no training at all: the mean absolute difference of successive frames on
+a grid of 8 x 8 cells, and an untrained network with seeded random weights (given as a feature file,
+which ``vidfeat extract FOLDER -o FILE --weights random --clips 2`` makes).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from vidfeat.store.reader import FeatureStore
 from vidfeat.video.reader import open_video, to_rgb
 
 GRID = 8
-SMALL_HEIGHT = 120  # large frames are thinned to about so many lines
+SMALL_HEIGHT = 120  # large frames are subsampled to about this many lines
 FOLDS = 5
 REPEATS = 5
 INNER_FOLDS = 4
-# An MLP fits hundreds of times here: three strengths of its penalty and few epochs are enough.
+# An MLP is fitted hundreds of times here: three penalties and few epochs are enough.
 PARAMS: dict[HeadKind, dict[str, object]] = {"mlp": {"alpha": (10.0, 1.0, 0.1), "epochs": 60}}
 
 
@@ -75,7 +75,7 @@ def difference_samples(folder: Path, labels: Labels) -> Samples:
 
 
 def judge(samples: Samples, kind: HeadKind) -> CrossValidation:
-    """Five folds by group, five times."""
+    """Cross-validate with five folds by group, five times."""
     options = HeadOptions(kind, params=PARAMS.get(kind, {}), folds=INNER_FOLDS, calibrate=False)
     return cross_validate(samples, options, folds=FOLDS, repeats=REPEATS)
 

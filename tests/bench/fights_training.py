@@ -1,10 +1,10 @@
 """The tiny recipe on recordings of fights: from the bundled weights, and from random ones.
 
-    vidfeat prepare ../shared/data/fights -o fights/ --short-side 96    # once: quick to decode
+    vidfeat prepare ../shared/data/fights -o fights/ --short-side 96    # once, for quick decoding
     python tests/bench/fights_training.py fights/
 
-Five folds by recording: each video is judged by a network that has not seen its recording. The
-interval draws whole recordings again (bootstrap).
+Five folds by recording: each video is classified by a network that has not seen its recording. The
+interval is a bootstrap over whole recordings.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 def write_fold(file: Path, folder: Path, rows: Sequence[LabelRow], test: set[int]) -> None:
-    """A labels.csv whose split column holds out the fold."""
+    """Write a labels.csv whose split column holds out the fold."""
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["path", "label", "split", "group"])

@@ -20,7 +20,7 @@ FILE = Path(__file__).parents[2] / "pretrained/networks.json"
 
 
 def frames_of(name: str) -> int:
-    """Frames of the clips that the table is of: the published weights', else 16."""
+    """Frames per clip in the table: those of the published weights, else 16."""
     if name.startswith(("ir_csn", "ip_csn")):
         return 32
     entry = default_entry(name)
@@ -29,7 +29,7 @@ def frames_of(name: str) -> int:
 
 
 def row_of(name: str) -> dict[str, Any]:
-    """One network, built without memory."""
+    """The row of one network, built without allocating memory."""
     frames, size = frames_of(name), input_size(name)
     with torch.device("meta"):
         network = build_model(name, clip_frames=frames)

@@ -1,11 +1,11 @@
-"""Odd inputs, before and after: each command with its right value, as a table.
+"""Odd inputs, before and after: a table of commands with the expected and the actual values.
 
     python tests/bench/odd_inputs.py [--before DIR] [--checkout .] [--made ../shared/data/odd]
         [--work FOLDER] [CASE ...]
 
-The inputs come from the ``make.py`` of ``--made``, whose README names the right values; a few cases
+The inputs come from the ``make.py`` of ``--made``, whose README gives the right values; a few cases
 are made here. Each checkout has its own ``.venv`` and runs its own command line, so that versions
-can be compared whose modules have other names. Exit status 1 where a right value is missed now.
+with other module names can be compared. The exit status is 1 if a value is wrong now.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.support.odd_videos import scene, write_video  # noqa: E402
 
 BUNDLED = ("--model", "bundled")
 HEADER = "path,start_seconds,end_seconds\n"
-# Without dac_override, root too is refused by the mode of a folder.
+# Without dac_override, a folder's mode applies to root too.
 UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
 
 
@@ -48,7 +48,7 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        """The right value came out."""
+        """Whether the actual value is the right one."""
         return self.right == self.found
 
 
@@ -61,11 +61,11 @@ class Answer:
     seconds: float
 
     def says(self, pattern: str) -> bool:
-        """Whether it printed something like this."""
+        """Whether its output matches a pattern."""
         return re.search(pattern, self.text, re.DOTALL) is not None
 
     def then(self, *parts: str) -> str:
-        """The exit status and what else belongs to the value."""
+        """The exit status and the other parts of the value."""
         status = "no answer in time" if self.status == 124 else f"exit {self.status}"
         trace = ["a traceback"] if "Traceback" in self.text else []
         return ", ".join([status, *trace, *[part for part in parts if part]])
@@ -79,13 +79,13 @@ class Tool:
         self.bin = checkout.resolve() / ".venv" / "bin"
 
     def at(self, name: str) -> Tool:
-        """The same in another folder."""
+        """The same tool in another folder."""
         other = Tool.__new__(Tool)
         other.folder, other.bin = self.folder / name, self.bin
         return other
 
     def __call__(self, *arguments: str, env: dict[str, str] | None = None, **how: float) -> Answer:
-        """``vidfeat`` with these arguments."""
+        """Run ``vidfeat`` with these arguments."""
         return self.run([self.bin / "vidfeat", *arguments], env=env, **how)
 
     def run(
@@ -94,7 +94,7 @@ class Tool:
         env: dict[str, str] | None = None,
         timeout: float = 240,
     ) -> Answer:
-        """Any command."""
+        """Run any command."""
         began = time.monotonic()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
         process = subprocess.Popen(
@@ -115,17 +115,17 @@ class Tool:
         return Answer(status, out.decode("utf-8", "replace"), time.monotonic() - began)
 
     def extract(self, *arguments: str, to: str = "f.h5", **how: float) -> Answer:
-        """``vidfeat extract`` with the bundled network."""
+        """Run ``vidfeat extract`` with the bundled network."""
         return self("extract", *arguments, "-o", to, *BUNDLED, **how)
 
     def python(self, code: str) -> str:
-        """What a piece of Python prints last."""
+        """The last line that some Python code prints."""
         answer = self.run([self.bin / "python", "-c", code])
         lines = answer.text.strip().splitlines()
         return lines[-1] if lines else f"exit {answer.status}"
 
     def held(self, name: str = "f.h5") -> str:
-        """Videos, clips and errors of a feature file."""
+        """Numbers of videos, clips and errors in a feature file."""
         if not (self.folder / name).is_file():
             return "no file"
         with h5py.File(self.folder / name) as file:
@@ -146,13 +146,13 @@ OWN: set[str] = set()
 
 
 def case(function: Case) -> Case:
-    """A case of the README of the odd inputs."""
+    """Register a case from the README of the odd inputs."""
     CASES[function.__name__] = function
     return function
 
 
 def own(function: Case) -> Case:
-    """A case that is made here."""
+    """Register a case that is made here."""
     OWN.add(function.__name__)
     return case(function)
 
@@ -202,7 +202,7 @@ print(''.join(names[tuple((f[p] > 128).astype(int))] for p in at), f.shape[1], '
 
 @case
 def mirrored(tool: Tool) -> Iterator[Row]:
-    """Item 3; all eight, as read and as prepared."""
+    """Item 3: all eight orientations, as read and as prepared."""
     shown = {
         "plain": "RGBW 96 x 64",
         "hflip": "GRWB 96 x 64",
@@ -253,7 +253,7 @@ def folder_parts(tool: Tool) -> Iterator[Row]:
 
 
 def _counts(answer: Answer) -> str:
-    """Classes and videos that a training run tells of."""
+    """Numbers of classes and videos that a training run reports."""
     patterns = (r"(\d+) classes", r"train (\d+)", r"of (\d+) videos\b(?!\s*\n.*looked)")
     found = [re.findall(pattern, answer.text) for pattern in patterns]
     classes, train, evaluate = (own[-1] if own else "-" for own in found)
@@ -639,7 +639,7 @@ def _equal(one: Path, other: Path) -> bool:
 
 @case
 def filtered(tool: Tool) -> Iterator[Row]:
-    """Of the README, 21."""
+    """Case 21 of the README."""
     tool("index", "folders.h5", "-o", "INDEX", "--kind", "ivfsq")
     tool("index", "-o", "INDEX", "--remove", "a/", "--remove", "b/")
     found = [
@@ -652,7 +652,7 @@ def filtered(tool: Tool) -> Iterator[Row]:
 
 @case
 def copied_tail(tool: Tool) -> Iterator[Row]:
-    """Of the README, 22."""
+    """Case 22 of the README."""
     tool("index", "tail.h5", "-o", "INDEX")
     text = tool("duplicates", "INDEX", "--json").text
     pieces = re.findall(r'"first": \[\s*([\d.]+),\s*([\d.]+)', text)
@@ -664,7 +664,7 @@ def copied_tail(tool: Tool) -> Iterator[Row]:
 
 @case
 def zero_clips(tool: Tool) -> Iterator[Row]:
-    """Of the README, 23."""
+    """Case 23 of the README."""
     tool("index", "zero.h5", "-o", "INDEX", "--skip-bad-rows")
     answer = tool("search", "INDEX", "zero.mp4")
     one = (
@@ -678,7 +678,7 @@ def zero_clips(tool: Tool) -> Iterator[Row]:
 
 @own
 def huge_batch(tool: Tool) -> Iterator[Row]:
-    """A batch that no memory holds."""
+    """A batch that does not fit into any memory."""
     write_video(tool.folder / "five.mp4", scene(40), rate=25)
     answer = tool.extract("five.mp4", "--batch-size", "100000")
     right = "exit 0, 1 videos, 2 clips, 0 errors"
@@ -687,7 +687,7 @@ def huge_batch(tool: Tool) -> Iterator[Row]:
 
 @own
 def latin_terminal(tool: Tool) -> Iterator[Row]:
-    """A terminal that lacks the letters of a name."""
+    """A terminal whose encoding lacks characters of a file name."""
     names = ("a/映像.mp4", "a/b.mp4", "c/d.mp4", "c/é.mp4")
     for place, name in enumerate(names):
         write_video(tool.folder / "v" / name, scene(40, seed=place), rate=20)
@@ -782,7 +782,7 @@ def measure(checkout: Path, names: Sequence[str], made: Path, work: Path) -> dic
             for row in CASES[name](Tool(checkout, folder)):
                 rows.append(row)
                 print(f"  {row.what}: {row.found}", file=sys.stderr, flush=True)
-        except (IndexError, OSError, ValueError) as error:  # a command left nothing to look at
+        except (IndexError, OSError, ValueError) as error:  # a command produced no output to check
             rows.append(Row(f"{name}: the rest", "an answer", f"none ({error})"))
         found[name] = rows
         print(f"{checkout.name} {name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
@@ -791,7 +791,7 @@ def measure(checkout: Path, names: Sequence[str], made: Path, work: Path) -> dic
 
 
 def make(script: Path, out: Path, names: Sequence[str]) -> None:
-    """The inputs, by the script of the shared folder; all eight orientations of ``mirrored``."""
+    """Make the inputs with the shared folder's script; all eight orientations of ``mirrored``."""
     wanted = [name for name in names if name not in OWN]
     if not wanted:
         return
@@ -805,7 +805,7 @@ def make(script: Path, out: Path, names: Sequence[str]) -> None:
 
 
 def table(before: dict[str, list[Row]], now: dict[str, list[Row]]) -> tuple[list[str], int]:
-    """Lines of the table, and how many right values are missed now."""
+    """The lines of the table, and how many values are wrong now."""
     lines, wrong = ["| case | right | before | now | |", "|---|---|---|---|---|"], 0
     for name, rows in now.items():
         earlier = {row.what: row for row in before.get(name, ())}

@@ -1,11 +1,11 @@
-"""Which way a scene is played: a linear head on mean vectors, and an attentive one on frames.
+"""In which direction a scene is played: a linear head on mean vectors, an attentive one on frames.
 
     python tests/bench/order_of_time.py [-o FOLDER]
 
-Renders 120 scenes whose disc grows or changes its colour, writes each forwards and backwards as a
-video, extracts a row for each frame with an untrained image network, and judges both heads by scene
-in five folds. The mean over the frames is blind to order: a linear head should stand at 50 %. The
-folder keeps the videos, the features and the head.
+Renders 120 scenes in which a disc grows or changes colour, writes each forwards and backwards as a
+video, extracts a row per frame with an untrained image network, and cross-validates both heads in
+five folds by scene. The mean over the frames is blind to order, so a linear head should be at 50 %.
+The folder keeps the videos, the features and the head.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SCENES = 120
 
 
 class Frames(nn.Module):
-    """Random filters of two sizes, their means and maxima."""
+    """The means and maxima of random filters of two sizes."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -3,9 +3,9 @@
     vidfeat train bundled --out run/
     python tests/bench/pack_bundled.py run/ -o pretrained/bundled.safetensors
 
-The tensors are the run's, to the bit. ``--size`` writes another size of the picture than the run's,
-as "Fixing the train-test resolution discrepancy" (Touvron et al., 2019) advises; 72 and 80 were no
-better on the development half of the fights. Prints the hash that the card states.
+The tensors are bit-identical to the run's. ``--size`` writes a different picture size, as "Fixing
+the train-test resolution discrepancy" (Touvron et al., 2019) advises; 72 and 80 were no better on
+the development half of the fights. Prints the hash for the model card.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python tests/bench/page_pictures.py [--videos FOLDER] [--out docs/images]
 
-Needs Debian's packages chromium and chromium-driver, and selenium. What is made in FOLDER (videos,
-features, index) is used again by the next run. Look at the pictures before they are committed.
+Needs Debian's packages chromium and chromium-driver, and selenium. The videos, features and index
+in FOLDER are reused by the next run. Look at the pictures before you commit them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHOWN = (
     "[...document.images].filter(i => i.src && i.getBoundingClientRect().top < 800 && "
     "i.getBoundingClientRect().width).every(i => i.complete && i.naturalWidth)"
 )
-# The clip nearest to a place left of the middle: its place on the canvas.
+# The canvas position of the clip nearest to a point left of the middle.
 A_CLIP = """
 const box = clipMap.canvas.getBoundingClientRect();
 const places = [...Array(clipMap.count).keys()].map((i) => [
@@ -40,7 +40,7 @@ return places.sort((a, b) => far(a) - far(b))[0];
 
 
 def make_index(folder: Path) -> Path:
-    """Videos of every kind of scene, their features by the bundled network, and the index."""
+    """Make videos of every kind of scene, their features by the bundled network, and the index."""
     from tests.support.rendered_videos import render_folder
 
     index = folder / "index/videos"
@@ -59,7 +59,7 @@ def make_index(folder: Path) -> Path:
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -> None:
-    """Until it holds."""
+    """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -68,7 +68,7 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -
 
 
 def take(address: str, out: Path) -> None:
-    """Open the pages in Chromium and save what it shows."""
+    """Open the pages in Chromium and save screenshots."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -93,7 +93,7 @@ def take(address: str, out: Path) -> None:
 
 
 def take_search(browser: Any, address: str) -> None:
-    """The results of a segment, while the query plays."""
+    """Save the results of a segment, while the query plays."""
     browser.get(address)
     wait_for(
         lambda: browser.execute_script("return document.querySelectorAll('.tile').length"),
@@ -103,11 +103,11 @@ def take_search(browser: Any, address: str) -> None:
     browser.execute_script(
         "const p = document.getElementById('player'); p.loop = true; p.currentTime = 2.5; p.play()"
     )
-    time.sleep(5)  # until the player has hidden its buttons
+    time.sleep(5)  # the player hides its buttons
 
 
 def take_map(browser: Any, address: str) -> None:
-    """The map in dark colours, with the mouse on a clip."""
+    """Save the map in dark colours, with the mouse on a clip."""
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.by import By
 
@@ -130,7 +130,7 @@ def take_map(browser: Any, address: str) -> None:
 
 
 def save(browser: Any, path: Path) -> None:
-    """What is shown, with as few bytes as do."""
+    """Save what is shown, in as few bytes as possible."""
     from PIL import Image
 
     picture = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")

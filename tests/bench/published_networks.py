@@ -2,8 +2,8 @@
 
     python tests/bench/published_networks.py [--before DIR] [--checkout .]
 
-Each checkout has its own ``.venv``. Only names that both versions have are used. Exit status 1
-where a right value is missed now.
+Each checkout has its own ``.venv``. Only names that both versions have are used. The exit status is
+1 if a value is wrong now.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ torch.save({'model': net.state_dict(), 'args': argparse.Namespace(lr=1), 'epoch'
 
 
 def rows(tool: Tool) -> Iterator[Row]:
-    """All commands with their right values."""
+    """All commands, with the right and the actual values."""
     flow = ("caffe2_sports1m_kinetics_flow_32f", "r2plus1d_34")
     code = _ENTRY.format(name=flow[0], model=flow[1], wanted="e.preprocess is not None")
     yield Row("1 weights for flow have their preprocessing", "True", tool.python(code))

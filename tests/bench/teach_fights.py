@@ -2,11 +2,11 @@
 
     python tests/bench/teach_fights.py ../shared/data/fights [--features fights.h5] [--seeds 10]
 
-Each seed parts the recordings into five folds and holds each of the first ``--folds`` of them out.
+Each seed splits the recordings into five folds and holds out each of the first ``--folds`` of them.
 The page gets an index of the other videos, and the teacher answers its questions with the true
-labels: the clip on top of ``most uncertain``, one label at a time. Beside it, as many clips drawn
-by chance. After 20, 40, 80 and 235 labels the head is saved, and classifies the videos held out, as
-``vidfeat classify --head`` does.
+labels: the clip on top of ``most uncertain``, one label at a time. For comparison, the same number
+of clips is drawn at random. After 20, 40, 80 and 235 labels the head is saved and classifies the
+held-out videos, as ``vidfeat classify --head`` does.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Row(NamedTuple):
 
 
 class Lesson:
-    """One fold: an index of the videos to learn from, and those held out.
+    """One fold: an index of the videos to learn from, and the held-out videos.
 
     Args:
         store: features of all videos.
         truth: path to class.
-        test: the videos held out.
-        seed: of the draws by chance.
+        test: the held-out videos.
+        seed: of the random draws.
         folder: for the index.
     """
 
@@ -71,7 +71,7 @@ class Lesson:
         VideoIndex.build(folder / "train.h5", folder / "INDEX", kind="flat")
 
     def accuracies(self, by_the_page: bool) -> dict[int, float]:
-        """Accuracy on the videos held out, by the number of labels."""
+        """Accuracy on the held-out videos, by the number of labels."""
         labels = self.folder / "INDEX/labels.csv"
         labels.unlink(missing_ok=True)
         page = build_page(self.folder, VideoIndex(self.folder / "INDEX"))
@@ -117,7 +117,7 @@ class Lesson:
 
 
 def folds_of(groups: dict[str, str], truth: dict[str, str], seed: int) -> list[set[str]]:
-    """Five parts of the videos, each recording in one, the classes about even."""
+    """The videos in five parts, each recording in one of them, with balanced classes."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     paths = sorted(truth)
@@ -127,7 +127,7 @@ def folds_of(groups: dict[str, str], truth: dict[str, str], seed: int) -> list[s
 
 
 def features_of(folder: Path, target: Path) -> Path:
-    """Features of the bundled network, extracted where they are not there yet."""
+    """The features of the bundled network, extracted if they do not exist yet."""
     if not target.exists():
         extract(folder, target, load_encoder("bundled"))
     return target
@@ -164,19 +164,19 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
                 shown = [
                     " ".join(f"{table[way][-1][n]:.3f}" for n in MARKS) for way in (True, False)
                 ]
-                print(f"seed {seed}: page {shown[0]}, chance {shown[1]}", flush=True)
+                print(f"seed {seed}: page {shown[0]}, random {shown[1]}", flush=True)
     rows = []
-    print(f"\n{'labels':>6}  {'chosen by the page':<24} by chance")
+    print(f"\n{'labels':>6}  {'chosen by the page':<24} at random")
     for count in MARKS:
         shown = {way: mean_interval([one[count] for one in found]) for way, found in table.items()}
         print(f"{count:>6}  {shown[True]!s:<24} {shown[False]}")
         rows += [Row(f"{count} labels, page", shown[True].value, "")]
-        rows += [Row(f"{count} labels, chance", shown[False].value, "")]
+        rows += [Row(f"{count} labels, random", shown[False].value, "")]
     apart = mean_interval(
         [one[80] - other[235] for one, other in zip(table[True], table[False], strict=True)]
     )
-    print(f"80 chosen ones against 235 by chance: {apart} (at least -1 %)")
-    return [*rows, Row("80 chosen - 235 by chance", apart.value, ">= -0.01")]
+    print(f"80 chosen ones against 235 at random: {apart} (at least -1 %)")
+    return [*rows, Row("80 chosen - 235 at random", apart.value, ">= -0.01")]
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
     python tests/bench/teach_rare.py [--videos 200] [--seeds 3]
 
 Every twentieth video shows stars that fly towards the camera; the others show waves, balls, tiles,
-rain and spirals. The bundled network makes the features. The teacher answers with the true labels:
-while the page knows no star, the clip on top of ``most uncertain``; from the first star on, the
-clip on top of ``most certain: stars``. Printed is the share of all clips that had been labelled
-when 90 % of the clips with stars were.
+rain and spirals. The bundled network makes the features. The teacher labels with the true classes:
+until the first star is labelled, the clip on top of ``most uncertain``; from then on, the clip on
+top of ``most certain: stars``. The result is the share of all clips that have been labelled when
+90 % of the clips with stars have.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def features(folder: Path, videos: int, seed: int) -> Path:
 
 
 def lesson(folder: Path) -> tuple[int, int, int]:
-    """Clips, clips of the rare class, and labels until 90 % of these were labelled."""
+    """Numbers of clips, of rare clips, and of labels until 90 % of the rare ones were labelled."""
     index = VideoIndex.build(folder / "f.h5", folder / "INDEX", kind="flat")
     videos = index.searcher.clips["video"]
     rare = sum(index.videos.paths[int(video)].startswith(RARE) for video in videos)

@@ -1,4 +1,4 @@
-"""Writes docs/tour.ipynb: runs the cells below, and keeps what they print and draw.
+"""Write docs/tour.ipynb: run the cells below and keep what they print and draw.
 
 python tests/bench/write_tour.py
 """

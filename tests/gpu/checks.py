@@ -1,4 +1,4 @@
-"""What the rows of the GPU checks share: where things lie, commands, comparisons."""
+"""What the rows of the GPU checks share: paths, commands, comparisons."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 Result = dict[str, Any]
-"""Of a row: ``figure`` (text for the table), ``ok``, or ``skipped`` (why); details beside."""
+"""Of a row: ``figure`` (text for the table), ``ok``, or ``skipped`` (why), and details."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """Where a row finds things, and how large it is to be."""
+    """Where a row finds its files, and how large it should be."""
 
     pack: Path
     """The unpacked archive."""
@@ -35,7 +35,7 @@ class Context:
 
     @property
     def files(self) -> Path:
-        """The copies of the clips, each under a name of its own."""
+        """The copies of the clips, each with a different name."""
         return self.scratch / "files"
 
     @property
@@ -60,7 +60,7 @@ def skipped(why: str) -> Result:
 
 
 def environment(context: Context, *, baseline: bool = False) -> dict[str, str]:
-    """For vidfeat's processes: of this tree, or of the commit measured before."""
+    """Environment of vidfeat's processes: for this tree, or for the commit measured before."""
     found = dict(os.environ)
     if baseline:
         found["PYTHONPATH"] = f"{context.pack / 'baseline'}:{context.pack / 'site'}"
@@ -70,7 +70,7 @@ def environment(context: Context, *, baseline: bool = False) -> dict[str, str]:
 
 @dataclass
 class Finished:
-    """A process that is over."""
+    """A process that has ended."""
 
     status: int
     wall_seconds: float
@@ -82,13 +82,13 @@ class Finished:
 def vidfeat(
     context: Context, *arguments: str | Path, baseline: bool = False, program: Sequence[str] = ()
 ) -> Finished:
-    """Run a command of vidfeat to its end; its output goes to the log, too."""
+    """Run a command of vidfeat to its end; its output also goes to the log."""
     command = [sys.executable, *(program or ("-m", "vidfeat")), *map(str, arguments)]
     print("$", *command, flush=True)
     began = time.monotonic()
     process = subprocess.Popen(
         command,
-        cwd=context.scratch,  # not the tree: its vidfeat/ must not be found first
+        cwd=context.scratch,  # not the tree, whose vidfeat/ would be found first
         env=environment(context, baseline=baseline),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -112,7 +112,7 @@ def knows_option(context: Context, command: str, option: str) -> bool:
 
 @contextmanager
 def utilisation(context: Context) -> Iterator[dict[str, Any]]:
-    """Sample how busy the card is, once a second: means over the seconds with any work."""
+    """Sample the card's utilisation once per second; means over the seconds with any work."""
     found: dict[str, Any] = {}
     program = shutil.which("nvidia-smi")
     if program is None or not context.gpu:
@@ -146,7 +146,7 @@ def utilisation(context: Context) -> Iterator[dict[str, Any]]:
 
 
 def compare_files(first: Path, second: Path) -> dict[str, Any]:
-    """How two feature files differ in what they hold of videos and clips."""
+    """The differences of two feature files in their videos and clips."""
     import h5py
     import numpy as np
 

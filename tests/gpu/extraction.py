@@ -1,4 +1,4 @@
-"""Rows about ``vidfeat extract``: how fast, how soon, and what is there after a kill."""
+"""Rows about ``vidfeat extract``: throughput, start-up, and the result after a kill."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def network(context: Context) -> list[str]:
-    """Options for the network: the usual one on a GPU, the small one on a processor."""
+    """Options for the network: the usual one on a GPU, the small one on a CPU."""
     if context.small:
         return ["--model", "bundled", "--device", context.device]
     return ["--model", "r2plus1d_18", "--weights", "random", "--device", context.device]
@@ -36,7 +36,7 @@ def network(context: Context) -> list[str]:
 def extract(
     context: Context, folder: Path, name: str, *options: str, baseline: bool = False
 ) -> tuple[Finished, dict[str, object]]:
-    """Run ``vidfeat extract`` anew; what it says of itself, or {} where it failed."""
+    """Run ``vidfeat extract`` from scratch; its own report, or {} if it failed."""
     target = context.scratch / f"{name}.h5"
     stats = context.scratch / f"{name}.stats.json"
     for path in (target, stats):
@@ -53,7 +53,7 @@ def extract(
 def throughput(
     context: Context, name: str, required: float, *options: str, baseline: bool = False
 ) -> Result:
-    """A folder to features; clips per second of the work, and of the whole command."""
+    """Extract a folder; clips per second of the work, and of the whole command."""
     with utilisation(context) as busy:
         finished, stats = extract(context, context.files, name, *options, baseline=baseline)
     if finished.status or not stats:
@@ -76,7 +76,7 @@ def throughput(
 
 
 def today(context: Context) -> Result:
-    """The code that ``gpu.md`` measured, in the same minutes."""
+    """The same measurement, at the same time, of the code that ``gpu.md`` measured."""
     if not (context.pack / "baseline").is_dir():
         return skipped("the history here lacks the commit measured before")
     options = [] if context.small else ["--precision", "bf16"]
@@ -88,7 +88,7 @@ def product_options(context: Context) -> list[str]:
 
 
 def cores(context: Context) -> Result:
-    """All decoding on the processors."""
+    """All decoding on the CPU."""
     options = product_options(context)
     if knows_option(context, "extract", "--decoder"):
         options += ["--decoder", "cpu"]
@@ -96,7 +96,7 @@ def cores(context: Context) -> Result:
 
 
 def cores_and_nvdec(context: Context) -> Result:
-    """Processors and NVDEC together; the file must be that of the processors alone."""
+    """CPU and NVDEC together; the file must be the one that the CPU alone gives."""
     if not context.gpu:
         return skipped("no NVDEC without a GPU")
     if not knows_option(context, "extract", "--decoder"):
@@ -121,7 +121,7 @@ def small_folder(context: Context, count: int) -> Path:
 
 
 def start_up(context: Context) -> Result:
-    """32 small files, the second time: from the start of the process to its exit."""
+    """Seconds from start to exit of a second run on 32 small files."""
     folder = small_folder(context, 32)
     options = product_options(context)
     runs = [extract(context, folder, "start-up", *options)[0] for _ in range(2)]
@@ -142,7 +142,7 @@ def start_up(context: Context) -> Result:
 
 
 def large_batch(context: Context) -> Result:
-    """A batch that surely does not fit: the memory of the process is capped."""
+    """A batch that certainly does not fit, as the memory of the process is capped."""
     if not context.gpu:
         return skipped("a processor's memory is not capped this way")
     folder = small_folder(context, 64)
@@ -176,10 +176,10 @@ def large_batch(context: Context) -> Result:
 
 
 def kill_and_rerun(context: Context) -> Result:
-    """SIGKILL once parts are there, then the same command: the file of a run left alone."""
+    """SIGKILL once parts are there, then the same command: the file must be as if uninterrupted."""
     count = 16 if context.small else 220
     folder = small_folder(context, count)
-    # Clips close together and few workers: small parts, soon finished, from few frames.
+    # Dense clips and few workers: small parts that finish early, from few frames.
     options = [*product_options(context), "--hop-frames", "1", "--workers", "4"]
     whole, _ = extract(context, folder, "left-alone", *options)
     target = context.scratch / "killed.h5"

@@ -1,4 +1,4 @@
-"""What each layer of a network costs, counted on shapes: operations, bytes, the least time."""
+"""The cost of each layer of a network, from its shapes: operations, bytes, minimum time."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class LayerCost:
 
     name: str
     kernel: tuple[int, ...]
-    """(T, H, W); nothing for a linear layer."""
+    """(T, H, W); empty for a linear layer."""
     stride: tuple[int, ...]
     inputs: tuple[int, ...]
-    """(N, C, T, H, W) that come in."""
+    """(N, C, T, H, W) of the input."""
     outputs: tuple[int, ...]
     flops: float
-    """Two a multiply-add."""
+    """Two per multiply-add."""
     bytes_moved: float
-    """Each input, weight and output once."""
+    """Each input, weight and output counted once."""
 
     def floor_seconds(self, flops_per_second: float, bytes_per_second: float) -> float:
-        """No version of this layer alone runs sooner on a device with these two rates."""
+        """The minimum time of this layer alone on a device with these two rates."""
         return max(self.flops / flops_per_second, self.bytes_moved / bytes_per_second)
 
 
@@ -44,7 +44,7 @@ def layer_table(
     """Every convolution and linear layer of a network in the order in which they run.
 
     Args:
-        network: left as it is; what is counted is a copy without memory.
+        network: left as it is; the shapes come from a copy without memory.
         batch: clips.
         clip_shape: frames, rows and columns.
         channels: of a frame.

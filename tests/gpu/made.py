@@ -1,6 +1,6 @@
-"""Files of every kind that NVDEC may or may not take, drawn and encoded on the spot.
+"""Files of every kind that NVDEC may or may not support, drawn and encoded on the spot.
 
-What matters is the coding, not the picture: 8 and 10 bit, 4:2:0 and others, B-frames, open groups,
+What matters is the coding, not the picture: 8 and 10 bits, 4:2:0 and others, B-frames, open GOPs,
 fields, odd sizes, and the four codecs of NVDEC.
 """
 
@@ -50,7 +50,7 @@ KINDS: dict[str, tuple[str, str, int, int, dict[str, str]]] = {
 
 
 def picture(number: int, width: int, height: int) -> np.ndarray:
-    """A moving pattern with noise, (H, W, 3) RGB: prediction and residuals have work to do."""
+    """A moving pattern with noise, (H, W, 3) RGB, which exercises prediction and residuals."""
     rng = np.random.default_rng(number)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     waves = [
@@ -66,7 +66,7 @@ def make_file(path: Path) -> None:
     """Encode one of ``KINDS``.
 
     Raises:
-        av.error.FFmpegError, ValueError: this build of FFmpeg cannot.
+        av.error.FFmpegError, ValueError: this build of FFmpeg cannot encode it.
     """
     encoder, pixels, width, height, options = KINDS[path.name]
     with av.open(str(path), "w") as container:
@@ -82,7 +82,7 @@ def make_file(path: Path) -> None:
 
 
 def make_files(folder: Path) -> list[str]:
-    """Make all kinds that the encoders at hand can make; their names."""
+    """Make all kinds that the available encoders can; returns their names."""
     import av.logging
 
     av.logging.set_level(None)

@@ -1,4 +1,4 @@
-"""Timing and test networks for the checks on a GPU; small sizes run on a processor too."""
+"""Timing and test networks for the checks on a GPU; small sizes run on a CPU too."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Row = dict[str, Any]
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a device has done all that it was told."""
+    """Wait until a device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def seconds_of(run: Callable[[], object], device: torch.device, repeats: int = 10) -> float:
-    """Median time of a call, by the device's own clock, after two that do not count."""
+    """Median time of a call, by the device's own clock, after two warm-up calls."""
     for _ in range(2):
         run()
     synchronize(device)
@@ -46,12 +46,12 @@ def seconds_of(run: Callable[[], object], device: torch.device, repeats: int = 1
 
 
 def name_of(device: torch.device) -> str:
-    """The card, in words."""
+    """The name of the device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def free_memory(device: torch.device) -> None:
-    """Give memory back between two measurements."""
+    """Release memory between two measurements."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
@@ -96,19 +96,19 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 def centred_error(found: Tensor, expected: Tensor) -> float:
-    """The same after the mean over the clips is taken off: what is left to tell clips apart."""
+    """The same after subtracting the mean over the clips: the error in what distinguishes them."""
     found, expected = found.double().cpu(), expected.double().cpu()
     centred = expected - expected.mean(0, keepdim=True)
     return float((found - found.mean(0, keepdim=True) - centred).norm() / centred.norm())
 
 
 def ceilings(device: torch.device, *, small: bool) -> Row:
-    """Rates of a large matrix product and of a large copy, the measures of all others."""
+    """Rates of a large matrix product and of a large copy, which all others are compared with."""
     side = 256 if small else 8192
     row: Row = {"name": "ceilings", "device": name_of(device), "passed": None}
     kinds = [("fp16", torch.float16), ("bf16", torch.bfloat16), ("fp32", torch.float32)]
     for kind, dtype in kinds:
-        # Random values: on zeros a card runs sooner than on anything real.
+        # Random values: on zeros a card is faster than on real data.
         size = side // 2 if kind == "fp32" else side
         a = torch.randn(size, size, device=device).to(dtype)
         b = torch.randn(size, size, device=device).to(dtype)

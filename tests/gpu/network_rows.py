@@ -1,4 +1,4 @@
-"""Rows about the network alone: how exact, how fast, layer by layer, and when memory runs out."""
+"""Rows about the network alone: accuracy, speed, single layers, and running out of memory."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class _Runner:
             return self.engine(clips)  # type: ignore[no-any-return]
 
     def seconds(self, clips: Tensor, repeats: int) -> float:
-        """Time of a batch that lies on the device."""
+        """Time of a batch that is already on the device."""
         if self.device.type != "cuda":
             return seconds_of(lambda: self.vectors(clips), self.device, repeats)
         on_device = clips.to(self.device)
@@ -104,7 +104,7 @@ class _Runner:
 
 
 def real_clips(folder: Path, count: int, frames: int, preprocess: Preprocess) -> Tensor:
-    """The first clip of so many of the archive's files; noise where there are too few."""
+    """The first clip of ``count`` of the archive's files; noise if there are too few."""
     import av
 
     from vidfeat.video.frame_preprocessor import FramePreprocessor
@@ -122,7 +122,7 @@ def real_clips(folder: Path, count: int, frames: int, preprocess: Preprocess) ->
 
 
 def vectors(context: Context) -> Result:
-    """Against fp32 on the CPU, over five networks whose weights are swapped in place."""
+    """Compare vectors with fp32 on the CPU, over five networks with weights swapped in place."""
     device, small = torch.device(context.device), context.small
     model, count = ("r2plus1d_10_w16", 4) if small else ("r2plus1d_18", 16)
     frames, side = (8, 48) if small else (16, 112)
@@ -150,7 +150,7 @@ def vectors(context: Context) -> Result:
 
 
 def network_alone(context: Context) -> Result:
-    """Clips a second of the default precision, as a graph and compiled."""
+    """Clips per second in the default precision, as a graph and compiled."""
     device, small = torch.device(context.device), context.small
     model = "r2plus1d_10_w16" if small else "r2plus1d_18"
     batch, frames, side = (2, 4, 32) if small else (64, 16, 112)
@@ -176,7 +176,7 @@ def network_alone(context: Context) -> Result:
 
 
 def layers(context: Context) -> Result:
-    """Each layer alone, by all that can compute it, as a share of the matrix product's rate."""
+    """Each layer alone, in every implementation, as a share of the matrix product's rate."""
     device, small = torch.device(context.device), context.small
     top = ceilings(device, small=small)
     model = "r2plus1d_10_w16" if small else "r2plus1d_18"
@@ -192,14 +192,14 @@ def layers(context: Context) -> Result:
 
 
 def variants(context: Context) -> Result:
-    """Ways to run the network that were weighed against each other; not one of the rows."""
+    """The alternatives considered for running the network; not one of the rows."""
     rows = whole_networks(torch.device(context.device), small=context.small)
     best = max(rows, key=lambda row: row.get("clips_per_second", 0.0))
     return {"ok": True, "figure": f"{best['name']}: {best['clips_per_second']}", "rows": rows}
 
 
 def memory(context: Context) -> Result:
-    """A batch that does not fit is halved, and gives the vectors that it gives in parts."""
+    """A batch that does not fit is halved, and gives the same vectors as in parts."""
     device = torch.device(context.device)
     if device.type != "cuda":
         return skipped("a processor's memory is not halved")
@@ -207,9 +207,9 @@ def memory(context: Context) -> Result:
     clips = random_clips(48, 16, 112)
     expected = _Runner(network, preprocess, "fp16", device).vectors(clips)
     runner = _Runner(network, preprocess, "fp16", device)
-    runner.vectors(clips[:2])  # libraries take their memory
+    runner.vectors(clips[:2])  # libraries allocate their memory
     total = torch.cuda.get_device_properties(device).total_memory
-    # A graph and the run before it need some 2 GB for 48 clips; the weights are there.
+    # A graph and the run before it need some 2 GB for 48 clips; the weights are already loaded.
     room = torch.cuda.memory_reserved(device) + (1200 << 20)
     torch.cuda.set_per_process_memory_fraction(room / total, device)
     try:

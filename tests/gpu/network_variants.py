@@ -1,9 +1,9 @@
-"""Ways to run one network on a GPU, timed side by side: what the engine's constants come from.
+"""Ways to run one network on a GPU, timed side by side: the source of the engine's constants.
 
     python tests/gpu/network_variants.py OUT.jsonl
 
-Every choice that ``batch_convolution.how_to_run`` and ``triton_convolutions`` make as a constant is
-here as a measurement, layer by layer.
+Every choice that is a constant in ``batch_convolution.how_to_run`` and ``triton_convolutions`` is
+measured here, layer by layer.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SIZES = {False: (64, 16, 112), True: (2, 4, 32)}
 
 
 def whole_networks(device: torch.device, *, small: bool, model: str = "r2plus1d_18") -> list[Row]:
-    """Clips a second of the network alone: what is fused where, as a graph and compiled."""
+    """Clips per second of the network alone: with different fusions, as a graph and compiled."""
     batch, frames, side = SIZES[small]
     network, preprocess = lived_in(model, 0), preprocess_of(side)
     clips = random_clips(batch, frames, side)
@@ -85,7 +85,7 @@ def whole_networks(device: torch.device, *, small: bool, model: str = "r2plus1d_
             row["clips_per_second"] = round(batch / seconds, 1)
             row["milliseconds"] = round(seconds * 1e3, 3)
             del made, run, first
-        except Exception as error:  # a variant that fails is a finding, and stops no other
+        except Exception as error:  # a variant that fails is a result, and the others still run
             row["error"] = f"{type(error).__name__}: {error}"[:300]
         free_memory(device)
         rows.append(row)
@@ -96,7 +96,7 @@ def whole_networks(device: torch.device, *, small: bool, model: str = "r2plus1d_
 def prepared(
     made: BatchNetwork, clips: Tensor, how: str, device: torch.device
 ) -> tuple[Callable[[], object], Tensor]:
-    """A call that runs the network once on these clips, and what it gives."""
+    """A call that runs the network once on these clips, and its output."""
 
     def ruled(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def call(x: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def prepared(
     if how == "eager" or device.type != "cuda":
         return (lambda: run(clips)), run(clips).clone()
     if how == "benchmark":
-        run(clips)  # tries before the graph is recorded
+        run(clips)  # autotune before the graph is recorded
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     graph = CapturedGraph(run, clips, stream)
     first = graph.run(clips)
@@ -124,13 +124,13 @@ def prepared(
 def layer_candidates(
     device: torch.device, *, small: bool, model: str = "r2plus1d_18", rate: float = 7.6e14
 ) -> list[Row]:
-    """Each convolution alone, by everything that can compute it, as a share of ``rate``.
+    """Each convolution alone, in every implementation, as a share of ``rate``.
 
     Args:
         device: a CUDA device; on another one only the library runs.
         small: small shapes.
         model: of the paper.
-        rate: floating-point operations a second of a matrix product.
+        rate: floating-point operations per second of a matrix product.
     """
     batch, frames, side = SIZES[small]
     network, preprocess = lived_in(model, 0), preprocess_of(side)
@@ -176,7 +176,7 @@ def layer_candidates(
 
 @torch.inference_mode()
 def _walked(made: BatchNetwork, clips: Tensor) -> Iterator[tuple[Convolution, Tensor, int, bool]]:
-    """Each convolution with what it is given: images, frames, and whether a residual comes in."""
+    """Each convolution with its inputs: images, frames, and whether there is a residual."""
     images, count = made._patches(clips), clips.shape[1]
     chains = [made.stem, *(block for blocks in made.groups.values() for block in blocks)]
     for chain in chains:
@@ -299,7 +299,7 @@ def _ruled(
     return call
 
 
-# -- what a kernel must not do ---------------------------------------------------------------------
+# -- NaN must not disappear in a kernel ------------------------------------------------------------
 
 
 def nan_stays(device: torch.device) -> list[Row]:
@@ -343,7 +343,7 @@ def nan_stays(device: torch.device) -> list[Row]:
 
 
 def main(out: str, small: bool | None = None) -> list[Row]:
-    """Everything above, a line of JSON each."""
+    """Run everything above and write a line of JSON for each measurement."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     is_small = device.type == "cpu" if small is None else small
     rows: list[Row] = []

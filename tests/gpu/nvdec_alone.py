@@ -1,7 +1,7 @@
-"""NVDEC by itself: frames per second, how the time of a file divides, equal planes.
+"""NVDEC by itself: frames per second, where the time of a file goes, equal planes.
 
-``card`` is vidfeat's reader on the driver's interface, ``own`` and ``reused`` are PyAV's way to the
-same decoders (a decoder for each file, or one for all), ``cpu`` is the reader on processors.
+``card`` is vidfeat's reader on the driver's interface, ``own`` and ``reused`` are PyAV's access to
+the same decoders (a decoder for each file, or one for all), ``cpu`` is the reader on the CPU.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def accelerator() -> Any:
 
 
 def open_on_card(path: Path) -> tuple[Any, Any]:
-    """A decoder of its own for each file."""
+    """Open a file with a new decoder."""
     import av
 
     container = av.open(str(path), hwaccel=accelerator())
@@ -66,7 +66,7 @@ class Reused:
 
 
 class Ways:
-    """The ways to the frames of a file, each as an iterator over them."""
+    """The ways to decode a file, each as an iterator over its frames."""
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
@@ -79,7 +79,7 @@ class Ways:
         elif mode != "cpu":
             import av
 
-            # holds the CUDA context while files come and go
+            # keeps the CUDA context alive between files
             self.held = av.CodecContext.create("h264", "r", hwaccel=accelerator())
 
     def frames(self, path: Path) -> Any:
@@ -100,7 +100,7 @@ class Ways:
 
 
 def child(mode: str, files: list[Path]) -> dict[str, Any]:
-    """Decode files one after another; figures of this process."""
+    """Decode files one after another; returns figures of this process."""
     began = time.monotonic()
     ways = Ways(mode)
     ready = time.monotonic()
@@ -138,7 +138,7 @@ def child(mode: str, files: list[Path]) -> dict[str, Any]:
 def side_by_side(
     context: Context, mode: str, processes: int, threads: int, files: list[Path]
 ) -> dict[str, Any]:
-    """Several processes, each with some threads, share the files."""
+    """Decode the files in several processes, each with some threads."""
     command = [sys.executable, __file__, mode, str(threads)]
     running = []
     for number in range(processes):
@@ -173,7 +173,7 @@ def side_by_side(
 
 
 def read_by_card(path: Path, card: Any) -> str:
-    """Whether vidfeat's reader on the card gives FFmpeg's frames; else what it says."""
+    """Whether vidfeat's reader on the card gives FFmpeg's frames; otherwise its error."""
     from vidfeat.errors import VideoError
     from vidfeat.video import open_video
     from vidfeat.video.nvdec import Refused, open_video_on_card, same_samples
@@ -194,7 +194,7 @@ def read_by_card(path: Path, card: Any) -> str:
 
 
 def planes_equal(path: Path) -> str:
-    """Whether NVDEC's planes of a file are FFmpeg's, sample by sample; else what is wrong."""
+    """Whether NVDEC's planes of a file are FFmpeg's, sample by sample; otherwise what differs."""
     import av
     import av.error
     import numpy as np
@@ -286,7 +286,7 @@ def measure(context: Context) -> Result:
     )
     try:
         assert busy.stdout is not None
-        busy.stdout.readline()  # it works
+        busy.stdout.readline()  # wait until it works
         for mode, processes, threads in (("card", 6, 1), ("card", 2, 4), ("reused", 6, 1)):
             name = f"{mode}-{processes}x{threads}-busy-card"
             result[name] = side_by_side(context, mode, processes, threads, files[:512])
@@ -311,7 +311,7 @@ def measure(context: Context) -> Result:
 
 
 def keep_busy() -> None:
-    """A network's work without an end, to see what is left for others."""
+    """Run a network forever, to see what capacity is left for others."""
     import torch
 
     clips = torch.randn(64, 64, 112, 112, device="cuda", dtype=torch.float16)

@@ -1,8 +1,8 @@
-"""Collect what the GPU checks need on a machine without a network: one .tar.xz.
+"""Collect what the GPU checks need on a machine without internet access into one .tar.xz.
 
-Inside: ``product/`` (vidfeat of this tree as installed), ``baseline/`` (the same of the commit
+It holds ``product/`` (vidfeat of this tree, as installed), ``baseline/`` (the same for the commit
 that was measured before), ``site/`` (packages that the machine lacks), ``clips/`` (64 real clips),
-``videos/`` and ``made/`` (files for the comparison of pixels), ``gpu/`` (this folder).
+``videos/`` and ``made/`` (files for the comparison of pixels), and ``gpu/`` (this folder).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BASELINE = "5a3c667"
 LIMIT_BYTES = 55 << 20
 CLIPS = 64
 
-# What the machine brings, of the things that vidfeat depends on.
+# The dependencies of vidfeat that the machine already has.
 ON_THE_MACHINE = {
     "click",
     "h5py",
@@ -42,12 +42,12 @@ ON_THE_MACHINE = {
     "torchvision",
     "transformers",
 }
-# No step searches.
+# No step needs search.
 NOT_NEEDED = {"faiss-cpu"}
 # Extras that a step uses.
 EXTRAS: tuple[str, ...] = ()
 _PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")
-# In wheels, but of no use to a program that runs.
+# In wheels, but not needed at run time.
 _USELESS = re.compile(
     r"(\.(pyi|pxd|pyx|c|h|a)$|(^|/)(samples|benchmarks|sboms?)/|\.data/|_121\.cpython|\.ipynb$)"
 )
@@ -64,7 +64,7 @@ def in_git() -> bool:
 
 
 def install(tree: Path, target: Path, scratch: Path) -> None:
-    """Lay a source tree out as pip installs it."""
+    """Install a source tree with the layout that pip gives it."""
     wheels = scratch / "wheels"
     run(
         *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
@@ -78,7 +78,7 @@ def install(tree: Path, target: Path, scratch: Path) -> None:
 
 
 def product(target: Path, scratch: Path) -> None:
-    """vidfeat of this tree, uncommitted changes included."""
+    """Install vidfeat of this tree, uncommitted changes included."""
     tree = scratch / "tree"
     names = run("git", "ls-files", "-co", "--exclude-standard", "-z").split("\0")
     for name in filter(None, names):
@@ -90,7 +90,7 @@ def product(target: Path, scratch: Path) -> None:
 
 
 def baseline(target: Path, scratch: Path) -> bool:
-    """vidfeat of the commit that was measured before; False where the history lacks it."""
+    """Install vidfeat of the commit measured before; returns False if the history lacks it."""
     archive = scratch / "baseline.tar"
     try:
         run("git", "archive", "--output", archive, BASELINE)
@@ -104,7 +104,7 @@ def baseline(target: Path, scratch: Path) -> bool:
 
 
 def missing_packages() -> list[str]:
-    """Requirements of vidfeat, and of the extras in use, that the machine does not bring."""
+    """Requirements of vidfeat, and of the extras in use, that the machine does not have."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = list(project["dependencies"])
     for extra in EXTRAS:
@@ -122,7 +122,7 @@ def missing_packages() -> list[str]:
 
 
 def packages(target: Path, cache: Path) -> list[str]:
-    """Unpack the wheels that the machine lacks, without what no program needs, stripped."""
+    """Unpack the wheels that the machine lacks, stripped and without unneeded files."""
     wanted = missing_packages()
     for requirement in wanted:
         marker = cache / (re.sub(r"[^A-Za-z0-9._-]", "_", requirement) + ".json")
@@ -146,7 +146,7 @@ def packages(target: Path, cache: Path) -> list[str]:
 
 
 def link_equal_files(folder: Path) -> None:
-    """Files that a wheel holds several times under several names become links."""
+    """Replace files that a wheel contains under several names with links."""
     seen: dict[tuple[int, bytes], Path] = {}
     for path in sorted(folder.rglob("*.so*"), key=lambda p: -len(p.name)):
         content = path.read_bytes()
@@ -157,7 +157,7 @@ def link_equal_files(folder: Path) -> None:
 
 
 def clips(target: Path) -> list[str]:
-    """The 64 clips of ``fights`` nearest to 640 x 360 by number of pixels and aspect ratio."""
+    """Copy the 64 clips of ``fights`` nearest to 640 x 360 by pixel count and aspect ratio."""
     import av
 
     found: list[tuple[float, str, Path]] = []

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Collects all that tests/gpu/run.sh needs on a bare GPU machine into one .tar.xz (see pack.py).
+# Collects what tests/gpu/run.sh needs on a bare GPU machine into one .tar.xz (see pack.py).
 # Run it from anywhere, with an interpreter that has vidfeat's dependencies:
 #     PYTHON=.venv/bin/python tests/gpu/pack.sh [--output FILE] [--quick] [--without-packages]
 set -euo pipefail

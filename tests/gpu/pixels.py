@@ -1,4 +1,4 @@
-"""The same clips by every way: decoded on the processors, from planes on the device, by NVDEC."""
+"""The same clips in every way: decoded on the CPU, from planes on the device, by NVDEC."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _card(context: Context) -> Any:
 
 
 class Planes:
-    """Pixels out of planes, on the device."""
+    """Makes pixels from planes, on the device."""
 
     def __init__(self, context: Context, preprocess: Any) -> None:
         from vidfeat.encoders.engines.planes_torch import PlaneConverter
@@ -107,12 +107,12 @@ class Planes:
         return self.converter.convert(there, cut).cpu().numpy()[0]
 
     def of_frame(self, frame: Any) -> Any:
-        """Of a frame that FFmpeg decoded; None where its planes are not for the device."""
+        """Pixels of a frame that FFmpeg decoded; None if its planes are not supported."""
         cut = self.cutter.cut(frame)
         return None if cut is None else self.pixels(cut, lambda out: cut.copy(frame, out))
 
     def of_picture(self, picture: Any, model: Any) -> Any:
-        """Of a card's own planes."""
+        """Pixels of the card's own planes."""
         cut = self.cutter.cut(model)
         if cut is None:
             return None
@@ -122,7 +122,7 @@ class Planes:
 
 
 def _from_planes(planes: Planes | None, frames: dict[int, Any], expected: dict[int, Any]) -> Count:
-    """Frames of which the device made the same pixels out of the planes, or what is wrong."""
+    """The number of frames with the same pixels from planes on the device, or what is wrong."""
     import numpy as np
 
     if planes is None:
@@ -141,7 +141,7 @@ def _from_planes(planes: Planes | None, frames: dict[int, Any], expected: dict[i
 def _by_card(
     path: Path, card: Any, make: Callable[[Any, Any], Any] | None, pixels_of: Any, expected: Any
 ) -> Count:
-    """Frames that the card decoded to the same pixels, or what is wrong."""
+    """The number of frames that the card decoded to the same pixels, or what is wrong."""
     import numpy as np
 
     from vidfeat.video.nvdec import Refused, open_video_on_card

@@ -1,6 +1,6 @@
-"""Run the rows of the GPU checks, each in a process and with a time limit of its own.
+"""Run the rows of the GPU checks, each in a separate process with its own time limit.
 
-``run.sh`` starts it with everything unpacked. ``--row`` runs a single row in this process.
+``run.sh`` unpacks everything and starts it. ``--row`` runs a single row in this process.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ COPIES = 20
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: a function ``module:name``, and what is asked of it.
+    """A line of the table: a function ``module:name``, and the required result.
 
-    The function takes the context, or the device and whether to be small.
+    The function takes the context, or the device and whether to use small sizes.
     """
 
     name: str
     required: str
     function: str
     seconds: float
-    """Limit on a GPU machine; on a processor it is the same."""
+    """Time limit, the same on a GPU machine and on a CPU."""
 
 
 ROWS = (
@@ -57,7 +57,7 @@ ROWS = (
 
 
 def all_rows() -> list[Row]:
-    """The rows above, with those of the network, which name themselves."""
+    """The rows above, and those that ``network_rows`` defines."""
     try:
         network: Any = import_module("network_rows")
     except ModuleNotFoundError:
@@ -66,7 +66,7 @@ def all_rows() -> list[Row]:
 
 
 def copy_clips(context: Context) -> int:
-    """Each clip some times over under its own name; how many files there are then."""
+    """Copy each clip several times under different names; returns the number of files."""
     clips = sorted((context.pack / "clips").glob("*.mp4"))
     copies = COPIES
     if context.small:
@@ -79,7 +79,7 @@ def copy_clips(context: Context) -> int:
 
 
 def run_row(row: Row, context: Context, log: Any, seconds: float) -> dict[str, Any]:
-    """Run a row in a process of its own: its result, or what became of it."""
+    """Run a row in a separate process; returns its result, or how it failed."""
     answer = context.scratch / f"{row.name}.json"
     command = [sys.executable, __file__, "--row", row.name, "--context", context.to_json()]
     log.write(f"\n===== {row.name} =====\n")
@@ -165,7 +165,7 @@ def run_all(context: Context, rows: list[Row], limit: float) -> int:
 
 
 def run_one(name: str, context: Context) -> int:
-    """The row's own process."""
+    """Run a row in this process and write its result."""
     row = next(row for row in all_rows() if row.name == name)
     module, function = row.function.split(":")
     try:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Checks and measures what vidfeat promises on a GPU: one command on a bare machine.
+# Checks and measures vidfeat on a GPU: one command on a bare machine.
 #     tests/gpu/run.sh [--device cuda|cpu] [--only ROW,ROW] [--limit SECONDS] [--list]
 # Needs the archive of tests/gpu/pack.sh (.gpu/pack.tar.xz, or PACK=FILE). Writes results.json and
-# log.txt to $OUT. Exit status 0: every row passed, or was skipped by name.
+# log.txt to $OUT. Exit status 0: every row passed, or is listed as skipped.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PYTHON=$(command -v "${PYTHON:-python3}")
@@ -21,7 +21,7 @@ else
     tar -C "$pack" -xJf "$archive"
 fi
 export PYTHONPATH=$pack/product:$pack/site
-# A second run finds modules compiled, as on a machine that is in use.
+# Keep compiled modules, so that a second run finds them as on a machine in use.
 unset PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX=$work/pycache
 cd "$work"

@@ -1,4 +1,4 @@
-"""The GPU checks in small, on a processor: so that they run when a GPU is there."""
+"""The GPU checks in small sizes, on a CPU, so that they are known to work on a GPU machine."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
     python timeline.py OUTPUT.json extract FOLDER -o FILE ...
 
-A thread looks at the main thread's stack every few milliseconds. What is noted is the chain of
-imports and of vidfeat's functions, whatever they are called, so that no name has to be kept up.
+A thread samples the main thread's stack every few milliseconds. It notes the chain of imports and
+of vidfeat's functions, whatever their names, so that no list of names has to be maintained.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DEPTH = 4
 
 
 def process_age() -> float:
-    """Seconds since this process was started (0 where the system does not say)."""
+    """Seconds since this process was started (0 if the system does not report it)."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
         uptime = float(Path("/proc/uptime").read_text().split()[0])
@@ -65,8 +65,8 @@ def main() -> None:
         while not over.wait(_STEP_SECONDS):
             now = time.monotonic()
             where = place(sys._current_frames().get(main_thread))
-            # the thread got no turn while the main thread held the interpreter: the time is of
-            # the place that it is found at
+            # this thread cannot run while the main thread holds the interpreter: that time counts
+            # for the place where the main thread is found next
             if phases and phases[-1][2] == where:
                 phases[-1] = (phases[-1][0], now - origin, where)
             else:

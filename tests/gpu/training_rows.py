@@ -1,4 +1,4 @@
-"""Rows about training: the same numbers as on a processor, and clips per second."""
+"""Rows about training: the same numbers as on a CPU, and clips per second."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BATCH = 32
 
 
 def equal_training(context: Context) -> Result:
-    """Twenty steps on the device against the same in fp32 on the CPU: losses and weights."""
+    """Compare twenty steps on the device with fp32 on the CPU: losses and weights."""
     steps = 2 if context.small else STEPS
     data = context.scratch / "motion"
     write_motion_pairs(data, train=2 if context.small else 8, val=1, frames=16, size=(72, 96))
@@ -73,7 +73,7 @@ def equal_training(context: Context) -> Result:
 
 
 def training_speed(context: Context) -> Result:
-    """A step alone, in each precision; and fed by decoding the archive's clips."""
+    """Time a step alone in each precision, and one fed by decoding the archive's clips."""
     data, base = _labelled(context), _recipe(context)
     cases = ["bf16"] if context.small else ["bf16", "fp16", "tf32"]
     alone = {case: _alone(context, base, case, data) for case in cases}
@@ -92,7 +92,7 @@ def training_speed(context: Context) -> Result:
 
 
 def training_compiled(context: Context) -> Result:
-    """A step alone through torch.compile, which takes a minute to begin with."""
+    """Time a step alone with torch.compile, which first takes a minute."""
     if context.small:
         return skipped("a processor compiles for minutes")
     data, base = _labelled(context), _recipe(context)
@@ -117,7 +117,7 @@ def _recipe(context: Context) -> Recipe:
 
 
 def _labelled(context: Context) -> Path:
-    """The clips as two classes; rendered ones where there are none."""
+    """The clips as two classes; rendered ones if there are none."""
     folder = context.scratch / "labelled"
     files = sorted(context.files.glob("*.mp4"))
     if not files:
@@ -171,7 +171,7 @@ def _alone(context: Context, base: Recipe, case: str, data: Path) -> dict[str, f
     return {
         "clips_per_second": round(size / seconds, 1),
         "first_seconds": round(first, 2),
-        # far below the whole, as long as no step waits for the device
+        # far below 1 as long as no step waits for the device
         "queued_share": round(queued / count / seconds, 3),
     }
 

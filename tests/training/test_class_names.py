@@ -153,7 +153,7 @@ def test_a_class_that_may_be_several_of_the_network_is_refused() -> None:
         with_classes(VideoDataset("d", Path(), ("Turn_Left",), samples), network, 4)
     with pytest.raises(UsageError, match=r"'jump_', '_jump' of d are the same one"):
         with_classes(VideoDataset("d", Path(), ("jump_", "_jump"), samples), network, 4)
-    with pytest.raises(UsageError, match="knows no 'run'"):
+    with pytest.raises(UsageError, match="has no class 'run'"):
         with_classes(VideoDataset("d", Path(), ("run",), samples), network, 4)
 
 

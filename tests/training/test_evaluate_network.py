@@ -171,7 +171,7 @@ def test_classes_are_matched_by_name(dataset: VideoDataset) -> None:
     matched = with_classes(renamed, known, 4)
     assert matched.classes == known
     assert [sample.labels for sample in matched.samples[:3]] == [(1,), (3,), (0, 1, 3)]
-    with pytest.raises(UsageError, match="knows no 'run'"):
+    with pytest.raises(UsageError, match="has no class 'run'"):
         with_classes(renamed, ("brush hair", "jump"), 2)
     with pytest.raises(UsageError, match="without names"):
         with_classes(dataset, None, 4)

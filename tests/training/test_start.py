@@ -118,7 +118,7 @@ def test_counts_of_one_are_singular(capsys: pytest.CaptureFixture[str]) -> None:
     for repeated in (0, 1, 2):
         console({"event": "resume", "step": 3, "repeated_steps": repeated})
     told = capsys.readouterr().err
-    assert "1 step of 1 clip, 1 an epoch; 1 process on cpu, 1 thread" in told
+    assert "1 step of 1 clip, 1 per epoch; 1 process on cpu, 1 thread" in told
     assert told.endswith(
         "resumed at step 3\nresumed at step 3; 1 step is repeated\n"
         "resumed at step 3; 2 steps are repeated\n"

@@ -147,7 +147,7 @@ def test_settings_are_changed_together_and_by_type() -> None:
         ("data.fps=fast", "a rate such as 15 or 30000/1001, or native"),
         ("data.mean=[0.1]", "a number for each of 3 channels"),
         ("train.milestones=[4,2]", "rise"),
-        ("train.cosine_cycles=3", "parts train.epochs evenly"),
+        ("train.cosine_cycles=3", "divide train.epochs evenly"),
         ("evaluate.crops=2", "1 or 3"),
         ("train.batch=-1", "below 0"),
     ],

@@ -99,7 +99,7 @@ def test_groups_that_leave_nothing_to_hold_out_are_told(data: Path, groups: str)
     ]
     file = data / f"{first}.csv"
     file.write_text("\n".join(["path,label,group", *rows]) + "\n")
-    message = "each class has only one group; give some class videos of a second group"
+    message = "each class has only one group; add videos of a second group to some class"
     with pytest.raises(DataError, match=message):
         train(micro(*QUICK), file, data / "none")
 
@@ -108,7 +108,7 @@ def test_one_class_that_the_network_does_not_know_is_refused(data: Path, tmp_pat
     train(micro(*QUICK), data, tmp_path / "run")
     shutil.copytree(data / "b", tmp_path / "alone/test/c")
     subject = open_subject(str(tmp_path / "run"), settings=("run.workers=0",))
-    with pytest.raises(UsageError, match="the network knows no 'c'"):
+    with pytest.raises(UsageError, match="the network has no class 'c'"):
         evaluate_subject(subject, tmp_path / "alone")
 
 

@@ -93,5 +93,5 @@ def test_a_warning_of_the_scheduler_is_answered_at_once(
 
 
 def test_tf32_is_refused_on_a_cpu(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"train\.precision=tf32 is a GPU's"):
+    with pytest.raises(UsageError, match=r"train\.precision=tf32 needs a GPU"):
         train(micro("train.precision=tf32"), data, tmp_path, device="cpu")

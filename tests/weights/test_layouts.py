@@ -331,7 +331,7 @@ def test_i3ds_flow_says_how_it_is_made(tmp_path: Path) -> None:
     assert (loaded.flow, loaded.in_channels) == ("tvl1", 2)
     assert loaded.preprocess is not None
     assert (loaded.preprocess.mean, loaded.preprocess.std) == ((0.0, 0.0), (20.0, 20.0))
-    with pytest.raises(WeightsError, match="wants TV-L1 flow"):
+    with pytest.raises(WeightsError, match="needs TV-L1 flow"):
         open_subject(str(made.path), "i3d")
     cv2 = pytest.importorskip("cv2")
     if hasattr(cv2, "optflow"):

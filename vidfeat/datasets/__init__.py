@@ -79,11 +79,11 @@ def open_dataset(
             or a folder with such lists.
         root: the folder of the videos; for ``csv`` the table itself may be given;
             ``synthetic_motion`` has none.
-        lists: the folder of the split files, where it is another one.
+        lists: the folder of the split files, if different.
         split: 1, 2 or 3, for UCF101 and HMDB51.
         holdout: the share held out for testing by ``folder`` and ``csv`` without parts.
-        min_classes: classes that ``folder`` and ``csv`` must have; 1 for a network that knows more.
-        frames_fps: rate of folders of frames, which are then videos, too.
+        min_classes: fewest classes of ``folder`` and ``csv``; 1 for a network that knows more.
+        frames_fps: rate of folders of frames, which are then videos too.
 
     Raises:
         UsageError: an unknown name or split.

@@ -1,4 +1,4 @@
-"""The form of every dataset, and matching published lists with the existing files.
+"""The form that all datasets share, and matching published lists with the existing files.
 
 A dataset is published as a *listing*: class names, and an entry per video under the name that its
 authors gave it. The files on a disk differ: some are missing, some were converted, some are in
@@ -35,14 +35,14 @@ class Listed:
     """Class indexes; more than one only if the dataset has several labels per video."""
     part: DatasetPart
     group: str = ""
-    """Stays together in a split: the recording that a clip was cut from."""
+    """What must stay together in a split: the recording that a clip was cut from."""
     start_seconds: float | None = None
     end_seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class PublishedLists:
-    """A dataset as published: no file of it has been looked at."""
+    """A dataset as published, whichever of its videos exist."""
 
     dataset: str
     classes: tuple[str, ...]
@@ -193,7 +193,7 @@ def match_listing(
     """
     exact: dict[str, str] = {}
     folded: dict[str, str] = {}
-    for path in sorted(paths, reverse=True):  # of two equal ends, the first path stays
+    for path in sorted(paths, reverse=True):  # of two paths with the same end, the first counts
         for key in path_keys(normal_form(path)):
             exact[key] = path
             folded[key.casefold()] = path
@@ -276,7 +276,7 @@ def lists_folder(
         lists: the folder given by the user, None to look under the root.
         probe: a glob that matches only in the right folder.
         expected: what was expected, for the message.
-        usual: names of folders below or beside the root where the lists come unpacked.
+        usual: names of folders below or next to the root that the lists are unpacked to.
 
     Raises:
         DataError: no such folder.

@@ -1,9 +1,9 @@
-"""Captions of videos: a table with a column for each, or MSR-VTT's own files.
+"""Captions of videos: from a table, or from MSR-VTT's own files.
 
-Read are any CSV with the columns ``path`` and ``caption``, MSR-VTT's ``MSRVTT_JSFUSION_test.csv``
-(``video_id`` and ``sentence``: the 1,000 videos of the split 1k-A, one caption each), and its
-``MSRVTT_data.json`` (``videos`` with their ``split``, and ``sentences``: of the videos of the test
-split, all captions of each). MSR-VTT names videos without a suffix.
+The formats are any CSV with the columns ``path`` and ``caption``, MSR-VTT's
+``MSRVTT_JSFUSION_test.csv`` (``video_id`` and ``sentence``: the 1,000 videos of the split 1k-A, one
+caption each), and its ``MSRVTT_data.json`` (``videos`` with their ``split``, and ``sentences``: all
+captions of the videos in the test split). MSR-VTT names videos without a suffix.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _TEXT_COLUMNS = ("caption", "sentence", "text")
 
 @dataclass(frozen=True)
 class Captions:
-    """Captions and the videos that they are of.
+    """Captions and their videos.
 
     Attributes:
-        videos: V different videos, as the file names them, in its order.
+        videos: V different videos, named and ordered as in the file.
         texts: (N,) captions.
         video_of: (N,) the number of each caption's video.
         source: a name for messages.
@@ -94,9 +94,9 @@ def _from_json(name: str) -> list[tuple[str, str]]:
 
 
 def match_videos(captions: Captions, paths: Sequence[str]) -> list[str | None]:
-    """The path of each video of some captions; None if it does not exist.
+    """The path of each video of some captions; None if there is none.
 
-    A name is that of a whole path, or of a file without its folder and suffix.
+    A video is named by its whole path, or by its file name, with or without the suffix.
 
     Raises:
         DataError: a name fits several paths.

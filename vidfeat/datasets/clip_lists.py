@@ -26,7 +26,7 @@ USUAL_FOLDERS = ("", "labels", "annotations", "lists", "splits")
 
 
 def find_files(folders: Iterable[Path], pattern: str) -> list[Path]:
-    """The files of that pattern in the first folder that has any."""
+    """The files that match a pattern in the first folder that has any."""
     for folder in folders:
         files = sorted(folder.glob(pattern)) if folder.is_dir() else []
         if files:

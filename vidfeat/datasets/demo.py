@@ -1,4 +1,4 @@
-"""The videos of the tour: rendered here, so that it runs anywhere and shows nobody's footage."""
+"""The videos of the tour: rendered here, so that it needs no download and no real footage."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vidfeat.datasets.synthetic_motion import ScenePlan, render_clip
 from vidfeat.system.files import atomic_write
 
 CLASSES = ("fall", "jacks", "jump", "walk", "wave")
-"""What the figures do; each video has looks of its own."""
+"""What the figures do; each video looks different."""
 
 PER_CLASS = 16
 LONG = 3
 NUM_VIDEOS = len(CLASSES) * PER_CLASS + LONG
-"""Of the tour."""
+"""Number of videos in the tour."""
 
-FPS = 10  # the rate at which scenes are made, and at which the bundled network looks
+FPS = 10  # the rate of rendered scenes, and of the bundled network's clips
 _FRAMES = 24
 _SIZE = 144
 _SEED = 20
@@ -36,12 +36,12 @@ def render_demo(
 ) -> list[Path]:
     """Render one folder per class, and a few longer videos in which one action follows another.
 
-    Existing videos are kept. ``labels.csv`` is written beside the folders.
+    Existing videos are kept. ``labels.csv`` is written next to the folders.
 
     Args:
-        folder: where to.
+        folder: where to write.
         per_class: videos of each class.
-        long: videos of some twelve seconds.
+        long: videos of about twelve seconds.
         progress: called after each video.
 
     Returns:

@@ -36,7 +36,7 @@ def read_folders(
         frames: whether folders of frames are videos.
 
     Raises:
-        DataError: no such folders, too few classes, or folders for the parts beside others.
+        DataError: no such folders, too few classes, or folders for the parts next to others.
     """
     layout = understand_folders(find_videos(root, frames=frames))
     labels = {video.path: _class_of(video, layout) for video in layout.videos}

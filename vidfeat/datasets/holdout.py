@@ -19,7 +19,7 @@ def hold_out(samples: Sequence[Sample], share: float) -> tuple[Sample, ...]:
     """Mark a share of each class as its test part; whole groups if samples have them.
 
     A group with videos of several classes is held out for all of them. Every class keeps a group
-    to train on: if the picks of the others would take its last one, that group stays.
+    to train on: if the picks of other classes would take its last one, that group stays.
     """
     members: dict[int, dict[str, str]] = defaultdict(dict)
     for sample in samples:
@@ -54,7 +54,7 @@ def _unit(sample: Sample) -> str:
 
 
 def describe_hold_out(samples: Sequence[Sample], classes: Sequence[str], share: float) -> str:
-    """What was really held out, as a note."""
+    """A note on what was actually held out."""
     by = "group" if any(sample.group for sample in samples) else "path"
     total = Counter(sample.labels[0] for sample in samples)
     held = Counter(sample.labels[0] for sample in samples if sample.part == "test")
@@ -87,8 +87,8 @@ def with_evaluation_part(dataset: VideoDataset, share: float) -> VideoDataset:
     note = describe_hold_out(samples, dataset.classes, share)
     if all(sample.part == "train" for sample in samples):
         raise DataError(
-            f"{dataset.name} under {dataset.root}: {note}; give some class videos of a second "
-            "group, or choose the videos to test on (folders train and test, or a split column); a "
+            f"{dataset.name} under {dataset.root}: {note}; add videos of a second group to some "
+            "class, or choose the videos to test on (folders train and test, or a split column); a "
             "network can be measured on all of them with part 'all'"
         )
     return replace(dataset, samples=samples, notes=(*dataset.notes, note))

@@ -2,9 +2,9 @@
 
 The lists are CSV files with ``label,youtube_id,time_start,time_end,split``; files are named
 ``<youtube_id>_<start:06d>_<end:06d>.mp4`` or plainly ``<youtube_id>.mp4``, in a folder per class or
-all in one. A part of the videos is gone from the site: missing ones are counted, not an error.
+all in one. Some of the videos are gone from the site: missing ones are counted, not an error.
 Copies without the lists, in folders per part and class, are read as such folders. The lists of
-Kinetics-600 come as ``train.txt``, ``val.txt`` and ``test.csv``, all of one form.
+Kinetics-600 come as ``train.txt``, ``val.txt`` and ``test.csv``, all in the same format.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def read_listing(
 def _is_list(file: Path) -> bool:
     if b"youtube_id" in read_bytes(file).lower():
         return {"label", "youtube_id"} <= set(read_table(file).columns)
-    first = read_bytes(file)[:1000].splitlines()[:1]  # another file, in whatever encoding
+    first = read_bytes(file)[:1000].splitlines()[:1]  # may be any file, in any encoding
     return bool(first) and _HEADLESS.fullmatch(first[0]) is not None
 
 

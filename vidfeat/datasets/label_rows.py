@@ -23,8 +23,8 @@ class LabelRow:
         split: ``train``, ``val``, ``test``; empty if no part is assigned.
         group: what must stay together (one recording, one person); empty for none.
         line: line of the CSV, 0 where there is none.
-        labels: all its classes, where a table gives several; ``label`` then holds them with ``|``
-            between. Empty where a row has one.
+        labels: all its classes, if a table gives several; ``label`` then holds them joined by
+            ``|``. Empty if the row has one.
     """
 
     path: str
@@ -38,7 +38,7 @@ class LabelRow:
 
     @property
     def is_segment(self) -> bool:
-        """Only a part of the video is labelled."""
+        """Whether only a part of the video is labelled."""
         return self.start_seconds is not None or self.end_seconds is not None
 
 

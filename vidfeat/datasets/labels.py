@@ -67,7 +67,7 @@ class Labels:
 
     @property
     def several(self) -> bool:
-        """Rows may have several labels: the table has a column ``labels``."""
+        """Whether rows may have several labels: the table has a column ``labels``."""
         return any(row.labels for row in self.rows)
 
     def resolve(self, store: FeatureStore) -> RowLabels:
@@ -87,14 +87,14 @@ class Labels:
 class FolderLabels(Labels):
     """The folder of each video as its class, for any feature file.
 
-    There are no rows beforehand: :meth:`of` makes them.
+    There are no rows until :meth:`of` makes them.
     """
 
     rows: tuple[LabelRow, ...] = ()
     source: str = "folder names"
 
     def __post_init__(self) -> None:
-        """Does nothing: nothing to check yet."""
+        """There is nothing to check yet."""
 
     def of(self, paths: Iterable[str]) -> Labels:
         """The labels of some videos; see `labels_from_folders`."""
@@ -109,10 +109,10 @@ def read_labels(path: str | os.PathLike[str], *, ignore_case: bool | None = Fals
     """Read ``labels.csv``: path, label, and optionally start_seconds, end_seconds, split, group.
 
     Args:
-        path: the CSV, UTF-8, with a header line; other columns are ignored. The word ``folders``
-            takes each video's folder as its class, of the feature file that they are used with.
-        ignore_case: paths and classes that differ only in case are the same; None where the
-            caller has no such choice to offer.
+        path: the CSV, UTF-8, with a header line; other columns are ignored. Or the word
+            ``folders``: each video's folder in the feature file is its class.
+        ignore_case: paths and classes that differ only in case are the same. None: they are not,
+            and no error suggests this option.
 
     Raises:
         DataError: there is no such file, a column is missing, a value is invalid, a video has
@@ -198,7 +198,7 @@ def normal_path(path: str) -> str:
 
 
 def relative_to(labels: Labels, *roots: str) -> Labels:
-    """The same labels, absolute paths below one of the roots made relative to it."""
+    """The same labels, with absolute paths below one of the roots made relative to it."""
 
     def shortened(path: str) -> str:
         return next((own for root in roots if (own := below(path, root)) != path), path)
@@ -240,11 +240,11 @@ def labels_from_folders(
     """Take each video's folder as its class: ``fight/fi001.mp4`` is a ``fight``.
 
     Folders named after parts, above the classes or below them, assign the part:
-    ``train/fight/fi001.mp4``, ``fight/test/fi002.mp4`` (see ``part_names.py``). Videos beside the
-    folders, in none, get no label.
+    ``train/fight/fi001.mp4``, ``fight/test/fi002.mp4`` (see ``part_names.py``). Videos that are in
+    no folder get no label.
 
     Raises:
-        DataError: no video lies in a folder, folders for the parts lie beside others, or classes
+        DataError: no video lies in a folder, folders for the parts are next to others, or classes
             differ only in case.
     """
     layout = understand_folders(paths)

@@ -1,4 +1,4 @@
-"""Labels by path met with the videos of a feature file."""
+"""Matching labels with the videos of a feature file by path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vidfeat.system.written_names import written_identity
 
 
 class LabelTable(Protocol):
-    """The required part of labels: see :class:`vidfeat.datasets.labels.Labels`."""
+    """What matching needs of labels: see :class:`vidfeat.datasets.labels.Labels`."""
 
     @property
     def rows(self) -> tuple[LabelRow, ...]: ...  # noqa: D102
@@ -34,7 +34,7 @@ class Matched:
 
     Attributes:
         pairs: a video's index and its label, whose path is now that of the feature file.
-        missing: labels of no video.
+        missing: labels without a video.
         num_by_name: how many were found only by their file name.
     """
 
@@ -48,18 +48,17 @@ def match_rows(
 ) -> Matched:
     """Find the video of each label.
 
-    By its path; and if no label of the table names a folder, by its file name, if only one video
-    has that name.
+    It is found by its path or, if no label in the table names a folder, by its file name.
 
     Args:
         paths: of the videos.
-        labels: what someone said.
+        labels: the labels.
         root: the folder that absolute paths lie below.
-        failed: paths that could not be read: a label that names one is not for another video.
+        failed: paths that could not be read: a label that names one matches no other video.
 
     Raises:
-        DataError: several videos have a file name that a label gives alone; or labels contradict
-            each other.
+        DataError: several videos have the file name that a label gives; or labels contradict each
+            other.
     """
     place_of = {path: i for i, path in enumerate(paths)}
     names = Names(paths)
@@ -91,7 +90,7 @@ def match_rows(
             missing.append(replace(row, path=path))
         else:
             pairs.append((place_of[stored], replace(row, path=stored)))
-    # Two spellings of one path (absolute, in another case) contradict each other only here.
+    # Labels with two spellings of one path (absolute, in another case) meet only here.
     kept = {id(row) for row in without_doubles([row for _, row in pairs], labels.source)}
     return Matched([pair for pair in pairs if id(pair[1]) in kept], tuple(missing), count)
 
@@ -102,7 +101,7 @@ def no_match(name: str, paths: Sequence[str], labels: LabelTable) -> DataError:
     Args:
         name: of the feature file.
         paths: of its videos.
-        labels: what was to fit.
+        labels: those that match none.
     """
     given, stored = labels.rows[0].path, paths[0]
     folded = {path.casefold() for path in paths}

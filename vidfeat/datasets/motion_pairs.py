@@ -2,7 +2,7 @@
 
 Each scene is rendered once and written twice: forwards for the first class of its pair, backwards
 for the second. The two videos have the same frames, to the bit, since every frame is compressed
-independently: single frames, however many, do not tell which of the two it is. A network that
+independently: single frames, however many, do not reveal which of the two it is. A network that
 cannot see the order of frames is right half of the time within a pair.
 
 Mirroring a video keeps its class, so that the usual augmentation does no harm.
@@ -141,10 +141,10 @@ def write_motion_pairs(
     Existing videos are kept, so that an interrupted call is resumed.
 
     Args:
-        folder: where to.
+        folder: where to write.
         train: videos per class for training.
         val: videos per class for evaluation.
-        seed: another one gives other looks.
+        seed: determines how the scenes look.
         frames: of a video.
         size: height and width of a frame, both even.
         fps: frames per second.

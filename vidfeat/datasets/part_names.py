@@ -36,7 +36,7 @@ def part_of(name: str) -> DatasetPart | None:
 
 @dataclass(frozen=True)
 class Placed:
-    """A video by its folders.
+    """A video and what its folders mean.
 
     Attributes:
         path: the video.
@@ -72,12 +72,12 @@ def understand_folders(paths: Iterable[str]) -> FolderLayout:
     """Find the folders that name the parts of a dataset, above or below those of its classes.
 
     ``train/run/a.mp4``, ``run/train/a.mp4`` and ``dataset/train/run/a.mp4`` all say that the video
-    belongs to the training part. A lone ``train`` beside folders that name no parts (``train``,
+    belongs to the training part. A lone ``train`` next to folders that name no parts (``train``,
     ``bus``, ``car``) is a class.
 
     Raises:
-        DataError: a folder named after the test or validation part lies beside folders that name
-            no part, so that nobody can tell which videos may be trained on.
+        DataError: a folder named after the test or validation part is next to folders that name
+            no part, so that it is unclear which videos may be trained on.
     """
     folders = {path: PurePosixPath(path).parts[:-1] for path in paths}
     level = _level_of_parts(list(folders.values()))
@@ -92,11 +92,11 @@ def understand_folders(paths: Iterable[str]) -> FolderLayout:
         shown = ", ".join(beside[:5])
         if kinds != {"train"}:
             raise DataError(
-                f"the folder {names[0]!r} is named after a part of a dataset and lies beside "
+                f"the folder {names[0]!r} is named after a part of a dataset and is next to "
                 f"folders that are not ({shown}): put the others into a folder train, rename it "
                 "if it is a class, or give a CSV with a split column"
             )
-        note = f"the folder {names[0]!r} beside {shown} is read as a class, not as a part"
+        note = f"the folder {names[0]!r} next to {shown} is read as a class, not as a part"
         videos = tuple(Placed(path, own) for path, own in folders.items())
         return FolderLayout(videos, notes=(note,))
     videos = tuple(
@@ -136,7 +136,7 @@ def _part_at(folders: tuple[str, ...], level: int) -> DatasetPart | None:
 
 
 def _classes_below(videos: Sequence[Placed]) -> bool:
-    """Whether classes are below the parts: above only if parts hold videos and are in folders."""
+    """Whether classes are below the parts; above only if most videos are directly in a part."""
     direct = sum(1 for video in videos if not video.below)
     return not (direct * 2 > len(videos) and any(video.above for video in videos))
 

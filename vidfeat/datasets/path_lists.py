@@ -1,9 +1,10 @@
 """Lists of paths and labels, one video per line: those of mmaction2, TimeSformer, VideoMAE and VMZ.
 
 ``some/video.mp4 3``, or ``some/folder 120 3`` with the number of frames in between. Labels are
-numbers, or names without spaces; names of numbers are read from ``labels.txt``, ``classes.txt`` or
-``label_map*.txt`` beside the list. VMZ's lists are CSV with ``org_video,label,start_frm,video_id``.
-The name of a list says its part (``train.txt``, ``kinetics400_val_list_videos.txt``).
+numbers, or names without spaces; the names of numbers are in ``labels.txt``, ``classes.txt`` or
+``label_map*.txt`` next to the list. VMZ's lists are CSV with
+``org_video,label,start_frm,video_id``. The name of a list gives its part (``train.txt``,
+``kinetics400_val_list_videos.txt``).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def read_listing(root: Path, lists: Path | None = None) -> PublishedLists:
 
     Args:
         root: the folder of the videos, or a list itself.
-        lists: a list, or the folder of the lists, if it is another one.
+        lists: a list, or the folder of the lists, if different.
 
     Raises:
         DataError: no list, or invalid lines.
@@ -85,7 +86,7 @@ def _rows_of(file: Path) -> list[tuple[str, str]]:
         table = read_table(file)
         if not set(table.columns) >= VMZ_COLUMNS:
             raise DataError(f"{file}: expected org_video,label,start_frm,video_id")
-        # one row per clip: one for each video
+        # the table has a row per clip: keep one per video
         return list(dict.fromkeys((row["org_video"], row["label"]) for row in table.rows))
     rows = []
     by_comma = all(_BY_COMMA.search(line) for _, line in lines)
@@ -105,7 +106,7 @@ def _have_counts(lines: Sequence[str]) -> bool:
 
 
 def _classes(labels: set[str], folder: Path) -> tuple[str, ...]:
-    """Class names: those of a file beside the list, else the numbers or the names themselves."""
+    """Class names: from a file next to the list, else the numbers or the names themselves."""
     if not all(label.isdigit() for label in labels):
         return tuple(sorted(labels))
     for pattern in _CLASS_FILES:

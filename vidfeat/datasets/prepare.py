@@ -68,17 +68,17 @@ def prepare(
 
     Args:
         root: the dataset's folder.
-        out: where to; outside of ``root``.
+        out: where to write; outside ``root``.
         encoding: how videos are written.
         workers: processes.
-        timeout_seconds: after which one video is given up.
+        timeout_seconds: after which a video is given up.
         progress: called after each video.
         report: called with a line on each failure.
 
     Raises:
         DataError: ``root`` is not a folder.
         UsageError: ``out`` lies within ``root``, or was prepared in another way.
-        NothingDoneError: there are no videos, or not one could be read.
+        NothingDoneError: there are no videos, or none could be read.
     """
     encoding = encoding or Encoding()
     paths = find_videos(root)
@@ -133,7 +133,7 @@ def prepare(
 
 
 def new_names(paths: Sequence[str]) -> dict[str, str]:
-    """The name of each prepared video: with .mp4 for its suffix, or behind it where two meet."""
+    """The name of each prepared video: .mp4 replaces its suffix, or follows it if names collide."""
     plain = {path: _named(path, PurePosixPath(path).stem) for path in paths}
     taken = Counter(plain.values())
     return {
@@ -143,7 +143,7 @@ def new_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _named(path: str, stem: str) -> str:
-    """A path with another name and .mp4 behind it, which may make it too long: then it is cut."""
+    """A path with another stem and .mp4; a stem that would be too long is cut."""
     room = len(b".mp4")
     return str(PurePosixPath(path).with_name(f"{fitting(stem, room)}.mp4"))
 
@@ -165,7 +165,7 @@ class _Runner:
         """Yield (path, reason of its failure or an empty text) as videos are done.
 
         Raises:
-            OSError: the output cannot be written, a full disk among the reasons.
+            OSError: the output cannot be written (a full disk, for example).
         """
         for path in paths:
             self._todo.put(path)
@@ -274,7 +274,7 @@ def _read_done(file: Path) -> dict[str, tuple[int, int]]:
 
 
 def _copy_lists(root: Path, out: Path, names: dict[str, str]) -> list[str]:
-    """Copy lists beside the videos; a ``labels.csv`` gets the new names."""
+    """Copy lists next to the videos; a ``labels.csv`` gets the new names."""
     copied = []
     for file in sorted(root.rglob("*")):
         relative = file.relative_to(root)

@@ -1,4 +1,4 @@
-"""The published lists of datasets, without a look at their videos."""
+"""The published lists of datasets, read without looking at their videos."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read_listing(
     Args:
         name: one of ``PUBLISHED``.
         root: the dataset's folder, where the lists are looked for.
-        lists: the folder of the lists, if it is another one.
+        lists: the folder of the lists, if different.
         split: 1, 2 or 3, for UCF101 and HMDB51.
 
     Raises:
@@ -62,4 +62,4 @@ def read_listing(
         return _READERS[name](root, lists)
     if name in KINETICS:
         return kinetics.read_listing(root, lists, name=name)
-    raise UsageError(f"no published lists for {name!r}: there are those of {', '.join(PUBLISHED)}")
+    raise UsageError(f"no published lists for {name!r}: choose one of {', '.join(PUBLISHED)}")

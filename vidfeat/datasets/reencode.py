@@ -29,7 +29,7 @@ class Encoding:
     size: tuple[int, ...] = (128, 171)
     """Height and width, or only the short side."""
     key_every: int = 12
-    """Frames from one key frame to the next: the most that a random seek decodes in vain."""
+    """Frames from one key frame to the next: the most that a random seek decodes needlessly."""
     quality: int = 18
     """x264's crf: 0 is lossless, 18 hard to tell from the original, 28 coarse."""
 

@@ -40,9 +40,9 @@ class Samples:
         y: int64 (S,), index of each sample's class.
         has_groups: samples have groups that folds must keep together.
         unlabelled: videos of the feature file that no label names.
-        missing: labels whose video, or whose segment, has no clips in the feature file, named.
+        missing: names of labels whose video or segment has no clips in the feature file.
         num_by_name: labels that found their video by its file name alone.
-        parts: where vectors of several networks are joined, how many numbers each has.
+        parts: if vectors of several networks are joined, the dimension of each.
     """
 
     vectors: NDArray[np.float32] = field(repr=False)
@@ -133,7 +133,7 @@ class Samples:
         )
 
     def with_classes(self, classes: tuple[str, ...]) -> Samples:
-        """The same samples with another list of classes, which holds every sample's own.
+        """The same samples with another list of classes, which must hold every sample's own.
 
         Raises:
             KeyError: it does not.
@@ -143,7 +143,7 @@ class Samples:
         return replace(self, classes=classes, y=y)
 
     def clips_of(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows of ``vectors`` that the chosen samples have, sample after sample."""
+        """Rows of ``vectors`` that belong to the chosen samples, sample after sample."""
         if len(chosen) == 0:
             return np.zeros(0, dtype=np.int64)
         counts = self.counts[chosen]
@@ -177,7 +177,7 @@ def collect(store: FeatureStore, labels: LabelTable, *, skip_bad_rows: bool = Fa
     Args:
         store: the feature file.
         labels: of its videos.
-        skip_bad_rows: leave out clips whose vectors are not finite, which are refused otherwise.
+        skip_bad_rows: leave out clips whose vectors are not finite, instead of refusing them.
 
     Raises:
         DataError: the file has no videos, no label fits one, labels contradict each other, or
@@ -252,7 +252,7 @@ def _read_labelled(store: FeatureStore, matched: list[tuple[int, LabelRow]]) -> 
     starts, ends = np.empty(total), np.empty(total)
     at = 0
     while at < len(videos):
-        # A run of labelled videos is one read; a gap, or enough rows, ends it.
+        # Adjacent labelled videos are read together, up to a gap or to enough rows.
         last = at
         begin = int(offset[videos[at]])
         while (
@@ -329,7 +329,7 @@ def summary(samples: Samples, *, names: int = 5) -> list[str]:
     ]
     if samples.num_by_name:
         by_name = counted(samples.num_by_name, "label names", "labels name")
-        lines.append(f"{by_name} a file without its folder: found only by that name")
+        lines.append(f"{by_name} a file without its folder: matched by file name alone")
     for one, several, missing in (
         ("video without a label", "videos without a label", list(samples.unlabelled)),
         ("label without a video", "labels without a video", list(samples.missing)),

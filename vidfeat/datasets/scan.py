@@ -60,19 +60,19 @@ def scan_videos(
     timeout_seconds: float = 120.0,
     frames_fps: Fraction | None = None,
 ) -> dict[str, ScannedVideo]:
-    """Measure the videos that are not in the cache.
+    """Scan the videos that are not in the cache.
 
     Args:
-        root: the folder that the paths are below.
+        root: the folder that the paths are relative to.
         paths: identities of the videos.
-        workers: decode processes; 0 works in this one.
+        workers: decode processes; 0 decodes in this process.
         cache: the file of the cache; None: :func:`scan_file`.
         progress: called now and then with the videos done and their total.
-        timeout_seconds: after which a silent process is given up.
+        timeout_seconds: after which a silent process is abandoned.
         frames_fps: rate of folders of frames among them.
 
     Returns:
-        All of the paths, in their order.
+        An entry for each path, in their order.
     """
     cache = scan_file(root) if cache is None else cache
     known = _read_cache(cache)
@@ -106,9 +106,9 @@ def find_broken(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> list[str]:
-    """What training cannot use of a dataset, by identity.
+    """The identities of what training cannot use of a dataset.
 
-    Paths of videos that cannot be read, sorted, and labelled segments that start past the end of
+    These are videos that cannot be read, sorted, and labelled segments that start past the end of
     their video.
     """
     paths = sorted({sample.path for sample in dataset.samples})

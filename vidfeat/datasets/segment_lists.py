@@ -6,10 +6,10 @@
   97 verbs, 300 nouns).
 - ActivityNet 1.3, and THUMOS14 in the same form: JSON of videos with ``annotations`` (10,024 and
   4,926 videos, 200 classes).
-- THUMOS14 as published: a text per class of ``video start end`` lines (200 and 213 videos, 20
-  classes). Its validation part is what localisation trains on, and so is ``train`` here.
+- THUMOS14 as published: a text file per class of ``video start end`` lines (200 and 213 videos, 20
+  classes). Its validation part is what localisation trains on: here it is ``train``.
 
-Every segment is a sample of its own; a video's segments stay together where parts are drawn.
+Every segment is a separate sample; a video's segments stay together when parts are drawn.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CHARADES = "Charades_v1_train.csv, Charades_v1_test.csv and Charades_v1_classes
 
 
 def read_charades(root: Path, lists: Path | None = None) -> PublishedLists:
-    """Charades: the actions of a video as segments, which overlap.
+    """Charades: the actions of a video as segments, which may overlap.
 
     Raises:
         DataError: no lists, or lists that are not as published.
@@ -90,7 +90,7 @@ def read_epic(root: Path, lists: Path | None = None, *, word: str = "verb") -> P
 
     Args:
         root: the folder of the videos.
-        lists: that of the annotations.
+        lists: the folder of the annotations.
         word: ``verb`` or ``noun``.
 
     Raises:
@@ -184,7 +184,7 @@ _LINE = re.compile(r"(\S+)\s+([\d.]+)\s+([\d.]+)")
 
 
 def read_thumos14(root: Path, lists: Path | None = None) -> PublishedLists:
-    """THUMOS14: a text per class and part; segments called ambiguous are left out.
+    """THUMOS14: a text file per class and part; ambiguous segments are left out.
 
     Raises:
         DataError: no annotations, or lines that are not as published.

@@ -2,8 +2,8 @@
 
 ``train_partition.txt`` and ``test_partition.txt`` have a line ``<url> <label ids, by commas>`` per
 video; ``labels.txt`` has the class names in index order. The published repository has it at its
-root and the partitions in ``original/``. Videos are files named by their YouTube id, in whatever
-folders; many are gone from the site since, and are counted as missing.
+root and the partitions in ``original/``. Videos are files named by their YouTube id, in any
+folders; many have since gone from the site, and are counted as missing.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def read_table(
 
     Raises:
         DataError: no such file, other columns, a row that cannot be read, rows that contradict
-            each other, or not one video there.
+            each other, or no video there.
     """
     if file.is_dir():
         if not (file / "labels.csv").is_file():

@@ -44,7 +44,7 @@ def noise_texture(
 
 
 def shifted(texture: Pixels, down: float, right: float) -> Pixels:
-    """A texture moved by a number of pixels that need not be whole; it wraps around."""
+    """A texture moved by a number of pixels, possibly fractional; it wraps around."""
     rows, columns = int(np.floor(down)), int(np.floor(right))
     y, x = np.float32(down - rows), np.float32(right - columns)
     moved = np.roll(texture, (rows, columns), axis=(0, 1))

@@ -2,7 +2,7 @@
 
 ``classInd.txt`` numbers the classes from 1. ``trainlist0N.txt`` has ``Class/file.avi id`` lines,
 ``testlist0N.txt`` has no id. A trap: files and lists write ``HandStandPushups`` in the file's name
-and ``HandstandPushups`` in the folder's, and copies of the data differ in it; names are therefore
+and ``HandstandPushups`` in the folder's, and copies of the data differ in this; names are therefore
 matched without regard to case.
 """
 

@@ -1,7 +1,7 @@
 """Random draws for a clip, and augmentations of pixels in the training process.
 
-Cutting and mirroring are part of the request to a decode process (``clips.py``); the draw for them
-is made here. RandAugment and mixup work on tensors, where they are.
+Cropping and mirroring are part of the request to a decode process (``clips.py``); their random
+numbers are drawn here. RandAugment and mixup work on tensors, on whatever device holds them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vidfeat.training.config import AugmentConfig, DataConfig
 from vidfeat.training.order import Draw, Stream, generator
 
 # RandAugment's operations ("RandAugment: Practical automated data augmentation", 2019) with their
-# largest magnitudes; geometry is in pixels of a 112 crop and scaled with it.
+# largest magnitudes; translations are relative to the side of the crop (50 of 112 pixels).
 OPERATIONS: tuple[tuple[str, float, bool], ...] = (
     ("identity", 0.0, False),
     ("shear_x", 0.3, True),
@@ -43,7 +43,7 @@ MAX_MAGNITUDE = 30.0
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation of RandAugment with its strength, drawn."""
+    """One drawn RandAugment operation and its strength."""
 
     name: str
     amount: float
@@ -56,7 +56,7 @@ class Drawn:
     file: str
     request: ClipRequest | SceneRequest
     labels: tuple[int, ...]
-    """Those that count: see ``DataConfig.labels``."""
+    """The labels that count: see ``DataConfig.labels``."""
     operations: tuple[Operation, ...] = ()
 
 
@@ -161,10 +161,10 @@ def apply_operations(clip_TCHW: Tensor, operations: Sequence[Operation]) -> Tens
 
 
 def mixup_weights(config: AugmentConfig, seed: int, step: int, start: int, stop: int) -> Tensor:
-    """The weight of its own clip for each clip of a share of a batch; the rest is its partner's.
+    """Mixup weights of a share of a batch: each clip's own weight; its partner gets the rest.
 
-    Positions 2k and 2k + 1 of a batch are partners and share a weight, drawn for (seed, step, k):
-    partners stand in one process as long as each has an even share.
+    Positions 2k and 2k + 1 of a batch are partners and share a weight, drawn for (seed, step, k).
+    Partners are in the same process as long as each process has an even share.
     """
     pairs = range(start // 2, (stop + 1) // 2)
     drawn = {
@@ -188,8 +188,8 @@ def mix(clips: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor
 def smoothed_targets(labels: Sequence[Sequence[int]], num_classes: int, smoothing: float) -> Tensor:
     """Targets (N, classes): 1 - smoothing shared by the labels, the rest spread over all classes.
 
-    Cross-entropy against labels in G groups is, but for a term that has each group's scores add up
-    to 1 / G, the mean of the cross-entropies within the groups: one softmax learns several tasks.
+    With labels in G groups, cross-entropy is the mean of the cross-entropies within the groups plus
+    a term that makes each group's scores add up to 1 / G: one softmax learns several tasks.
     """
     targets = torch.zeros(len(labels), num_classes)
     for row, own in enumerate(labels):

@@ -18,7 +18,7 @@ from vidfeat.training.config import Recipe
 from vidfeat.training.feed import Feed, Read
 from vidfeat.training.order import Draw, EpochOrder
 
-MOST_REPLACEMENTS = 64  # samples that are tried in place of one before a run gives up
+MOST_REPLACEMENTS = 64  # samples tried in place of one before a run gives up
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Batch:
     clips: Tensor
     """(N, T, H, W, C): uint8 RGB, or half-precision flow."""
     labels: tuple[tuple[int, ...], ...]
-    """Of each clip: one, or all that it shows."""
+    """Labels of each clip: one, or all that it shows."""
     operations: tuple[tuple[Operation, ...], ...]
     failures: tuple[VideoError, ...] = ()
-    """Clips that could not be read: another one took the place of each."""
+    """Clips that could not be read, each replaced by another."""
 
 
 def training_batches(
@@ -45,9 +45,9 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Yield the share ``start, stop`` of each step's batch.
 
-    A clip that cannot be read is replaced by its neighbour, and a share of which none can be read
-    by the samples of the following steps. Both depend only on the step, so that a resumed run makes
-    the same batches.
+    A clip that cannot be read is replaced by its neighbour; if no clip of the share can be read,
+    samples of the following steps replace them. Both depend only on the step, so that a resumed run
+    makes the same batches.
 
     Raises:
         DataError: no clip could be read, neither of the share nor of its replacements.
@@ -69,7 +69,7 @@ def training_batches(
         return [clip(draw, step) for draw in order.step(step, *share)]
 
     def others(step: int) -> Iterator[tuple[Drawn, Read]]:
-        """Samples of the following steps, each once, in place of those of a step."""
+        """Yield replacements for a step: samples of the following steps, each once."""
         seen = {draw.sample for draw in order.step(step, *share)}
         most = len(seen) + MOST_REPLACEMENTS * (share[1] - share[0])
         for later in range(step + 1, step + 1 + MOST_REPLACEMENTS):
@@ -123,7 +123,7 @@ def _collate(
 
 
 def to_tensor(clips: NDArray[np.uint8], recipe: Recipe) -> Tensor:
-    """Clips as they come from the feed to a tensor of pixels or of flow."""
+    """Convert clips from the feed to a tensor of pixels or of flow."""
     flow = recipe.data.modality == "flow"
     return torch.from_numpy(unpack_flow(clips) if flow else clips)
 

@@ -53,8 +53,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint below ``folder`` and read it back.
 
     Raises:
-        OSError: as the writing does, a full disk among them, with the checkpoint's name; nothing
-            is left behind.
+        OSError: it could not be written (a full disk, for example); the error names the
+            checkpoint, and nothing is left behind.
         StoreError: the data read back differ from the data written.
     """
     from safetensors.torch import save
@@ -62,7 +62,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     target = folder / f"step-{checkpoint.step:08d}"
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_folder(target) as temporary:
-        # written here and not by save_file, which lets nobody but the owner read
+        # not by save_file, whose files only their owner can read
         (temporary / MODEL).write_bytes(save(_owned(checkpoint.model)))
         if checkpoint.average is not None:
             (temporary / AVERAGE).write_bytes(save(_owned(checkpoint.average)))
@@ -148,13 +148,13 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def purge(folder: Path, keep: int, spare: Sequence[int] = ()) -> list[Path]:
-    """Remove all but the newest ``keep`` checkpoints and those of the steps to spare.
+    """Remove all checkpoints but the newest ``keep`` and those of the steps ``spare``.
 
     Nothing is removed unless the newest one is complete. Leftovers of interrupted writes are
     removed too.
 
     Returns:
-        What was removed.
+        The removed paths.
     """
     paths = list_checkpoints(folder)
     if not paths:
@@ -169,12 +169,12 @@ def purge(folder: Path, keep: int, spare: Sequence[int] = ()) -> list[Path]:
 
 
 def _save(value: Any, path: Path) -> None:
-    """``torch.save`` whose errors are those of the system."""
+    """``torch.save``, but a failed write raises the ``OSError`` behind it."""
     with path.open("wb") as file:
         try:
             torch.save(value, file)
         except RuntimeError as error:
-            # torch writes from C++, which makes "unexpected pos" of a full disk
+            # torch writes from C++, which reports a full disk as "unexpected pos"
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise

@@ -1,4 +1,4 @@
-"""Class names compared: of a network with those of data, and with their mirror images."""
+"""Comparing class names: a network's with a dataset's, and names with their mirror images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TURN_NAMES = re.compile(r"\b(counter|anti) clockwise\b")
 
 
 def plain_name(name: str) -> str:
-    """A class name in the form for comparison: case folded, underscores as spaces, without ``'()``.
+    """A class name for comparison: case-folded, underscores as spaces, without ``'()``.
 
     Accents may be in either Unicode form.
 
@@ -76,7 +76,7 @@ def _words(name: str) -> tuple[str, ...]:
 
 
 def _reflections(words: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """The name in a mirror, for each way in which its words can be exchanged."""
+    """The mirrored forms of a name, one for each way in which its words can be exchanged."""
     exchanges: dict[str, list[str]] = {}
     for one, other in _MIRRORED:
         exchanges.setdefault(one, []).append(other)
@@ -89,6 +89,6 @@ def _reflections(words: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 def _other_side(word: str) -> str:
-    """A longer word with left for right, and the reverse: ``leftturn``, ``righthanded``."""
+    """A longer word with left and right exchanged: ``leftturn``, ``righthanded``."""
     sides = {"left": "right", "right": "left"}
     return _SIDES.sub(lambda found: sides[found[0]], word)

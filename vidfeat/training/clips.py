@@ -30,8 +30,8 @@ class Window:
     """Which square of a frame is shown, as shares of the possible range.
 
     With ``area`` 0 the frame is scaled to ``scale`` and a square is cut out at ``top`` and
-    ``left``, 0 to 1 of the room there is. Otherwise a rectangle of that share of the frame and of
-    that ``aspect`` (width over height) is cut out and scaled.
+    ``left``, each from 0 to 1. Otherwise a rectangle with that share of the frame's area and that
+    ``aspect`` (width over height) is cut out and scaled.
     """
 
     scale: tuple[int, ...]
@@ -42,9 +42,9 @@ class Window:
     aspect: float = 1.0
     mirrored: bool = False
     origin: Literal["round", "floor"] = "round"
-    """Where half a pixel of the crop goes."""
+    """How a crop that starts at half a pixel is rounded."""
     scaler: Literal["torchvision", "swscale"] = "torchvision"
-    """Who scales the frame, if the window is a crop of the scaled one."""
+    """What scales the frame, if the window is a crop of the scaled frame."""
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width that a frame is scaled to before the crop."""
@@ -74,7 +74,7 @@ class ClipRequest:
     stride: int
     fps: str
     start: float
-    """Where the clip starts, 0 to 1 of the room there is for it."""
+    """Where the clip starts: 0 at the first frame, 1 at the last possible start."""
     window: Window
     flow: bool = False
     start_seconds: float | None = None
@@ -103,19 +103,19 @@ class VideoRequest:
     fps: str
     clips: int
     windows: tuple[Window, ...]
-    """One a crop; clips are the outer order."""
+    """One per crop; the crops of a clip follow each other."""
     flow: bool = False
     start_seconds: float | None = None
     end_seconds: float | None = None
     leave_out_short: bool = False
-    """A video shorter than a clip is an error, not repeated."""
+    """Whether a video shorter than a clip is an error; otherwise its last frame is repeated."""
 
     def read(self, video: VideoReader) -> Iterator[NDArray[np.uint8]]:
         """Yield the clips as :meth:`ClipRequest.read` does: ``clips`` times ``windows`` of them.
 
         Raises:
             VideoError: kind ``too_short``: the segment lies past the end of the video, or the
-                video is shorter than a clip and to be left out.
+                video is shorter than a clip and is to be left out.
             Recounted: see :meth:`VideoReader.frames`.
         """
         plan = _plan(self.frames + self.flow, self.stride, self.fps, self.clips)
@@ -127,7 +127,7 @@ class VideoRequest:
 
 
 def pack_flow(fields_THWC: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Flow (T, H, W, 2) as bytes (T, H, W, 4): half precision, finer than the flow is right."""
+    """Flow (T, H, W, 2) as bytes (T, H, W, 4): half precision exceeds the flow's accuracy."""
     return np.ascontiguousarray(fields_THWC.astype(np.float16)).view(np.uint8)
 
 
@@ -139,7 +139,7 @@ def unpack_flow(packed_THWC: NDArray[np.uint8]) -> NDArray[np.float16]:
 def jittered_clip(
     timeline: Timeline, plan: ClipPlan, start: float, segments: Sequence[VideoSegment] = ()
 ) -> PlannedClip:
-    """A clip that starts at a share of the room there is: 0 the first frame, 1 the last start.
+    """A clip that starts at a share of the possible range: 0 the first frame, 1 the last start.
 
     Every start is equally likely for ``start`` uniform in [0, 1). A video shorter than a clip
     follows the plan's policy.
@@ -163,8 +163,8 @@ def jittered_clip(
 def cut(frame_HWC: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
     """Cut the window out of an upright frame and scale it: uint8 (crop, crop, 3).
 
-    Bilinear without antialiasing, as the published preprocessing is; a frame that already has its
-    scale is only cut.
+    Bilinear without antialiasing, as in the published preprocessing; a frame that already has its
+    scale is only cropped.
     """
     height, width = frame_HWC.shape[:2]
     top, left, high, wide = window.box(height, width)
@@ -193,7 +193,7 @@ def _axis(
 def _cut_clips(
     video: VideoReader, clips: list[PlannedClip], windows: Sequence[Window], flow: bool
 ) -> Iterator[NDArray[np.uint8]]:
-    """The clips in order, each cut out by every window; frames are dropped when done with."""
+    """Yield the clips in order, each cut out by every window; frames are dropped after use."""
     if flow:
         from vidfeat.video.flow import clip_to_flow
     cutters = [_cutter(window) for window in windows]
@@ -212,7 +212,7 @@ def _cut_clips(
 
 
 def _cutter(window: Window) -> Callable[[av.VideoFrame], NDArray[np.uint8]]:
-    """How a frame becomes a square; a centre crop is to the bit that of extraction."""
+    """The function from a frame to a square; a centre crop is bit-identical to extraction's."""
     if window.scaler == "swscale" and window.area == 0:
         return lambda frame: cut(_scaled_by_ffmpeg(frame, window), window)
     plain = window.area == 0 and not window.mirrored and window.origin == "round"
@@ -237,7 +237,7 @@ def _scaled_by_ffmpeg(frame: av.VideoFrame, window: Window) -> NDArray[np.uint8]
 
 
 def _preset(window: Window) -> Preprocess:
-    """The preprocessing of extraction."""
+    """The preprocessing that extraction uses for this window."""
     size = window.scale
     resize = (size[0], size[1]) if len(size) == 2 else size[0]
     return Preprocess(resize=resize, crop=(window.crop, window.crop))

@@ -1,7 +1,7 @@
 """A recipe: everything that decides what a training run computes, as frozen dataclasses.
 
 A recipe is made by a function of ``recipes.py``, changed by ``section.key=value`` settings
-(``settings.py`` checks their names and types) and written beside its run as TOML (``toml.py``).
+(``settings.py`` checks their names and types) and written into its run as TOML (``toml.py``).
 Settings of the machine (workers, checkpoints) are in a separate section, ``run``.
 """
 
@@ -39,8 +39,8 @@ class DataConfig:
     holdout: float = 0.2
     """Share held out for testing if a dataset has no parts of its own."""
     labels: Labels = "draw"
-    """Of a sample with several labels, ``draw`` takes one at each showing; ``all`` shares the
-    target evenly among them: with classes in groups, one softmax learns each group's."""
+    """Of a sample with several labels, ``draw`` picks one each time it is shown; ``all`` shares the
+    target evenly among them: with classes in groups, one softmax learns every group."""
     modality: Modality = "rgb"
     """``flow``: Farneback's optical flow between neighbouring frames, two channels."""
     frames: int = 16
@@ -57,9 +57,9 @@ class DataConfig:
     crop: int = 112
     """Side of the square that the network sees."""
     mean: tuple[float, ...] = ()
-    """Of each channel, taken off before the network; empty: that of Kinetics, or of flow."""
+    """Mean of each channel, subtracted from the input; empty: that of Kinetics, or of flow."""
     std: tuple[float, ...] = ()
-    """Of each channel, divided by; empty: that of Kinetics, or of flow."""
+    """Standard deviation of each channel, to divide by; empty: that of Kinetics, or of flow."""
 
     def __post_init__(self) -> None:
         _positive("data", self, "split", "frames", "stride", "crop")
@@ -73,7 +73,7 @@ class DataConfig:
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (0, channels):
                 raise UsageError(
-                    f"data.{name} has a number for each of {channels} channels, or none"
+                    f"data.{name} needs one number for each of {channels} channels, or none"
                 )
         if min(self.std, default=1.0) <= 0:
             raise UsageError(f"data.std must be above 0, not {list(self.std)}")
@@ -113,11 +113,11 @@ class AugmentConfig:
     """``random``: a square of ``data.crop`` out of the scaled frame; ``resized``: a random area and
     shape of the frame, scaled to it; ``center``."""
     area: tuple[float, ...] = (0.4, 1.0)
-    """Share of the frame that ``resized`` takes, from and to."""
+    """Range of the share of the frame that ``resized`` takes."""
     aspect: tuple[float, ...] = (0.75, 1.3333)
     """Range of width over height for ``resized``."""
     flip: float = 0.5
-    """Probability of a mirrored clip. Set it to 0 if classes differ in left and right."""
+    """Probability of mirroring a clip. Set it to 0 if classes differ in left and right."""
     randaugment: int = 0
     """Operations of RandAugment on each clip, the same for all its frames; 0 turns it off."""
     randaugment_magnitude: float = 9.0
@@ -156,12 +156,12 @@ class ModelConfig:
     needs_init: bool = False
     """Whether the recipe is meaningless without ``init``."""
     freeze: tuple[str, ...] = ()
-    """Parts whose weights stay: ``stem``, ``layer1`` and so on."""
+    """Parts whose weights are not trained: ``stem``, ``layer1`` and so on."""
     freeze_batch_norm: bool = False
     """Batch norm keeps its running statistics, weights and biases."""
     motion_stem: bool = False
-    """Random weights, but for a first layer that answers to directions of motion, in networks whose
-    first layer spans frames: training from little data finds motion many times sooner."""
+    """Random weights, except for a first layer that responds to directions of motion (in networks
+    whose first layer spans frames): with little data, training finds motion many times sooner."""
 
     def __post_init__(self) -> None:
         _within("model.bn_eps", self.bn_eps, 0.0, 1.0)
@@ -176,8 +176,8 @@ class TrainConfig:
     epoch_clips: int = 1_000_000
     """Clips of an epoch, over all processes; 0: one for each training video."""
     batch: int = 0
-    """Clips of an optimiser step, over all processes; 0: ``micro_batch`` times the processes that
-    the run is started with."""
+    """Clips of an optimiser step, over all processes; 0: ``micro_batch`` times the number of
+    processes that the run is started with."""
     micro_batch: int = 32
     """Clips that one process sends through the network at once; a larger share of ``batch`` is
     accumulated."""
@@ -186,31 +186,31 @@ class TrainConfig:
     lr_batch: int = 32
     schedule: Schedule = "step"
     milestones: tuple[int, ...] = (20, 30, 40)
-    """Epochs from which on the learning rate is multiplied by ``gamma`` (once more)."""
+    """Epochs at which the learning rate is multiplied by ``gamma``."""
     gamma: float = 0.1
     cosine_cycles: int = 1
-    """Half cosines of equal length that the run is made of: at the start of each the rate is back
-    at its height, with no second warm-up (SGDR)."""
+    """Half cosines of equal length that make up the run: each starts at the full learning rate
+    again, with no second warm-up (SGDR)."""
     warmup_epochs: float = 10.0
-    """Epochs over which the learning rate rises in a line from 0."""
+    """Epochs over which the learning rate rises linearly from 0."""
     optimizer: Optimizer = "sgd"
-    """``adamw`` takes steps of like size in all layers, which small networks from random weights
-    need to find motion; the paper's recipes take ``sgd``."""
+    """``adamw`` takes steps of similar size in all layers, which small networks with random weights
+    need to find motion; the paper's recipes use ``sgd``."""
     momentum: float = 0.9
-    """Of ``sgd``."""
+    """Momentum of ``sgd``."""
     nesterov: bool = False
     weight_decay: float = 1e-4
     decay_biases: bool = True
     """Whether weight decay applies to biases too; Caffe2's trainer excludes them."""
     layer_lr: dict[str, float] = field(default_factory=dict)
     """Learning rate of parts, as a factor of ``lr``: ``{stem = 0.0, fc = 10.0}``. At 0 the weights
-    stay, and batch norm still takes its statistics from the clips; ``model.freeze`` stops both."""
+    stay, but batch norm still updates its statistics; ``model.freeze`` stops both."""
     clip_gradient: float = 0.0
-    """Largest norm of the gradient; 0 leaves it as it is."""
+    """Maximum norm of the gradient; 0 turns clipping off."""
     ema_decay: float = 0.0
-    """Decay a step of the averaged weights that are evaluated and kept; 0 turns them off."""
+    """Decay per step of the averaged weights, which are evaluated and saved; 0 turns them off."""
     precision: Precision = "fp32"
-    """``bf16`` and ``fp16`` are automatic mixed precision; ``tf32`` rounds the factors of float32
+    """``bf16`` and ``fp16`` are automatic mixed precision; ``tf32`` rounds the operands of float32
     products on a GPU, ``fp32`` does not."""
     channels_last: bool = False
     """Memory format channels_last_3d; always used for mixed precision on a GPU."""
@@ -226,13 +226,13 @@ class TrainConfig:
         _within("train.momentum", self.momentum, 0.0, 0.9999)
         _within("train.ema_decay", self.ema_decay, 0.0, 0.999999)
         if list(self.milestones) != sorted(self.milestones):
-            raise UsageError(f"train.milestones rise from one to the next: {self.milestones}")
+            raise UsageError(f"train.milestones must increase, not {self.milestones}")
         cycle = self.epochs / self.cosine_cycles
         if self.cosine_cycles > 1 and (cycle % 1 or cycle <= self.warmup_epochs):
             raise UsageError(
-                f"train.cosine_cycles parts train.epochs evenly, each part longer than "
+                f"train.cosine_cycles must divide train.epochs evenly, each cycle longer than "
                 f"train.warmup_epochs: {self.epochs} epochs, {self.cosine_cycles} cycles; "
-                f"train.cosine_cycles=1 is one fall over the whole run"
+                f"train.cosine_cycles=1 is one cycle over the whole run"
             )
         if self.nesterov and self.momentum == 0:
             raise UsageError("train.nesterov needs train.momentum above 0")
@@ -252,11 +252,11 @@ class EvaluateConfig:
     short: ShortVideos = "repeat"
     """Videos shorter than a clip: ``repeat`` their last frame, or ``leave_out``, as VMZ does."""
     crop_origin: CropOrigin = "round"
-    """Where half a pixel of a crop goes: ``round`` as torchvision (column 30 of 171), ``floor`` as
-    VMZ (column 29)."""
+    """How a crop that starts at half a pixel is rounded: ``round`` as torchvision (column 30 of
+    171), ``floor`` as VMZ (column 29)."""
     scaler: Scaler = "torchvision"
-    """Who scales frames: ``torchvision`` (bilinear, of RGB), or ``swscale``, as VMZ does: FFmpeg's
-    own, fast and bilinear, on the way to RGB."""
+    """What scales frames: ``torchvision`` (bilinear, on RGB), or ``swscale``, as VMZ does: FFmpeg's
+    fast bilinear scaler, on the way to RGB."""
 
     def __post_init__(self) -> None:
         _positive("evaluate", self, "clips")
@@ -280,16 +280,16 @@ class RunConfig:
     """Steps from one checkpoint to the next; one more is written at the end of each epoch."""
     read_every: int = 0
     """Steps whose loss and accuracy are read, checked and logged together; 0: each step on a CPU,
-    20 on a GPU, which need not wait for them."""
+    20 steps on a GPU, so that it does not wait for them."""
     keep: int = 3
-    """Checkpoints kept beside the best one."""
+    """Checkpoints kept in addition to the best one."""
     scan: bool = True
     """Look through all videos before the first step (once: the result is cached) and leave out
     those that cannot be read."""
     tensorboard: bool = True
     """Also write for TensorBoard, if it is installed."""
     seconds_per_video: float = 120.0
-    """A decode process that is silent for this long is given up, and its clip replaced."""
+    """A decode process that is silent for this long is abandoned, and its clip replaced."""
 
     def __post_init__(self) -> None:
         _positive("run", self, "checkpoint_every", "keep", "seconds_per_video")

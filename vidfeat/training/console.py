@@ -14,7 +14,7 @@ _LIVE_SECONDS = 0.2
 
 
 class Console:
-    """A listener of a run's log that writes to a stream, standard error by default."""
+    """Prints the lines of a run's log to a stream, standard error by default."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -24,7 +24,7 @@ class Console:
         self._shown = 0
 
     def __call__(self, line: dict[str, Any]) -> None:
-        """Take one line of the log."""
+        """Print what one line of the log reports."""
         event = line["event"]
         if event == "step":
             self._step(line)
@@ -32,7 +32,7 @@ class Console:
             self.say(
                 f"{line['data']}\n{line['model']}, {line['parameters'] / 1e6:.1f} M parameters, "
                 f"from {line['init']} weights; {counted(line['steps'], 'step')} of "
-                f"{counted(line['batch'], 'clip')}, {line['steps_per_epoch']:,} an epoch; "
+                f"{counted(line['batch'], 'clip')}, {line['steps_per_epoch']:,} per epoch; "
                 f"{counted(line['processes'], 'process', 'processes')} on {line['device']}, "
                 f"{counted(line['threads'], 'thread')}"
             )
@@ -68,7 +68,7 @@ class Console:
             self.say(f"{line['path']}: {line['reason']}; another clip took its place")
 
     def say(self, text: str) -> None:
-        """Print lines that stay."""
+        """Print permanent lines, above the live one."""
         self._clear()
         self._stream.write(text + "\n")
         self._stream.flush()

@@ -1,4 +1,4 @@
-"""The curves of a run: its log in, matplotlib axes out."""
+"""Plots of a run's log: loss, accuracy and learning rate, with matplotlib."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_curves(folder: Path) -> tuple[dict[str, NDArray[np.float64]], list[dict
 
 
 def smooth(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Mean over a window of up to ``width`` values that ends at each."""
+    """Running mean of each value and up to ``width - 1`` values before it."""
     filled = np.nan_to_num(values)
     total = np.concatenate([[0.0], np.cumsum(filled)])
     end = np.arange(1, len(values) + 1)
@@ -73,7 +73,7 @@ def draw_curves(axes: list[Axes], folder: Path) -> None:
 
 
 def save_curves(folder: Path, target: Path) -> None:
-    """Write the picture of a run; the suffix decides the format.
+    """Write the curves of a run as a picture; the suffix decides the format.
 
     Raises:
         DataError: no log, or no step in it yet.

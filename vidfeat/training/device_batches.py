@@ -1,7 +1,7 @@
-"""Batches on the device that trains, sent ahead while the step before is computed.
+"""Batches sent to the training device while the previous step is computed.
 
-On a GPU a thread copies each batch into pinned memory and from there on a stream of its own, so
-that no step waits for it, and no copy for a step.
+On a GPU a thread copies each batch into pinned memory and from there to the GPU on a separate
+stream, so that neither steps nor copies wait for each other.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class DeviceBatch:
     sent: torch.cuda.Event | None = None
 
     def arrive(self) -> None:
-        """Have the current stream wait for the copies; the calling thread does not."""
+        """Make the current stream, but not the calling thread, wait for the copies."""
         if self.sent is None:
             return
         stream = torch.cuda.current_stream(self.clips.device)
@@ -41,7 +41,7 @@ class DeviceBatch:
 def sent_ahead(
     batches: Iterable[Batch], device: torch.device, num_classes: int
 ) -> Iterator[DeviceBatch]:
-    """Send batches to a device; iterated over in a thread of its own."""
+    """Yield batches sent to a device; to be iterated over in a separate thread."""
     copies = None
     if device.type == "cuda":
         copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -62,8 +62,8 @@ def sent_ahead(
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on a device, without waiting for it."""
+    """Copy a CPU tensor to a device without waiting for the copy."""
     if device.type != "cuda":
         return tensor.to(device)
-    # torch gives the pinned block out again only once the copy is done.
+    # torch reuses the pinned block only once the copy is done.
     return tensor.pin_memory().to(device, non_blocking=True)

@@ -1,7 +1,7 @@
 """The processes of a run: a single one, or those that torchrun started.
 
-Numbers are exchanged over gloo on the CPU, whatever carries the gradients: no step waits for the
-GPU because of a counter.
+Counters are exchanged over gloo on the CPU, whatever carries the gradients, so that no step waits
+for the GPU because of them.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def join(device: str = "auto") -> Iterator[World]:
     """Join the processes that torchrun started, or run as a single one.
 
     Args:
-        device: ``auto`` takes a GPU for each process if there are enough, ``cpu``, ``cuda``.
+        device: ``cpu``, ``cuda``, or ``auto``: a GPU for each process if there are enough.
 
     Raises:
         UsageError: CUDA is requested but not available, or has fewer GPUs than processes.
@@ -111,31 +111,31 @@ def join(device: str = "auto") -> Iterator[World]:
 
 
 class KeyStore(Protocol):
-    """The required interface of a torch.distributed store."""
+    """The methods used of a torch.distributed store."""
 
     def set(self, key: str, value: str, /) -> None:
         """Write a value."""
 
     def get(self, key: str, /) -> bytes:
-        """Read a value, and wait for it."""
+        """Read a value, waiting until it is set."""
 
     def check(self, keys: list[str], /) -> bool:
-        """Whether all are there."""
+        """Whether all keys are set."""
 
 
 def agreed_name(store: KeyStore, rank: int, size: int, pause_seconds: float = 0.05) -> str:
-    """A name that the processes of this start have in common, and no earlier start had.
+    """A name that all processes of this start share, and that no earlier start used.
 
-    torchrun keeps one store over all restarts, and with it the addresses of processes that are
-    dead: whoever reads such a one, before the living overwrite it, fails. The number of restarts is
-    not a name, since each node counts separately. So each process says hello by a number drawn now;
-    the first one reads all of them out until everyone has found its own number among them.
+    torchrun keeps one store over all restarts, and with it the addresses of dead processes: a
+    process that reads one before it is overwritten fails. The number of restarts cannot be the
+    name, since each node counts separately. So each process writes a new random number; the first
+    process publishes the list of all numbers until every process has found its own in it.
 
     Args:
-        store: the same for all, with anything in it that earlier starts left.
+        store: shared by all processes; it may hold entries of earlier starts.
         rank: of this process.
-        size: how many there are.
-        pause_seconds: between looks.
+        size: number of processes.
+        pause_seconds: between two reads of the store.
     """
     own = secrets.token_hex(8)
     store.set(f"vidfeat/hello/{rank}", own)
@@ -171,8 +171,8 @@ def _device(name: str, local_rank: int, local_size: int) -> torch.device:
     if name == "cuda" and gpus < local_size:
         raise UsageError(
             f"device cuda: {counted(gpus, 'GPU')} for "
-            f"{counted(local_size, 'process', 'processes')} on this machine; give torchrun as many "
-            "processes as there are GPUs, or device cpu",
+            f"{counted(local_size, 'process', 'processes')} on this machine; start at most one "
+            "process per GPU, or use device cpu",
             field="device",
         )
     return torch.device("cuda", local_rank) if gpus >= local_size else torch.device("cpu")

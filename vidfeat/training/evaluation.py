@@ -1,7 +1,7 @@
 """A network's accuracy on videos, by the paper's protocol: uniform clips, their scores averaged.
 
-Each process takes every ``size``-th video, none twice and none left out, and the first one puts
-the answers back in order: no padding distorts the result.
+Each process takes every ``size``-th video, and the first one puts the results back in order:
+every video counts exactly once, and no padding distorts the result.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class NetworkEvaluation:
     """The paper's measures of a network, and the scores that they come from."""
 
     scores: Scores
-    """Of the videos that could be read."""
+    """Scores of the videos that could be read."""
     clip_accuracy: float
     """clip@1: share of clips whose best class is right."""
     video_accuracy: float
@@ -49,10 +49,10 @@ class NetworkEvaluation:
     """Videos that could not be read, with the reason; they are not counted."""
 
     def group_accuracy(self) -> dict[str, float]:
-        """The share of right videos in each group of classes named ``group/name``.
+        """The accuracy within each group of classes named ``group/name``.
 
-        A video is right if its best class of the group is among its labels; videos without a label
-        in the group do not count. Empty if the classes are not in groups.
+        A video counts as right if its best class of the group is among its labels; videos without
+        a label in the group do not count. Empty if the classes are not in groups.
         """
         groups: dict[str, list[int]] = {}
         for index, name in enumerate(self.scores.classes):
@@ -75,7 +75,7 @@ class NetworkEvaluation:
         return result if len(groups) > 1 else {}
 
     def noting(self, **facts: Any) -> NetworkEvaluation:
-        """The same, with further facts beside its scores."""
+        """A copy with further facts stored with its scores."""
         source = {**self.scores.source, **facts}
         return replace(self, scores=replace(self.scores, source=source))
 
@@ -98,7 +98,7 @@ def top5_accuracy(scores: Scores) -> float | None:
 
 
 def hits(scores: Scores, k: int) -> NDArray[np.bool_]:
-    """(V,): whether a right class is among the k best; with several labels, the top one counts.
+    """(V,): whether a right class is among the k best; of several labels, the best one counts.
 
     For k = 1 a video is a hit if the best class is among its labels; for larger k, if one of its
     labels is among the k best. Ties go against the right class. A video with a score that is NaN
@@ -161,16 +161,16 @@ def evaluate_network(
     """Score all videos of a dataset.
 
     Args:
-        network: already on the world's device; its mode is put back afterwards.
+        network: already on the world's device; its mode is restored afterwards.
         dataset: the part to evaluate; each sample is a row of the result.
         recipe: defines a clip, and the protocol.
-        feed: gives the clips.
+        feed: decodes the clips.
         world: this process's rank and group; None: a single process.
         autocast: context in which the network runs.
-        progress: called with the videos done in this process, of how many.
+        progress: called with the number of videos done in this process, and the total.
 
     Raises:
-        DataError: not one video could be read.
+        DataError: no video could be read.
         WeightsError: an output of the network is NaN or infinite.
     """
     world = world or World()
@@ -272,7 +272,7 @@ def _summary(
 
 
 def spread(dataset: VideoDataset, count: int) -> VideoDataset:
-    """A number of videos, evenly spread over a dataset; all of them for 0 or if there are fewer."""
+    """``count`` videos, evenly spread over a dataset; all of them for 0 or if there are fewer."""
     total = len(dataset)
     if not count or count >= total:
         return dataset

@@ -1,4 +1,4 @@
-"""From a finished run, or from weights, to an evaluation and its files."""
+"""Evaluating a finished run, or weights, and writing the report files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def open_subject(source: str, model: str | None = None, settings: Sequence[str] 
     Args:
         source: a run, a file, or the name of published weights.
         model: the network, if the source does not name it.
-        settings: changes of the recipe, as ``evaluate.clips=10``.
+        settings: changes to the recipe, such as ``evaluate.clips=10``.
 
     Raises:
         UsageError: a run that is not finished, a source that needs ``model``, or settings that do
@@ -76,7 +76,7 @@ def _open(source: str, model: str | None) -> Subject:
 
 
 def _recipe_of(loaded: LoadedWeights) -> Recipe:
-    """A recipe with the clips and the preprocessing that weights were made for."""
+    """A recipe with the clips and the preprocessing that the weights expect."""
     plan, preprocess = loaded.plan, loaded.preprocess
     if plan is None or preprocess is None:
         raise WeightsError(
@@ -85,8 +85,8 @@ def _recipe_of(loaded: LoadedWeights) -> Recipe:
         )
     if loaded.flow != "farneback":
         raise WeightsError(
-            f"{loaded.name} wants TV-L1 flow, and evaluate computes Farneback's: extract and "
-            "classify make the flow that it wants"
+            f"{loaded.name} needs TV-L1 flow, but evaluate computes Farneback's: extract and "
+            "classify compute the flow that it needs"
         )
     if preprocess.crop[0] != preprocess.crop[1]:
         raise WeightsError(f"{loaded.name} needs a crop that is not square: {preprocess.crop}")
@@ -124,7 +124,7 @@ def with_classes(dataset: VideoDataset, names: tuple[str, ...] | None, count: in
     lacking = [name for name, own in zip(dataset.classes, places, strict=True) if not own]
     if lacking:
         raise UsageError(
-            f"the network knows no {lacking[0]!r} ({len(lacking)} of the "
+            f"the network has no class {lacking[0]!r} ({len(lacking)} of the "
             f"{len(dataset.classes)} classes of {dataset.name} are unknown to it): evaluate on "
             f"the data that it was trained for"
         )
@@ -168,15 +168,15 @@ def evaluate_subject(
     progress: Progress | None = None,
     before: Callable[[VideoDataset], None] | None = None,
 ) -> tuple[NetworkEvaluation, World]:
-    """Evaluate on a dataset, in a single process or among those that torchrun started.
+    """Evaluate on a dataset, in a single process or in all those that torchrun started.
 
     Args:
         subject: see :func:`open_subject`.
         data: the dataset's folder.
-        lists: the folder of its lists, if it is another one.
+        lists: the folder of its lists, if different.
         part: ``val``, ``test``, ``train`` or ``all``; None: the one that accuracy is reported on.
         device: ``auto``, ``cpu`` or ``cuda``.
-        progress: called with the videos done, of how many.
+        progress: called with the number of videos done, and the total.
         before: called with the dataset before the first video.
 
     Raises:
@@ -221,7 +221,7 @@ def evaluate_subject(
 
 
 def summary_of(scores: Scores) -> dict[str, Any]:
-    """video@1 of scores, such as those of two fused networks; video@5 from six classes on."""
+    """video@1 of scores, such as those of two fused networks; video@5 with six classes or more."""
     from vidfeat.training.evaluation import hits, top5_accuracy
 
     top5 = top5_accuracy(scores)
@@ -281,7 +281,7 @@ def write_evaluation_report(folder: Path, scores: Scores, summary: dict[str, Any
 
 @contextmanager
 def _table(path: Path, header: list[str]) -> Iterator[Any]:
-    """A CSV writer whose file is complete or absent."""
+    """A CSV writer; its file is written completely or not at all."""
     with (
         atomic_write(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,

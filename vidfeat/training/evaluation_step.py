@@ -24,11 +24,11 @@ def evaluate_step(
     """Evaluate a network after a step, and log the result; all processes call this.
 
     Args:
-        evaluate: evaluates the network by a recipe.
-        recipe: of the run; before the end, one crop is enough.
+        evaluate: evaluates the network with a recipe.
+        recipe: of the run; before the end, only one crop is used.
         log: of the run.
         step: how many steps are done.
-        final: this is the last one.
+        final: whether this is the last evaluation.
 
     Raises:
         TrainingError: an output of the network is NaN or infinite.
@@ -39,7 +39,7 @@ def evaluate_step(
     try:
         result = evaluate(recipe)
     except WeightsError as error:
-        # The loss is that of the weights before an update: only this tests the last one.
+        # The loss is computed before each update, so only an evaluation checks the last one.
         raise TrainingError(f"after step {step:,}: {error}; {advice(recipe)}") from None
     log.write(
         "evaluation",

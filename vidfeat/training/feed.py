@@ -56,8 +56,8 @@ class Feed:
 
     Args:
         recipe: defines the shape of a clip.
-        workers: decode processes; 0 decodes in this one.
-        timeout_seconds: after which a silent process is given up.
+        workers: decode processes; 0 decodes in this process.
+        timeout_seconds: after which a silent process is abandoned.
     """
 
     def __init__(self, recipe: Recipe, workers: int, *, timeout_seconds: float = 120.0) -> None:
@@ -107,7 +107,7 @@ class Feed:
     def read_one(self, request: tuple[str, Reading | SceneRequest]) -> Read:
         """Answer a request out of turn, while others are being answered in order."""
         if self._spare is None:
-            # The pool is busy with a row of requests: a process of its own, and only when needed.
+            # The pool is busy with the requests in order: start another process when first needed.
             spare = Feed(self._recipe, min(1, self._workers), timeout_seconds=self._timeout)
             self._spare = self._stack.enter_context(spare)
         (answer,) = self._spare.read([request])
@@ -142,7 +142,7 @@ class Ahead(Generic[T]):
     """Runs an iterator in a thread and holds some of its items ready.
 
     Args:
-        items: what to iterate over; its errors come out where the items do.
+        items: what to iterate over; its errors are raised to the consumer.
         depth: how many items may wait.
     """
 

@@ -1,10 +1,10 @@
-"""Half precision compared with fp32 before a run's first step, so that the real cause is named.
+"""Half precision compared with fp32 before a run's first step, so that errors name their cause.
 
 Some kernels compute wrong gradients in half precision for some shapes on some processors. oneDNN's
 bf16 weight gradient of a 3-D convolution, for one, reads uninitialised memory (torch 2.14, on
-processors with AVX512-BF16 and with AMX): occasionally NaN, and the run ends a step later with a
-loss that is not a number. Such convolutions are found one by one and run in fp32; what still
-differs from fp32 by more than rounding ends the run before it has begun.
+processors with AVX512-BF16 and with AMX): occasionally it is NaN, and the run ends a step later
+with a NaN loss. Such convolutions are found one by one and run in fp32; if the step still differs
+from fp32 by more than rounding, the run ends before it has begun.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 # One convolution: rounding explains less than a hundredth.
 LARGEST_LAYER_ERROR = 0.1
-# The whole network. Its gradient is no measure: where a batch norm sees few values, rounding alone
-# turns it by half a right angle and more (a relative error of 30 % to 140 % in bf16, 4 clips).
+# The whole network. Its gradient cannot be used: where a batch norm sees few values, rounding alone
+# turns it by 45 degrees or more (a relative error of 30 % to 140 % in bf16, 4 clips).
 LARGEST_LOSS_ERROR = 0.25
 
 Forward = Callable[[Tensor], Tensor]
 Context = AbstractContextManager[Any]
 LossOf = Callable[[int, Forward, Context], Tensor]
-"""The loss of the first clips of a step, by a network's forward pass in a context."""
+"""The loss of a step's first clips: their number, the forward pass, and the context it runs in."""
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def autocast_of(precision: str, device: str) -> Context:
-    """The context in which a network runs in a precision: that of autocast for half precision."""
+    """The context for running a network in a precision: autocast for half precision, or none."""
     dtype = HALF.get(precision)
     return nullcontext() if dtype is None else torch.autocast(device, dtype)
 
@@ -86,9 +86,9 @@ def compare_with_fp32(network: nn.Module, step: HalfStep) -> PrecisionCheck | No
     """Compute the gradient of a step in both precisions. Nothing of the network is changed.
 
     Args:
-        network: in training mode; dropout is left out, since its draws differ in each precision.
-        step: takes fewer clips if memory is insufficient for fp32, and smaller loss scales if
-            it overflows, as the gradient scaler does.
+        network: in training mode; dropout is off, since its draws differ in each precision.
+        step: tried again with fewer clips if fp32 does not fit into memory, and with smaller
+            loss scales if it overflows, as the gradient scaler does.
 
     Returns:
         The comparison; None if fp32 gives no finite gradient either, or does not fit into memory.
@@ -98,7 +98,7 @@ def compare_with_fp32(network: nn.Module, step: HalfStep) -> PrecisionCheck | No
         try:
             return _compare(network, replace(step, clips=clips))
         except torch.OutOfMemoryError:
-            clips = clips // 2 if clips > 2 else 0  # mixup wants pairs
+            clips = clips // 2 if clips > 2 else 0  # mixup needs pairs
     return None
 
 
@@ -172,10 +172,10 @@ def check_first_step(
 
     Args:
         network: in training mode.
-        step: the first one.
+        step: the first step.
         world: this process's rank and group; all processes call this.
-        log: takes a line of the run's log.
-        fp32_layers: what was found when the run was started, which stays; None on its start.
+        log: writes a line of the run's log.
+        fp32_layers: those found at the start of the run, if it is resumed; None at its start.
 
     Returns:
         The layers that run in fp32.
@@ -208,7 +208,7 @@ def check_first_step(
                 f"{precision} does not compute this network as fp32 does on this "
                 f"{world.device.type}: in the first step {problem}. The cause is a faulty kernel "
                 f"of torch {torch.__version__}, or numbers outside {precision}'s range, and not "
-                f"the learning rate: take train.precision=fp32"
+                f"the learning rate: use train.precision=fp32"
             )
     return fp32_layers
 
@@ -287,14 +287,14 @@ def _is_faulty(module: nn.Module, like: Tensor, autocast: Callable[[], Context])
 
 
 def _fill_free_memory(value: float) -> None:
-    """Leave a number in memory that is free to be given out again."""
+    """Fill free memory with a value, for later allocations to find."""
     sizes = {1_000: 20, 5_000: 20, 20_000: 20, 50_000: 10, 100_000: 10, 300_000: 5, 1_000_000: 3}
     blocks = [torch.full((size,), value) for size, count in sizes.items() for _ in range(count)]
     del blocks
 
 
 def run_in_fp32(network: nn.Module, names: Sequence[str], device: str) -> None:
-    """Have layers compute in fp32 inside of a network in mixed precision."""
+    """Make layers compute in fp32 within a network in mixed precision."""
     for name in names:
         module = network.get_submodule(name)
         module.forward = _exact(module.forward, device)

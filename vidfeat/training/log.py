@@ -38,7 +38,7 @@ class RunLog:
         if folder is not None:
             self._file = (folder / "log.jsonl").open("a", encoding="utf-8", buffering=1)
         if folder is not None and tensorboard:
-            keep_matplotlib_quiet()  # which tensorboard imports
+            keep_matplotlib_quiet()  # tensorboard imports it
             with contextlib.suppress(ImportError):
                 from torch.utils.tensorboard import SummaryWriter
 
@@ -68,7 +68,7 @@ class RunLog:
 
 
 def read_log(folder: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a run's log; a last line that a kill cut off is skipped.
+    """The lines of a run's log; a last line cut off by a kill is skipped.
 
     Raises:
         DataError: there is no log.
@@ -87,10 +87,10 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def trim_log(folder: Path, step: int) -> int:
-    """Remove the lines of steps after ``step``: they will be done again.
+    """Remove the lines of steps after ``step``, which will be repeated.
 
     Returns:
-        How many steps had been done after it.
+        The number of steps that had been done after it.
     """
     if not (folder / "log.jsonl").is_file():
         return 0
@@ -108,7 +108,7 @@ def trim_log(folder: Path, step: int) -> int:
 
 
 def _number(value: Any) -> Any:
-    """JSON has no NaN; floats keep nine digits, which name a float32 exactly."""
+    """A value for JSON, which has no NaN; floats keep nine digits, enough for a float32."""
     if isinstance(value, float):
         return float(f"{value:.9g}") if math.isfinite(value) else None
     return value

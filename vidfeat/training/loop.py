@@ -67,7 +67,7 @@ class Trainer:
         data: the videos.
         folder: of the run.
         world: this process's rank and group.
-        log: takes the lines.
+        log: the run's log.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Trainer:
         self.total_steps = train.epochs * self.order.steps_per_epoch
         self.step = 0
         self.saved_step = -1
-        """Of the newest checkpoint."""
+        """The step of the newest checkpoint."""
         self.best: dict[str, Any] = {}
         self._stop = threading.Event()
         self.autocast = partial(autocast_of, train.precision, world.device.type)
@@ -104,10 +104,10 @@ class Trainer:
         recipe, world = self.recipe, self.world
         on_gpu = world.device.type == "cuda"
         if self._tf32 and not on_gpu:
-            raise UsageError("train.precision=tf32 is a GPU's: take fp32 on a CPU")
+            raise UsageError("train.precision=tf32 needs a GPU: use fp32 on a CPU")
         freeze(network, recipe)
         network.to(world.device)
-        # Half precision on a GPU wants channels last: 1.6 times as fast, measured on an H100.
+        # Half precision on a GPU is 1.6 times as fast with channels last, measured on an H100.
         half = recipe.train.precision in HALF
         self._channels_last = recipe.train.channels_last or (on_gpu and half)
         if self._channels_last:
@@ -139,12 +139,12 @@ class Trainer:
             self.forward = DistributedDataParallel(self.forward, device_ids=devices)
 
     def restore(self, saved: Checkpoint) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self.network.load_state_dict(saved.model)
         for options, group in zip(
             saved.optimizer["param_groups"], self.optimizer.param_groups, strict=True
         ):
-            options["fused"] = group["fused"]  # the machine's affair, not the run's
+            options["fused"] = group["fused"]  # depends on the machine, not on the run
         self.optimizer.load_state_dict(saved.optimizer)
         if self.average is not None and saved.average is not None:
             self.average.load(saved.average)
@@ -153,7 +153,7 @@ class Trainer:
         self.step = self.saved_step = saved.step
         self.best = dict(saved.facts.get("best", {}))
         if self.world.device.type == "cuda" == saved.facts.get("device"):
-            # Up to version 0.1, fp32 silently was TF32 on a GPU: a run keeps its own.
+            # Up to version 0.1, fp32 silently meant TF32 on a GPU: such a run keeps TF32.
             self._tf32 = bool(saved.facts.get("tf32", self.recipe.train.precision == "fp32"))
         if "fp32_layers" in saved.facts:
             self._fp32_layers = list(saved.facts["fp32_layers"])
@@ -196,7 +196,7 @@ class Trainer:
             Whether the run is complete.
 
         Raises:
-            TrainingError: the loss is no longer a number.
+            TrainingError: the loss is NaN or infinite.
             DataError: no clip of a whole batch could be read.
         """
         last = self.total_steps if until is None else min(until, self.total_steps)
@@ -217,7 +217,7 @@ class Trainer:
     def _one(
         self, batch: DeviceBatch, ahead: Ahead[DeviceBatch], own: tuple[int, int], *, last: int
     ) -> bool:
-        """One step and what is due after it; returns whether to stop."""
+        """Do one step and what is due after it; return whether to stop."""
         waited = ahead.waited_seconds
         ahead.waited_seconds = 0.0
         began = time.perf_counter()
@@ -236,7 +236,7 @@ class Trainer:
             self.log.write("unreadable", step=self.step - 1, path=failure.path, reason=str(failure))
         epoch_done = self.step % self.order.steps_per_epoch == 0
         save = epoch_done or self.step % self.recipe.run.checkpoint_every == 0
-        told = self._stop.is_set() and self.world.size == 1  # several must read after one step
+        told = self._stop.is_set() and self.world.size == 1  # several processes must read together
         if not (save or told or self.step == last or self._readings.due):
             return False
         stop = self._readings.read(stop=self._stop.is_set())
@@ -249,7 +249,7 @@ class Trainer:
         return stop
 
     def _float32(self) -> Context:
-        """How float32 is multiplied on a GPU."""
+        """The context for float32 products on a GPU."""
         return float32_rules(tf32=self._tf32, device=self.world.device)
 
     def _set_learning_rate(self) -> float:
@@ -260,7 +260,7 @@ class Trainer:
         return rate
 
     def _train(self, batch: DeviceBatch, own: tuple[int, int]) -> Tensor:
-        """Forward, backward, update; the numbers of :class:`QueuedStep`."""
+        """Forward, backward, update; returns the numbers of :class:`QueuedStep`."""
         train = self.recipe.train
         self._seed()
         size = len(batch.clips)
@@ -324,7 +324,7 @@ class Trainer:
         return loss, batch.accepted[start:stop].gather(1, best).sum().double()
 
     def _check_precision(self, batch: DeviceBatch, own: tuple[int, int]) -> None:
-        """Compare the step at hand in half precision with fp32, before it is done.
+        """Compare the coming step in half precision with fp32.
 
         Raises:
             TrainingError: they differ by more than rounding does.
@@ -356,7 +356,7 @@ class Trainer:
         return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
     def _seed(self) -> None:
-        """Dropout and its like draw from torch's generator: give it numbers of this step."""
+        """Seed torch's generator, which dropout and the like draw from, for this step."""
         counters = (self.recipe.train.seed, Stream.DROPOUT, self.step, self.world.rank)
         torch.manual_seed(int(generator(*counters).integers(2**62)))
 

@@ -1,4 +1,4 @@
-"""The network of a recipe: built, started from weights, frozen, with learning rates by part."""
+"""A recipe's network: building, initial weights, frozen parts, learning rates by part."""
 
 from __future__ import annotations
 
@@ -61,12 +61,11 @@ def build_network(recipe: Recipe, num_classes: int) -> nn.Module:
 def started_from(recipe: Recipe, loaded: LoadedWeights) -> Recipe:
     """The recipe with the settings that its initial weights determine.
 
-    Midplanes, batch norm's epsilon, and the rate and stride of clips, if the recipe leaves them
-    open.
+    Midplanes, batch norm's epsilon, and the frame rate of clips, if the recipe leaves them open.
 
     Raises:
-        UsageError: the recipe names another epsilon than the weights were trained with: the same
-            tensors would be another network.
+        UsageError: the recipe's epsilon or midplanes are not those that the weights were trained
+            with: the same tensors would be another network.
     """
     model, data = recipe.model, recipe.data
     if loaded.bn_eps is not None and model.bn_eps not in (0, loaded.bn_eps):
@@ -102,8 +101,8 @@ def load_init(
         classes: those that the network is trained for, in order.
 
     Returns:
-        Names of the tensors that were left at random, and what became of the last layer as a note,
-        empty where it was kept as it is.
+        Names of the tensors that were left at random, and a note on what became of the last layer,
+        empty if it was kept as it is.
 
     Raises:
         StateDictError: the tensors before the last layer do not fit.
@@ -124,7 +123,7 @@ def load_init(
         note = f"{loaded.name} knows other classes: the last layer starts from random weights"
     elif order != list(range(len(order))):
         state |= {name: state[name][order] for name in last}
-        note = f"{loaded.name} knows the classes in another order: its last layer is put into ours"
+        note = f"{loaded.name} has the classes in another order: its last layer is reordered"
     for name, value in own.items():
         if name not in left and (name not in state or state[name].shape != value.shape):
             found = tuple(state[name].shape) if name in state else "nothing"
@@ -143,18 +142,18 @@ class Group:
     factor: float
     names: tuple[str, ...]
     decays: bool = True
-    """Whether weight decay is on them."""
+    """Whether weight decay applies to them."""
 
 
 def parameter_groups(
     network: nn.Module, layer_lr: Mapping[str, float], *, decay_biases: bool = True
 ) -> list[Group]:
-    """Trained parameters by their factor of the learning rate, in a fixed order.
+    """Trained parameters grouped by their factor of the learning rate, in a fixed order.
 
-    Without ``decay_biases``, biases are in groups of their own, without weight decay.
+    Without ``decay_biases``, biases are in separate groups without weight decay.
 
-    The longest prefix that ``layer_lr`` names counts: ``layer4`` and ``layer4.1`` may both be
-    there. A factor of 0 keeps weights unchanged.
+    The longest matching prefix in ``layer_lr`` counts, which may name both ``layer4`` and
+    ``layer4.1``. A factor of 0 keeps weights unchanged.
 
     Raises:
         UsageError: a name that is not a part of the network, or nothing is left to train.
@@ -218,10 +217,10 @@ def _check_parts(network: nn.Module, layer_lr: Mapping[str, float]) -> None:
 
 
 def freeze(network: nn.Module, recipe: Recipe) -> None:
-    """Stop the gradients of what the recipe freezes.
+    """Turn off gradients for what the recipe freezes.
 
     Raises:
-        UsageError: a name that is no part of the network.
+        UsageError: a name that is not a part of the network.
     """
     children = dict(network.named_children())
     _check_parts(network, recipe.train.layer_lr)
@@ -240,7 +239,7 @@ def freeze(network: nn.Module, recipe: Recipe) -> None:
 
 
 def training_mode(network: nn.Module, recipe: Recipe) -> None:
-    """Training mode, but for batch norms that are frozen: those keep their running statistics."""
+    """Set training mode, except for frozen batch norms, which keep their running statistics."""
     network.train()
     frozen = set(recipe.model.freeze)
     for name, module in network.named_modules():
@@ -251,7 +250,7 @@ def training_mode(network: nn.Module, recipe: Recipe) -> None:
 
 
 def preprocess_of(recipe: Recipe) -> Preprocess:
-    """Scaling, crop and normalisation that the trained network wants."""
+    """Scaling, crop and normalisation that the trained network expects."""
     scale = recipe.data.scale
     flow = recipe.data.modality == "flow"
     return Preprocess(
@@ -263,7 +262,7 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
 
 
 def normalize(clips: Tensor, recipe: Recipe) -> Tensor:
-    """Clips (N, T, H, W, C), uint8 RGB or float flow, to the network's input (N, C, T, H, W)."""
+    """Convert clips (N, T, H, W, C), uint8 RGB or float flow, to network input (N, C, T, H, W)."""
     preprocess = preprocess_of(recipe)
     if recipe.data.modality == "rgb":
         return preprocess.normalize(clips)
@@ -273,7 +272,7 @@ def normalize(clips: Tensor, recipe: Recipe) -> Tensor:
 
 
 class Average:
-    """Exponentially averaged weights; batch norm's statistics are taken as they are."""
+    """Exponentially averaged weights; batch norm's statistics are copied as they are."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
@@ -292,12 +291,12 @@ class Average:
         self._model.update_parameters(network)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a checkpoint's."""
+        """Load the averaged weights of a checkpoint."""
         self._model.module.load_state_dict(state)
 
     @contextmanager
     def in_place(self, network: nn.Module) -> Iterator[None]:
-        """Put the averaged weights into the network for a while."""
+        """Put the averaged weights into the network for the duration of the context."""
         own = {name: value.detach().clone() for name, value in network.state_dict().items()}
         network.load_state_dict(self.state)
         try:
@@ -317,7 +316,7 @@ def save_network(
     data = recipe.data
     save_weights(
         path,
-        # safetensors takes no other memory format than the plain one
+        # safetensors accepts only the default memory format
         {name: value.contiguous() for name, value in network_state.items()},
         WeightsFacts(
             model=recipe.model.name,

@@ -1,8 +1,8 @@
 """Which clips a step trains on, and with which random numbers: a function of seed and step only.
 
-Nothing here keeps a state. The order of an epoch depends on (seed, epoch); the random numbers of a
-clip on (seed, epoch, sample, pass), where a pass is a round through the dataset within an epoch.
-Hence it does not matter how many processes share a step, how many workers decode it and where a run
+Nothing here keeps state. The order of an epoch depends on (seed, epoch); the random numbers of a
+clip on (seed, epoch, sample, round), where a round is a pass through the dataset within an epoch.
+Hence it does not matter how many processes share a step, how many workers decode it or where a run
 was interrupted.
 """
 
@@ -41,7 +41,7 @@ class Draw:
     sample: int
     """Index into the dataset's samples."""
     round: int
-    """How often the sample had its turn in this epoch before."""
+    """How often the sample was drawn in this epoch before."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class EpochOrder:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of an epoch; a rest smaller than a batch is left out."""
+        """Optimiser steps of an epoch; a remainder smaller than a batch is left out."""
         return max(1, self.epoch_clips // self.batch)
 
     def step(self, step: int, start: int = 0, stop: int | None = None) -> list[Draw]:

@@ -1,8 +1,8 @@
 """Results that steps leave on the device, read for several steps at once: no step waits for them.
 
-On a CPU every step is read at once. On a GPU loss, accuracy and gradient norm stay there for some
-steps, and their lines of the log come together. Everything that keeps or writes weights reads
-first: a loss that is not a number ends a run before it has any effect.
+On a CPU every step is read immediately. On a GPU loss, accuracy and gradient norm stay there for
+some steps, which are then logged together. Everything that keeps or writes weights reads first, so
+that a NaN or infinite loss ends a run before it has any effect.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ON_A_GPU = 20
 
 @dataclass(frozen=True)
 class QueuedStep:
-    """A step of this process, as it was queued."""
+    """A queued step of this process."""
 
     step: int
     """Counted from one."""
@@ -45,8 +45,8 @@ class Readings:
 
     Args:
         recipe: settled.
-        world: this process's rank and group; all processes add and read alike.
-        log: takes a line for each step.
+        world: this process's rank and group; all processes add and read the same steps.
+        log: receives a line for each step.
         total_steps: of the run.
     """
 
@@ -65,7 +65,7 @@ class Readings:
 
     @property
     def due(self) -> bool:
-        """Whether as many steps wait as are read together."""
+        """Whether enough steps are waiting to be read together."""
         return len(self._queued) >= self.every
 
     def read(self, *, stop: bool) -> bool:
@@ -78,7 +78,7 @@ class Readings:
             Whether any process has.
 
         Raises:
-            TrainingError: the loss of one is no longer a number.
+            TrainingError: the loss of a step is NaN or infinite.
         """
         steps, self._queued = self._queued, []
         if not steps:

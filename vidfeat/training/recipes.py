@@ -1,4 +1,4 @@
-"""The recipes: functions that return a frozen config, by the paper and its authors' scripts.
+"""The recipes: functions that return a frozen config, after the paper and its authors' scripts.
 
 Learning rates are per GPU in the sources (32 clips per GPU, 0.01): here ``lr`` belongs to
 ``lr_batch`` clips and is scaled with the batch, whatever the number of processes.
@@ -37,7 +37,7 @@ PAPER_BN_EPS = 1e-3  # Caffe2's, in all networks of the paper; torchvision's own
 
 
 def _paper_model(name: str, *, needs_init: bool = False) -> ModelConfig:
-    """The paper's form of a network: batch norm's epsilon of Caffe2, midplanes a convolution."""
+    """The paper's form of a network: Caffe2's batch-norm epsilon, midplanes per convolution."""
     separable = name.startswith("r2plus1d")
     return ModelConfig(
         name=name,
@@ -52,9 +52,9 @@ def from_scratch(
 ) -> Recipe:
     """The paper's training from random weights: 45 epochs of a million clips.
 
-    32 clips per GPU; 0.01, with a linear warm-up over 10 epochs, then divided by 10 every 10;
-    Nesterov's momentum and no weight decay on biases, as in every run of the authors' Caffe2
-    trainer.
+    32 clips per GPU; a learning rate of 0.01 with a linear warm-up over 10 epochs, divided by 10
+    after 20, 30 and 40; Nesterov momentum and no weight decay on biases, as in every run of the
+    authors' Caffe2 trainer.
     """
     return Recipe(
         name=name,
@@ -80,7 +80,7 @@ def from_scratch(
 def kinetics_from_sports1m(
     model: str, frames: int, *, modality: Modality = "rgb", name: str, about: str
 ) -> Recipe:
-    """From Sports-1M to Kinetics as in the paper: 0.001, divided by 10 every 4 of 15 epochs."""
+    """From Sports-1M to Kinetics as in the paper: 15 epochs from 0.001, divided by 10 every 4."""
     base = from_scratch("kinetics400", model, frames, modality=modality, name=name, about=about)
     return replace(
         base,
@@ -90,7 +90,7 @@ def kinetics_from_sports1m(
 
 
 def longer_clips(model: str, *, name: str, about: str) -> Recipe:
-    """Weights of 8 frames fine-tuned at 32: the schedule of a change of dataset."""
+    """8-frame weights fine-tuned with 32 frames, on the schedule of a change of dataset."""
     return kinetics_from_sports1m(model, 32, name=name, about=about)
 
 
@@ -99,9 +99,9 @@ def fine_tuning(
 ) -> Recipe:
     """The authors' fine-tuning on UCF101 and HMDB51 from a large network.
 
-    32 frames, 4 clips per GPU, 8 epochs of 100,000 (HMDB51: 40,000) clips, divided by 10 every 2,
-    weight decay 0.005, not on biases, Nesterov's momentum; 0.0001 a GPU on UCF101, 0.0002 on
-    HMDB51.
+    32 frames, 4 clips per GPU, 8 epochs of 100,000 (HMDB51: 40,000) clips; a learning rate per GPU
+    of 0.0001 (HMDB51: 0.0002), divided by 10 every 2 epochs; weight decay 0.005, not on biases;
+    Nesterov momentum.
     """
     hmdb = dataset == "hmdb51"
     return Recipe(
@@ -126,13 +126,12 @@ def fine_tuning(
 
 
 def layerwise(dataset: str, *, name: str, about: str) -> Recipe:
-    """A learning rate a layer, as the authors' PyTorch scripts: stem 0, layers 0.001, fc 0.1.
+    """A learning rate per layer, as in the authors' PyTorch scripts: stem 0, layers 0.001, fc 0.1.
 
-    45 epochs of five clips a training video, 10 of them a warm-up, divided by 10 at 20, 30 and 40;
-    24 clips per GPU of 15 frames per second, scaled to 128 x 174. The weights of the stem stay as
-    they are; its batch norms still take their running statistics from the clips. SGD without
-    Nesterov's momentum, unlike the Caffe2 trainer. Midplanes and epsilon are those of the initial
-    weights.
+    45 epochs of five clips per training video, 10 of them a warm-up, divided by 10 at 20, 30 and
+    40; 24 clips per GPU at 15 frames per second, scaled to 128 x 174. The weights of the stem stay
+    as they are; its batch norms still update their running statistics. SGD without Nesterov
+    momentum, unlike the Caffe2 trainer. Midplanes and epsilon are those of the initial weights.
     """
     return Recipe(
         name=name,
@@ -155,7 +154,7 @@ def layerwise(dataset: str, *, name: str, about: str) -> Recipe:
 
 
 def tiny() -> Recipe:
-    """A small labelled folder, on a CPU, in minutes: few small frames, ten narrow layers.
+    """For a small labelled folder, on a CPU, in minutes: few small frames, ten narrow layers.
 
     AdamW and a first layer that sees motion: with SGD from random weights, networks of this size
     learn only appearance (docs/train.md has the figures).
@@ -187,7 +186,7 @@ def tiny() -> Recipe:
 
 
 def bundled() -> Recipe:
-    """The bundled network: only rendered motion, on two cores of a CPU, in about two hours.
+    """The bundled network: trained on rendered motion only, in about two hours on two CPU cores.
 
     8 frames at 10 fps, the whole picture squashed to 64 x 64. The averaged weights are kept.
     """
@@ -271,7 +270,7 @@ def _recipes() -> dict[str, Callable[[], Recipe]]:
             add(fine_tuning, f"{dataset}_from_{source}", about, dataset)
             about = f"R(2+1)D-34 from {from_} to {title}, 32 fields of optical flow"
             add(fine_tuning, f"{dataset}_flow_from_{source}", about, dataset, modality="flow")
-        about = f"R(2+1)D-18 from Kinetics to {title}, 16 frames, a learning rate a layer"
+        about = f"R(2+1)D-18 from Kinetics to {title}, 16 frames, a learning rate per layer"
         add(layerwise, f"{dataset}_layerwise", about, dataset)
     return table
 
@@ -280,10 +279,10 @@ RECIPES = _recipes()
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe of a name.
+    """The recipe of that name.
 
     Raises:
-        UsageError: there is none; the message names the nearest.
+        UsageError: there is none; the message names similar ones.
     """
     if name not in RECIPES:
         import difflib

@@ -1,4 +1,4 @@
-"""``train``: a recipe, a folder of data and a folder to write to; everything else follows."""
+"""``train``: start or resume a run, from a recipe and a folder of data."""
 
 from __future__ import annotations
 
@@ -57,25 +57,25 @@ def train(
 ) -> RunResult:
     """Train a network, or resume a run.
 
-    Started by torchrun, all its processes call this alike.
+    Under torchrun, all processes call this with the same arguments.
 
     Args:
-        recipe: what to train and how; None with ``resume`` for that of the run.
+        recipe: what to train and how; None with ``resume`` for the run's own.
         data: the dataset's folder; None for a dataset that is rendered, and with ``resume`` for
             the folder that the run was started with.
         out: the folder of the run.
-        lists: the folder of the dataset's lists, if it is another one.
+        lists: the folder of the dataset's lists, if different.
         resume: continue from the newest checkpoint of ``out``, if there is one. A recipe of more
             epochs makes the run longer, where its schedule allows it.
         device: ``auto``, ``cpu`` or ``cuda``.
         report: called in the main process with each line of the log.
-        find_broken: looks through the videos for those that cannot be read; None looks at none.
+        find_broken: finds the videos that cannot be read; None skips this check.
         until: stop at this step (with a checkpoint), as if the run had been interrupted.
 
     Raises:
         UsageError: settings that do not go together, or a run in ``out`` that cannot be resumed.
         DataError: the data is not laid out as the recipe's dataset is.
-        TrainingError: the loss is no longer a number.
+        TrainingError: the loss is NaN or infinite.
     """
     folder = Path(out)
     with join(device) as world:
@@ -138,7 +138,7 @@ def _check(recipe: Recipe, data: str | Path | None, folder: Path) -> None:
     if data is not None and recipe.data.dataset == synthetic_motion.NAME:
         raise UsageError(
             f"the recipe {recipe.name} renders its clips and reads no videos: leave data out, or "
-            "train from the bundled weights on your own with the recipe tiny",
+            "train on your videos, from the bundled weights, with the recipe tiny",
             field="data",
         )
     if data is None and recipe.data.dataset != synthetic_motion.NAME:
@@ -258,7 +258,7 @@ def _facts(trainer: Trainer, data: RunData, left: list[str]) -> dict[str, Any]:
 
 
 def _finish(trainer: Trainer, classes: tuple[str, ...]) -> None:
-    """Write the weights as one file; the averaged ones where weights are averaged."""
+    """Write the weights (the averaged ones, if weights are averaged) as one file."""
     if not trainer.world.is_main:
         return
     average = trainer.average
@@ -270,10 +270,10 @@ def _finish(trainer: Trainer, classes: tuple[str, ...]) -> None:
 
 
 def save_snapshot(run: str | Path, target: str | Path) -> int:
-    """Write the weights of a run in progress, as it will write its own in the end.
+    """Write the weights of a run in progress, in the form of its final weights.
 
     Args:
-        run: its folder; the newest checkpoint counts.
+        run: its folder; the newest checkpoint is used.
         target: the safetensors file.
 
     Returns:

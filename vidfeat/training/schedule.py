@@ -1,4 +1,4 @@
-"""The learning rate, a pure function of the step: a resumed run needs no state of it."""
+"""The learning rate, a pure function of the step: resuming a run needs no state of it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int, batch: i
     """The learning rate of a step.
 
     ``lr`` scaled by ``batch / lr_batch``; a linear rise over the warm-up, complete with its last
-    step; then either a product with ``gamma`` for each milestone passed, or half a cosine from the
+    step; then either a factor of ``gamma`` for each milestone passed, or half a cosine from the
     end of the warm-up to 0 at the end of the run. With ``cosine_cycles`` the run consists of that
-    many such falls, the later ones without a warm-up ("SGDR: Stochastic Gradient Descent with Warm
-    Restarts", Loshchilov and Hutter, 2017, with cycles of one length).
+    many half cosines, the later ones without a warm-up ("SGDR: Stochastic Gradient Descent with
+    Warm Restarts", Loshchilov and Hutter, 2017, with cycles of one length).
 
     Args:
         config: the recipe's ``train`` section.
@@ -31,6 +31,6 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int, batch: i
         return base * config.gamma**passed
     cycle_steps = config.epochs // config.cosine_cycles * steps_per_epoch
     done = min(step, config.epochs * steps_per_epoch - 1) // cycle_steps * cycle_steps
-    start = max(done, warmup)  # of the fall that contains the step
+    start = max(done, warmup)  # of the half cosine that contains the step
     length = max(1, done + cycle_steps - start)
     return base * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - start) / length)))

@@ -13,7 +13,7 @@ from vidfeat.training.config import Recipe
 
 
 def change(recipe: Recipe, settings: Iterable[str]) -> Recipe:
-    """Apply ``section.key=value`` settings; values are written as in TOML, the last one counts.
+    """Apply ``section.key=value`` settings; values are written as in TOML; the last one counts.
 
     Text needs no quotes: ``model.name=r3d_18`` and ``train.milestones=[2,4]`` both work.
 
@@ -47,7 +47,7 @@ def change(recipe: Recipe, settings: Iterable[str]) -> Recipe:
 
 
 def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
-    """Make a recipe of nested dicts, as read from TOML; missing values keep their defaults.
+    """Make a recipe from nested dicts, as read from TOML; missing values keep their defaults.
 
     Raises:
         UsageError: an unknown key, or a value of another type.
@@ -86,7 +86,7 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
 
 
 def differences(first: Recipe, second: Recipe, *, but: Iterable[str] = ()) -> list[str]:
-    """The settings in which two recipes differ, as ``section.key``, those of ``but`` left out."""
+    """The settings in which two recipes differ, as ``section.key``, except those in ``but``."""
     a, b = recipe_to_dict(first), recipe_to_dict(second)
     skipped = set(but)
     found = []

@@ -1,4 +1,4 @@
-"""From a recipe and a folder of data to a run that can start, or resume."""
+"""Preparing a run from a recipe and a folder of data, to start or to resume it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ DATA_FILE = "data.json"
 CHECKPOINTS = "checkpoints"
 WEIGHTS_FILE = "model.safetensors"
 
-# may be changed on resuming: it affects no weight
+# sections that may be changed on resuming: they affect no weights
 _FREE = ("run", "evaluate")
-# filled in at the start, and may be left at 0 on resuming
+# filled in at the start; may be left open on resuming
 _RESOLVED = (
     "train.batch",
     "train.epoch_clips",
@@ -50,13 +50,13 @@ class RunData:
     train: VideoDataset
     evaluate: VideoDataset
     digest: str
-    """Of the training samples in their order: the order of the steps depends on it."""
+    """Hash of the training samples in their order, which the order of the steps depends on."""
     left_out: tuple[str, ...] = ()
     """Videos that cannot be read, and segments past the end of one, found before the start."""
 
 
 def on_main(world: World, work: Callable[[], T]) -> T:
-    """Do something in the main process; its result, or its error, is that of all processes."""
+    """Call a function in the main process; all processes return its result or raise its error."""
     outcome: tuple[Any, VidfeatError | None] = (None, None)
     if world.is_main:
         try:
@@ -134,7 +134,7 @@ def start_run(
     """Make the folder of a run, or check that the existing one can be resumed.
 
     Args:
-        recipe: what is asked for.
+        recipe: the one given.
         folder: of the run.
         data: its videos.
         world: this process's rank and group.
@@ -142,8 +142,8 @@ def start_run(
         where: ``root`` and ``lists``: the folders of the data, for resuming without naming them.
 
     Returns:
-        The recipe as it is run: settled, and on a resume the stored one with the sections ``run``
-        and ``evaluate`` of the given one, and its length where that changes no rate used so far.
+        The recipe to run: settled, and on a resume the stored one with the sections ``run`` and
+        ``evaluate`` of the given one, and its length if that changes no learning rate used so far.
 
     Raises:
         UsageError: the folder has a run and ``resume`` is off; or the run there has another
@@ -162,7 +162,7 @@ def start_run(
         settled = settle(recipe, len(data.train), world)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / DATA_FILE, {**_describe(data), **where})
-        write_recipe(stored_file, settled)  # last: with it, the run is there
+        write_recipe(stored_file, settled)  # last: it is what makes the folder a run
         return settled
     stored = read_as_stored(read_recipe(stored_file))
     changed = [
@@ -180,7 +180,7 @@ def start_run(
     if known["digest"] != data.digest:
         raise UsageError(
             f"the data has changed since {folder} was started: {known['train']:,} training videos "
-            f"then, {len(data.train):,} now, or other ones; bring them back, or start another run "
+            f"then, {len(data.train):,} now, or different ones; restore them, or start another run "
             f"with model.init={folder}"
         )
     if any(known.get(name) != place for name, place in where.items()):  # it has moved
@@ -200,7 +200,7 @@ def start_run(
 
 
 def _of_a_failed_start(path: Path) -> bool:
-    """Whether a run left a file when it was killed, or met a full disk, before it had begun."""
+    """Whether a file was left by a run that was killed, or found the disk full, at its start."""
     return path.name == DATA_FILE or is_dead_leftover(path)
 
 
@@ -221,9 +221,9 @@ def open_data(
     Args:
         recipe: says which dataset and which split.
         root: its folder.
-        lists: the folder of its lists, if it is another one.
+        lists: the folder of its lists, if different.
         folder: of the run; if it has been started, what it left out stays left out.
-        find_broken: looks through a dataset for videos that cannot be read; None looks at none.
+        find_broken: finds a dataset's videos that cannot be read; None skips this check.
 
     Raises:
         DataError: the data is not laid out as the dataset is, or a part is empty.
@@ -277,19 +277,19 @@ def _left_out_notes(dataset: VideoDataset, left_out: Sequence[str]) -> list[str]
 
 
 def _use_of_parts(dataset: VideoDataset) -> list[str]:
-    """The purpose of each part, if there are others than train."""
+    """A note on what each part is used for, if there is more than one."""
     there = Counter(sample.part for sample in dataset.samples)
     if len(there) < 2:
         return []
     order: tuple[DatasetPart, ...] = ("train", "val", "test", "unused")
     counts = ", ".join(f"{part} {there[part]:,}" for part in order if there[part])
     measured = dataset.evaluation_part
-    unseen = "" if measured == "test" or not there["test"] else "; test is not looked at"
+    unseen = "" if measured == "test" or not there["test"] else "; test is not used"
     return [f"parts: {counts}; accuracy is measured on {measured}{unseen}"]
 
 
 def _in_both_parts(dataset: VideoDataset) -> list[str]:
-    """A note on samples that are trained on and evaluated: lists may hold such."""
+    """A note on samples that are both trained on and evaluated, as some lists have them."""
     trained = {sample.identity for sample in dataset.samples if sample.part == "train"}
     shared = [
         sample.identity

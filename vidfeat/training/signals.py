@@ -1,4 +1,4 @@
-"""SIGTERM, a scheduler's warning: a run ends after the step in hand, with a checkpoint."""
+"""SIGTERM, a scheduler's warning: a run ends after the current step, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def on_sigterm(stop: threading.Event) -> Iterator[None]:
-    """Set an event at SIGTERM while this lasts; only the main thread receives signals."""
+    """Set an event on SIGTERM within the context; only the main thread receives signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -39,7 +39,7 @@ def with_init(recipe: Recipe) -> Recipe:
 
 
 def read_as_stored(recipe: Recipe) -> Recipe:
-    """The recipe of a run as it was started: up to version 0.1, an empty init was a random one."""
+    """The recipe of a run as it was started: up to version 0.1, an empty init meant random."""
     model = recipe.model
     return recipe if model.init else replace(recipe, model=replace(model, init=RANDOM))
 
@@ -60,7 +60,7 @@ def extended(stored: Recipe, given: Recipe, folder: Path, *, done: int, per_epoc
     """The stored recipe with the length of the given one.
 
     Args:
-        stored: the recipe that the run has been trained by.
+        stored: the recipe that the run has been trained with.
         given: differs in ``LENGTH_SETTINGS``.
         folder: of the run, for messages.
         done: steps of the newest checkpoint.
@@ -91,7 +91,7 @@ def extended(stored: Recipe, given: Recipe, folder: Path, *, done: int, per_epoc
         raise UsageError(
             f"{folder} was trained with a learning rate of {before:g} in epoch "
             f"{step // per_epoch + 1}, and train.milestones={list(new.milestones)} would have made "
-            f"it {after:g}: milestones change in epochs to come only"
+            f"it {after:g}: milestones can change only in epochs to come"
         )
     again = new.epochs // old.epochs * old.cosine_cycles
     restart = (
@@ -110,7 +110,7 @@ def extended(stored: Recipe, given: Recipe, folder: Path, *, done: int, per_epoc
 
 
 def _probes(done: int, per_epoch: int) -> Sequence[int]:
-    """Steps of the past that tell two schedules apart: an epoch's first, middle and last."""
+    """Past steps that tell two schedules apart: the first, middle and last of each epoch."""
     epochs = range(0, done, per_epoch)
     found = {at for e in epochs for at in (e, e + per_epoch // 2, e + per_epoch - 1) if at < done}
     return sorted(found | ({done - 1} if done else set()))

@@ -1,4 +1,4 @@
-"""Recipes as TOML: readable, with each setting's meaning beside it, and read back exactly."""
+"""Recipes as TOML: readable, with each setting's meaning above it, and read back exactly."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe from TOML.
 
     Raises:
-        UsageError: no such file, no TOML, or settings that a recipe does not have.
+        UsageError: no such file, not TOML, or settings that a recipe does not have.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -89,7 +89,7 @@ def _value(value: Any) -> str:
     if isinstance(value, dict):
         pairs = (f"{_key(name)} = {_value(item)}" for name, item in value.items())
         return f"{{ {', '.join(pairs)} }}" if value else "{}"
-    # JSON's escapes are all TOML's, but for DEL
+    # JSON's escapes are valid TOML; only DEL needs one more
     import json
 
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
@@ -103,7 +103,7 @@ def _docstrings(section: type[Any]) -> dict[str, str]:
     """Each field's docstring, read from the class's source."""
     try:
         source = inspect.getsource(section)
-    except (OSError, TypeError):  # no source beside the bytecode
+    except (OSError, TypeError):  # only bytecode, without its source
         return {}
     notes = {}
     for member in fields(section):

@@ -9,7 +9,7 @@ The order of difficulty follows "Learning Video Representations without Natural 
 which moving shapes, their transformation, acceleration and textures each add to what a network
 learns; the shape with a surface that slides within it is the masked motion of "Self-supervised
 Motion Learning from Static Images" (2021); the relative pace is that of "Video Playback Rate
-Perception" (2020). The figures are added for the sake of people, of whom most videos are.
+Perception" (2020). The figures are added because most videos show people.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ def _wave(t: Track, rng: Random, low: float, high: float) -> Track:
 
 
 def stand(t: Track, rng: Random) -> Pose:
-    """Stand, shifting one's weight a little."""
+    """Stand, shifting the weight a little."""
     sway = rng.uniform(0.0, 0.05)
     return Pose(
         lean=rng.uniform(-0.03, 0.1) + sway * _wave(t, rng, 0.2, 0.5),
@@ -89,7 +89,7 @@ def _jump(t: Track, rng: Random) -> Pose:
 
 
 def blows(t: Track, rng: Random, rate: float) -> np.ndarray:
-    """Times of blows, about ``rate`` per second, over the seconds shown and a little around."""
+    """Times of blows, about ``rate`` per second, over the seconds shown and slightly beyond."""
     gaps = rng.uniform(0.6, 1.4, int(rate * (t.max() + 1.0)) + 3) / rate
     times: np.ndarray = np.cumsum(gaps) - 0.5 - rng.random() / rate
     return times

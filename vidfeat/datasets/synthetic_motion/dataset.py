@@ -1,7 +1,7 @@
 """Rendered scenes as a dataset: samples without files, and clips of them on request.
 
-A sample is a plan; its clips are rendered where videos would be decoded. Each showing has looks of
-its own, so that a run never sees the same clip twice however long it lasts.
+A sample is a plan; its clips are rendered where videos would be decoded. Each showing looks
+different, so that a run never sees the same clip twice, however long it lasts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NUMBERS = {"train": 0, "val": 1}
 
 @lru_cache(maxsize=1)
 def read_scenes() -> VideoDataset:
-    """All scenes; they are in no folder."""
+    """All scenes, as a dataset without a folder."""
     samples = tuple(
         Sample(path, plan_of(scene_of(path)).labels, part)
         for part, count in _PARTS
@@ -44,7 +44,7 @@ def scene_of(path: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class SceneRequest:
-    """Clips of one scene, each with looks of its own: a ``Making`` for a decode process."""
+    """Clips of one scene, each with different looks: a ``Making`` for a decode process."""
 
     scene: tuple[int, int]
     showings: tuple[tuple[int, ...], ...]
@@ -60,12 +60,12 @@ class SceneRequest:
 
 
 def evaluation_request(path: str, clips: int, frames: int, size: int) -> SceneRequest:
-    """The clips of a scene that it is always evaluated by."""
+    """The clips of a scene for evaluation, always the same ones."""
     scene = scene_of(path)
     return SceneRequest(scene, tuple((*scene, 3, clip) for clip in range(clips)), frames, size)
 
 
 def training_request(path: str, numbers: Sequence[int], frames: int, size: int) -> SceneRequest:
-    """One clip of a scene with the looks of some numbers."""
+    """One clip of a scene, whose looks ``numbers`` determine."""
     scene = scene_of(path)
     return SceneRequest(scene, ((*scene, 4, *numbers),), frames, size)

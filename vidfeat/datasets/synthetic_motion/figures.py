@@ -18,21 +18,21 @@ Random = np.random.Generator
 
 @dataclass(frozen=True)
 class Perspective:
-    """How a scene with figures is looked at."""
+    """How a scene with figures is viewed."""
 
     pitch: float
     """0 looks along the ground, pi/2 down from above."""
     height: float
-    """Of a figure in the middle of the view, in scene units."""
+    """Height of a figure in the middle of the view, in scene units."""
     deeper: float
     """How much smaller figures are further up in the picture."""
 
     def height_at(self, y: float) -> float:
-        """Of a figure whose feet are at y."""
+        """Height of a figure whose feet are at y."""
         return self.height * float(np.exp(self.deeper * (y - 0.2)))
 
     def project(self, points: Points, heading: Track, x: float, y: float) -> tuple[Track, Track]:
-        """Points (T, n, 3) of a figure to the scene: x and y, (T, n) each."""
+        """Project points (T, n, 3) of a figure into the scene: x and y, (T, n) each."""
         cos, sin = np.cos(heading)[:, None], np.sin(heading)[:, None]
         ahead, left, up = points[..., 0], points[..., 1], points[..., 2]
         across = ahead * cos - left * sin
@@ -96,11 +96,11 @@ class Figure:
         cover = (thick[..., None, None] - distance) * np.float32(1 / stage.pixel)
         front = cover.max(axis=1)
         np.clip(front + np.float32(0.5), 0, 1, out=front)
-        np.minimum(cover, 0.5, out=cover)  # within a limb all are equal: the foremost shows
+        np.minimum(cover, 0.5, out=cover)  # equal within limbs: argmax takes the foremost
         which = cover.argmax(axis=1)
         colours = self.colours[which]
         if self.pattern > 0:
-            # the pattern hangs on the body: its place is taken off
+            # the pattern moves with the body: subtract its position
             middle_x, middle_y = (p[:, -1].astype(np.float32)[:, None, None] for p in (x, y))
             wide, high = np.broadcast_arrays(
                 stage.columns[across][None, None] - middle_x,
@@ -114,7 +114,7 @@ class Figure:
 def _make(
     rng: Random, view: Perspective, role: Role, line: float, place: tuple[float, float]
 ) -> Figure:
-    """A figure of random looks, shifted from its place as its role says.
+    """A figure with random looks, shifted from its place as its role says.
 
     ``line`` is the direction that the role's heading and shifts are measured from.
     """

@@ -17,7 +17,7 @@ _BLOCK = 8
 
 
 def develop(rng: Random, canvas: Pixels, seconds: Track) -> Frames:
-    """Light, lens, sensor and compression, each drawn or left out: (T, H, W, 3) to uint8."""
+    """Add light, lens, sensor and compression, each drawn or left out: (T, H, W, 3) to uint8."""
     _light(rng, canvas, seconds)
     if rng.random() < 0.7:
         # most cameras show less colour than random numbers do, some none at all
@@ -58,7 +58,7 @@ def _light(rng: Random, canvas: Pixels, seconds: Track) -> None:
 
 
 def _blur(canvas: Pixels, times: int) -> Pixels:
-    """Means of three pixels in a row, then in a column."""
+    """Weighted means of three neighbouring pixels, along each axis."""
     for _ in range(times):
         for axis in (1, 2):
             moved = np.roll(canvas, 1, axis)
@@ -72,7 +72,7 @@ _NOISE_LENGTH = 2_000_003
 
 
 def _noise(rng: Random, count: int) -> Pixels:
-    """Normal numbers: part of a long precomputed row, which is faster than new ones."""
+    """Gaussian noise: part of a long precomputed row, which is faster than new numbers."""
     if count >= _NOISE_LENGTH:
         return rng.standard_normal(count, dtype=np.float32)
     start = int(rng.integers(0, _NOISE_LENGTH - count))

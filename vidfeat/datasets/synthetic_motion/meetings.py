@@ -32,7 +32,7 @@ class Role:
     heading: Track
     """0 along the line, pi against it: (T,)."""
     aside: float = 0.0
-    """Place beside the line."""
+    """Distance from the line, to one side, in body heights."""
 
 
 def _standing(t: Track, rng: Random, where: float, heading: float) -> Role:
@@ -65,7 +65,7 @@ def _pass(t: Track, rng: Random) -> list[Role]:
 
 
 def _approach(t: Track, rng: Random, near: float) -> tuple[list[Role], Track]:
-    """Walk up to each other and stop; also how far that has come, 0 to 1."""
+    """Two figures that walk up to each other and stop; also the progress of that, 0 to 1."""
     event = rng.uniform(0.1, 0.5) * t.max()
     speed = rng.uniform(0.5, 0.9)
     apart = near + speed * np.maximum(event - t, 0)
@@ -142,7 +142,7 @@ def _push(t: Track, rng: Random) -> list[Role]:
 
 
 def _fury(t: Track, rng: Random, near: float, restless: float) -> list[Role]:
-    """Two that face each other, driving each other to and fro and around."""
+    """Two figures that face each other, driving each other to and fro and around."""
     drive = restless * tremor(rng, t, 0.5, 2.2)
     around = rng.uniform(-0.8, 0.8) * t + 1.5 * restless * tremor(rng, t, 0.4, 1.5)
     roles = []
@@ -207,7 +207,7 @@ MEETING_ROLES: dict[str, Callable[[Track, Random], list[Role]]] = {
 
 
 def third_fighter(t: Track, rng: Random) -> Role:
-    """One who joins a fight from the side."""
+    """A figure that joins a fight from the side."""
     pose = ACTION_POSES[str(rng.choice(("punch", "kick")))](t, rng)
     place = rng.uniform(-0.3, 0.3) + 0.05 * tremor(rng, t, 0.5, 2.0)
     side = float(rng.choice((-1, 1)))

@@ -1,4 +1,4 @@
-"""Textured shapes that move: one at a time by eighteen motions, or several by eight."""
+"""Textured shapes that move: eighteen motions of one shape, eight of several."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ _SINGLE: dict[str, Callable[[Track, Random], Course]] = {
 
 
 def _pair(name: str, t: Track, rng: Random) -> list[Course]:
-    """Courses of the shapes of one of ``PAIRS``; the first one is the lowest."""
+    """Courses of the shapes of one of ``PAIRS``; the first one is at the back."""
     heading = rng.uniform(0, 2 * np.pi)
     cos, sin = np.cos(heading), np.sin(heading)
     speed = rng.uniform(0.4, 0.9)
@@ -259,7 +259,7 @@ class Body:
 
 
 def draw_body(rng: Random, course: Course, *, small: bool = False) -> Body:
-    """A body of random looks for a course."""
+    """A body with random looks for a course."""
     low, high = (0.06, 0.14) if small else (0.1, 0.28)
     return Body(
         Outline.draw(rng),

@@ -43,7 +43,7 @@ def render_clip(
     )
     canvas = Paint.draw(rng, contrast=float(rng.uniform(0.4, 1.0))).at(*stage.ground())
     if rng.random() < 0.35:
-        # another surface below a horizon: a floor before a wall
+        # another surface below a horizon: a floor in front of a wall
         x, y = stage.ground()
         below = np.clip((y - np.float32(rng.uniform(-0.3, 0.3))) / stage.pixel, 0, 1)[..., None]
         canvas += (Paint.draw(rng, contrast=0.6).at(x, y) - canvas) * below

@@ -64,9 +64,9 @@ class Pose:
     lift: Angle = 0.0
     """Height of the feet above the ground."""
     tilt: Angle = 0.0
-    """Of the whole body about its feet, forward; pi/2 lies on its face."""
+    """Of the whole body about its feet, forward; at pi/2 it lies on its face."""
     forward: Angle = 0.0
-    """Way gone in its own direction, in body heights."""
+    """Distance moved in its own direction, in body heights."""
     aside: Angle = 0.0
     turn: Angle = 0.0
     """Change of heading."""

@@ -1,7 +1,7 @@
-"""The frame that a scene is seen in: pixels, camera and the clock.
+"""The view of a scene: pixels, camera and clock.
 
 Scene units are frame heights, x to the right, y down, (0, 0) in the middle of the first view. The
-frames are square in pixels and ``aspect`` wide in scene units, as a wide video that is squashed.
+frames are square in pixels and ``aspect`` wide in scene units, like a wide video that is squashed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Track = NDArray[np.float64]
 """One number per frame: (T,)."""
 
 FRAME_SECONDS = 0.1
-"""Between two frames of a clip at normal tempo."""
+"""Time between two frames of a clip at normal tempo."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ class Stage:
 
 
 def frame_seconds(rng: np.random.Generator, frames: int, pace: str, tempo: str) -> Track:
-    """When in the scene each frame is taken: its pace is relative to itself, its tempo to others.
+    """The time in the scene of each frame: pace varies within the clip, tempo between clips.
 
-    The video that the frames come from has a rate of its own; a frame shows its last picture.
+    The frames are taken from a video of a random frame rate: each shows its latest picture.
     """
     share = np.arange(frames) / max(1, frames - 1)
     length = (frames - 1) * FRAME_SECONDS * float(rng.uniform(0.9, 1.1))

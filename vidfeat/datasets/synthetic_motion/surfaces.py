@@ -110,11 +110,11 @@ def _wall(rng: np.random.Generator) -> Pixels:
 
 @dataclass(frozen=True)
 class Paint:
-    """A part of a picture of the bank in colours of its own."""
+    """A part of a picture of the bank, in new colours."""
 
     picture: NDArray[np.uint32]
     scale: float
-    """Pixels of the picture to a unit of the scene."""
+    """Pixels of the picture per unit of the scene."""
     turn: float
     offset: tuple[float, float]
     colours: Pixels
@@ -126,7 +126,7 @@ class Paint:
     def draw(
         cls, rng: np.random.Generator, *, contrast: float = 1.0, brightness: float | None = None
     ) -> Paint:
-        """Draw a paint; ``brightness`` is its mean, 0 to 1, drawn where None."""
+        """Draw a paint; ``brightness`` is its mean, 0 to 1, drawn if None."""
         pictures = bank()
         picture = pictures[int(rng.integers(len(pictures)))]
         own = rng.normal(0, 0.6, (3, 3))

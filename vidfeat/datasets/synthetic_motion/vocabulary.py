@@ -98,7 +98,7 @@ class ScenePlan:
 
     @property
     def bodies(self) -> int:
-        """Things that are drawn; shapes that stay where they are do not count."""
+        """Number of things that are drawn; shapes that do not move do not count."""
         moving = sum(name != "still" for name in self.movers)
         paired = sum(_BODIES.get(name, 2) for name in self.pairs)
         return (
@@ -107,7 +107,7 @@ class ScenePlan:
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """Indexes into ``CLASSES`` of all that the scene shows, each once, rising."""
+        """Indexes into ``CLASSES`` of all that the scene shows, each once, in order."""
         names = {f"camera/{self.camera}", f"count/{min(self.bodies, MAX_COUNT)}"}
         for group, members in (
             ("mover", self.movers),
