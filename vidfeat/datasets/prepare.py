@@ -85,13 +85,15 @@ def prepare(
     if not paths:
         raise NothingDoneError(f"{root} holds no video files: give the folder of the dataset")
     if out.resolve().is_relative_to(root.resolve()):
-        raise UsageError(f"-o {out} is inside {root}: its videos would be prepared again")
+        raise UsageError(f"{out} is inside {root}: its videos would be prepared again")
     settings = json.loads(json.dumps(asdict(encoding)))
     settings_file = out / SETTINGS_FILE
     if settings_file.is_file():
         before = json.loads(settings_file.read_text(encoding="utf-8"))
         if before != settings:
-            raise UsageError(f"{out} was prepared with {before}: choose another -o for {settings}")
+            raise UsageError(
+                f"{out} was prepared with {before}: choose another folder for {settings}"
+            )
     out.mkdir(parents=True, exist_ok=True)
     write_json(settings_file, settings)
     names = new_names(paths)

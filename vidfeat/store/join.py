@@ -94,8 +94,8 @@ def join_stores(
         stack.enter_context(OutputLock(output))
         if output.exists() and not overwrite:
             raise StoreError(
-                f"{output} already exists: give overwrite=True to replace it, or another output "
-                "with -o"
+                f"{output} already exists: give overwrite=True to replace it, or choose "
+                "another output"
             )
         plan = _Plan(stores, cast(Match, match), tolerance_seconds)
         identity = joined_identity([store.identity for store in stores], scale, match)
@@ -128,7 +128,7 @@ def _check_arguments(
         if file in files[:number]:
             raise UsageError(f"{inputs[number]} is given twice: join files of different networks")
     if output.resolve() in files:
-        raise UsageError(f"{output} is one of the files to join: choose another output with -o")
+        raise UsageError(f"{output} is one of the files to join: choose another output")
     if scale not in SCALES:
         raise UsageError(f"scale is {scale!r}, expected {' or '.join(SCALES)}", field="scale")
     if match not in MATCHES:

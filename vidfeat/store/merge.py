@@ -251,7 +251,7 @@ def merge_stores(
     if not inputs:
         raise UsageError("no feature file to merge: give those of all shards")
     if any(Path(path).resolve() == output.resolve() for path in inputs):
-        raise UsageError(f"{output} is one of the files to merge: choose another output with -o")
+        raise UsageError(f"{output} is one of the files to merge: choose another output")
     with ExitStack() as stack:
         stores = [stack.enter_context(FeatureStore(path)) for path in inputs]
         identity = stores[0].identity
@@ -266,8 +266,8 @@ def merge_stores(
         stack.enter_context(OutputLock(output))
         if output.exists() and not overwrite:
             raise StoreError(
-                f"{output} is there already: give overwrite=True to replace it, or another output "
-                "with -o"
+                f"{output} is there already: give overwrite=True to replace it, or choose "
+                "another output"
             )
         sweep_leftovers(output)
         _refuse_duplicates(stores)

@@ -189,9 +189,7 @@ def open_parts(
     if overwrite:
         remove_parts(folder)
     if folder.exists() and not folder.is_dir():
-        raise StoreError(
-            f"{folder} is not a folder: move it away, or choose another output with -o"
-        )
+        raise StoreError(f"{folder} is not a folder: move it away, or choose another output")
     folder.mkdir(exist_ok=True)
     described = folder / RUN_FILE
     if described.exists():
@@ -216,7 +214,7 @@ def read_run(folder: Path) -> RunIdentity:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{folder / RUN_FILE} cannot be read ({error}): give overwrite=True to start again, or "
-            "another output with -o"
+            "choose another output"
         ) from error
 
 

@@ -264,7 +264,7 @@ def write_evaluation_report(folder: Path, scores: Scores, summary: dict[str, Any
         for index, name in enumerate(scores.classes):
             total, right = int(totals[index]), int(matrix[index, index])
             writer.writerow([name, total, right, f"{right / total:.4f}" if total else ""])
-    with _table(folder / "confusion.csv", ["true \\ said", *scores.classes]) as writer:
+    with _table(folder / "confusion.csv", ["true \\ predicted", *scores.classes]) as writer:
         for name, row in zip(scores.classes, matrix.tolist(), strict=True):
             writer.writerow([name, *row])
     side = float(np.clip(2.5 + count * 0.25, 4.5, 14))
