@@ -313,12 +313,11 @@ class _Plan:
                 )
         first = self.stores[0]
         for number, store in enumerate(self.stores[1:], 1):
-            for other in self.stores[:number]:
-                if store.identity.space_fingerprint == other.identity.space_fingerprint:
-                    told.append(
-                        f"{other.path} and {store.path} are from the same network: the joined rows "
-                        "say nothing that one of them does not"
-                    )
+            told.extend(
+                f"{other.path} and {store.path} are from the same network: one of them is enough"
+                for other in self.stores[:number]
+                if store.identity.space_fingerprint == other.identity.space_fingerprint
+            )
             sizes = first.videos["size_bytes"][self.videos[:, 0]]
             changed = np.flatnonzero(sizes != store.videos["size_bytes"][self.videos[:, number]])
             if len(changed):
