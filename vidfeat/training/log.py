@@ -1,8 +1,8 @@
 """The log of a run: ``log.jsonl``, one line per step and per evaluation, and its listener.
 
 A line is a JSON object with an ``event``: ``start``, ``resume``, ``precision``, ``step``,
-``unreadable``, ``evaluation``, ``checkpoint``, ``stop``, ``pause``, ``end``. Steps count from 1: the
-line of step n is written when n are done.
+``unreadable``, ``evaluation``, ``checkpoint``, ``stop``, ``pause``, ``end``. Steps count from 1:
+the line of step n is written when n are done.
 """
 
 from __future__ import annotations
