@@ -314,7 +314,7 @@ class _Plan:
                 name = first.paths[int(self.videos[changed[0], 0])]
                 told.append(
                     f"{counted(len(changed), 'video')} had another size in {store.path} than in "
-                    f"{first.path}, such as {name!r}: make sure that it is the same video"
+                    f"{first.path}, such as {name!r}: make sure that the content is the same"
                 )
         return told
 

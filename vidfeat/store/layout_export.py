@@ -53,7 +53,7 @@ class LayoutReport:
 
     Attributes:
         videos: number of arrays.
-        rows: rows of all of them.
+        rows: number of rows in all of them.
         warnings: what was left out and what differs from the published features.
     """
 

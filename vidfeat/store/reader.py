@@ -292,7 +292,7 @@ class FeatureStore:
         return row
 
     def __len__(self) -> int:
-        """The number of videos, over which an iteration goes."""
+        """The number of videos."""
         return self.num_videos
 
     def __getitem__(self, path: str) -> Embeddings:

@@ -83,8 +83,8 @@ def _temporary() -> Path:
 def keep_matplotlib_quiet() -> None:
     """Give matplotlib a folder for its caches if it cannot write to its own.
 
-    It would warn in three lines, and rebuild its list of fonts each time. Call this before it is
-    imported.
+    Otherwise it would warn in three lines and rebuild its list of fonts each time. Call this before
+    importing it.
     """
     if "MPLCONFIGDIR" in os.environ or "matplotlib" in sys.modules:
         return

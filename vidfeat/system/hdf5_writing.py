@@ -55,7 +55,7 @@ class PatientFile:
         """Raise the first error of the writes so far.
 
         Raises:
-            OSError: the one that the system gave.
+            OSError: the system's error.
         """
         if self.error is not None:
             number = self.error.errno or 0
@@ -65,7 +65,7 @@ class PatientFile:
         """Wait for the disk, and raise the first error there was.
 
         Raises:
-            OSError: the one that the system gave.
+            OSError: the system's error.
         """
         if self._syncing is not None:
             wait([self._syncing])

@@ -113,7 +113,7 @@ class Timeline:
         return shots
 
     def slot_at(self, seconds: float, fps: Fraction | None) -> int:
-        """The slot shown at a second, within the video."""
+        """The slot shown at a time in seconds, clamped to the video."""
         last = self.slots(fps) - 1
         if fps is None and self.times is not None:
             return min(max(0, bisect_right(self.times, seconds + float(_HAIR)) - 1), last)

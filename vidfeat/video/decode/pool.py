@@ -245,7 +245,8 @@ class DecodePool:
             each, or 64 MB with planes.
         timeout_seconds: a process that is silent for this long, although it has slots to write
             into, counts as hung.
-        pin: prepares the memory of a process for copies to a device, and returns what undoes it.
+        pin: prepares the memory of a process for copies to a device, and returns a function that
+            undoes it.
     """
 
     def __init__(
