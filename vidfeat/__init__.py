@@ -91,7 +91,7 @@ _HOME = {
     ),
 }
 
-__all__ = [  # noqa: RUF022 (the order is that of a first program)
+__all__ = [  # noqa: RUF022 (in the order that a first program uses them)
     "load_encoder",
     "Encoder",
     "extract",

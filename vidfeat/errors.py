@@ -6,19 +6,19 @@
     ├── UsageError            an argument is invalid
     │   └── MissingExtraError a package of an optional extra is not installed
     ├── VideoError            one video cannot be read (kind says why)
-    ├── WeightsError          weights that are unknown, absent, or of another network
+    ├── WeightsError          weights that are unknown, missing, or belong to another network
     │   ├── StateDictError    the tensors do not fit the network
     │   └── DownloadError     a file could not be fetched, or its hash is wrong
     ├── StoreError            a feature file, index or head that cannot be used
     │   ├── FingerprintError  made by another encoder
     │   └── LockedError       another run is writing it
-    ├── DataError             labels or a dataset that do not fit their description
+    ├── DataError             labels or a dataset that do not match their description
     ├── TrainingError         a training run that cannot continue
-    ├── ClusterError          machines that cannot do the work of a run
+    ├── ClusterError          the machines of a cluster cannot do the work
     ├── StoppedError          a run that was asked to stop; what was finished is kept
     ├── ExportError           an exported network that does not compute what torch computes
-    ├── PrecisionError        a reduced precision is wrong on this device
-    ├── ReplicaError          the process of a device ended
+    ├── PrecisionError        a reduced precision gives wrong numbers on this device
+    ├── ReplicaError          the process of one of several devices ended
     └── NothingDoneError      a run that ended without a single result
 
 A message says what was given, what was expected and what to try, in one line: the command line
@@ -50,11 +50,11 @@ class VidfeatError(Exception):
     """Base of every error that vidfeat raises on purpose.
 
     A message names arguments as Python does (``hop_seconds``), never as command-line flags. The
-    command line shows each of ``fields`` by its flag instead.
+    command line shows each of ``fields`` as its flag instead.
 
     Args:
         message: what was given, what was expected, what to try.
-        field: the argument that the message names, or several, as spelled in it.
+        field: the argument, or arguments, that the message names, spelled as in it.
 
     Attributes:
         fields: the arguments that the message names.
@@ -97,7 +97,7 @@ class VideoError(VidfeatError):
     Attributes:
         kind: the class of failure, as written to ``/errors/kind``.
         path: the file, as it was given.
-        at_seconds: where a damaged video broke, None for the others.
+        at_seconds: where a damaged video broke; None for other kinds.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ def _rebuild_video_error(
 
 
 class WeightsError(VidfeatError):
-    """Weights that are unknown, absent, or of another network."""
+    """Weights that are unknown, missing, or belong to another network."""
 
 
 class StateDictError(WeightsError):
@@ -140,7 +140,7 @@ class StoreError(VidfeatError):
 
 
 class FingerprintError(StoreError):
-    """Vectors of another encoder: they cannot be compared with these."""
+    """Vectors come from another encoder and cannot be compared with these."""
 
 
 class LockedError(StoreError):
@@ -148,7 +148,7 @@ class LockedError(StoreError):
 
 
 class DataError(VidfeatError):
-    """Labels or a dataset that do not fit their description."""
+    """Labels or a dataset that do not match their description."""
 
 
 class TrainingError(VidfeatError):
@@ -172,15 +172,15 @@ class StoppedError(VidfeatError):
 
 
 class ClusterError(VidfeatError):
-    """The machines of a cluster cannot do the work; finished parts stay."""
+    """The machines of a cluster cannot do the work; finished parts are kept."""
 
 
 class PrecisionError(VidfeatError):
-    """A reduced precision gives other numbers than fp32 on this device."""
+    """A reduced precision gives wrong numbers on this device, compared with fp32."""
 
 
 class ReplicaError(VidfeatError):
-    """The process of a device ended; finished parts stay."""
+    """The process of one of several devices ended; finished parts are kept."""
 
 
 class NothingDoneError(VidfeatError):

@@ -136,7 +136,7 @@ def test_a_segment_that_is_listed_twice_is_taken_once(tmp_path: Path) -> None:
     listing = list_videos([tmp_path], segments=tmp_path / "s.csv")
     (video,) = listing.videos
     assert [(s.start_seconds, s.end_seconds) for s in video.segments] == [(0, 1), (1, 2), (0, 1.5)]
-    told = "s.csv, line 4: the segment of line 2 again: this row is left out"
+    told = "s.csv, line 4: the same segment as line 2: this row is left out"
     assert any(note.endswith(told) for note in listing.notes)
 
 

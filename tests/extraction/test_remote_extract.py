@@ -156,7 +156,7 @@ def test_a_server_that_fails_costs_one_video_and_is_asked_again(
     report = extract(listing, tmp_path / "f.h5", encoder, options=HERE)
     (failure,) = report.failures
     assert (failure.path, failure.kind) == ("run/b.mp4", "network")
-    assert "given up after 5 attempts" in failure.message
+    assert "gave up after 5 attempts" in failure.message
     server.faults = Faults()
     report = extract(listing, tmp_path / "f.h5", encoder, options=HERE)
     assert (report.videos_reused, report.failures) == (2, [])

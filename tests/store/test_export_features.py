@@ -90,7 +90,7 @@ def test_names_that_collide_or_are_too_long(tmp_path: Path) -> None:
     assert all(len(Path(name).name.encode()) <= 255 for name in names.values())
     with pytest.raises(StoreError, match="too long"):
         file_names(["x" * 256 + "/a"], "f.h5")
-    with pytest.raises(StoreError, match="our own file"):
+    with pytest.raises(StoreError, match="a file of the export itself"):
         file_names(["index.csv/x"], "f.h5", reserved=("index.csv",))
     export_npy(features, tmp_path / "npy")
     with (tmp_path / "npy" / "index.csv").open(newline="", encoding="utf-8") as index:

@@ -264,7 +264,7 @@ def test_labels_that_know_their_rows(features: Path) -> None:
         assert (y.tolist(), groups.tolist()) == (["b", "a", "c"], [0, 1, 4])
         with pytest.raises(DataError, match="several labels"):
             store.to_arrays(_Rows(rows, np.array(list("abcd"))), pooled="mean")
-        with pytest.raises(DataError, match="row 11 is asked for"):
+        with pytest.raises(DataError, match="row 11 was requested"):
             store.to_arrays(_Rows(np.array([11]), np.array(["a"])))
         with pytest.raises(DataError, match="3 labels for 4 rows"):
             store.to_arrays(_Rows(rows, np.array(list("abc"))))

@@ -81,7 +81,7 @@ BAD = {
     "gone": ((web.status(404),), "404 Not Found"),
     "forbidden": ((web.status(403),), "403 Forbidden"),
     "broken": ((web.status(500),), "500 Internal"),
-    "a web page": ((web.web_page,), "a web page in place of the file"),
+    "a web page": ((web.web_page,), "a web page instead of the file"),
     "without end": ((web.endless,), "more than 400000 bytes were sent"),
 }
 

@@ -126,7 +126,7 @@ def test_file_urls_are_paths(tmp_path: Path) -> None:
 
 def test_no_network_is_asked_because_a_file_says_so() -> None:
     """A root that is only recorded is named; one that is given is used."""
-    with pytest.raises(StoreError, match=r"lie at s3://bucket/p; give root=s3://bucket/p"):
+    with pytest.raises(StoreError, match=r"are at s3://bucket/p; give root=s3://bucket/p"):
         place_of("a.mp4", "s3://bucket/p")
     assert place_of("a.mp4", "s3://bucket/p", "s3://bucket/p") == "s3://bucket/p/a.mp4"
     assert place_of("a.mp4", "s3://bucket/p", "/videos") == "/videos/a.mp4"

@@ -178,7 +178,7 @@ def test_what_lies_among_frames_is_told(tmp_path: Path, frames: np.ndarray) -> N
     (tmp_path / "w/2.png").symlink_to("2.png")
     listing = list_videos([tmp_path], frames=True)
     assert [video.identity for video in listing.videos] == ["v"]
-    assert "2 .png beside files that are no frames" in listing.notes[0]
+    assert "2 .png next to files that are not frames" in listing.notes[0]
     with pytest.raises(UsageError, match="frames_fps=RATE reads folders of frames"):
         list_videos([tmp_path])
     for text in ("abc", "native"):

@@ -191,7 +191,7 @@ def test_a_dead_connection_is_no_end_of_the_video(
     server.files["bucket/large.mp4"] = data
     with open_video(url) as video:
         server.faults.cut_after = 0
-        with pytest.raises(VideoError, match="given up after 2 attempts") as caught:
+        with pytest.raises(VideoError, match="gave up after 2 attempts") as caught:
             frames_of(video, list(range(FRAMES)))
     assert caught.value.kind == "network"
 

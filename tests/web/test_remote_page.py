@@ -144,7 +144,7 @@ def test_pictures_of_a_search(index: VideoIndex, server: RemoteServer, tmp_path:
 def test_what_python_and_info_say(index: VideoIndex, server: RemoteServer, tmp_path: Path) -> None:
     features = index.path.parent / "f.h5"
     with FeatureStore(features) as store:
-        with pytest.raises(StoreError, match=f"lie at {server.url('v')}; give root="):
+        with pytest.raises(StoreError, match=f"are at {server.url('v')}; give root="):
             store.local_path("c.mp4")
         assert store.place("run/a b.mp4", server.url("v")) == server.url("v/run/a%20b.mp4")
     for words in (["info", str(features)], ["info", str(index.path)]):

@@ -34,7 +34,7 @@ class StoreColumns(Protocol):
 
 
 class RowLabels(NamedTuple):
-    """Which rows have a label, and which."""
+    """The labelled rows, and their labels."""
 
     rows: NDArray[np.int64]
     """(M,) rows of ``/vectors``, ascending."""
@@ -164,7 +164,7 @@ def _videos_of(store: StoreColumns, rows: NDArray[np.int64]) -> NDArray[np.int64
     outside = (rows < 0) | (rows >= store.num_clips)
     if outside.any():
         raise DataError(
-            f"row {int(rows[outside][0])} is asked for, and {store.path} has {store.num_clips}"
+            f"row {int(rows[outside][0])} was requested, but {store.path} has {store.num_clips}"
         )
     return np.asarray(store.read_column("video")[rows], dtype=np.int64)
 

@@ -1,8 +1,8 @@
 """The encoded frames in a part that belong to clips ending in a later part.
 
 A frame network gives a vector per frame, and overlapping clips share them. A part ends after a
-fixed number of frames, wherever a clip ends. Frames that later clips need are carried over in it,
-so that a resumed run makes the same batches as an uninterrupted one.
+fixed number of frames, even within a clip. Frames that later clips need are carried over in it, so
+that a resumed run makes the same batches as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ class CarriedAt:
     next_clip: int
     """Number of the video's first row that is in no part."""
     next_frame: int
-    """Number of the first of its frames that is not encoded."""
+    """Number of the first of its frames that is not encoded yet."""
     positions: tuple[int, ...]
-    """Of the frames that are carried, in the video; ascending."""
+    """Positions in the video of the carried frames, ascending."""
     width: int
-    """Numbers of each."""
+    """Numbers per frame."""
 
     @property
     def size_bytes(self) -> int:
-        """Of the numbers of all."""
+        """Bytes of the numbers of all carried frames."""
         return 4 * len(self.positions) * self.width
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """The fields as JSON values."""
         return {**vars(self), "positions": list(self.positions)}
 
     @classmethod
@@ -61,7 +61,7 @@ class CarriedAt:
 
 @dataclass(frozen=True)
 class CarriedFrames:
-    """The same with the network's outputs for them."""
+    """Carried frames with the network's outputs for them."""
 
     at: CarriedAt
     outputs: NDArray[np.float32]

@@ -30,8 +30,8 @@ def open_checked(path: Path) -> tuple[h5py.File, dict[str, Any]]:
     """Open a feature file for reading, and return it with its root attributes.
 
     Raises:
-        StoreError: not a feature file of a known version, damaged, or with links to or storage in
-            other files.
+        StoreError: not a feature file of a known version, damaged, or with links to other files or
+            values stored in them.
     """
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
@@ -123,7 +123,7 @@ def _plain(value: Any) -> Any:
 
 
 def _hard(handle: h5py.File, name: str) -> None:
-    """Every part of the path must be stored in this file."""
+    """Refuse a path that is missing, or is a link to another place."""
     link = handle.get(name, getlink=True)
     if link is None:
         raise _RefusedError(f"is damaged: it has no /{name}")

@@ -1,8 +1,8 @@
 """A stable id for each clip: the same in every export, table and database.
 
 It is a hash of the video's path and the microseconds that the clip covers, and of nothing else:
-rows keep their ids when the file is extracted again, merged, joined or sorted otherwise. It has 128
-bits, so that no two of a billion clips share one.
+rows keep their ids when the file is extracted again, merged, joined or sorted differently. It has
+128 bits, so that no two of a billion clips share one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 
 class ClipIds:
-    """Gives ids row after row, in the order of a feature file.
+    """Gives ids row by row, in the order of a feature file.
 
     Rows that follow each other and cover the same seconds of the same video (several views of one
     clip) are numbered.

@@ -23,7 +23,7 @@ _SETTINGS_SHOWN = 24
 
 
 def describe_store(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a feature file holds, as JSON values. No vector is read.
+    """What a feature file holds, as JSON values. No vectors are read.
 
     Raises:
         StoreError: it is not a feature file.

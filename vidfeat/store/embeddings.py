@@ -17,7 +17,7 @@ class Embeddings:
     """Vectors of clips, never without their time.
 
     Raises:
-        DataError: the shapes do not fit each other.
+        DataError: the shapes do not match.
     """
 
     vectors: FloatVectors

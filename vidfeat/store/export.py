@@ -42,11 +42,11 @@ def export_npy(
 
     Args:
         features: the feature file.
-        folder: must not exist or be empty.
+        folder: must be empty or not exist.
         keep_extensions: ``a.mp4.npy`` for ``a.mp4``.
         pca: projects the rows first.
         overwrite: replace an earlier export.
-        progress: called with the videos or clips done, of how many.
+        progress: called with the number of videos done, and of all videos.
 
     Returns:
         How many videos were written.
@@ -54,8 +54,8 @@ def export_npy(
     Raises:
         StoreError: a path of the feature file leads out of the folder, two videos would share a
             name, or the folder has other files in it.
-        FingerprintError: the PCA is of another network.
-        OSError: as writing does; the folder is then as it was.
+        FingerprintError: the PCA is for another network.
+        OSError: writing failed; the folder is as it was.
     """
     folder = Path(folder)
     with FeatureStore(features) as store:
@@ -101,7 +101,7 @@ def _about(store: FeatureStore) -> dict[str, Any]:
 
 
 def projected(vectors: NDArray[Any], pca: PCA | None) -> NDArray[np.float32]:
-    """Rows as float32, projected if there is a PCA."""
+    """Rows as float32, projected if a PCA is given."""
     return np.asarray(vectors, dtype=np.float32) if pca is None else pca.apply(vectors)
 
 

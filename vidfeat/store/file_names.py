@@ -1,8 +1,8 @@
 """File names of exported videos: one rule for every layout.
 
-A name is the video's path without the extension of its file: ``class/a.mp4`` becomes
-``class/a.npy``, since the tools that read such files look videos up by their ids. Two videos that
-would share a name are an error that names both.
+A name is the video's path with its extension replaced: ``class/a.mp4`` becomes ``class/a.npy``,
+since the tools that read these files look videos up by their ids. If two videos would share a name,
+an error names both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EXTENSION = re.compile(r"(?<=.)\.(?=\w*[A-Za-z])[A-Za-z0-9]{2,5}$", re.DOTALL)
 
 
 def without_extension(path: str) -> str:
-    """The path of a video without the extension of its file."""
+    """The path of a video without its file extension."""
     folder, slash, name = path.rpartition("/")
     return f"{folder}{slash}{_EXTENSION.sub('', name)}"
 
@@ -35,13 +35,13 @@ def file_names(
     keep_folders: bool = True,
     reserved: Collection[str] = (),
 ) -> dict[str, str]:
-    """The file of each video below the folder of an export, with ``/``.
+    """The file of each video, relative to the folder of an export, with ``/``.
 
     A name that is too long for a file system, or that another video needs for a folder, is
     shortened and gets a hash of the path.
 
     Args:
-        paths: of the videos.
+        paths: paths of the videos.
         where: the feature file, for messages.
         suffix: appended to the name.
         keep_extensions: ``a.mp4.npy`` for ``a.mp4``.
@@ -62,7 +62,9 @@ def file_names(
         if any(len(part.encode()) > _LONGEST_NAME for part in parts[:-1]):
             raise StoreError(f"{where}: a folder in the path {path!r} has too long a name")
         if len(parts) > 1 and parts[0] in reserved:
-            raise StoreError(f"{where}: the path {path!r} needs a folder {parts[0]}, our own file")
+            raise StoreError(
+                f"{where}: the path {path!r} needs a folder {parts[0]}, a file of the export itself"
+            )
         folders |= {str(folder) for folder in PurePosixPath(path).parents}
     owner: dict[str, str] = {}
     for path in paths:
@@ -73,7 +75,9 @@ def file_names(
         if name in owner:
             raise _shared(where, name, owner[name], path, keep_extensions, keep_folders)
         if name in reserved:
-            raise StoreError(f"{where}: the video {path!r} needs the name {name} of our own file")
+            raise StoreError(
+                f"{where}: the video {path!r} needs the name {name}, a file of the export itself"
+            )
         owner[name] = path
     return {path: name for name, path in owner.items()}
 
@@ -107,7 +111,7 @@ def _shared(
 
 
 def _is_below(path: str) -> bool:
-    """Whether a path stays below a folder, on current systems."""
+    """Whether a path stays below a folder on this system."""
     parts = re.split(r"[/\\]" if os.sep == "\\" else "/", path)
     drive = os.sep == "\\" and ":" in path
     return not drive and all(part not in ("", ".", "..") for part in parts)

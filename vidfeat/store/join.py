@@ -82,10 +82,10 @@ def join_stores(
     Raises:
         StoreError: the clips of the inputs were laid differently, they share no video, or the
             output already exists.
-        UsageError: an option that is not known, fewer than two inputs, the same input twice, or
-            an input that is also the output.
+        UsageError: an unknown option, fewer than two inputs, the same input twice, or an output
+            that is one of them.
         LockedError: another run is writing the output.
-        OSError: as writing does; nothing is then changed.
+        OSError: writing failed; nothing is changed.
     """
     output = Path(output)
     _check_arguments(inputs, output, scale, match, tolerance_seconds)
@@ -220,7 +220,7 @@ class _Joined(NamedTuple):
 
 
 class _Plan:
-    """The videos that all inputs have, and the rows of each that are partners."""
+    """The videos that all inputs have, and the matching rows of each."""
 
     def __init__(
         self, stores: Sequence[FeatureStore], match: Match, tolerance_seconds: float | None
@@ -244,7 +244,7 @@ class _Plan:
         return self._matched(count=False)
 
     def _matched(self, *, count: bool) -> Iterator[_Joined]:
-        """Every video in turn. Done twice: the rows of all videos may not fit in memory."""
+        """Every video in turn; done twice, since the rows of all videos may not fit in memory."""
         readers = [_Seconds(store) for store in self.stores]
         fps = self.stores[0].videos["fps"]
         for videos in self.videos:
@@ -324,13 +324,13 @@ class _Plan:
                 name = first.paths[int(self.videos[changed[0], 0])]
                 told.append(
                     f"{counted(len(changed), 'video')} had another size in {store.path} than in "
-                    f"{first.path}, such as {name!r}: make sure that they show the same"
+                    f"{first.path}, such as {name!r}: make sure that the content is the same"
                 )
         return told
 
 
 class _Seconds:
-    """The seconds of an input's rows, read in blocks as its videos are asked for in order."""
+    """The seconds of an input's rows, read in blocks as its videos are requested in order."""
 
     BLOCK = 1 << 18
 

@@ -39,7 +39,7 @@ class LayoutOptions:
     Attributes:
         keep_extensions: ``a.mp4.npy`` for ``a.mp4``.
         keep_folders: ``class/a.npy`` for ``class/a.mp4``; None for the layout's default.
-        feature_name: of SoccerNet's files, ``1_NAME.npy``; None for the network's name.
+        feature_name: NAME in SoccerNet's files ``1_NAME.npy``; None for the network's name.
     """
 
     keep_extensions: bool = False
@@ -52,8 +52,8 @@ class LayoutReport:
     """What was written.
 
     Attributes:
-        videos: arrays.
-        rows: of all of them.
+        videos: number of arrays.
+        rows: number of rows in all of them.
         warnings: what was left out and what differs from the published features.
     """
 
@@ -76,7 +76,7 @@ def export_layout(
 
     Args:
         features: the feature file.
-        folder: must not exist or be empty.
+        folder: must be empty or not exist.
         layout: a name of `vidfeat.store.layouts.LAYOUTS`.
         options: how files are named.
         pca: projects the rows first.
@@ -86,9 +86,9 @@ def export_layout(
     Raises:
         UsageError: no such layout.
         DataError: rows that the layout cannot hold: not evenly spaced, or of too few views.
-        FingerprintError: the PCA is of another network.
-        StoreError: two videos would share a name, or the folder has other things in it.
-        OSError: as writing does; the folder is then as it was.
+        FingerprintError: the PCA is for another network.
+        StoreError: two videos would share a name, or the folder has other files in it.
+        OSError: writing failed; the folder is as it was.
     """
     chosen = layout_of(layout)
     options = options or LayoutOptions()
@@ -231,7 +231,7 @@ class _Export:
         wanted = self.layout.stride_seconds
         if wanted is not None and abs(grid.stride / grid.fps - wanted) > 1e-6:
             raise DataError(
-                f"{video.path!r} has one row every {grid.stride / grid.fps:.4g} s, and "
+                f"{video.path!r} has one row every {grid.stride / grid.fps:.4g} s, but "
                 f"{self.layout.reader} reads one every {wanted:g} s: extract with "
                 f"layout_plan {self.name}",
                 field="layout_plan",
@@ -246,7 +246,7 @@ class _Export:
             self.other_plan = (
                 f"rows every {grid.stride} frames over {grid.window}; the published features have "
                 f"one every {hop} over {published.get('frames', grid.window)} (the plan of layout "
-                f"{self.name})" + (f": set in its configuration {told}" if told else "")
+                f"{self.name})" + (f": set {told} in its configuration" if told else "")
             )
         return grid
 
@@ -254,11 +254,11 @@ class _Export:
         has = counted(views, "row")
         if self.layout.views == 1:
             return DataError(
-                f"each clip of {path!r} has {has}, and {self.layout.reader} reads one: extract "
+                f"each clip of {path!r} has {has}, but {self.layout.reader} reads one: extract "
                 "with one crop, or with the average of several"
             )
         return DataError(
-            f"each clip of {path!r} has {has}, and {self.layout.reader} reads "
+            f"each clip of {path!r} has {has}, but {self.layout.reader} reads "
             f"{self.layout.views}: extract with crops={self.layout.views}",
             field="crops",
         )
@@ -339,6 +339,6 @@ def _write_file(
     else:
         # numpy's stubs confuse every keyword with allow_pickle
         np.savez(file, **{layout.key: array})  # type: ignore[arg-type]
-    # Not write_json: the folder is renamed as a whole, and a flush for each video takes long.
+    # Not write_json: the folder is renamed as a whole, and a flush for each video would be slow.
     text = json.dumps(about, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     file.with_name(f"{file.name}.json").write_text(text + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """The arrays that published tools read: the times of rows, and their layout in the file.
 
-Each layout is what its consumer's loader opens; sources are named at each. Centres are counted in
-frames, continuously: a window of frames s to s + w - 1 has its centre at s + w / 2.
+Each layout is what its consumer's loader opens; a comment names the source of each. Centres are
+counted in frames, continuously: a window of frames s to s + w - 1 has its centre at s + w / 2.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class Layout:
     Attributes:
         reader: what opens it, for messages and the JSON.
         plan: fields of a `PlanChoice` that the published features were made with.
-        suffix: of a video's file.
+        suffix: suffix of a video's file.
         key: name of the array in an npz file; None for npy.
-        axes: of the array.
+        axes: axes of the array.
         short: whether a video shorter than a window is left out, or keeps its one row.
         every_frame: a column for each frame of the video, zeros if no window lies around it.
         keep_folders: whether the consumer looks files up below folders.
         one_file: name of the one HDF5 file with one dataset per video; None for one file per video.
-        views: rows of one clip that the consumer wants, such as ten crops.
-        stride_seconds: from row to row, if the consumer accepts no other.
+        views: rows per clip that the consumer wants, such as ten crops.
+        stride_seconds: seconds from row to row, if the consumer accepts no other stride.
         about: settings of the consumer that follow from the rows, by their own names.
     """
 
@@ -160,11 +160,11 @@ class Grid:
     """Positions of the rows of one video: the centre of row i is ``first_centre + i * stride``.
 
     Attributes:
-        fps: frames per second that frames are counted in.
+        fps: frames per second in which frames are counted.
         stride: frames from one row to the next.
-        window: frames that a row looks over.
-        first_centre: of row 0, in frames.
-        rows: rows that lie on the grid; one after them ends with the video and is off the grid.
+        window: frames that a row covers.
+        first_centre: centre of row 0, in frames.
+        rows: rows that lie on the grid; a last row that ends with the video may be off the grid.
         deviation_seconds: largest distance of a row's start from the grid.
         short: the video is shorter than a window.
     """
@@ -182,7 +182,7 @@ class Grid:
         return (self.first_centre + row * self.stride) / self.fps
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON, units in the names."""
+        """The positions as JSON values, with units in the names."""
         return {
             "fps": self.fps,
             "stride_frames": self.stride,
@@ -203,9 +203,9 @@ def grid_of(
 
     Args:
         video: its record.
-        plan: of the encoder that made the rows.
+        plan: plan of the encoder that made the rows.
         start: (N,) start seconds of the rows, one view of each clip.
-        end: (N,)
+        end: (N,) end seconds.
 
     Raises:
         DataError: the rows do not lie on a grid.
@@ -262,15 +262,15 @@ def arranged(
     """The array of a video as the consumer reads it, and the positions of its rows or columns.
 
     Args:
-        layout: whose.
+        layout: the consumer's layout.
         vectors: (rows, numbers), or (rows, views, numbers).
-        grid: of these rows.
-        num_frames: frames of the video; the columns of a layout with one for each frame.
+        grid: grid of these rows.
+        num_frames: frames of the video: the columns of a layout with one column per frame.
     """
     if layout.every_frame:
         if grid.stride != 1:
             raise DataError(
-                f"rows every {grid.stride} frames, and {layout.reader} reads one for each frame: "
+                f"rows every {grid.stride} frames, but {layout.reader} reads one for each frame: "
                 "extract with hop_frames=1",
                 field="hop_frames",
             )

@@ -8,7 +8,7 @@ _NON_COMMERCIAL = re.compile(r"\bnc\b|non-?commercial|research[- ]only", re.IGNO
 
 
 def is_non_commercial(licence: str) -> bool:
-    """Whether its name says that it forbids commercial use: ``cc-by-nc-4.0``, say."""
+    """Whether a licence's name says that it forbids commercial use, as in ``cc-by-nc-4.0``."""
     return _NON_COMMERCIAL.search(licence) is not None
 
 

@@ -32,7 +32,7 @@ def match_rows(spans: Sequence[Spans], match: Match, tolerance_seconds: float) -
     (several views of one clip) are paired in order.
 
     Args:
-        spans: of the same video in each of F files; rows are numbered from 0 in each.
+        spans: spans of the same video in each of F files; rows are numbered from 0 in each.
         match: what has to agree: the whole span, the start or the centre.
         tolerance_seconds: how much it may differ.
 
@@ -89,11 +89,11 @@ def _pairs(
 
 
 def spacing(store: FeatureStore, videos: NDArray[np.int64]) -> str:
-    """How the clips of some videos are laid, in words: ``a row every 0.640 s, over 0.640 s``."""
+    """How the clips of some videos are laid, in words: ``a row every 0.640 s, 0.640 s long``."""
     for video in videos.tolist():
         first, count = (int(store.videos[name][video]) for name in ("offset", "count"))
         if count > 1:
             start, end = store.read_seconds(slice(first, first + count))
             hop, length = np.median(np.diff(start)), np.median(end - start)
-            return f"a row every {hop:.3f} s, over {length:.3f} s"
+            return f"a row every {hop:.3f} s, {length:.3f} s long"
     return "one row per video"

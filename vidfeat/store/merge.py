@@ -53,7 +53,7 @@ class _Video(NamedTuple):
     """A video of the new file; its pieces come from parts, or from stores that are merged."""
 
     about: tuple[Any, ...]
-    """Its record but the path, in the order of `ABOUT`."""
+    """Its record without the path, in the order of `ABOUT`."""
     pieces: tuple[RowRange, ...]
 
 
@@ -101,15 +101,15 @@ def merge_parts(
 
     Args:
         output: the feature file; an existing one is replaced.
-        folder: of the parts, with ``run.json``.
+        folder: folder of the parts, with ``run.json``.
         existing: the file of an earlier run, whose videos are kept.
         keep: which paths go into the file; all by default.
-        summary: of the folder, where it has just been scanned.
+        summary: summary of the folder, if it has just been scanned.
 
     Raises:
         FingerprintError: ``existing`` and the parts were made with different settings.
         StoreError: a part or the file is damaged.
-        OSError: as writing does, a full disk among them.
+        OSError: writing failed, on a full disk for example.
     """
     output = Path(output)
     identity = read_run(folder)
@@ -132,7 +132,7 @@ def merge_parts(
 def _newest(
     existing: FeatureStore | None, summary: PartsSummary
 ) -> tuple[dict[str, _Video], dict[str, VideoFailure]]:
-    """What is known of each path, from the newest source that has it."""
+    """What is known about each path, from the newest source that has it."""
     videos: dict[str, _Video] = {}
     failures: dict[str, VideoFailure] = {}
     if existing is not None:
@@ -206,7 +206,7 @@ def _read_ahead(rows: Rows, wanted: Iterator[tuple[int, int, int]]) -> Iterator[
 
 
 def _runs(videos: Iterable[_Video]) -> Iterator[tuple[int, int, int]]:
-    """Source, first row and the row after the last, of pieces that follow each other as one."""
+    """Source, first row and the row after the last, with adjacent pieces taken together."""
     source, first, stop = -1, 0, 0
     for video in videos:
         for piece in video.pieces:
@@ -236,16 +236,16 @@ def merge_stores(
     Args:
         inputs: the files, in any order.
         output: the new file.
-        overwrite: replace a file that is there.
+        overwrite: replace an existing file.
         allow_missing: merge even if shards are missing; the file records which it holds.
 
     Raises:
-        FingerprintError: files made with other settings than the first.
-        StoreError: a path is in several files, a shard is missing, shards of several divisions, or
-            the output is there already.
-        UsageError: no input, or the output is one of them.
+        FingerprintError: a file was made with other settings than the first.
+        StoreError: a path is in several files, a shard is missing, the shards are of several
+            divisions, or the output already exists.
+        UsageError: no input, or an output that is one of them.
         LockedError: another run is writing the output.
-        OSError: as writing does; nothing is then changed.
+        OSError: writing failed; nothing is changed.
     """
     output = Path(output)
     if not inputs:
@@ -259,14 +259,14 @@ def merge_stores(
             require_same_run(
                 store.identity,
                 identity,
-                f"{store.path} (beside {stores[0].path})",
+                f"{store.path} (compared with {stores[0].path})",
                 "merge the shards of one run only",
             )
         identity = replace(identity, shards=_shards_of(stores, allow_missing=allow_missing))
         stack.enter_context(OutputLock(output))
         if output.exists() and not overwrite:
             raise StoreError(
-                f"{output} is there already: give overwrite=True to replace it, or choose "
+                f"{output} already exists: give overwrite=True to replace it, or choose "
                 "another output"
             )
         sweep_leftovers(output)
@@ -315,7 +315,7 @@ def _shards_of(stores: Sequence[FeatureStore], *, allow_missing: bool) -> str:
 def _other_lists(one: FeatureStore, other: FeatureStore) -> StoreError:
     error = StoreError(
         f"{one.path} (of {one.source_root}) and {other.path} (of {other.source_root}) are shards "
-        "of different lists of videos, so that videos may be missing: run all shards over the "
+        "of different lists of videos, so videos may be missing: run all shards over the "
         "same videos, or merge what exists with allow_missing"
     )
     error.fields = ("allow_missing",)
@@ -323,7 +323,7 @@ def _other_lists(one: FeatureStore, other: FeatureStore) -> StoreError:
 
 
 def _refuse_duplicates(stores: Sequence[FeatureStore]) -> None:
-    """Refuse a path in two shards: they are not of one division of the videos."""
+    """Refuse shards that share a path: they are not of one division of the videos."""
     owner: dict[str, FeatureStore] = {}
     twice: list[str] = []
     for store in stores:
@@ -336,6 +336,6 @@ def _refuse_duplicates(stores: Sequence[FeatureStore]) -> None:
     if twice:
         more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
         raise StoreError(
-            f"videos are in several files: {', '.join(twice[:3])}{more}; merge shards that were "
-            "divided by one shard=K/N over one list"
+            f"videos are in several files: {', '.join(twice[:3])}{more}; merge only shards K/N of "
+            "the same list, with the same N"
         )

@@ -31,14 +31,14 @@ def export_parquet(
 ) -> int:
     """Write a table with one row per clip: clip_id, path, start_seconds, end_seconds, vector.
 
-    ``vector`` is a list of fixed size, D float32. ``clip_id`` is the clip's own wherever it is
-    exported, see `vidfeat.store.clip_ids`. The schema's metadata says what made the vectors,
+    ``vector`` is a list of fixed size, D float32. A clip's ``clip_id`` is the same in every
+    export: see `vidfeat.store.clip_ids`. The schema's metadata says what made the vectors,
     as JSON texts under ``vidfeat.encoder`` and the names of the fingerprints.
 
     Args:
         features: the feature file.
-        target: the table; with ``rows_per_file`` a folder, of ``part-00000.parquet`` and so on.
-        rows_per_file: rows of each file, so that many readers share the work.
+        target: the table; with ``rows_per_file``, a folder of ``part-00000.parquet`` and so on.
+        rows_per_file: rows per file, so that many readers can share the work.
         pca: projects the rows first.
         overwrite: replace an existing target.
         progress: see `Progress`.
@@ -48,9 +48,9 @@ def export_parquet(
 
     Raises:
         MissingExtraError: pyarrow is not installed.
-        FingerprintError: the PCA is of another network.
+        FingerprintError: the PCA is for another network.
         StoreError: the target already exists, or is a folder with other files in it.
-        OSError: as writing does; the target is then as it was.
+        OSError: writing failed; the target is as it was.
     """
     try:
         import pyarrow as pa  # noqa: F401
@@ -99,7 +99,7 @@ def _check_target(target: Path, *, folder: bool, overwrite: bool) -> None:
 
 
 def arrow_schema(store: FeatureStore, dimension: int) -> Any:
-    """The columns, and what made the vectors as metadata."""
+    """The columns, with what made the vectors as metadata."""
     import pyarrow as pa
 
     return pa.schema(
@@ -120,7 +120,7 @@ def arrow_schema(store: FeatureStore, dimension: int) -> Any:
 
 
 class _Rows:
-    """Writes segments of a feature file, one after the other."""
+    """Writes ranges of a feature file's rows, one after the other."""
 
     def __init__(self, store: FeatureStore, pca: PCA | None, progress: Progress | None) -> None:
         self.store = store

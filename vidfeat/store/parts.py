@@ -1,14 +1,14 @@
-"""The folder of finished parts beside a feature file that is being made.
+"""The folder of finished parts next to a feature file that is being made.
 
 ``features.h5.parts/`` holds ``run.json`` (what all parts share) and one file per part, written by
-temporary name, fsync and rename: a part is complete or absent. A part is a header of JSON and the
-raw arrays, because that is as fast as the disk; HDF5 is written once, at the merge::
+temporary name, fsync and rename: a part is complete or absent. A part is a JSON header and the raw
+arrays, because that is as fast as the disk; HDF5 is written once, at the merge::
 
     magic (8 bytes) | length of the header, its CRC-32 (8 bytes each) | header, padded to 64 bytes
     vectors (n, D) | start_seconds (n,) | end_seconds (n,)           all little-endian
     carried frames (m, O)                                            see carried.py; mostly none
 
-The rows of a video are one or more segments, over several parts for a long film.
+The rows of a video are one or more segments, in several parts if the video is long.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _SUFFIX = ".part"
 RUN_FILE = "run.json"
 
 ABOUT = tuple(field.name for field in fields(VideoRecord) if field.name != "path")
-"""Fields of a `VideoRecord` but its path."""
+"""Fields of a `VideoRecord`, except its path."""
 _SEGMENT_FIELDS = ("path", "attempt", "first_clip", "count", "complete")
 _FAILURE_FIELDS = tuple(field.name for field in fields(VideoFailure))
 
@@ -79,13 +79,13 @@ class VideoSlice:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Rows, whose they are (the segments in order), and what failed.
+    """Rows, the segments that they form (in order), and failures.
 
     The failure of a video that broke midway is in the part of its complete slice or in a
     later one: an older failure counts as fixed.
 
     Raises:
-        DataError: the segments have more or fewer rows than there are.
+        DataError: the segments do not add up to the number of rows.
     """
 
     embeddings: Embeddings
@@ -94,7 +94,7 @@ class Part:
     carried: CarriedFrames | None = None
     """Frames of the last segment's video that its later clips need."""
     inputs: int | None = None
-    """Number of network inputs for it; None if equal to the rows."""
+    """Number of network inputs for it; None if equal to the number of rows."""
 
     def __post_init__(self) -> None:
         counted = sum(segment.count for segment in self.segments)
@@ -114,7 +114,7 @@ class PartHeader:
     vectors_at: int
     """Byte of the file at which the vectors begin."""
     columns: Mapping[str, Sequence[Any]]
-    """The segments, one list per field: of a million videos, most are never accessed."""
+    """The segments as one list per field: of a million videos, most are never accessed."""
     failures: tuple[VideoFailure, ...]
     not_finite: tuple[int, ...] = ()
     """Rows whose vectors hold NaN or infinity, in order: they do not go into the feature file."""
@@ -152,12 +152,12 @@ class PartHeader:
         return VideoRecord(self.columns["path"][index], *self.about(index))
 
     def about(self, index: int) -> tuple[Any, ...]:
-        """The same without its path, in the order of `ABOUT`."""
+        """Like :meth:`record`, as values without the path, in the order of `ABOUT`."""
         return tuple([self.columns[name][index] for name in ABOUT])
 
 
 class DamagedPartError(StoreError):
-    """A file of a part that was cut short or changed."""
+    """A part's file was cut short or changed."""
 
 
 def parts_folder(output: str | os.PathLike[str]) -> Path:
@@ -219,7 +219,7 @@ def read_run(folder: Path) -> RunIdentity:
 
 
 def sweep_leftovers(output: Path) -> None:
-    """Remove what killed runs left beside the output; only for the holder of its lock."""
+    """Remove what killed runs left next to the output; only for the holder of its lock."""
     for path in (output, parts_folder(output)):
         for file in output.parent.iterdir():
             if is_temporary_of(file, path):
@@ -250,16 +250,16 @@ def write_part(folder: Path, part: Part, number: int, name: str | None = None) -
     """Write a part completely or not at all; when this returns, it is on the disk.
 
     Args:
-        folder: of the parts.
+        folder: folder of the parts.
         part: what to write.
         number: its place in time: of two parts with the same video, the higher one counts.
-        name: of the file, the number by default. A part with an existing name replaces that file.
+        name: name of the file; by default the number. A file of that name is replaced.
 
     Returns:
         The file.
 
     Raises:
-        OSError: as writing does, a full disk among them; nothing is then left of the part.
+        OSError: writing failed, on a full disk for example; nothing is left of the part.
     """
     vectors = part.embeddings.vectors
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
@@ -290,7 +290,7 @@ def write_part(folder: Path, part: Part, number: int, name: str | None = None) -
         if part.carried is not None:
             outputs = part.carried.outputs.astype("<f4", order="C", copy=False)
             _write_all(target, _bytes_of(outputs))
-    # Read once, hours later or never: the videos need the memory more.
+    # It is read once, hours later, or never: the videos need the memory more.
     with file.open("rb") as written:
         leave_cache(written.fileno())
     return file
@@ -404,7 +404,7 @@ def _checked_columns(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence
 
 
 class PartReader:
-    """An open part, for its rows."""
+    """An open part, for reading its rows."""
 
     def __init__(self, header: PartHeader) -> None:
         self.header = header
@@ -424,7 +424,7 @@ class PartReader:
             DamagedPartError: the file ends before them.
         """
         header = self.header
-        if self._seconds is None:  # small beside the vectors, and needed for every video
+        if self._seconds is None:  # small next to the vectors, and needed for every video
             seconds = np.empty((2, header.rows), dtype="<f8")
             self._fill(seconds, header.seconds_at)
             self._seconds = seconds.astype(np.float64, copy=False)

@@ -31,11 +31,11 @@ class FinishedVideo:
     count: int
     """Clips."""
     pieces: tuple[RowRange, ...]
-    """Its rows, in the order of time."""
+    """Its rows, in time order."""
     header: PartHeader
-    """The part that ends it."""
+    """The part with its last segment."""
     index: int
-    """Its segment there."""
+    """Index of that segment there."""
 
     @property
     def record(self) -> VideoRecord:
@@ -52,7 +52,7 @@ class PartialVideo:
     next_clip: int
     """Number of the first clip that is missing."""
     carrier: PartHeader | None = None
-    """The part that carries over frames of it which clips from there on need."""
+    """The part that carries over the frames that its clips from there on need."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def scan_parts(folder: Path, *, sweep: bool = True) -> PartsSummary:
     """Read the headers of all parts.
 
     Args:
-        folder: of the parts; a missing one holds nothing.
+        folder: folder of the parts; a missing one counts as empty.
         sweep: remove temporary files and damaged parts; only for the holder of the output's lock.
 
     Raises:
@@ -203,7 +203,7 @@ def _by_path(parts: Iterable[PartHeader]) -> dict[str, list[_Placed]]:
 def _resolve(
     parts: Sequence[PartHeader], segments: list[_Placed]
 ) -> tuple[int, FinishedVideo | None, PartialVideo | None]:
-    """The part that finished a video, its rows, and what a newer attempt has of it."""
+    """The part that finished a video, its rows, and what a newer attempt has so far."""
     last = segments[-1]
     if len(segments) == 1 and last.complete and not last.first_clip:  # nearly every video
         whole = (RowRange(last.order, last.row, last.clips),) if last.clips else ()
@@ -268,16 +268,16 @@ class Thinned:
     """A video without the clips whose vectors are not finite."""
 
     pieces: tuple[RowRange, ...]
-    """Its other rows; empty where there are none."""
+    """Its other rows; empty if there are none."""
     failure: VideoFailure
-    """The message about it."""
+    """The failure that reports the clips left out."""
 
 
 def without_bad_rows(summary: PartsSummary) -> dict[str, Thinned]:
     """The finished videos with vectors that hold NaN or infinity, as they go into the feature file.
 
-    The parts record which rows these are: they stay there, so that a run which resumes makes the
-    same batches.
+    The parts record which rows these are, and keep them, so that a resumed run makes the same
+    batches.
     """
     bad = {order: part.not_finite for order, part in enumerate(summary.parts) if part.not_finite}
     found: dict[str, Thinned] = {}

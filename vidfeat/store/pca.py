@@ -1,4 +1,4 @@
-"""Fewer numbers per row: principal components, fitted once and applied to features that come later.
+"""PCA, for fewer numbers per row: fitted once, and applied to features that come later.
 
 As for SoccerNet's features, the mean is subtracted and rows are projected onto the directions of
 largest variance, without whitening. The file holds ``mean`` (D,), ``components`` (K, D) and
@@ -25,14 +25,14 @@ _FORMAT = "vidfeat-pca"
 
 @dataclass(frozen=True, eq=False)
 class PCA:
-    """A projection of (N, D) on (N, K).
+    """A projection from (N, D) to (N, K).
 
     Attributes:
         mean: (D,) float32.
-        components: (K, D) float32, orthonormal, of falling variance.
-        variance: (K,) float32, of the rows that it was fitted on, along each component.
+        components: (K, D) float32, orthonormal, in order of descending variance.
+        variance: (K,) float32, variance along each component of the rows that it was fitted on.
         share: the share of all variance that the components hold, 0 to 1.
-        space_fingerprint: of the vectors that it is for.
+        space_fingerprint: fingerprint of the vectors that it is for.
         model: name of the network that made them.
     """
 
@@ -45,7 +45,7 @@ class PCA:
 
     @property
     def dimension(self) -> int:
-        """K, the numbers of a row afterwards."""
+        """K, the numbers per row afterwards."""
         return len(self.components)
 
     def apply(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
@@ -66,7 +66,7 @@ class PCA:
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file, completely or not at all."""
         from safetensors.numpy import save_file
 
         about = {
@@ -88,7 +88,7 @@ def fit_pca(store: FeatureStore, dimensions: int) -> PCA:
         dimensions: K; fewer if the file has fewer rows or numbers per row.
 
     Raises:
-        UsageError: ``dimensions`` is not positive, or above the numbers of a row.
+        UsageError: ``dimensions`` is not positive, or above the numbers per row.
         DataError: fewer than two rows, or none that differ.
     """
     if not 0 < dimensions <= store.dimension:
@@ -112,11 +112,11 @@ def fit_pca(store: FeatureStore, dimensions: int) -> PCA:
     variance, directions = np.linalg.eigh(covariance)
     whole = float(variance.clip(min=0).sum())
     if not whole > 0:
-        raise DataError(f"the rows of {store.path} are all equal: there is nothing to project on")
+        raise DataError(f"the rows of {store.path} are all equal: there is nothing to fit")
     count = min(dimensions, store.num_clips - 1)
     components = directions[:, ::-1].T[:count]
-    # Eigenvectors have no sign: the largest entry of each is positive, so that equal features give
-    # equal files.
+    # The sign of an eigenvector is arbitrary: its largest entry is made positive, so that equal
+    # features give equal files.
     largest = np.abs(components).argmax(axis=1)
     components = components * np.sign(components[np.arange(count), largest])[:, None]
     kept = variance[::-1][:count].clip(min=0)

@@ -1,14 +1,14 @@
-"""The feature file: vectors of clips, the seconds that each covers, and the videos they are of.
+"""The feature file: vectors of clips, the seconds that each covers, and the videos they are from.
 
-One HDF5 file of flat columns (the README lists them). Videos are sorted by path, and the rows of
-one video are adjacent and in order of time, so that a video is a slice::
+One HDF5 file of flat columns (``docs/format.md`` lists them). Videos are sorted by path, and the
+rows of one video are adjacent and in time order, so that a video is a slice::
 
     with FeatureStore("features.h5") as store:
         embeddings = store.read("class/video.mp4")      # vectors (N, D), start and end seconds
         for path, embeddings in store: ...
         X, y, groups = store.to_arrays(labels)
 
-Nothing is read before it is needed. HDF5 files are trusted input: the parser has had memory
+Nothing is read before it is needed. Open only HDF5 files that you trust: the parser has had memory
 bugs. What can be checked is checked, and links to other files are refused.
 """
 
@@ -79,8 +79,8 @@ class FeatureStore:
         path: the file.
 
     Raises:
-        StoreError: no such file, not a feature file, a newer version, damaged, or one that points
-            to other files.
+        StoreError: the file does not exist, is not a feature file, is of a newer version, is
+            damaged, or points to other files.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -234,7 +234,7 @@ class FeatureStore:
             raise StoreError(f"{self.path}: /errors is damaged: {error}") from error
 
     def local_path(self, path: str, root: str | os.PathLike[str] | None = None) -> Path:
-        """Where the file of a video should be: below ``root``, or below the recorded root.
+        """Where the file of a video should be: below ``root``, or else below the recorded root.
 
         Raises:
             StoreError: the identity points out of the root, or the root is a URL.
@@ -242,7 +242,7 @@ class FeatureStore:
         return local_place(self.place(path, root))
 
     def place(self, path: str, root: str | os.PathLike[str] | None = None) -> str:
-        """The same as a path, or as a URL if ``root`` is one.
+        """Like :meth:`local_path`, as text: a path, or a URL if ``root`` is one.
 
         Raises:
             StoreError: the identity points out of the root, or the root is a URL that was not
@@ -253,7 +253,7 @@ class FeatureStore:
     # ------------------------------------------------------------------ a video
 
     def _by_path(self) -> dict[bytes, int]:
-        """Row of each video, by its path as it is on disk: UTF-8 bytes that nobody decodes."""
+        """Row of each video, by its path as it is on disk: UTF-8 bytes, not decoded."""
         if self._index is None:
             self._here()
             keys = self._read(lambda: self._handle["videos/path"][:].tolist())
@@ -292,7 +292,7 @@ class FeatureStore:
         return row
 
     def __len__(self) -> int:
-        """How many videos there are, as an iteration gives them."""
+        """The number of videos."""
         return self.num_videos
 
     def __getitem__(self, path: str) -> Embeddings:
@@ -378,7 +378,7 @@ class FeatureStore:
     # ------------------------------------------------------------------ many rows
 
     def block_rows(self) -> int:
-        """Rows of about 8 MiB."""
+        """The number of rows in about 8 MiB."""
         row_bytes = self.dimension * np.dtype(self.dtype).itemsize
         return max(1, (8 << 20) // row_bytes)
 
@@ -406,7 +406,7 @@ class FeatureStore:
 
         Args:
             labels: None for all rows and no ``y``; a mapping from path to label; or an object with
-                ``resolve(store)``, see `vidfeat.store_arrays.LabelSource`. Rows without a label
+                ``resolve(store)``, see `vidfeat.store.arrays.LabelSource`. Rows without a label
                 are left out.
             pooled: ``"mean"`` for one row per video, the mean over its rows.
 
@@ -444,7 +444,7 @@ class FeatureStore:
         return self._read(lambda: read_dataset(self._handle[name]))
 
     def _read(self, read: Callable[[], T]) -> T:
-        """Do a read; errors of HDF5 on a damaged file become one line that names the file."""
+        """Do a read; HDF5's errors on a damaged file become one line that names the file."""
         try:
             return read()
         except (OSError, RuntimeError, ValueError, KeyError) as error:

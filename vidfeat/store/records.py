@@ -45,7 +45,7 @@ class VideoRecord:
             )
 
     def same_file(self, size_bytes: int, mtime_ns: int) -> bool:
-        """Whether a file of this size and time of change is the one that was read."""
+        """Whether a file of this size and modification time is the one that was read."""
         return self.size_bytes == size_bytes and self.mtime_ns == mtime_ns
 
 
@@ -71,7 +71,7 @@ class VideoFailure:
             raise DataError(f"{self.path}: a failure after {self.tries} tries, expected at least 1")
 
     def same_file(self, size_bytes: int, mtime_ns: int) -> bool:
-        """Whether a file of this size and time of change is the one that was tried."""
+        """Whether a file of this size and modification time is the one that was tried."""
         return self.size_bytes == size_bytes and self.mtime_ns == mtime_ns
 
 
@@ -106,7 +106,7 @@ class RunIdentity:
     dimension: int
     dtype: VectorType = "float32"
     source_root: str = ""
-    """Absolute path of the root, escaped as an identity is; a hint, no part of the comparison."""
+    """Absolute path of the root, escaped as an identity is; a hint, which is not compared."""
     shards: str = ""
     """Which shards of a division of the videos, as ``2/4``; empty for all videos."""
     division: str = ""
@@ -184,7 +184,7 @@ def _difference(found: RunIdentity, wanted: RunIdentity) -> str:
         {**found.encoder, "dtype": found.dtype, "dimension": found.dimension},
         {**wanted.encoder, "dtype": wanted.dtype, "dimension": wanted.dimension},
     )
-    if not told:  # the same description, other tensors
+    if not told:  # the same settings, but different tensors
         told = [f"run_fingerprint was {found.run_fingerprint}, is {wanted.run_fingerprint}"]
     more = f" and {len(told) - 6} more" if len(told) > 6 else ""
     return "; ".join(told[:6]) + more

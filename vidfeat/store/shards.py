@@ -21,7 +21,7 @@ class Shards:
         """The inverse of ``str``.
 
         Raises:
-            DataError: another text.
+            DataError: the text is not in this form.
         """
         numbers, _, count = text.partition("/")
         try:
@@ -55,7 +55,7 @@ def _listed(numbers: Iterable[int]) -> str:
 
 
 def describe_missing(shards: Shards) -> str:
-    """``shard 3 of 4 is missing``."""
+    """The missing shards in words: ``shard 3 of 4 is missing``."""
     missing = shards.missing
     shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
     if len(missing) == 1:
@@ -64,11 +64,11 @@ def describe_missing(shards: Shards) -> str:
 
 
 def joined(before: RunIdentity, own: RunIdentity) -> str:
-    """Shards that a file holds after a run on it; empty for all videos.
+    """The shards that a file holds after a run on it; empty for all videos.
 
     Args:
-        before: of the file.
-        own: of the run.
+        before: identity of the file.
+        own: identity of the run.
     """
     if not before.shards or not own.shards:
         return ""

@@ -31,7 +31,7 @@ VideoTable = Mapping[str, Sequence[Any]]
 
 
 class StoreWriter:
-    """An open feature file that takes rows until it has as many as its videos say."""
+    """An open feature file that takes as many rows as its videos have."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class StoreWriter:
         """Add rows: vectors (n, D), seconds (n,).
 
         Raises:
-            DataError: the videos have fewer rows.
+            DataError: more rows than the videos have.
             OSError: a write failed.
         """
         self._target.check()
@@ -111,7 +111,7 @@ class StoreWriter:
 
 
 class _Seconds:
-    """The columns of seconds, in blocks: a write costs more than the few rows of a video."""
+    """The columns of seconds, in blocks: a video has too few rows to be worth a write."""
 
     BLOCK = 1 << 16
 
@@ -157,7 +157,7 @@ def writing_store(
 
     Raises:
         DataError: the videos are not sorted, or rows are missing at the end.
-        OSError: as writing does, a full disk among them; ``path`` is then as it was.
+        OSError: writing failed, on a full disk for example; ``path`` is as it was.
     """
     table = videos if isinstance(videos, Mapping) else _table_of(videos)
     paths = table["path"]
@@ -176,11 +176,11 @@ def write_store(
     videos: Iterable[tuple[VideoRecord, Embeddings]],
     failures: Sequence[VideoFailure] = (),
 ) -> None:
-    """Write a feature file of what fits in memory; the videos may come in any order.
+    """Write a feature file whose contents fit in memory; the videos may come in any order.
 
     Raises:
         DataError: a path occurs twice, or vectors are of another dimension.
-        OSError: as writing does; ``path`` is then as it was.
+        OSError: writing failed; ``path`` is as it was.
     """
     ordered = sorted(videos, key=lambda video: video[0].path)
     for record, embeddings in ordered:
@@ -197,7 +197,7 @@ def write_store(
 
 
 def chunk_shape(rows: int, dimension: int, dtype: str) -> tuple[int, int] | None:
-    """Chunks of about 256 KiB; None where there is nothing to divide."""
+    """Chunks of about 256 KiB; None if there are no rows."""
     if rows == 0:
         return None
     item = np.dtype(dtype).itemsize
@@ -233,7 +233,7 @@ def _write_videos(group: h5py.Group, videos: VideoTable, counts: Sequence[int]) 
         group.create_dataset(name, data=np.array(videos[name], dtype=np.float64))
     for name in ("width", "height", "num_frames", "size_bytes", "mtime_ns"):
         group.create_dataset(name, data=np.array(videos[name], dtype=np.int64))
-    # Two short words: at fixed length they take no space in the heap of long strings.
+    # Two short words: at a fixed length, they take no space in HDF5's heap of strings.
     sources = np.array(videos["num_frames_source"], dtype="S8")
     group.create_dataset("num_frames_source", data=sources)
 

@@ -38,7 +38,7 @@ def chosen_cache() -> Path:
 def writable_cache() -> Path:
     """The cache folder to write to: the chosen one, or a temporary one if that is read-only.
 
-    The latter is reported once, in one line on standard error.
+    A temporary folder is reported once, in one line on standard error.
     """
     return _writable(chosen_cache())
 
@@ -62,7 +62,7 @@ def _writable(chosen: Path) -> Path:
 
 
 def _temporary() -> Path:
-    """The user's folder among the temporary ones, the same each time.
+    """The user's own temporary cache folder, the same each time.
 
     Others can create folders there too: a link, or a folder of another user, is not used.
     """
@@ -83,8 +83,8 @@ def _temporary() -> Path:
 def keep_matplotlib_quiet() -> None:
     """Give matplotlib a folder for its caches if it cannot write to its own.
 
-    It would warn in three lines, and rebuild its list of fonts each time. Call this before it is
-    imported.
+    Otherwise it would warn in three lines and rebuild its list of fonts each time. Call this before
+    importing it.
     """
     if "MPLCONFIGDIR" in os.environ or "matplotlib" in sys.modules:
         return

@@ -7,9 +7,9 @@ import threading
 
 
 def begin_context(device: int = 0) -> None:
-    """Make the primary context of a device in a thread, as torch will use it.
+    """Create the primary context of a device, which torch will use, in a thread.
 
-    Importing torch takes seconds in which the driver is idle. Without a driver or such a device
+    Importing torch takes seconds in which the driver is idle. Without a driver or that device,
     nothing happens; torch will report what is wrong.
     """
     threading.Thread(target=_retain, args=(device,), name="cuda", daemon=True).start()

@@ -43,10 +43,10 @@ class Source:
     max_bytes: int | None = None
     """Maximum length of the file; None accepts any length."""
     by_hand: bool = False
-    """Whether the URL is a folder that only a browser opens: it is not requested."""
+    """Whether only a browser can open the URL: it is not requested."""
     attempts: int = ATTEMPTS
     stall_seconds: float = 30.0
-    """After this long without a byte (or with next to none), the connection is given up."""
+    """After this long with no data, or next to none, the connection is given up."""
     pause_seconds: float = 1.0
     """Before the second attempt; doubled before each later one."""
 
@@ -57,7 +57,7 @@ def cache_folder() -> Path:
 
 
 def _known_folders() -> list[Path]:
-    """Where a file may already be: torch hub's cache, ours, and ours if it is read-only."""
+    """Where a file may already be: torch hub's cache, and ours even if it is read-only."""
     return [torch_hub_folder(), chosen_cache() / "weights"]
 
 
@@ -69,7 +69,7 @@ def torch_hub_folder() -> Path:
 
 
 def find_cached(filename: str) -> Path | None:
-    """The file in torch hub's cache or in ours, its contents unchecked."""
+    """The file in torch hub's cache or in ours, or None; its contents are not checked."""
     for folder in _known_folders():
         if (folder / filename).is_file():
             return folder / filename
@@ -85,12 +85,12 @@ def file_sha256(path: Path) -> str:
 def fetch(source: Source, progress: Progress | None = None) -> Path:
     """The path of the file, downloaded if neither cache has it; its hash has been checked.
 
-    If no hash was published, that of the first download is kept beside the file and checked from
+    If no hash was published, that of the first download is kept next to the file and checked from
     then on.
 
     Raises:
         DownloadError: it cannot be fetched, or the download is not the file; the message names the
-            url, the file and the folder to put it in by hand.
+            URL, the file and the folder to put it in by hand.
     """
     for folder in _known_folders():
         path = folder / source.filename
@@ -99,8 +99,8 @@ def fetch(source: Source, progress: Progress | None = None) -> Path:
     target = cache_folder() / source.filename
     if source.by_hand:
         raise DownloadError(
-            f"{source.filename} is in a folder that only a browser opens: fetch it from "
-            f"{source.url} and put it into {target.parent}"
+            f"{source.filename} can only be downloaded with a browser: fetch it from {source.url} "
+            f"and put it into {target.parent}"
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ def fetch(source: Source, progress: Progress | None = None) -> Path:
 
 
 def _wait_for_lock(target: Path, progress: Progress | None) -> OutputLock:
-    """Hold the lock of a target; while another process has it, show that one's progress."""
+    """Take the lock of a target; while another process holds it, show its progress."""
     part = _part(target)
     said, began = False, time.monotonic()
     while True:
@@ -171,7 +171,8 @@ def _download(source: Source, target: Path, progress: Progress) -> None:
             complete = _receive(source, part, progress)
         except _RetryError as error:
             reason, complete = str(error), False
-        # A server that announces too much never completes, although the whole file has arrived.
+        # If a server announces too many bytes, an attempt never completes, although the whole file
+        # has arrived.
         if not complete and not (source.sha256 and part.exists() and _is_right(part, source)):
             continue
         digest = file_sha256(part)
@@ -195,7 +196,7 @@ class _RetryError(Exception):
 
 
 class _SameScheme(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection out of https: without TLS, anybody could have sent the bytes."""
+    """Refuses redirects from https to http: without TLS, anybody could have sent the bytes."""
 
     def redirect_request(
         self,
@@ -222,7 +223,7 @@ def _receive(source: Source, part: Path, progress: Progress) -> bool:
         response = opener.open(request, timeout=source.stall_seconds)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416:  # nothing after the part: it is complete, or not of this file
+        if error.code == 416:  # nothing after the part: it is complete, or of another file
             if _total(error.headers) == have:
                 return True
             part.unlink()
@@ -238,7 +239,7 @@ def _receive(source: Source, part: Path, progress: Progress) -> bool:
         raise _RetryError(_why(error)) from None
     with response:
         if response.headers.get_content_type() == "text/html":
-            raise _failure(source, "the server sends a web page in place of the file")
+            raise _failure(source, "the server sends a web page instead of the file")
         if response.status != 206 or _start(response.headers) != have:
             have = 0  # the server ignores the range and sends everything again
         length = response.headers.get("Content-Length", "")

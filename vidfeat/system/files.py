@@ -23,9 +23,9 @@ from typing import Any, TextIO
 TEMPORARY_MARK = ".writing-"
 
 
-# Longest file name on all common file systems (some count UTF-16 units, which are fewer).
+# Longest file name on common file systems (some count UTF-16 units, of which there are fewer).
 _MOST_NAME_BYTES = 255
-# Room after a name for what marks a temporary one: the mark, a process, digits, a suffix.
+# Room after a name for the ending of a temporary one: the mark, a process id, digits, a suffix.
 _MARK_BYTES = 40
 _LEFTOVER = re.compile(
     r"(?P<pid>[0-9]{1,10})-(?P<machine>[0-9a-f]{4})[0-9a-f]{8}(?P<suffix>\.[a-z0-9]+)?"
@@ -35,14 +35,14 @@ _FORMER = ".former"
 
 
 def temporary_name(path: Path, suffix: str = "") -> Path:
-    """A name beside ``path`` that no finished file has; leftovers are recognised by it.
+    """A name next to ``path`` that no finished file has; leftovers are recognised by it.
 
     It fits wherever the final name fits: a name that is too long is cut, and a hash keeps it
     unique.
 
     Args:
         path: the final name.
-        suffix: what the name is to end with, for writers that choose a format by it: ``.mp4``.
+        suffix: the end of the name, for writers that choose a format by it: ``.mp4``.
     """
     stem = fitting(path.name, _MARK_BYTES)
     who = f"{os.getpid()}-{_machine()}{secrets.token_hex(4)}"
@@ -51,15 +51,15 @@ def temporary_name(path: Path, suffix: str = "") -> Path:
 
 @cache
 def _machine() -> str:
-    """The machine, in four hex digits: others may write to the same folder."""
+    """The name of this machine as four hex digits: other machines may write to the same folder."""
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:4]
 
 
 def remove_dead_leftovers(path: Path) -> None:
     """Remove temporary files and folders of ``path`` whose process, on this machine, has ended.
 
-    A process that was killed while it replaced an old folder by a new one left no ``path``: the old
-    one is restored.
+    If a process was killed while it replaced an old folder with a new one, there is no ``path``:
+    the old folder is restored.
     """
     for file in path.parent.iterdir():
         if not is_temporary_of(file, path):
@@ -120,13 +120,13 @@ def is_temporary_of(file: Path, path: Path) -> bool:
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """``path`` with a suffix after its name; one that is too long is cut, with a hash."""
+    """``path`` with a suffix after its name; a name that is too long is cut and gets a hash."""
     return path.with_name(fitting(path.name, len(suffix.encode()) + _MARK_BYTES) + suffix)
 
 
 def fitting(name: str, room: int) -> str:
     """A name that leaves ``room`` bytes after it; always the same for one name."""
-    # whatever the locale: a name may also be text of a feature file
+    # whatever the locale: a name may also be text from a feature file
     encoded = name.encode("utf-8", "surrogateescape")
     most = _MOST_NAME_BYTES - room
     if len(encoded) <= most:
@@ -177,7 +177,7 @@ def named_errors(path: Path) -> Iterator[None]:
 
 
 def _name(error: OSError, name: str) -> None:
-    """Give an error another file name; one that keeps its own, as PyAV's do, is raised anew."""
+    """Give an error another file name; if its name cannot be set (PyAV's), raise a new error."""
     try:
         error.filename = name
     except AttributeError:
@@ -186,7 +186,7 @@ def _name(error: OSError, name: str) -> None:
 
 @contextmanager
 def _final_names(temporary: Path, path: Path) -> Iterator[None]:
-    """System errors with the final name of a file in place of its temporary one."""
+    """Make system errors name the final file instead of the temporary one."""
     try:
         with named_errors(path):
             yield
@@ -201,10 +201,10 @@ def _final_names(temporary: Path, path: Path) -> Iterator[None]:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; success makes it ``path``, an error removes it.
 
-    What earlier processes left of the same file when they were killed is removed.
+    Temporary files of the same file that killed processes left behind are removed.
 
     Raises:
-        OSError: as the writing or the rename does, a full disk among them; ``path`` is untouched.
+        OSError: writing or renaming failed, on a full disk for example; ``path`` is untouched.
     """
     for file in _temporary_files_of(path.parent):
         if is_temporary_of(file, path):
@@ -265,7 +265,8 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
 def append_lines(path: Path) -> Iterator[TextIO]:
     """Open a file of lines for appending, each line written at once.
 
-    A last line that a kill cut off is ended first, so that it spoils no other; readers skip it.
+    A last line that was cut off by a kill is ended first, so that it does not spoil the next one;
+    readers skip it.
     """
     with path.open("a+", encoding="utf-8", buffering=1) as file:
         if file.tell() and not _ends_with_newline(path):

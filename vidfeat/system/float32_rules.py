@@ -1,7 +1,7 @@
-"""How CUDA multiplies float32, exactly or rounded to TF32: the process's setting, for a while.
+"""How CUDA multiplies float32, exactly or rounded to TF32: set for one call at a time.
 
 torch lets cuDNN round the factors of float32 convolutions to ten bits (TF32) by default. Here fp32
-means fp32, and TF32 is a precision of its own. The process's settings are put back after each call,
+means fp32, and TF32 is a precision of its own. The process's settings are restored after each call,
 so that other code in it keeps its own.
 """
 
@@ -20,14 +20,14 @@ _changing = threading.RLock()
 
 @contextlib.contextmanager
 def float32_rules(*, tf32: bool, device: torch.device) -> Iterator[None]:
-    """Run what is inside with float32 products exact or in TF32.
+    """Run the ``with`` block with float32 products exact or in TF32.
 
-    cuDNN's choice by trial is off too: it may choose differently in another process, and a resumed
-    run would then write other bits.
+    cuDNN's benchmarking is off too: it may choose differently in another process, and a resumed run
+    would then write different bits.
 
     Args:
         tf32: whether factors may be rounded to TF32.
-        device: of the work; nothing happens on others than CUDA.
+        device: the device of the work; nothing happens unless it is CUDA.
     """
     if device.type != "cuda":
         yield
@@ -43,7 +43,7 @@ def float32_rules(*, tf32: bool, device: torch.device) -> Iterator[None]:
 
 
 def _read() -> dict[str, object]:
-    """All settings that :func:`_write` may move: torch keeps an older and a newer form of them."""
+    """All settings that :func:`_write` may change: torch has an older and a newer form of them."""
     backends = torch.backends
     values: dict[str, object] = {
         "conv": backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
@@ -51,7 +51,7 @@ def _read() -> dict[str, object]:
         "matmul": backends.cuda.matmul.fp32_precision,
         "benchmark": backends.cudnn.benchmark,
     }
-    # The older forms cannot be read where someone has set the newer ones apart.
+    # The older forms cannot be read if the newer ones have been set to different values.
     with contextlib.suppress(RuntimeError):
         values["cudnn"] = backends.cudnn.allow_tf32
     with contextlib.suppress(RuntimeError):
@@ -60,7 +60,7 @@ def _read() -> dict[str, object]:
 
 
 def _write(*, tf32: bool) -> None:
-    # The older form first: it sets the newer one along, and torch's own code reads either.
+    # The older form first: it sets the newer one too, and torch's own code reads either.
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cuda.matmul.allow_tf32 = tf32
     value = "tf32" if tf32 else "ieee"

@@ -14,7 +14,7 @@ _BUSY = (errno.EAGAIN, errno.EACCES)
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """The file, opened for reading; without a lock if its file system has none.
+    """Open a file for reading, without a lock if its file system has none.
 
     Raises:
         OSError: as h5py raises it.

@@ -37,7 +37,7 @@ class PatientFile:
 
     Args:
         path: the file.
-        name: what errors call it.
+        name: the name of the file in errors.
     """
 
     def __init__(self, path: Path, name: Path | None = None) -> None:
@@ -55,7 +55,7 @@ class PatientFile:
         """Raise the first error of the writes so far.
 
         Raises:
-            OSError: the one that the system gave.
+            OSError: the system's error.
         """
         if self.error is not None:
             number = self.error.errno or 0
@@ -65,7 +65,7 @@ class PatientFile:
         """Wait for the disk, and raise the first error there was.
 
         Raises:
-            OSError: the one that the system gave.
+            OSError: the system's error.
         """
         if self._syncing is not None:
             wait([self._syncing])
@@ -80,7 +80,7 @@ class PatientFile:
         self._file.close()
 
     def _sync_beside(self) -> None:
-        """Flush what was written while more is read and written."""
+        """Flush what was written, in the background."""
         if self._unsynced < _SYNC_BYTES or (self._syncing and not self._syncing.done()):
             return
         self._note_sync()
@@ -89,7 +89,7 @@ class PatientFile:
         self._syncing = self._disk.submit(_sync, self._file.fileno(), leave=leave)
 
     def _note_sync(self) -> None:
-        """The system reports a disk error only once: keep it."""
+        """Keep the error of a flush: the system reports a disk error only once."""
         if self._syncing is not None and self._syncing.done():
             error = self._syncing.exception()
             if self.error is None and isinstance(error, OSError):
@@ -98,7 +98,7 @@ class PatientFile:
     # ------------------------------------------------------------------ called by h5py
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Only relative to the start or the end: h5py uses nothing else."""
+        """Move, relative to the start or the end only: h5py uses nothing else."""
         self._at = offset + (self._end if whence == io.SEEK_END else 0)
         return self._at
 
@@ -144,7 +144,7 @@ class PatientFile:
         return size
 
     def read(self, size: int) -> bytes:
-        """The same as bytes; h5py accepts no file object without this method."""
+        """Like :meth:`readinto`, as bytes; h5py accepts no file object without this method."""
         data = bytearray(size)
         return bytes(data[: self.readinto(data)])
 
@@ -159,7 +159,7 @@ class PatientFile:
         return size
 
     def flush(self) -> None:
-        """Does nothing: nothing is buffered here."""
+        """Do nothing: nothing is buffered here."""
 
 
 @contextmanager

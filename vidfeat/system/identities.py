@@ -98,7 +98,7 @@ def looks_like(text: str, other: str) -> bool:
 
 
 def one_spelling(names: Iterable[str]) -> dict[str, str]:
-    """For each name the one to use: itself, or NFC if the names contain it in several forms."""
+    """For each name, the spelling to use: its own, or NFC if the names have it in several forms."""
     forms: dict[str, set[str]] = {}
     for name in names:
         forms.setdefault(normal_form(name), set()).add(name)
@@ -112,7 +112,7 @@ def one_spelling(names: Iterable[str]) -> dict[str, str]:
 def existing_spelling(path: str) -> str:
     """A path as the file system spells it: as written, or with its accents in another form.
 
-    Each part separately: a folder from a Mac may contain a file that is not.
+    Each component is looked up by itself: a folder from a Mac may hold a file that is not.
     """
     if path.isascii() or os.path.lexists(path):
         return path

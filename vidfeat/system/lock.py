@@ -1,6 +1,6 @@
 """One writer per output: a second run stops and names the first.
 
-The lock is the system's own (flock) on a small file beside the output, so that it ends with its
+The lock is the system's own (flock) on a small file next to the output, so that it ends with its
 process, however that ends. The file says who holds it and is removed at the end. On file systems
 without flock, the existence of another file is the lock; one left behind by a process of this
 machine that has ended is taken over.
@@ -22,7 +22,7 @@ from vidfeat.errors import LockedError
 from vidfeat.system.files import beside
 
 _HELD = {errno.EAGAIN, errno.EACCES}
-# The errors of file systems without flock; 524 is the kernel's ENOTSUPP, which some let through.
+# The errors of file systems without flock; 524 is the kernel's ENOTSUPP, which some pass through.
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, 524}
 
 
@@ -91,7 +91,7 @@ class OutputLock:
         return descriptor
 
     def _try_exclusive(self) -> int | None:
-        """The same without flock: whoever creates the file has the lock."""
+        """Like :meth:`_try_flock`, without flock: whoever creates the file has the lock."""
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError:
@@ -182,7 +182,7 @@ def _is_gone(owner: dict[str, Any]) -> bool:
         return True
     except OSError:
         return False
-    now = _process_start(owner["pid"])  # the number may have been reused since
+    now = _process_start(owner["pid"])  # the process id may have been reused
     return now is not None and now != owner.get("process_start")
 
 

@@ -6,9 +6,9 @@ import contextlib
 import ctypes
 import sys
 
-# Memory that a network's maps take, as a multiple of its input in float32: 12 of a stem of 64
+# Memory of a network's activations, as a multiple of its input in float32: 12 for a stem of 64
 # channels at half the size, in and out of its convolution, normalisation and activation; 13 were
-# measured of V-JEPA 2 ViT-L (tokens, queries, keys, values and twice the hidden layer).
+# measured for V-JEPA 2 ViT-L (tokens, queries, keys, values and twice the hidden layer).
 _MAPS_PER_INPUT = 14
 _USABLE_SHARE = 0.9
 _M_TRIM_THRESHOLD = -1
@@ -33,7 +33,7 @@ def clips_that_fit(clip_values: int) -> int:
     """Clips that a network can process at a time in the available memory; a rough estimate.
 
     Args:
-        clip_values: numbers of a clip.
+        clip_values: numbers per clip.
     """
     available = available_bytes()
     if available is None:
@@ -44,11 +44,11 @@ def clips_that_fit(clip_values: int) -> int:
 def keep_large_blocks() -> None:
     """Let the C library keep freed blocks above 32 MB, as it keeps smaller ones.
 
-    By default each is returned to the system and comes back zeroed, page by page: on a CPU that is
-    a quarter of the time of these networks, whose maps have that size. Arenas of further threads
-    cannot hold such blocks at all, and extract runs its network in one: so all threads share the
-    first arena. Peak memory does not change. Only glibc has the settings; elsewhere nothing
-    happens.
+    By default each is returned to the system and comes back zeroed, page by page. On a CPU, that is
+    a quarter of the run time of these networks, whose activations have that size. Arenas of other
+    threads cannot hold such blocks at all, and extract runs its network in such a thread, so all
+    threads share the first arena. Peak memory does not change. Only glibc has these settings;
+    elsewhere nothing happens.
     """
     if sys.platform != "linux":
         return

@@ -11,7 +11,7 @@ import tempfile
 
 
 def nameless_memory(size: int = 0) -> int:
-    """A descriptor of memory that vanishes with its last user; ``ftruncate`` sets a later size."""
+    """A descriptor of memory that vanishes with its last user; ``ftruncate`` resizes it."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("vidfeat-clips")
     else:

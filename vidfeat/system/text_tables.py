@@ -38,7 +38,7 @@ class Row:
         """A number of seconds, written with a point or a comma; None if the value is empty.
 
         Raises:
-            ValueError: no finite number.
+            ValueError: not a finite number.
         """
         text = self[column]
         if not text:
@@ -64,12 +64,12 @@ class TextTable:
 def read_bytes(
     path: str | os.PathLike[str], error: type[VidfeatError] = DataError, purpose: str = ""
 ) -> bytes:
-    """A file's bytes after a byte order mark.
+    """A file's bytes, without a byte order mark.
 
     Args:
         path: the file.
-        error: what to raise.
-        purpose: end of the message if there is no such file.
+        error: the class of error to raise.
+        purpose: end of the message if the file cannot be read.
 
     Raises:
         VidfeatError: it cannot be read, or is UTF-16.
@@ -85,7 +85,7 @@ def read_bytes(
 def without_mark(
     data: bytes, name: str, error: type[VidfeatError] = DataError, *, zeros: bool = False
 ) -> bytes:
-    """The same of bytes that were read already; ``zeros`` allows zero bytes."""
+    """Bytes that were read already, without a byte order mark; ``zeros`` allows zero bytes."""
     # without a mark, every other byte of UTF-16 is zero: no list holds that many
     head = b"" if zeros else data[:4096]
     if data.startswith(_UTF16_MARKS) or 0 < len(head) <= 4 * head.count(0):
@@ -107,8 +107,8 @@ def read_text(
     except UnicodeDecodeError as reason:
         line = data.count(b"\n", 0, reason.start) + 1
         raise error(
-            f"{os.fspath(path)}, line {line}: not UTF-8 text: save it as UTF-8; odd bytes of file "
-            "names are written as in a feature file, %E9 and the like"
+            f"{os.fspath(path)}, line {line}: not UTF-8 text: save it as UTF-8; write other "
+            "bytes of file names as in a feature file, such as %E9"
         ) from None
 
 
@@ -128,10 +128,10 @@ def read_table(
     """A table with a header line, its columns separated by ``,``, ``;`` or a tab.
 
     Raises:
-        VidfeatError: it cannot be read, is not UTF-8, or is no table.
+        VidfeatError: it cannot be read, is not UTF-8, or is not a table.
     """
     text = read_text(path, error, purpose)
-    # the most frequent one in the header separates the columns, unless Excel's own line names it
+    # the separator is the most frequent one in the header, unless Excel's own line names it
     header = next((line for line in text.splitlines() if line.strip()), "")
     named = _EXCEL_LINE.fullmatch(header.strip(" \r"))
     separator = named[1] if named else max(_SEPARATORS, key=header.count)
@@ -139,7 +139,7 @@ def read_table(
     lines = csv.reader(written, delimiter=separator, skipinitialspace=True)
     columns: tuple[str, ...] = ()
     rows: list[Row] = []
-    before, began = 0, 0  # lines read up to the row at hand, and up to the one before
+    before, began = 0, 0  # lines read up to the current row, and up to the one before
     try:
         for fields in lines:
             began, before = before, lines.line_num
@@ -155,8 +155,8 @@ def read_table(
         raise error(f"{os.fspath(path)}, line {lines.line_num}: {reason}") from None
     if _is_open(written[began:], separator):
         raise error(
-            f"{os.fspath(path)}, line {began + 1}: a quotation mark opens and none closes: all "
-            "that follows would be one value"
+            f"{os.fspath(path)}, line {began + 1}: a quotation mark is never closed: all that "
+            "follows would be one value"
         )
     return TextTable(columns, tuple(rows))
 

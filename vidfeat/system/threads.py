@@ -15,7 +15,7 @@ def threads_for(size_bytes: int) -> AbstractContextManager[Any]:
     uses one of the processors, a fit takes more than ten times as long.
 
     Args:
-        size_bytes: of the vectors that are multiplied at a time.
+        size_bytes: size of the vectors that are multiplied at a time.
     """
     if size_bytes > BYTES_FOR_THREADS:
         return nullcontext()

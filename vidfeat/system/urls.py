@@ -184,18 +184,18 @@ def place_of(
 ) -> str:
     """Where a stored video should be: a path, or a URL if ``root`` is one.
 
-    A recorded root that is a URL is not contacted: a file of someone else must not send requests
-    in the user's name. The error names it, so that the user can give it as ``root``.
+    A recorded root that is a URL is not contacted: someone else's file must not send requests in
+    the user's name. The error names it, so that the user can give it as ``root``.
 
     Args:
-        identity: of the video.
+        identity: identity of the video.
         stored: the recorded root.
         root: where the videos are now.
         holder: the file with the record, for messages.
 
     Raises:
         StoreError: the identity points out of the root, or the root is a URL that was only
-            recorded.
+            recorded, not given.
     """
     base = root_of(stored) if root is None else local_file(os.fspath(root))
     relative = identity_to_path(identity)
@@ -205,7 +205,7 @@ def place_of(
         return os.path.join(base, relative)  # noqa: PTH118
     if root is None:
         raise StoreError(
-            f"{holder}: the videos lie at {base}; give root={base} to read them from there"
+            f"{holder}: the videos are at {base}; give root={base} to read them from there"
         )
     return url_below(base, identity)
 

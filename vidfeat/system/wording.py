@@ -20,7 +20,7 @@ def one_line(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``4.2 s``, ``42 s``, ``7 min``, ``3 h 20 min``."""
+    """Seconds as ``4.2 s``, ``42 s``, ``7 min``, ``3 h 20 min``."""
     if seconds < 90:
         return f"{seconds:.1f} s" if 0 < seconds < 9.95 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -9,13 +9,13 @@ from vidfeat.system.urls import identity_below, is_url
 
 
 def written_identity(text: str, root: str = "") -> str:
-    """The identity that a person means: without spaces around it, ``./`` or the root before it.
+    """The identity that a person means: without surrounding spaces, a leading ``./`` or the root.
 
     A URL below a root URL loses its query as well.
 
     Args:
         text: a path as written in a table or typed.
-        root: the root of the videos, as an identity; nothing leaves absolute paths as they are.
+        root: the root of the videos, as an identity; if empty, absolute paths stay as they are.
     """
     text = text.strip()
     if not text:
@@ -26,9 +26,9 @@ def written_identity(text: str, root: str = "") -> str:
 
 
 def below(path: str, root: str) -> str:
-    """A path relative to a root, where it lies below it; else as it is.
+    """A path relative to a root if it lies below it; otherwise as it is.
 
-    Accents may be written in another Unicode form than the root's; what is left keeps its own.
+    Its accents may be in another Unicode form than the root's; the rest of the path keeps its own.
     """
     if not root:
         return path

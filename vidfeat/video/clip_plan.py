@@ -33,11 +33,11 @@ class ClipPlan:
 
     At most one of ``hop_frames``, ``hop_seconds`` and ``clips`` is given. With none of them,
     windows are laid side by side and the last one is moved back to end on the last frame, so that
-    no second of the video is missed. With a hop, windows start at its multiples, exactly.
+    no second of the video is missed. With a hop, windows start at exact multiples of it.
     """
 
     frames: int = 16
-    """Frames of a clip."""
+    """Frames per clip."""
     stride: int = 1
     """Slots from one frame of a clip to the next."""
     fps: Fraction | None = None
@@ -45,7 +45,7 @@ class ClipPlan:
     hop_frames: int | None = None
     """Slots from the start of one window to the start of the next."""
     hop_seconds: float | None = None
-    """The same in seconds, rounded to slots of each video."""
+    """The same in seconds, rounded to each video's slots."""
     clips: int | None = None
     """Number of clips, spread evenly; they overlap if the video is short."""
     short: ShortPolicy = "repeat_last"
@@ -103,7 +103,7 @@ class ClipPlan:
         return (self.frames - 1) * self.stride + 1
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; the rate as text, so that 30000/1001 stays exact."""
+        """The plan as JSON values; rates as text, so that 30000/1001 stays exact."""
         # Only if it is set, so that files made without it keep their fingerprint.
         stream = {} if self.stream is None else {"stream": self.stream}
         return {
@@ -118,7 +118,7 @@ class ClipPlan:
         }
 
     def space_dict(self) -> dict[str, Any]:
-        """What decides which frames a vector saw, wherever its clip starts."""
+        """The fields that decide which frames a vector saw, wherever its clip starts."""
         return {
             "frames": self.frames,
             "stride": self.stride,
@@ -160,7 +160,7 @@ class PlannedClip:
     start_seconds: float
     end_seconds: float
     step_seconds: tuple[tuple[float, float], ...] = ()
-    """Start and end of each time step, if the clip has rows of its own for them."""
+    """Start and end of each time step, if each of them has its own row."""
 
 
 def plan_clips(
@@ -205,12 +205,12 @@ def plan_clips(
 def segments_behind_end(
     segments: Sequence[VideoSegment], duration_seconds: float
 ) -> list[VideoSegment]:
-    """The segments that begin where the video has ended: nothing is planned for them."""
+    """The segments that begin at or past the end of the video: no clip is planned for them."""
     return [segment for segment in segments if segment.start_seconds >= duration_seconds]
 
 
 def describe_behind_end(behind: Sequence[VideoSegment], duration_seconds: float) -> str:
-    """Their description, for a message."""
+    """Describe the segments past the end of a video, for a message."""
     starts = ", ".join(f"{segment.start_seconds:g} s" for segment in behind[:3])
     more = f" and {len(behind) - 3} more" if len(behind) > 3 else ""
     lies = "the segment from {} begins" if len(behind) == 1 else "the segments from {} begin"
@@ -240,7 +240,7 @@ def _plan_shots(timeline: Timeline, plan: ClipPlan, first: int, end: int) -> lis
 
 
 def _shares(total: int, lengths: Sequence[int]) -> list[int]:
-    """A number of clips divided among shots in proportion to their length."""
+    """Divide a number of clips among shots in proportion to their lengths."""
     whole = sum(lengths)
     ends = [round(total * sum(lengths[: place + 1]) / whole) for place in range(len(lengths))]
     return [end - before for end, before in zip(ends, [0, *ends], strict=False)]
@@ -249,7 +249,7 @@ def _shares(total: int, lengths: Sequence[int]) -> list[int]:
 def _plan_range(
     timeline: Timeline, plan: ClipPlan, first: int, end: int, end_seconds: float | None = None
 ) -> list[PlannedClip]:
-    """Lay the plan over the slots ``first`` to ``end`` (the latter excluded).
+    """Lay the plan over the slots ``first`` to ``end`` (excluded).
 
     ``end_seconds`` is where the last slot ends, if not where the next frame begins.
     """
@@ -301,7 +301,7 @@ def _starts(timeline: Timeline, plan: ClipPlan, length: int) -> list[int]:
 
 
 def _short_slots(timeline: Timeline, plan: ClipPlan, length: int) -> list[int]:
-    """The slots of the one clip of a video, or segment, of ``length`` slots: fewer than a span."""
+    """The slots of the one clip of a video or segment of ``length`` slots, less than a span."""
     wanted = [i * plan.stride for i in range(plan.frames)]
     if plan.short == "repeat_last":
         return [min(slot, length - 1) for slot in wanted]

@@ -1,4 +1,4 @@
-"""From a video and a plan to clips, as a stream: memory for one clip, however long the video is."""
+"""Decoding a video's planned clips as a stream: memory use does not grow with the video."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vidfeat.video.reader import VideoReader
 
 
 def nothing_to_release() -> None:
-    """Does nothing: the frames are the caller's own."""
+    """Do nothing: the caller owns the frames."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class Clip:
     index: int
     """Its index among the clips of its video."""
     frames: ClipFrames
-    """Pixels, resized and cropped: (T, H, W, bytes of a pixel), or (crops, T, H, W, ...); or planes
-    that become those on a device."""
+    """Pixels, resized and cropped: (T, H, W, bytes per pixel), or (crops, T, H, W, ...); or planes
+    that are converted to these on a device."""
     start_seconds: float
     end_seconds: float
     release: Callable[[], None] = nothing_to_release
     """To be called when the frames are no longer needed: their memory is reused."""
     step_seconds: tuple[tuple[float, float], ...] = field(default=(), kw_only=True)
-    """Of its time steps: see :class:`PlannedClip`."""
+    """Start and end of its time steps: see :class:`PlannedClip`."""
     new_frames: int = field(default=0, kw_only=True)
-    """Frames that were decoded and resized for it, and for no clip before it."""
+    """Frames decoded and resized for this clip that no earlier clip needed."""
 
     @property
     def frames_THWC(self) -> NDArray[np.uint8]:
@@ -66,8 +66,8 @@ def stream_clips(
         video: the open video that the clips were planned for.
         clips: a contiguous part of its plan.
         packer: packs frames into clips.
-        out: given a clip's index, the memory to pack it into, uint8 (bytes,); None makes one for
-            pixels.
+        out: given a clip's index, the memory to pack it into, uint8 (bytes,); None allocates it
+            for pixels.
         first: the index of ``clips[0]`` in the whole plan.
 
     Raises:

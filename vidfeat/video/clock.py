@@ -1,14 +1,14 @@
-"""The frame clock: which rate a video has, or that it has none.
+"""The frame clock: the constant rate of a video, or the times of its frames if it has none.
 
-Constant: every timestamp lies within one tick or half a frame of n / rate. Then the index
-identifies a frame, in integers, since containers round times (Matroska to a millisecond) and
+The rate is constant if every timestamp lies within one tick or half a frame of n / rate. Then the
+index identifies a frame, in integers, since containers round times (Matroska to a millisecond) and
 resampling by rounded times picks other frames. Everything else is truly variable, and a frame is
 identified by the time at which it is shown.
 
-Timestamps that are missing, repeated or out of order do not discredit the others: the longest
+Timestamps that are missing, repeated or out of order do not invalidate the others: the longest
 ascending run of them is kept, and the rest is repaired from their neighbours. Where most are out
 of order, as in AVI files with B-frames, the decoding times in output order give the time instead,
-and where these say nothing either, the index does.
+and where these are unusable too, the index does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _HALF_GOOD = 0.5
 _RESET_FRAMES = 10
 # Share of a frame: rounding to milliseconds shifts a time by less, a wrong rate by more.
 _ROUNDING = 0.05
-# A frame that stays longer is a pause, which says nothing about how long frames are shown.
+# A frame shown for longer is a pause, which does not count for the usual duration of a frame.
 _STILL_SECONDS = 60.0
 
 Timing = Literal["constant", "variable", "disordered"]
@@ -61,7 +61,7 @@ def clock_from_ticks(
 
     Args:
         ticks: presentation time of each shown frame in display order, None where it is unknown.
-        time_base: seconds of a tick.
+        time_base: seconds per tick.
         header_rates: rates that the container claims, the most trusted first.
         last_duration: ticks that the last frame lasts, 0 if unknown.
         decode_ticks: decoding time that came with each of these frames, None where unknown.
@@ -193,13 +193,13 @@ def _repaired(
     claimed: Sequence[Fraction],
     last_duration: int,
 ) -> Clock:
-    """The clock of the good times, the others put in from their neighbours."""
+    """The clock of the good times, with the others filled in from their neighbours."""
     places = np.array(good, dtype=np.int64)
     kept = np.array([ticks[place] for place in good], dtype=np.int64)
     count = len(ticks)
     steps = np.diff(kept)[np.diff(places) == 1]
     step = float(np.median(steps)) if len(steps) else float(kept[-1] - kept[0]) / (count - 1)
-    # A time beside a bad one may have been kept in its place: it says nothing about the rate.
+    # A time next to a bad one may be the wrong one of the two: it does not count for the rate.
     sure = np.ones(len(places), dtype=bool)
     gaps = np.flatnonzero(np.diff(places) > 1)
     sure[gaps] = sure[gaps + 1] = False
@@ -210,7 +210,7 @@ def _repaired(
             Fraction(int(kept[-1] - kept[0])) * time_base
         )
         candidates = [*rates, *_near(average)]
-        # A header's rate may be off by the very times that are wrong: first what fits closely.
+        # A header's rate may come from the very times that are wrong: try close fits first.
         for rate, share in [(r, _ROUNDING) for r in candidates] + [(r, 0.5) for r in candidates]:
             frame = float(1 / (rate * time_base))
             off = kept[sure] - places[sure] * frame
@@ -251,7 +251,7 @@ def _filled(
 def _rate_over(
     ticks: Sequence[int | None], good: Sequence[int], time_base: Fraction, by_header: Fraction
 ) -> Fraction:
-    """The header's rate, unless the times, disordered as they are, span quite another one."""
+    """The header's rate, unless the disordered times span far more or less than it implies."""
     if len(good) < 2:
         return by_header
     known = [(place, tick) for place, tick in enumerate(ticks) if tick is not None]
@@ -270,8 +270,8 @@ def _rate_over(
 def _largest_error(
     shown: NDArray[np.int64] | NDArray[np.float64], tick: Fraction, rate: Fraction
 ) -> float:
-    """Ticks by which the time of a frame differs from its place at a rate, at most."""
-    frame = float(1 / (rate * tick))  # ticks of a frame
+    """The largest difference, in ticks, between the time of a frame and its place at a rate."""
+    frame = float(1 / (rate * tick))  # ticks per frame
     return float(np.abs(shown - np.arange(shown.size) * frame).max())
 
 
@@ -280,17 +280,17 @@ def _allowed(tick: Fraction, rate: Fraction) -> float:
 
 
 def _usual_near(rate: Fraction) -> list[Fraction]:
-    """Whole and NTSC rates that a header computed from rounded times may stand for.
+    """Whole and NTSC rates that a header's rate, computed from rounded times, may stand for.
 
-    An MP4 of 30 frames per second whose times are whole milliseconds claims 29.998; by that, every
-    third frame would be shown a hair too late, and resampling would pick the one before it.
+    An MP4 of 30 frames per second whose times are whole milliseconds claims 29.998; at that rate,
+    every third frame would be shown a hair too late, and resampling would pick the one before it.
     """
     usual = (Fraction(max(1, round(rate))), *_NTSC)
     return [] if rate in usual else [near for near in usual if abs(near - rate) * 500 <= rate]
 
 
 def _near(average: Fraction) -> list[Fraction]:
-    """Rates near a measured one, usual and simple ones first, for headers that are wrong."""
+    """Rates near a measured one, usual and simple ones first, for files with wrong headers."""
     whole = Fraction(max(1, round(average)))
     usual = [rate for rate in (whole, *_NTSC) if abs(rate - average) * 1000 <= average]
     usual.sort(key=lambda rate: abs(rate - average))

@@ -2,10 +2,10 @@
 
 Of several video streams, the one that FFmpeg's command line takes is chosen.
 
-FFmpeg follows what a file says: a text named ``clip.mp4`` may be a playlist that opens other files
-or addresses. Therefore the name is given as ``file:`` with an absolute path, and only the ``file``
-protocol and formats that contain their frames are allowed. Of a URL, FFmpeg sees the bytes only
-and may open nothing.
+FFmpeg follows what a file says: a text file named ``clip.mp4`` may be a playlist that opens other
+files or addresses. Therefore the name is given as ``file:`` with an absolute path, and only the
+``file`` protocol and formats that contain their frames are allowed. For a URL, FFmpeg sees only
+the bytes and may open nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import av.container
     import av.video.stream
 
-# Demuxers whose files contain what they show. Not here: playlists (hls, dash, concat), pictures
+# Demuxers whose files contain what they show. Not included: playlists (hls, dash, concat), pictures
 # (image2 and the *_pipe family), devices, network protocols, and scripts (avisynth, lavfi).
 CONTAINERS = (
     "mov",  # mp4, m4v, 3gp
@@ -55,7 +55,7 @@ CONTAINERS = (
     "obu",
     "av1",
 )
-# Streams without a container: their pictures have no times, only a rate.
+# Streams without a container: their frames have no times, only a rate.
 _NO_TIMESTAMPS = 0x0080  # AVFMT_NOTIMESTAMPS
 _MOST_JPEG_BYTES = 64 << 20  # of the first picture of a raw Motion JPEG stream
 _JPEG_PADDING = 64
@@ -100,16 +100,16 @@ def open_chosen(
     """Open a regular file or URL, choose its video stream, and return which one it is.
 
     The decoder gets one thread: parallelism is over processes, and FFmpeg's threads have been seen
-    to hang beside torch's.
+    to hang alongside torch's.
 
     Args:
         path: the file.
-        number: of the video stream, from 0; None chooses as FFmpeg's command line does.
+        number: number of the video stream, from 0; None chooses as FFmpeg's command line does.
         remote: the URL that ``path`` names, if it is already open.
 
     Raises:
-        VideoError: kind ``unreadable`` or ``not_video``, with the reason; of a URL, as
-            :mod:`vidfeat.video.remote` says.
+        VideoError: kind ``unreadable`` or ``not_video``, with the reason; for a URL, see
+            :mod:`vidfeat.video.remote`.
     """
     if remote is None and is_url(path):
         remote = open_remote(path)
@@ -155,9 +155,9 @@ def open_whole(
     """Open a container with all of its streams.
 
     Args:
-        path: of a regular file, or the name of a URL.
+        path: a regular file, or the name of a URL.
         remote: the URL.
-        cursor: of the URL, for a caller that controls what it reads.
+        cursor: the URL's cursor to read through, for a caller that controls what is fetched.
 
     Raises:
         VideoError: kind ``not_video``; for a URL, the reason why reading it failed.
@@ -205,10 +205,10 @@ def _videos(container: av.container.InputContainer) -> list[av.video.stream.Vide
 def choose_stream(
     path: str, videos: list[av.video.stream.VideoStream], remote: RemoteFile | None = None
 ) -> int:
-    """The place of the stream that FFmpeg's command line takes.
+    """The number of the stream that FFmpeg's command line takes.
 
-    Streams without moving pictures come last (empty ones, and the still that an animated AVIF
-    carries); then those marked as default come first, then the largest, then the first.
+    Streams without moving pictures (empty ones, and the still image in an animated AVIF) rank last.
+    Of the others, a stream marked as default ranks first, then the largest, then the earliest.
     """
     import av.stream
 
@@ -241,12 +241,12 @@ def _count_packets(path: str, streams: int, remote: RemoteFile | None) -> Counte
                     if len(found) == streams and min(found.values()) > 1:
                         break
         except av.error.FFmpegError:
-            pass  # whoever reads the file to its end reports what is wrong with it
+            pass  # reported when the file is read to its end
     return found
 
 
 def has_timestamps(container: av.container.InputContainer) -> bool:
-    """Whether a container gives its pictures times; raw streams have a rate at best."""
+    """Whether a container has timestamps for its frames; raw streams have a rate at best."""
     return not container.format.flags & _NO_TIMESTAMPS
 
 
@@ -293,7 +293,7 @@ def _check_not_empty(path: str, size_bytes: int) -> None:
 
 
 def _why_no_folder(path: str) -> str:
-    """The error for a folder that was named as a video, or could not be searched."""
+    """The error for a folder that was given as a video, or could not be searched."""
     try:
         with os.scandir(path):
             return "a folder, not a video file"
@@ -333,7 +333,7 @@ def _is_text(head: bytes) -> bool:
 
 def _no_stream(container: av.container.InputContainer) -> str:
     if container.streams.video:
-        return "no video stream: sound with a cover picture"
+        return "no video stream: the file has only audio and a cover picture"
     if container.streams.audio:
         return "no video stream: the file has only an audio stream"
     return "no video stream in the file"

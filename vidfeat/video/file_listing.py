@@ -11,7 +11,7 @@ from vidfeat.system.identities import existing_spelling, path_to_identity
 from vidfeat.system.urls import without_secrets
 from vidfeat.video.frame_names import FRAME_SUFFIXES, frames_in, is_folder
 
-# What a folder is searched for; a file given by name is taken whatever its suffix.
+# Suffixes that a folder is searched for; a file given by name is taken whatever its suffix.
 _SUFFIXES = (
     "264 265 3g2 3gp apng asf av1 avc avi avif divx dv f4v flv gif h264 h265 hevc ivf m1v m2ts m2v "
     "m4v mjpeg mjpg mkv mov mp4 mpeg mpg mpv mts mxf nut obu ogm ogv qt rm rmvb ts vob webm wmv "
@@ -51,7 +51,7 @@ def named_as_video(name: str) -> bool:
 def root_folder(
     given: Sequence[str], root: str | os.PathLike[str] | None, *, frames: bool = False
 ) -> str:
-    """What identities are relative to: as told, or the folder that holds all that is given."""
+    """The folder that identities are relative to: ``root``, or the common folder of all inputs."""
     if root is not None:
         base = existing_spelling(os.path.abspath(os.fspath(root)))  # noqa: PTH100
         if not os.path.isdir(base):  # noqa: PTH112
@@ -72,10 +72,9 @@ def _identity(path: str, base: str) -> str:
 
 
 def _search(start: str, skipped: Counter[str], *, frames: bool = False) -> Iterator[str]:
-    """The file itself, or all files below a folder whose names are those of videos.
+    """The file itself, or all files below a folder that are named as videos.
 
-    Other files are counted by their suffix. With ``frames``, folders of frames are taken as they
-    are.
+    Other files are counted by their suffix. With ``frames``, a folder of frames is one video.
     """
     if not os.path.isdir(start) or (frames and frames_in(start)):  # noqa: PTH112
         yield start
@@ -108,7 +107,7 @@ def _search(start: str, skipped: Counter[str], *, frames: bool = False) -> Itera
                 yield entry.path
             else:
                 suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
-                mixed = " beside files that are no frames" if frames else ""
+                mixed = " next to files that are not frames" if frames else ""
                 mixed = mixed if suffix in FRAME_SUFFIXES else ""
                 skipped[f"{suffix}{mixed}" if suffix else "without a suffix"] += 1
         suffix = os.path.splitext(folder)[1].lower()  # noqa: PTH122

@@ -1,9 +1,9 @@
-"""Optical flow through OpenCV: Farneback's, the paper's second stream (extra ``vidfeat[flow]``).
+"""Optical flow through OpenCV: Farneback's, R(2+1)D's second stream (extra ``vidfeat[flow]``).
 
 I3D's second stream is TV-L1, which is in OpenCV's contributed modules (extra ``vidfeat[tvl1]``).
 
 T + 1 frames give T fields of two channels (to the right, downwards; in pixels), computed on grey
-frames after the crop, with the parameters and the normalisation that the paper's authors published.
+frames after the crop, with the parameters and normalisation that R(2+1)D's authors published.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _opencv() -> ModuleType:
 
 
 def require_opencv(method: FlowMethod = "farneback") -> None:
-    """Fail early if flow is requested.
+    """Fail early if OpenCV lacks what a flow method needs.
 
     Raises:
         MissingExtraError: OpenCV is not installed, or for TV-L1 its contributed modules are not.
@@ -70,8 +70,8 @@ def _tvl1() -> Any:
 def clip_to_tvl1(frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
     """TV-L1 flow between neighbouring frames, cut off at 20 pixels as I3D's authors do.
 
-    They compute it on whole frames and crop the fields; here it is of the crop, so that fields
-    differ at the edges.
+    They compute it on whole frames and crop the fields; here it is computed on the crop, so the
+    fields differ at the edges.
 
     Args:
         frames_THWC: uint8 (T + 1, H, W, 3) RGB, as cropped for the network.

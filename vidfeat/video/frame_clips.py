@@ -1,4 +1,4 @@
-"""Clips whose frames are seen one by one: a clip per frame, and the seconds of time steps."""
+"""Clips for networks that see frames one by one: a clip per frame, and seconds of time steps."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def frame_positions(clips: Sequence[PlannedClip]) -> list[int]:
 
 
 def frames_of_clips(clips: Sequence[PlannedClip]) -> NDArray[np.int64]:
-    """For each clip the places of its frames in :func:`frame_positions`: (N, T)."""
+    """For each clip, the indices of its frames in :func:`frame_positions`: (N, T)."""
     positions = np.array([clip.positions for clip in clips], np.int64)
     return np.searchsorted(np.array(frame_positions(clips), np.int64), positions)
 
 
 def clip_of_each_frame(timeline: Timeline, clips: Sequence[PlannedClip]) -> list[PlannedClip]:
-    """A clip of one frame for every frame that clips need, in the order of time."""
+    """A clip of one frame for every frame that clips need, in time order."""
     return [
         PlannedClip((position,), timeline.start_of(position, None), timeline.end_of(position, None))
         for position in frame_positions(clips)
@@ -34,13 +34,13 @@ def clip_of_each_frame(timeline: Timeline, clips: Sequence[PlannedClip]) -> list
 def with_step_seconds(timeline: Timeline, clip: PlannedClip, steps: int) -> PlannedClip:
     """A clip with the start and end of each of its time steps.
 
-    A step covers the frames that it is made of: those from ``floor(i T / steps)`` on, of T. It ends
-    where the frame behind its last one begins, or with the clip.
+    Step i covers the frames ``floor(i T / steps)`` to ``ceil((i + 1) T / steps) - 1``. It ends
+    where the next frame begins, or with the clip.
 
     Args:
-        timeline: of its video.
+        timeline: the frame clock of its video.
         clip: T frames.
-        steps: how many; more than T where a network repeats its input in time.
+        steps: number of steps; more than T where a network repeats its input in time.
     """
     positions = clip.positions
     count = len(positions)

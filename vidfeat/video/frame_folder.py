@@ -54,7 +54,7 @@ class FrameFolder(VideoReader):
 
     Args:
         path: the folder.
-        limits: what it may ask of this machine.
+        limits: above them, the folder is refused.
         fps: frames per second.
 
     Raises:
@@ -103,8 +103,8 @@ class FrameFolder(VideoReader):
         """Decode the frames at positions, each once, in ascending order: see the base class.
 
         Raises:
-            IndexError: a position outside of the folder.
-            VideoError: a file that is no picture; names it.
+            IndexError: a position is out of range.
+            VideoError: a file is not a picture; the message names it.
         """
         wanted = sorted(set(positions))
         if wanted and not 0 <= wanted[0] <= wanted[-1] < len(self._names):

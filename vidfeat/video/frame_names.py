@@ -27,7 +27,10 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def missing_numbers(numbers: Sequence[int]) -> tuple[int, int]:
-    """How many numbers rising ones leave out, by their commonest step, and after which first."""
+    """How many of the ascending numbers are missing, and after which the first one is.
+
+    The most common step is taken as the regular one; without gaps, both results are 0.
+    """
     steps = [after - before for before, after in pairwise(numbers)]
     if not steps:
         return 0, 0

@@ -1,9 +1,9 @@
 """From planes to pixels on the CPU: only the part of a frame that matters is converted.
 
-By the direct rule of ``yuv.py``, the rows and columns needed are copied into a small frame,
-which FFmpeg converts: the conversion of a pixel depends only on that pixel and its chroma. By the
-scaled rule the formulas are evaluated here, on the distinct rows and columns: FFmpeg's scaler is
-slow, and numpy on a part of the frame takes a fraction of its time.
+Under the direct rule of ``yuv.py``, the rows and columns needed are copied into a small frame,
+which FFmpeg converts: the conversion of a pixel depends only on that pixel and its chroma. Under
+the scaled rule, the formulas are evaluated here, on the distinct rows and columns: FFmpeg's scaler
+is slow, and numpy on a part of the frame takes a fraction of its time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class FramePart(Protocol):
 
 
 class FrameParts:
-    """Chooses the conversion for each frame; for one thread."""
+    """Chooses the conversion for each frame. Not thread-safe."""
 
     def __init__(self, preprocess: Preprocess) -> None:
         self._cutter = PlaneCutter(preprocess)
@@ -76,7 +76,7 @@ def _part(cut: PlaneCut, pixel_format: str) -> FramePart | None:
 
 
 class DirectPart:
-    """By a small frame of the rows and columns needed, which FFmpeg converts."""
+    """Copies the rows and columns needed into a small frame, which FFmpeg converts."""
 
     def __init__(self, cut: PlaneCut, pixel_format: str) -> None:
         import av
@@ -85,7 +85,7 @@ class DirectPart:
         corners = cut_corners(cut)
         taps = chroma_taps(cut)[0].places[0]
         chroma_rows = np.unique(taps[corners.rows])
-        # two rows of luma share a row of chroma, in the frame as in the small one
+        # two rows of luma share a row of chroma, in the small frame as in the whole one
         self._luma_rows = np.stack([np.flatnonzero(taps == row) for row in chroma_rows]).reshape(-1)
         self._chroma_rows = chroma_rows
         first = int(corners.columns.min()) // 2
@@ -118,7 +118,7 @@ class DirectPart:
 
 
 class ScaledPart:
-    """By the scaled rule, on the distinct rows and columns."""
+    """Evaluates the scaled rule on the distinct rows and columns."""
 
     def __init__(self, cut: PlaneCut) -> None:
         corners = cut_corners(cut)
@@ -183,7 +183,7 @@ class ScaledPart:
 
 
 def _gather(corners: Corners, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Gather:
-    """For places of the corners' rows and columns (each (2, n)) in the pixels made."""
+    """A gather from converted pixels; the corners lie at these rows and columns, each (2, n)."""
     down, across = (columns, rows) if corners.swapped else (rows, columns)
     return Gather(
         corners.down._replace(low=down[0], high=down[1]),

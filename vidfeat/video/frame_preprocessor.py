@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class FramePreprocessor:
     """Resizes and crops frames to uint8; holds the one scaler that a process needs.
 
-    It works in buffers of its own: each thread needs one of its own.
+    It reuses its buffers, so each thread needs its own instance.
     """
 
     def __init__(self, preprocess: Preprocess) -> None:
@@ -47,7 +47,7 @@ class FramePreprocessor:
         return self.whole(frame) if part is None else part.frame(frame)
 
     def whole(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """The same by converting the whole frame to RGB first, which works for every frame."""
+        """Like :meth:`frame`, but converts the whole frame to RGB first: works for every frame."""
         orientation = orientation_of(frame)
         if self._reformatter is None:
             from av.video.reformatter import VideoReformatter
@@ -109,10 +109,10 @@ class _ManyCrops:
 
 
 def crop_corners(preprocess: Preprocess, height: int, width: int) -> list[tuple[int, int, bool]]:
-    """Top, left, and whether it is mirrored, of each crop of a resized frame.
+    """Top, left, and whether it is mirrored, for each crop of a resized frame.
 
     Three lie along the long side. Five and ten are in the order of torchvision's ``five_crop`` and
-    ``ten_crop``: corners row by row, the centre, then those of the mirrored frame.
+    ``ten_crop``: corners row by row, the centre, then the same of the mirrored frame.
     """
     room = height - preprocess.crop[0], width - preprocess.crop[1]
     floors = preprocess.crop_origin == "floor"

@@ -1,7 +1,7 @@
 """The videos of a run: from folders, files, lists, segments and shards.
 
-A video's identity is its path relative to the root (see ``paths.py``); a run goes through them in
-the order of their identities, whatever order the system lists a folder in.
+A video's identity is its path relative to the root (see ``identities.py``). A run processes videos
+in the order of their identities, whatever order the system lists a folder in.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ListedVideo:
     size_bytes: int
     """-1 if the file cannot be examined."""
     mtime_ns: int
-    """Of a URL: the stamp of its ETag."""
+    """For a URL, the stamp of its ETag."""
     segments: tuple[VideoSegment, ...] = ()
 
     @property
@@ -60,7 +60,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     """What a user should know about the input, one sentence each."""
     laid_by: str = ""
-    """How the segments of the videos were found, if they were: part of a run's identity."""
+    """The rule that found the videos' segments, if one did: part of a run's identity."""
 
     @property
     def digest(self) -> str:
@@ -71,12 +71,12 @@ class Listing:
         return hashed.hexdigest()[:32]
 
     def shard(self, number: int, count: int) -> Listing:
-        """The videos of one shard: every ``count``-th, so that shards are alike in size."""
+        """The videos of one shard: every ``count``-th, so that shards are of similar size."""
         return replace(self, videos=self.videos[number - 1 :: count])
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """Shard number, from 1, and how many there are, out of ``K/N``.
+    """Parse ``K/N`` into the shard's number, from 1, and the number of shards.
 
     Raises:
         UsageError: anything else.
@@ -104,15 +104,15 @@ def list_videos(
             or URLs of these. Without any, the paths of ``segments`` below ``root``.
         root: what identities are relative to; None is the one folder given, or the common parent.
         segments: a CSV with the columns path, start_seconds, end_seconds: of the videos found, only
-            those that it names, and of those only these segments. An invalid row is skipped with a
-            note.
+            those that it names are used, and only these segments of them. An invalid row is
+            skipped with a note.
         listed: more paths, from a list: a missing one fails like a video that cannot be read, while
             a missing input ends the run.
-        frames: whether folders of frames are videos, too.
+        frames: whether folders of frames count as videos too.
 
     Raises:
-        UsageError: an input that is not there, or outside of the root; no video at all; files and
-            URLs together.
+        UsageError: an input that does not exist, or is outside the root; no video at all; files
+            and URLs together.
     """
     given = [local_file(os.fspath(path)) for path in inputs]
     listed = [local_file(path) for path in listed]
@@ -266,11 +266,11 @@ SEGMENT_COLUMNS = ("path", "start_seconds", "end_seconds")
 def read_segments(
     source: str | os.PathLike[str], root: str = "", notes: list[str] | None = None
 ) -> dict[str, list[VideoSegment]]:
-    """Segments of videos, by identity, from a table.
+    """Read segments of videos from a table, by identity.
 
     Args:
         source: the table; its paths are written as in a table of labels.
-        root: of the videos, as an identity: absolute paths below it are taken too.
+        root: root of the videos, as an identity: absolute paths below it are accepted too.
         notes: gets a line for each invalid row; such a row is left out.
 
     Raises:
@@ -299,7 +299,7 @@ def read_segments(
         if before == row.line:
             segments.setdefault(name, []).append(segment)
         else:
-            bad.append(f"{os.fspath(source)}, line {row.line}: the segment of line {before} again")
+            bad.append(f"{os.fspath(source)}, line {row.line}: the same segment as line {before}")
     if not segments:
         reason = bad[0] if bad else "it has no rows"
         raise UsageError(f"segments {os.fspath(source)}: {reason}", field="segments")
@@ -321,5 +321,5 @@ def _listed(
 
 
 def total_bytes(videos: Iterable[ListedVideo]) -> int:
-    """Size of the videos together."""
+    """Total size of the videos."""
     return sum(max(0, video.size_bytes) for video in videos)

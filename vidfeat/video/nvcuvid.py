@@ -1,8 +1,8 @@
 """The video decoders of NVIDIA's cards, through the libraries of the driver itself.
 
-``libcuda`` and ``libnvcuvid`` come with every driver and keep their binary interface, so that no
-package is needed. Only this interface tells for every picture whether it was decoded without an
-error: a card conceals damage, and FFmpeg's own way to the same decoders does not ask.
+``libcuda`` and ``libnvcuvid`` come with every driver and keep their binary interface, so no package
+is needed. Only this interface reports for every picture whether it was decoded without an error: a
+card conceals damage, and FFmpeg, which can use the same decoders, does not check for it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _STATUS_SECONDS = 10.0
 
 
 class CardError(Exception):
-    """The card or its driver cannot do, or did not do, what was asked: decode on a processor."""
+    """The card or its driver cannot do, or failed to do, what was asked: decode on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Card:
             self._cuda = ctypes.CDLL("libcuda.so.1")
             self._cuvid = ctypes.CDLL("libnvcuvid.so.1")
         except OSError as error:
-            raise CardError(f"no video decoder of an NVIDIA card: {error}") from None
+            raise CardError(f"no NVIDIA video decoder: {error}") from None
         self._declare()
         self.cuda("cuInit", 0)
         handle = c_int()
@@ -114,13 +114,13 @@ class Card:
         _check(name, getattr(self._cuvid, name)(*arguments))
 
     def session(self, codec: str, width: int, height: int, depth: int) -> Session:
-        """Begin to decode a video, or continue at another key of it.
+        """Begin to decode a video, or continue at another of its keys.
 
         Args:
             codec: a key of ``CODECS``.
-            width: of the frames as shown, before any rotation.
+            width: width of the shown frames, before any rotation.
             height: likewise.
-            depth: bits of a sample, 8 or 10.
+            depth: bits per sample, 8 or 10.
 
         Raises:
             CardError: the card does not decode this.
@@ -141,7 +141,7 @@ class Card:
         return found
 
     def decoder(self, key: tuple[Any, ...], make: Callable[[], CreateInfo]) -> c_void_p:
-        """The decoder for a key, kept from an earlier video or made again."""
+        """The decoder for a key, kept from an earlier video or newly created."""
         found = self._decoders.get(key)
         if found is None:
             while len(self._decoders) >= _KEPT_DECODERS:
@@ -167,11 +167,11 @@ class Card:
 
 
 class Session:
-    """Packets in, pictures out in the order they are shown; made by :meth:`Card.session`.
+    """Takes packets and gives pictures in display order; made by :meth:`Card.session`.
 
-    Every picture is checked: for H.264 and HEVC the card says whether it was decoded without an
-    error. It does not for VP9 and AV1, where damage within a picture stays unnoticed, as it mostly
-    does in FFmpeg: those formats carry no check for it.
+    For H.264 and HEVC, the card reports for every picture whether it was decoded without an error.
+    For VP9 and AV1 it does not: damage within a picture goes unnoticed, as it mostly does in
+    FFmpeg, because those formats carry no check for it.
     """
 
     def __init__(self, card: Card, codec: str, width: int, height: int, depth: int) -> None:
@@ -180,13 +180,13 @@ class Session:
         self._size = (width, height, depth)
         able = card.capabilities(codec, depth)
         if not able.is_supported:
-            raise CardError(f"this card does not decode {codec} of {depth} bits")
+            raise CardError(f"this card does not decode {depth}-bit {codec}")
         if not (
             able.min_width <= width <= able.max_width
             and able.min_height <= height <= able.max_height
             and width * height / 256 <= able.max_macroblocks
         ):
-            raise CardError(f"this card does not decode {codec} of {width} x {height}")
+            raise CardError(f"this card does not decode {codec} at {width} x {height}")
         self._decoder: c_void_p | None = None
         self._error: Exception | None = None
         self._shown: list[tuple[int, int]] = []
@@ -220,9 +220,9 @@ class Session:
         """Decode a packet.
 
         Args:
-            data: H.264 and HEVC as Annex B has them; VP9 and AV1 as containers hold them.
-            pts: when it is shown; comes back with its picture.
-            wanted: whether the samples of the picture shown at a time are wanted.
+            data: H.264 and HEVC in Annex B form; VP9 and AV1 as containers hold them.
+            pts: its presentation time, which is returned with its picture.
+            wanted: given a presentation time, whether the samples of that picture are wanted.
             take: called with every picture shown; its arrays are valid only during the call.
 
         Raises:
@@ -231,7 +231,7 @@ class Session:
         self._parse(Packet(_PACKET_TIMED, len(data), data, pts), wanted, take)
 
     def end(self, wanted: Callable[[int], bool], take: Callable[[Picture], None]) -> None:
-        """No more packets: the pictures that are left."""
+        """End the stream: deliver the remaining pictures."""
         self._parse(Packet(_PACKET_END, 0, None, 0), wanted, take)
 
     def close(self) -> None:
@@ -262,15 +262,15 @@ class Session:
             return 0
 
     def _sequence(self, about: Format) -> int:
-        """A video begins, or changes its format."""
+        """Handle the start of a video, or a change of its format."""
         area = about.display_area
         width, height = area.right - area.left, area.bottom - area.top
         depth = about.bit_depth_luma_minus8 + 8
         if about.chroma_format != _CHROMA_420 or about.bit_depth_chroma_minus8 + 8 != depth:
             raise CardError("not 4:2:0 of one bit depth")
         if (width, height, depth) != self._size:
-            raise CardError(f"{width} x {height} of {depth} bits where {self._size} was announced")
-        # those that the stream refers to, and those that wait to be fetched
+            raise CardError(f"{width} x {height} of {depth} bits, expected {self._size}")
+        # those that the stream refers to, and those waiting to be fetched
         surfaces = max(int(about.min_num_decode_surfaces), 1) + _DISPLAY_DELAY
         key = (
             *(self._codec, about.coded_width, about.coded_height, depth, surfaces),
@@ -300,14 +300,14 @@ class Session:
         return surfaces
 
     def _decode(self, picture: int) -> int:
-        """A picture in decoding order: hand it to the card, which decodes it asynchronously."""
+        """Hand a picture, in decoding order, to the card, which decodes it asynchronously."""
         if self._decoder is None:
             raise CardError("a picture before its sequence")
         self._card.cuvid("cuvidDecodePicture", self._decoder, picture)
         return 1
 
     def _show(self, shown: Any) -> int:
-        """A picture in the order of display."""
+        """Deliver a picture, in display order."""
         if not shown:  # the end
             return 1
         about: Shown = shown.contents
@@ -357,7 +357,7 @@ class Session:
             if found.status != _IN_PROGRESS:
                 break
             if time.monotonic() - began > _STATUS_SECONDS:
-                raise CardError("a picture is not ready in time")
+                raise CardError("a picture was not ready in time")
             time.sleep(0.0002)
         if found.status != _SUCCESS:
             raise CardError(f"a picture was decoded with errors (status {found.status})")
@@ -365,13 +365,13 @@ class Session:
 
 def _check(name: str, result: int) -> None:
     if result != 0:
-        raise CardError(f"{name} gave error {result} of CUDA")
+        raise CardError(f"{name} failed with CUDA error {result}")
 
 
 def decoders_there() -> str | None:
-    """Why video cannot be decoded on a card of this machine; None if it can, as far as is known.
+    """Why video cannot be decoded on a card of this machine; None if it probably can.
 
-    Only the libraries are looked for: a CUDA context takes a while to make.
+    Only the libraries are looked for, because creating a CUDA context is slow.
     """
     for name in ("libcuda.so.1", "libnvcuvid.so.1"):
         try:

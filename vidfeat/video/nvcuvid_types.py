@@ -1,7 +1,7 @@
 """The structures of NVIDIA's video decoding interface, as its driver's library takes them.
 
 Layouts and constants are those of the Video Codec SDK's ``nvcuvid.h`` and ``cuviddec.h`` (version
-9.0, which later drivers keep); what is not used of them is reserved space here.
+9.0, which later drivers keep); fields that are not used are reserved space here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ShortRect(Structure):
 
 
 class Format(Structure):
-    """CUVIDEOFORMAT, of the SDK."""
+    """The SDK's CUVIDEOFORMAT."""
 
     _fields_ = [
         ("codec", c_int),
@@ -57,7 +57,7 @@ class Format(Structure):
 
 
 class Capabilities(Structure):
-    """CUVIDDECODECAPS, of the SDK."""
+    """The SDK's CUVIDDECODECAPS."""
 
     _fields_ = [
         ("codec", c_int),
@@ -76,7 +76,7 @@ class Capabilities(Structure):
 
 
 class CreateInfo(Structure):
-    """CUVIDDECODECREATEINFO, of the SDK."""
+    """The SDK's CUVIDDECODECREATEINFO."""
 
     _fields_ = [
         ("width", c_ulong),
@@ -103,7 +103,7 @@ class CreateInfo(Structure):
 
 
 class ProcParams(Structure):
-    """CUVIDPROCPARAMS, of the SDK."""
+    """The SDK's CUVIDPROCPARAMS."""
 
     _fields_ = [
         ("progressive_frame", c_int),
@@ -125,13 +125,13 @@ class ProcParams(Structure):
 
 
 class Status(Structure):
-    """CUVIDGETDECODESTATUS, of the SDK."""
+    """The SDK's CUVIDGETDECODESTATUS."""
 
     _fields_ = [("status", c_int), ("reserved", c_uint * 31), ("reserved2", c_void_p * 8)]
 
 
 class Shown(Structure):
-    """CUVIDPARSERDISPINFO, of the SDK."""
+    """The SDK's CUVIDPARSERDISPINFO."""
 
     _fields_ = [
         ("picture_index", c_int),
@@ -143,7 +143,7 @@ class Shown(Structure):
 
 
 class Packet(Structure):
-    """CUVIDSOURCEDATAPACKET, of the SDK."""
+    """The SDK's CUVIDSOURCEDATAPACKET."""
 
     _fields_ = [
         ("flags", c_ulong),
@@ -159,7 +159,7 @@ OnShow = CFUNCTYPE(c_int, c_void_p, POINTER(Shown))
 
 
 class ParserParams(Structure):
-    """CUVIDPARSERPARAMS, of the SDK."""
+    """The SDK's CUVIDPARSERPARAMS."""
 
     _fields_ = [
         ("codec", c_int),

@@ -1,12 +1,12 @@
-"""Reading video by a card's decoders: the frames that FFmpeg gives, or none.
+"""Reading video with a card's decoders: the frames that FFmpeg gives, or none.
 
-H.264, HEVC, VP9 and AV1 define their samples to the last bit, so a card's planes are FFmpeg's. The
-reader is that of :mod:`vidfeat.video.reader` in all but the decoding: the same packet index, seeks
-and positions. Whatever is not as expected raises :class:`Refused`, and a processor reads
-on from there:
+H.264, HEVC, VP9 and AV1 define their samples to the last bit, so a card's planes equal FFmpeg's.
+The reader is that of :mod:`vidfeat.video.reader` except for the decoding: it uses the same packet
+index, seeks and positions. Anything unexpected raises :class:`Refused`, and the CPU continues from
+there:
 
-* the card does not take its kind, or its packets leave doubt about its frames;
-* the first frame, which FFmpeg decodes too, differs from the card's in a single sample;
+* the card does not support this kind of video, or the packets leave doubt about the frames;
+* the first frame, which FFmpeg decodes too, differs from the card's in even one sample;
 * a frame comes that the packets did not announce, or one is missing;
 * the card decoded a picture with an error (reported for H.264 and HEVC; damage *within* a picture
   of VP9 or AV1 is noticed neither here nor, mostly, by FFmpeg).
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import av.container
     import av.video.stream
 
-# What FFmpeg calls the same samples, and their bits.
+# FFmpeg's names of the formats that a card's samples can be copied to, and their bits.
 _FORMATS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10}
 _NAMES = {"libdav1d": "av1"}
 _ANNEX_B = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
@@ -41,16 +41,16 @@ _AV1_CONFIG_BYTES = 4  # before the sequence header in the container's configura
 
 
 class Refused(Exception):  # noqa: N818 (control flow, not an error)
-    """Read this video on a processor; the frames given so far are right."""
+    """Read this video on the CPU; the frames given so far are correct."""
 
 
 Make = Callable[[Picture, "av.VideoFrame"], Any]
-"""Makes what is yielded of a card's planes and FFmpeg's first frame, which tells the colours and
+"""Makes what is yielded from a card's planes and FFmpeg's first frame, which gives the colours and
 the rotation. The planes are valid only during the call."""
 
 
 class DecodingSession(Protocol):
-    """What a reader needs of :class:`vidfeat.video.nvcuvid.Session`."""
+    """What a reader needs from :class:`vidfeat.video.nvcuvid.Session`."""
 
     def send(
         self,
@@ -69,7 +69,7 @@ class DecodingSession(Protocol):
 
 
 class DecodingCard(Protocol):
-    """What a reader needs of :class:`vidfeat.video.nvcuvid.Card`."""
+    """What a reader needs from :class:`vidfeat.video.nvcuvid.Card`."""
 
     def session(self, codec: str, width: int, height: int, depth: int) -> DecodingSession:
         """Begin to decode."""
@@ -77,7 +77,7 @@ class DecodingCard(Protocol):
 
 @dataclass(frozen=True)
 class _Passed:
-    """A frame whose samples are not wanted: what the reader checks of it."""
+    """A frame without samples: only what the reader checks, and what was made of it."""
 
     pts: int
     width: int
@@ -104,12 +104,12 @@ class CardReader(VideoReader):
         self._card = card
         self.make = make
         self._session: DecodingSession | None = None
-        # The frame that decoding began with, as FFmpeg decodes it, and the key it is of.
+        # The frame that decoding began with, as FFmpeg decodes it, and its key.
         self._model: av.VideoFrame | None = None
         self._likeness: Likeness | None = None
         self._model_pts = 0
         self._model_entry = 0
-        self._checked = False  # the card's was the same
+        self._checked = False  # whether the card's frame was the same
         self._by_card = False
         self._wanted_pts: frozenset[int] | None = None
         super().__init__(path, limits, known, progress, stream=stream)
@@ -138,13 +138,13 @@ class CardReader(VideoReader):
         return _NAMES.get(name, name)
 
     def _count(self) -> None:
-        raise Refused("the packets leave a doubt about the frames")
+        raise Refused("the packets leave doubt about the frames")
 
     def frames(self, positions: Iterable[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-        """As :meth:`VideoReader.frames`, or what ``make`` makes in place of the frames.
+        """Like :meth:`VideoReader.frames`, with what ``make`` makes in place of the frames.
 
         Raises:
-            Refused: continue on a processor; the frames so far are right.
+            Refused: continue on the CPU; the frames so far are correct.
         """
         assert self.index is not None
         wanted = sorted(set(positions))
@@ -161,7 +161,7 @@ class CardReader(VideoReader):
     def _seek(self, entry: int) -> None:
         examined = hasattr(self, "info")
         if examined and not self._checked and (self._model is None or entry != self._model_entry):
-            # Reading begins elsewhere than at the start: the first frame of it is compared.
+            # Reading does not begin at the start: compare the first frame that is read.
             self._by_card = False
             super()._seek(entry)
             self._adopt(self._pull(), entry)
@@ -197,7 +197,7 @@ class CardReader(VideoReader):
             for packet in self._packets_from(container, stream, entry):
                 if packet.size == 0:
                     continue
-                pts = cast(int, packet.pts)  # now: a filter empties the packet
+                pts = cast(int, packet.pts)  # read now, since a filter empties the packet
                 if packet.is_discard:
                     never_shown.add(pts)
                 for data in change.data(packet):
@@ -227,7 +227,7 @@ class CardReader(VideoReader):
             fill_planes(frame, picture.luma, picture.chroma)
             if first:
                 if not same_samples(frame, model):
-                    raise Refused("the card's first frame is not FFmpeg's")
+                    raise Refused("the card's first frame differs from FFmpeg's")
                 self._checked = True
         if self.make is None:
             return frame
@@ -246,7 +246,7 @@ class CardReader(VideoReader):
 
 
 class _Stream:
-    """Packets of a container in the form that a bare decoder takes."""
+    """Converts a container's packets to the form that a bare decoder takes."""
 
     def __init__(self, codec: str, stream: av.video.stream.VideoStream) -> None:
         from av.bitstream import BitStreamFilterContext
@@ -270,8 +270,8 @@ class _Stream:
 class Likeness:
     """Makes frames that equal one of FFmpeg's in everything but samples and time.
 
-    What a conversion to RGB looks at is more than PyAV lets one set (where chroma samples lie, for
-    one), so that frames are references of FFmpeg's, given memory of their own.
+    A conversion to RGB depends on more than PyAV can set (the chroma location, for example).
+    Therefore each new frame is a reference to FFmpeg's frame that then gets its own memory.
     """
 
     def __init__(self, model: av.VideoFrame) -> None:
@@ -290,7 +290,7 @@ class Likeness:
         self._graph.configure()
 
     def frame(self, pts: int) -> av.VideoFrame:
-        """A new frame; its samples are not yet its own."""
+        """A new frame, whose samples are still to be written."""
         self._source.push(self._model)
         frame = cast("av.VideoFrame", self._sink.pull())
         frame.make_writable()
@@ -351,11 +351,12 @@ def open_video_on_card(
 ) -> Iterator[CardReader]:
     """Open a video for reading frames by position, decoded by a card.
 
-    Arguments as for :func:`vidfeat.video.reader.open_video`, and ``make``, in place of frames.
+    Arguments as for :func:`vidfeat.video.reader.open_video`; what ``make`` makes, if given, is
+    yielded in place of frames.
 
     Raises:
-        Refused: read it on a processor.
-        VideoError: the file is no video.
+        Refused: read it on the CPU.
+        VideoError: the file is not a video.
     """
     reader = CardReader(os.fspath(path), limits or Limits(), card, known, progress, make, stream)
     try:

@@ -1,4 +1,4 @@
-"""How a decoded frame is turned and mirrored to be shown: the eight ways of a display matrix."""
+"""How a decoded frame is turned and mirrored for display: the eight cases of a display matrix."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Orientation:
         return self.turns % 2 == 1
 
     def shown(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width as shown, of a frame as decoded."""
+        """Height and width as shown, from those of the decoded frame."""
         return (width, height) if self.swaps_sides else (height, width)
 
     def apply(self, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A frame as decoded to the frame as shown: a view of the same memory."""
+        """Turn a decoded frame upright; the result is a view of the same memory."""
         if self.mirrored:
             frame_HWC = frame_HWC[:, ::-1]
         return np.rot90(frame_HWC, k=self.turns) if self.turns else frame_HWC
@@ -53,12 +53,12 @@ UPRIGHT = Orientation()
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """The orientation that a frame's display matrix asks for, as FFmpeg's command line applies it.
 
-    Angles between quarter turns are taken to the nearest.
+    Angles between quarter turns are rounded to the nearest.
     """
     from av.sidedata.sidedata import SideDataContainer
 
-    # frame.side_data would be kept in the frame: a cycle, so that hundreds of decoded frames wait
-    # for the garbage collector
+    # frame.side_data would be kept in the frame: a reference cycle, which makes hundreds of decoded
+    # frames wait for the garbage collector
     side_data = cast(Any, SideDataContainer)(frame)
     if not len(side_data):  # nearly every frame; a failed look-up raises and catches an error
         return UPRIGHT

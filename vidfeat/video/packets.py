@@ -1,4 +1,4 @@
-"""What the packets of a video say about its frames, without decoding one.
+"""What the packets of a video say about its frames, without decoding any.
 
 Where codec and container guarantee one shown frame per packet, the sorted presentation times of the
 packets are the frames of the video in display order, and the key packets are the places where
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import av.packet
     import av.video.stream
 
-# One packet, one shown frame. Not here: MPEG-4 part 2 (packed B-frames, frames not coded), VP8
+# One packet, one shown frame. Not included: MPEG-4 part 2 (packed B-frames, frames not coded), VP8
 # (hidden reference frames), MPEG-1/2 and VC-1 (fields and repeated pictures).
 _ONE_FRAME_CODECS = frozenset(
     {
@@ -77,8 +77,8 @@ def scan_packets(
     """Read every packet of a stream once.
 
     An index is made only if the packets leave no doubt: a codec and a container that guarantee one
-    shown frame per packet, every time present and only once, the first packet a key, and nothing
-    shown before it.
+    shown frame per packet, every time present and unique, the first packet a key, and nothing shown
+    before it.
     """
     import av.error
 
@@ -106,7 +106,7 @@ def scan_packets(
             if entry:
                 keys.append((packet.pts, packet.dts if packet.dts is not None else packet.pts))
             if packet.is_discard:
-                continue  # decoded for the sake of others, never shown
+                continue  # decoded only because others refer to it, never shown
             pts.append(packet.pts)
             if not reorders and packet.pts <= last[0]:
                 sure = False  # repeated or swapped times: the frames come in another order
@@ -138,7 +138,7 @@ def _index(pts: list[int], keys: list[tuple[int, int]]) -> PacketIndex | None:
     entries = np.array(keys, dtype=np.int64)
     if entries[0, 0] > shown[0]:
         return None  # frames shown before the first key: the decoder may or may not give them
-    # A key that is itself not shown serves the first shown frame behind it.
+    # A key that is itself not shown serves the first shown frame after it.
     positions = np.searchsorted(shown, entries[:, 0])
     # of several keys for one position, the last is enough
     last_of = np.append(np.diff(positions) > 0, True) & (positions < shown.size)
@@ -149,7 +149,7 @@ def _index(pts: list[int], keys: list[tuple[int, int]]) -> PacketIndex | None:
 
 
 def _entry_test(codec: str, extradata: bytes | None) -> Callable[[av.packet.Packet[Any]], bool]:
-    """A test whether decoding may begin at a key packet with all later frames exact.
+    """A test of whether decoding may begin at a key packet with all later frames exact.
 
     For H.264 that is an instantaneous refresh (IDR). Other packets flagged as keys, the recovery
     points of open groups and of gradual refresh, decode exactly only after a while.

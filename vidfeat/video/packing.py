@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 Taken = TypeVar("Taken")
 
-# Of one frame, for each pixel of the crop: four corners with luma and two chroma samples each, and
-# some columns between them. Frames that need more are sent as pixels.
+# Of a frame, per pixel of the crop: four corners with a luma and two chroma samples each, and some
+# columns between them. Frames that need more are sent as pixels.
 PLANE_BYTES_PER_PIXEL = 20
 
 
@@ -41,7 +41,7 @@ class Packer(Protocol[Taken]):
         ...
 
     def drop(self, taken: Taken) -> None:
-        """Called when no later clip needs it."""
+        """Release what was taken; called when no later clip needs it."""
         ...
 
 
@@ -80,7 +80,7 @@ def _pack_pixels(taken: Sequence[NDArray[np.uint8]], out: NDArray[np.uint8]) -> 
 
 
 class PlanePacker:
-    """Clips as planes wherever those give the same pixels, or else as pixels.
+    """Clips as planes wherever those give the same pixels, otherwise as pixels.
 
     A clip whose frames differ in size, format or colour is converted here, to the same pixels.
     """
@@ -99,7 +99,7 @@ class PlanePacker:
     ) -> tuple[PlaneCut | None, NDArray[np.uint8]]:
         """The part of the planes that matters; or pixels, without a cut.
 
-        What :meth:`take_picture` made of a frame stays as it is.
+        The result of :meth:`take_picture` is returned as it is.
         """
         if isinstance(frame, tuple):
             return frame
@@ -116,7 +116,7 @@ class PlanePacker:
         """What clips need of a picture that a GPU decoded; None if planes cannot be used.
 
         Args:
-            luma: rows of bytes, of a frame that FFmpeg would give as ``like`` in all but samples.
+            luma: rows of bytes of a frame that differs from ``like`` only in its samples.
             chroma: rows of bytes, U and V alternating.
             like: a frame of the same video, decoded by FFmpeg.
         """

@@ -55,10 +55,10 @@ def parse_rate(text: Fraction | str | float, name: str = "fps") -> Fraction | No
 
     Args:
         text: what was given.
-        name: of the setting, for messages; only ``fps`` may be ``native``.
+        name: name of the setting, for messages; only ``fps`` may be ``native``.
 
     Raises:
-        UsageError: none of these.
+        UsageError: it is none of these.
     """
     may_be_native = name == "fps"
     if may_be_native and isinstance(text, str) and text.strip().lower() == "native":

@@ -1,8 +1,8 @@
 """Where a cut's samples lie: in the decoder's planes, and in the buffer they are copied to.
 
-A corner's place in the buffer is a sum of one number for its row and one for its column, whatever
-the orientation, the picked rows and the layout of the planes: so the tables of a
-:class:`PlaneCut` are a few hundred numbers long.
+A corner's place in the buffer is the sum of one number for its row and one for its column, whatever
+the orientation, the picked rows and the layout of the planes. So the tables of a :class:`PlaneCut`
+are only a few hundred numbers long.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import av
 
 # Columns are picked one by one where their range is at least this many times as long: picking
-# takes longer than copying whole rows, and the buffer is as many times smaller.
+# takes longer than copying the range, but the buffer is that many times smaller.
 _PICK_RATIO = 2.5
 
 Places = NDArray[np.int32]
@@ -41,12 +41,12 @@ class Samples(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Of one sample."""
+        """Bytes per sample."""
         return 1 if self.bits == 8 else 2
 
     @property
     def low_bits(self) -> int:
-        """Below a sample, to be shifted out."""
+        """Unused bits below a sample, to be shifted out."""
         return 16 - self.bits if self.high else 0
 
 
@@ -57,12 +57,12 @@ PLANAR = Samples()
 class PlaneCut:
     """Which samples of a frame are sent, and how the crop is made from them.
 
-    Equal cuts are interchangeable: use it as a key. Pickled, it is its few fields; tables are made
-    once in each process.
+    Equal cuts are interchangeable, so a cut can serve as a key. Only its few fields are pickled;
+    tables are made once in each process.
     """
 
     height: int
-    """Of the decoded frame, before it is turned."""
+    """Height of the decoded frame, before it is turned."""
     width: int
     colour: Colour
     resize: tuple[int, int] | int
@@ -72,7 +72,7 @@ class PlaneCut:
     """The frame holds two fields with their own rows of chroma; FFmpeg converts each separately."""
     samples: Samples = PLANAR
     location: int | None = None
-    """Of chroma, where FFmpeg interpolates it (see ``yuv.py``); None where it does not."""
+    """Location of chroma, if FFmpeg interpolates it (see ``yuv.py``); None if it does not."""
 
     @property
     def nbytes(self) -> int:
@@ -82,7 +82,7 @@ class PlaneCut:
     def from_hardware(self) -> PlaneCut:
         """The cut of the same video's frames as a hardware decoder lays them out (NV12, P010).
 
-        The pixels made of them are those of FFmpeg's own planes.
+        They give the same pixels as FFmpeg's own planes.
         """
         wide = self.samples.bits > 8
         return replace(self, samples=Samples(self.samples.bits, interleaved=True, high=wide))
@@ -98,7 +98,7 @@ class PlaneCut:
             block.copy(memoryview(plane), plane.line_size, out)
 
     def copy_arrays(self, planes: Sequence[NDArray[np.uint8]], out: NDArray[np.uint8]) -> None:
-        """The same from arrays (rows, bytes of a row), each contiguous, one for each plane."""
+        """Like :meth:`copy`, from one contiguous array (rows, bytes per row) for each plane."""
         for plane, block in zip(planes, cut_tables(self).blocks, strict=True):
             block.copy(plane.data, plane.strides[0], out)
 
@@ -114,11 +114,11 @@ class Block:
     num_columns: int
     sample_bytes: int
     offset: int
-    """Of the block in the buffer, in bytes."""
+    """Offset of the block in the buffer, in bytes."""
 
     @property
     def row_bytes(self) -> int:
-        """Of a row in the buffer."""
+        """Bytes of a row in the buffer."""
         return self.num_columns * self.sample_bytes
 
     @property
@@ -137,7 +137,7 @@ class Block:
             target.view(row)[:] = lines[self.rows]
             return
         sample = np.dtype(f"u{self.sample_bytes}")
-        # no index is out of range; of numpy's ways to make sure, this one takes the least time
+        # no index is out of range; "wrap" is the fastest of numpy's modes
         np.take(
             np.frombuffer(plane, sample),
             _sample_index(self, pitch),
@@ -166,7 +166,7 @@ class Corners(NamedTuple):
     """The corners of the crop's pixels in a frame."""
 
     down: Axis
-    """Of the crop's rows, in the upright frame."""
+    """Axis of the crop's rows, in the upright frame."""
     across: Axis
     rows: NDArray[np.intp]
     """Low and high rows of the decoded frame (2, n); n is the crop's width if swapped."""
@@ -178,7 +178,7 @@ class Corners(NamedTuple):
 def cut_corners(cut: PlaneCut) -> Corners:
     """Where the corners of a crop lie in the decoded frame.
 
-    np.rot90 would turn by ``turns`` what a mirror has swapped before.
+    This inverts :meth:`Orientation.apply`, which mirrors a frame first and then turns it.
     """
     turns = cut.orientation.turns
     swapped = turns % 2 == 1
@@ -200,7 +200,7 @@ class CutTables:
 
     The corner of low or high row ``k`` and low or high column ``l`` of the crop's pixel (i, j) has
     its luma at ``luma_down[k, i] + luma_across[l, j]``. Of its chroma's taps ``s`` and ``t``, U is
-    at ``chroma_down[s, k, i] + chroma_across[t, l, j]``, V ``v_step`` bytes behind, and the weight
+    at ``chroma_down[s, k, i] + chroma_across[t, l, j]``, V ``v_step`` bytes later, and the weight
     is ``down_taps[s, k, i] * across_taps[t, l, j]``; chroma that is not interpolated has one tap.
     The corner's own weight is the float32 product ``down_weights[k, i] * across_weights[l, j]``.
     """

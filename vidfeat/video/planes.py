@@ -1,10 +1,10 @@
 """The part of a decoded frame that the network's input depends on, as bytes to send.
 
-Of a frame only the rows and columns that the crop's gather touches matter (see
+Only the rows and columns of a frame that the crop's gather touches matter (see
 ``preprocess.py``). A decode process copies just those samples of the decoder's planes into
-one flat buffer; conversion to RGB, resize and crop happen where the buffer arrives, and give every
-pixel as :meth:`FramePreprocessor.frame` gives it. What is copied, and where each pixel of the crop
-finds its four corners in the buffer, is a :class:`PlaneCut`.
+one flat buffer. Conversion to RGB, resize and crop happen where the buffer arrives, and give the
+same pixels as :meth:`FramePreprocessor.frame`. A :class:`PlaneCut` says what is copied, and where
+each pixel of the crop finds its four corners in the buffer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vidfeat.video.yuv import ChromaProbe, colour_of, direct_rule_holds
 if TYPE_CHECKING:
     import av
 
-# Smaller frames have other filters in FFmpeg's scaler.
+# FFmpeg's scaler uses other filters for smaller frames.
 _SMALLEST_SCALED = 16
 _UNLOCATED = 0
 _KEPT_KINDS = 64
@@ -46,18 +46,18 @@ class PlaneClip:
     """(frames, ``cut.nbytes``)"""
 
     def copy(self) -> PlaneClip:
-        """The same in memory of its own."""
+        """A copy in its own memory."""
         return PlaneClip(self.cut, self.planes_TB.copy())
 
 
 ClipFrames = NDArray[np.uint8] | PlaneClip
-"""A clip's frames in transit: uint8 (T, H, W, 3), or planes that become that on a device."""
+"""A clip's frames in transit: uint8 (T, H, W, 3), or planes that are converted on a device."""
 
 
 class PlaneCutter:
-    """Finds the cuts of decoded frames, of any number of videos. For one thread.
+    """Finds the cuts of decoded frames, of any number of videos. Not thread-safe.
 
-    PyAV does not tell where a frame's chroma lies. Where it matters (10 bits, odd heights) it is
+    PyAV does not report where a frame's chroma lies. Where it matters (10 bits, odd heights) it is
     determined frame by frame (:class:`vidfeat.video.yuv.ChromaProbe`).
     """
 
@@ -69,9 +69,9 @@ class PlaneCutter:
     def cut(self, frame: av.VideoFrame) -> PlaneCut | None:
         """The cut for a decoded frame, or None if only ``FramePreprocessor`` is exact.
 
-        None is given where the preprocessing needs every pixel, for other pixel formats than 4:2:0
-        of 8 and 10 bits, for colour spaces that FFmpeg does not convert, where it converts by none
-        of the rules of ``yuv.py``, and for frames upside down in memory.
+        It is None if the preprocessing needs every pixel, for pixel formats other than 4:2:0 of 8
+        and 10 bits, for colour spaces that FFmpeg does not convert, if it converts by none of the
+        rules of ``yuv.py``, and for frames stored upside down.
         """
         if not self.preprocess.gathers:
             return None
@@ -99,7 +99,7 @@ class PlaneCutter:
         return None if location is None else _located(cut, location)
 
     def _by_tags(self, frame: av.VideoFrame) -> PlaneCut | None:
-        """Without the location of chroma."""
+        """The cut for a frame's tags, its chroma location not yet known."""
         samples, colour = _SAMPLES.get(frame.format.name), colour_of(frame)
         if samples is None or colour is None:
             return None

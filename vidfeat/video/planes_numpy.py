@@ -50,7 +50,7 @@ def cut_to_rgb(cut: PlaneCut, planes_B: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _outer(joined: Any, down: NDArray[Any], across: NDArray[Any]) -> NDArray[Any]:
-    """(2, h) and (2, w) to (4, h, w): low and high rows, of each low and high columns."""
+    """(2, h) and (2, w) to (4, h, w): low and high rows, each with low and high columns."""
     found: NDArray[Any] = joined(down[:, None, :, None], across[None, :, None, :])
     return found.reshape(4, down.shape[1], across.shape[1])
 

@@ -1,4 +1,4 @@
-"""Frames to the network's input, exactly as the network's authors prepare it.
+"""From frames to a network's input, exactly as the network's authors prepare it.
 
 torchvision's presets for videos resize whole frames (bilinear, without antialiasing, in float,
 rounded back to uint8), crop the centre and normalise. Only the crop of a resized frame is ever
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
 
 
-# Formats whose conversion to four bytes a pixel has been found equal, byte by byte, to that to
-# three (FFmpeg converts both by the same tables); others take the three-byte way.
+# Formats whose conversion to four bytes per pixel was found equal, byte by byte, to the three-byte
+# one (FFmpeg converts both by the same tables); the others are converted to three bytes.
 FAST_FORMATS = frozenset({"yuv420p", "yuvj420p"})
-# FFmpeg's three-byte conversion treats the columns behind the last multiple of eight apart.
+# FFmpeg's three-byte conversion treats the columns after the last multiple of eight differently.
 FAST_COLUMNS = 8
 
 # float32 sums of products up to 255 are off by less than 1e-4: closer to a tie than that, the order
@@ -56,26 +56,27 @@ class Preprocess:
     crop: tuple[int, int] = (112, 112)
     """(height, width) of the centre crop."""
     mean: tuple[float, ...] = KINETICS_MEAN
-    """Of each channel, on the scale 0 to 1."""
+    """Mean of each channel, on the scale 0 to 1."""
     std: tuple[float, ...] = KINETICS_STD
     interpolation: Interpolation = "bilinear"
     antialias: bool = False
     """Average over all source pixels where the frame shrinks."""
     resampler: Resampler = "float32"
-    """Whose arithmetic: ``float32`` is torch's on floats, rounded to a grey level at the end,
-    as in torchvision's presets for videos; ``torch`` its own for uint8 frames on a processor
-    (transformers, torchvision v2); ``pillow`` Pillow's (open_clip, timm); ``unrounded`` torch's on
-    floats, kept to 1/256 of a grey level (DINOv3)."""
+    """Whose arithmetic is used: ``float32`` is torch's on floats, rounded to a grey level at the
+    end, as in torchvision's presets for videos; ``torch`` is torch's for uint8 frames on the CPU
+    (transformers, torchvision v2); ``pillow`` is Pillow's (open_clip, timm); ``unrounded`` is
+    torch's on floats, kept to 1/256 of a grey level (DINOv3)."""
     fit: Fit = "exact"
-    """How to read a (height, width): exactly, or with the aspect ratio kept: ``cover`` is at
-    least that, ``contain`` at most, and padded to the crop."""
+    """How to meet a (height, width): exactly, or with the aspect ratio kept: ``cover`` gives at
+    least that size, ``contain`` at most, padded to the crop."""
     crop_origin: CropOrigin = "round"
-    """Where half a pixel goes: torchvision rounds, transformers takes the lower one."""
+    """What happens to half a pixel: torchvision rounds, transformers rounds down."""
     fill: tuple[int, ...] = (0, 0, 0)
     """RGB of the padding."""
     crops: int = 1
-    """Of a frame: 1 is the centre; 3 lie along the long side; 5 are the corners and the centre; 10
-    are these and those of the mirrored frame. Networks that differ only in this are comparable."""
+    """Crops per frame: 1 is the centre; 3 lie along the long side; 5 are the corners and the
+    centre; 10 are these and the same of the mirrored frame. Networks that differ only in this are
+    comparable."""
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or min(self.std, default=0.0) <= 0:
@@ -96,8 +97,8 @@ class Preprocess:
             or (self.interpolation, self.fit, self.crop_origin) != ("bilinear", "exact", "round")
         ):
             raise UsageError(
-                "the float32 resampler is bilinear, without antialiasing, and knows no other fit "
-                "and crop: take resampler='torch', 'pillow' or 'unrounded'"
+                "the float32 resampler is bilinear, without antialiasing, with fit='exact' and "
+                "crop_origin='round' only: give resampler='torch', 'pillow' or 'unrounded'"
             )
         if self.resampler == "pillow" and not self.antialias:
             raise UsageError("Pillow always antialiases: give antialias=True, or resampler='torch'")
@@ -120,7 +121,7 @@ class Preprocess:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON. Fields that earlier versions lack are included only if not the default."""
+        """The fields as JSON values; those that earlier versions lack only if not the default."""
         values: dict[str, Any] = {
             "resize": list(self.resize) if isinstance(self.resize, tuple) else self.resize,
             "crop": list(self.crop),
@@ -156,22 +157,22 @@ class Preprocess:
 
     @property
     def gathers(self) -> bool:
-        """Four source pixels make a pixel: then a frame's planes suffice (see ``planes.py``)."""
+        """Whether four source pixels make a pixel: then planes suffice (see ``planes.py``)."""
         return self.resampler == "float32" and self.crops == 1
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
-        """(H, W, bytes of a pixel) of frames on their way to :meth:`normalize`.
+        """(H, W, bytes per pixel) of frames on their way to :meth:`normalize`.
 
-        Three bytes are RGB. Of ``unrounded`` frames there are six: RGB and 1/256 of RGB.
+        Three bytes are RGB. Pixels of ``unrounded`` frames have six: RGB, then its 256ths.
         """
         return (*self.crop, 6 if self.resampler == "unrounded" else 3)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of a frame after the resize.
 
-        For a short side by torchvision's rule; ``cover`` and ``contain`` as timm and open_clip
-        round them.
+        A short side follows torchvision's rule; ``cover`` and ``contain`` round as timm and
+        open_clip do.
         """
         if isinstance(self.resize, tuple):
             if self.fit == "exact":
@@ -216,7 +217,7 @@ _LATER = ("resampler", "fit", "crop_origin", "fill", "crops")
 
 
 def clip_shape(preprocess: Preprocess, frames: int) -> tuple[int, ...]:
-    """(T, H, W, bytes of a pixel) of clips; (crops, T, H, W, ...) of several crops."""
+    """(T, H, W, bytes per pixel) of clips; (crops, T, H, W, ...) with several crops."""
     one = (frames, *preprocess.frame_shape)
     return one if preprocess.crops == 1 else (preprocess.crops, *one)
 
@@ -229,7 +230,7 @@ def _on_device(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
 
 @lru_cache(maxsize=64)
 def _kept_on_device(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """Sent to a GPU only once: each time, the caller would wait for all queued GPU work."""
+    """Like :func:`_on_device`, but sent only once: a transfer waits for all queued GPU work."""
     import torch
 
     with torch.inference_mode(mode=False):
@@ -237,7 +238,7 @@ def _kept_on_device(values: tuple[float, ...], device: torch.device) -> torch.Te
 
 
 def rgb0_pixels(reformatter: VideoReformatter, frame: av.VideoFrame) -> NDArray[np.uint32]:
-    """A frame of a fast format as pixels of four bytes (H, at least W); the last are void."""
+    """A frame of a fast format as pixels of four bytes, (H, W or more); the fourth is unused."""
     plane = reformatter.reformat(frame, format="rgb0", threads=1).planes[0]
     return np.frombuffer(memoryview(plane), np.uint32).reshape(plane.height, plane.line_size // 4)
 
@@ -254,15 +255,15 @@ class Axis(NamedTuple):
 class Gather:
     """The four source pixels of every pixel of the crop, and their weights, for one frame size.
 
-    It works in buffers of its own, so only one thread at a time may use it.
+    It reuses its buffers, so only one thread at a time may use it.
     """
 
     def __init__(self, down: Axis, across: Axis, *, swapped: bool = False) -> None:
         """Where the crop's rows (``down``) and columns lie in the pixels given to :meth:`apply`.
 
         Args:
-            down: of the crop's rows.
-            across: of its columns.
+            down: axis of the crop's rows.
+            across: axis of its columns.
             swapped: the crop's rows lie in columns, and its columns in rows.
         """
         self.shape = (len(down.low), len(across.low))
@@ -270,8 +271,8 @@ class Gather:
         self._down = np.stack([down.low, down.low, down.high, down.high])
         self._across = np.stack([across.low, across.high, across.low, across.high])
         self._swapped = swapped
-        # Products of the axes' weights, one for each of four bytes a pixel: a broadcast over an
-        # axis of four would make numpy's inner loop four long. Rows of pixels are rows of bytes.
+        # Products of the axes' weights, one for each of the four bytes of a pixel: a broadcast over
+        # an axis of four would make numpy's inner loop four long. Rows of pixels are rows of bytes.
         corners = [np.outer(h, w) for h in down[2:] for w in across[2:]]
         self._weights = np.repeat(np.stack(corners), 4, axis=-1)
         self._total, self._product = np.empty((2, *self._weights.shape[1:]), np.float32)
@@ -288,7 +289,7 @@ class Gather:
             down, across = self._down[:, :, None] * steps[0], self._across[:, None, :] * steps[1]
             self._index = down + across
             self._pitch = pitch
-        # no index is out of range; of numpy's ways to make sure, this one takes the least time
+        # no index is out of range; "wrap" is the fastest of numpy's modes
         np.take(pixels.reshape(-1), self._index, out=self._source, mode="wrap")
         corners = self._source.view(np.uint8)
         # one corner at a time stays in the core's cache
@@ -314,7 +315,7 @@ class Gather:
     def _weigh(
         self, corners: NDArray[np.uint8], number: int, out: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """One corner of all pixels times its weights; numpy converts faster than both at once."""
+        """One corner of all pixels times its weights: converted first, which is faster in numpy."""
         np.copyto(out, corners[number])
         out *= self._weights[number]
         return out

@@ -1,4 +1,4 @@
-"""Reading video, frame-exact: the frame at a position is the one that sequential decoding gives.
+"""Frame-exact reading of video: the frame at a position is the one that sequential decoding gives.
 
 A frame is reached in one of two ways. *By packets*: if the packets leave no doubt about the frames
 (see ``packets.py``), a reader seeks to the key before the wanted frame and decodes forward,
@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a file may ask of this machine before it is refused."""
+    """The pixels, frames and seconds that a file may have before it is refused."""
 
     max_pixels: int = 8192 * 8192
     """Width times height of a frame."""
@@ -100,10 +100,10 @@ class VideoInfo:
     """Places where one frame stays for a minute or more; no clip is laid there."""
 
     assumed_rate: bool = False
-    """A raw stream that does not say its rate: FFmpeg's 25 frames per second are taken."""
+    """A raw stream without a rate: FFmpeg's default of 25 frames per second is used."""
 
     missing_frames: tuple[int, int] = (0, 0)
-    """Of a folder of frames: how many numbers are left out, and after which first."""
+    """For a folder of frames: how many numbers are missing, and after which the first one is."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ class VideoInfo:
             )
         if self.timing == "disordered" and self.fps > _UNLIKELY_RATE:
             found.append(
-                f"its timestamps say nothing, and by its header's {float(self.fps):g} frames/s it "
+                f"its timestamps are unusable, and at its header's {float(self.fps):g} frames/s it "
                 f"lasts {self.duration_seconds:.2f} s"
             )
         count, first = self.missing_frames
@@ -126,20 +126,18 @@ class VideoInfo:
                 f"{first}: later frames are shown too early"
             )
         if self.assumed_rate:
-            found.append(
-                f"a raw stream that does not say its rate: {self.fps} frames/s are assumed"
-            )
+            found.append(f"a raw stream without a frame rate: {self.fps} frames/s are assumed")
         if self.num_streams > 1:
-            found.append(f"{self.num_streams} video streams: number {self.stream} was taken")
+            found.append(f"{self.num_streams} video streams: number {self.stream} is used")
         if self.pauses:
             places = f"{self.pauses} places" if self.pauses > 1 else "one place"
-            found.append(f"in {places} nothing moves for over a minute: no clip lies there")
+            found.append(f"in {places} one frame stays for over a minute: no clips are laid there")
         return tuple(found)
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Where a video broke; the frames before are good."""
+    """Where a video broke; the frames before that are good."""
 
     message: str
     at_seconds: float
@@ -156,7 +154,7 @@ class Known:
 
 
 class Recounted(Exception):  # noqa: N818 (control flow, not an error)
-    """The packets promised other frames than came: the reader has counted them, plan again."""
+    """The frames are not what the packets announced. The reader has counted them: plan again."""
 
 
 class VideoReader:
@@ -317,8 +315,8 @@ class VideoReader:
         rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
         time_base = stream.time_base or Fraction(1, 1000)
         if not has_timestamps(self._container):
-            # FFmpeg sometimes invents timestamps, and an average from 25 frames/s; if anything
-            # gives the rate, the stream's own headers do.
+            # FFmpeg sometimes invents timestamps, and an average rate from 25 frames/s; only the
+            # stream's own headers give the rate, if anything does.
             ticks = [None] * len(ticks)
             rates = [stream.guessed_rate, *rates]
             self._assumed_rate = not stream.codec_context.framerate
@@ -345,10 +343,10 @@ class VideoReader:
         self._container, self._stream = container, stream
         context = stream.codec_context
         self._check_pixels(context.width, context.height)
-        # FFmpeg counts padding too: its own guard gets room, the exact check is ours.
+        # FFmpeg counts padding too: its own limit is set higher, the exact check is ours.
         options = {"max_pixels": str(2 * self.limits.max_pixels + (1 << 20))}
         if strict:
-            # Errors that a lenient decoder papers over depend on where it began: with them shown,
+            # Which errors a lenient decoder conceals depends on where it began: if it reports them,
             # a frame reached by seeking is the one that sequential decoding gives, or none.
             options["err_detect"] = "explode"
         context.options = options
@@ -376,10 +374,10 @@ class VideoReader:
         stream: av.video.stream.VideoStream,
         entry: int,
     ) -> Iterator[av.VideoFrame]:
-        """Frames from a key on, in display order, those shown before the key left out.
+        """Frames from a key on, in display order, without those shown before the key.
 
         Raises:
-            Recounted: anything came but the frames that the packets announced.
+            Recounted: the frames are not those that the packets announced.
         """
         import av.error
 
@@ -412,8 +410,8 @@ class VideoReader:
         # index, too late: then the next try begins further back.
         moments = [int(self.index.key_dts[attempt]) for attempt in (entry, max(0, entry - 1), 0)]
         if self._remote is not None:
-            # The demuxer of MP4 expects a presentation time: given the decoding time, it begins one
-            # key earlier, and everything in between would be fetched.
+            # MP4's demuxer expects a presentation time: given the decoding time, it begins one key
+            # earlier, and everything in between would be fetched.
             moments.insert(0, key_pts)
         for moment in moments:
             container.seek(moment, stream=stream, backward=True)
@@ -464,7 +462,7 @@ class VideoReader:
         except av.error.FFmpegError as error:
             self._check_remote()
             if self.damage is None:
-                self.damage = Damage(reason_of(error), -1.0)  # the second is filled in by the count
+                self.damage = Damage(reason_of(error), -1.0)  # the time is filled in by _count
 
     def _count(self) -> None:
         """Count and time the frames by decoding them all; from here on frames come in sequence."""
@@ -518,7 +516,7 @@ class VideoReader:
             (position, frame); :func:`to_rgb` turns a frame upright.
 
         Raises:
-            IndexError: a position outside of the video.
+            IndexError: a position outside the video.
             Recounted: the video has been counted by decoding: ``info`` and ``timeline`` have
                 changed, and the positions must be planned again. Happens at most once.
             VideoError: kind ``limit``.
@@ -623,15 +621,15 @@ def open_video(
 
     Args:
         path: a regular file, or the URL of one (see ``remote.py``).
-        limits: what the file may ask of this machine.
-        known: what another reader found out (``reader.known``), so that it is not done again.
-        progress: called now and then while frames are decoded: a sign of life.
+        limits: above them, the file is refused.
+        known: what another reader found (``reader.known``), so that the work is not repeated.
+        progress: called now and then while frames are decoded, as a sign of life.
         count: do not trust the packets: count frames by decoding.
         stream: number of the video stream, from 0; None takes the one that FFmpeg's command line
             takes.
 
     Raises:
-        VideoError: the file is no video, or not one frame of it decodes.
+        VideoError: the file is not a video, or none of its frames can be decoded.
     """
     reader = VideoReader(
         os.fspath(path), limits or Limits(), known, progress, count=count, stream=stream
@@ -644,10 +642,10 @@ def open_video(
 
 
 def probe(path: str | os.PathLike[str], limits: Limits | None = None) -> VideoInfo:
-    """Measure a video: its packets are read, and decoded only if they leave doubt.
+    """Measure a video: its packets are read, and are decoded only if they leave doubt.
 
     Raises:
-        VideoError: the file is no video, or not one frame of it decodes.
+        VideoError: the file is not a video, or none of its frames can be decoded.
     """
     with open_video(path, limits) as video:
         if video._remote is not None:
@@ -659,7 +657,7 @@ _of_thread = threading.local()  # its reformatter holds a scaler: a new one per 
 
 
 def to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """A frame as uint8 (height, width, 3) RGB, upright, in memory of its own."""
+    """A frame as uint8 (height, width, 3) RGB, upright, in its own memory."""
     if not hasattr(_of_thread, "reformatter"):
         from av.video.reformatter import VideoReformatter
 
@@ -672,10 +670,10 @@ def to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
 def read_frames(
     path: str | os.PathLike[str], positions: Iterable[int], limits: Limits | None = None
 ) -> NDArray[np.uint8]:
-    """Read frames by position as uint8 (T, height, width, 3) RGB, upright, in the order asked.
+    """Read frames by position as uint8 (T, height, width, 3) RGB, upright, in the order given.
 
     Raises:
-        IndexError: a position outside of the video.
+        IndexError: a position outside the video.
         VideoError: the file cannot be read.
     """
     asked = list(positions)

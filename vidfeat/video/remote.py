@@ -23,7 +23,7 @@ MOST_BLOCKS = 256  # kept: 16 MB
 MOST_BLOCKS_AT_ONCE = 64  # in one request, when reading sequentially
 ATTEMPTS = 5
 PAUSE_SECONDS = 0.25  # before the second attempt; doubled before each later one
-_FAST_SECONDS, _SLOW_SECONDS = 1.0, 4.0  # of a request: the next ones are larger, or smaller
+_FAST_SECONDS, _SLOW_SECONDS = 1.0, 4.0  # faster requests grow, slower ones shrink
 _PROGRESS_BYTES = 1 << 12  # an attempt with this many bytes does not count as failed
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class Traffic:
 
 
 def persistently(attempt: Callable[[], T], alive: Callable[[], None] | None = None) -> T:
-    """Repeat an attempt, with growing pauses, until it is not cut.
+    """Repeat an attempt that is cut off, with growing pauses.
 
     Args:
         attempt: what to do.
@@ -60,7 +60,7 @@ def persistently(attempt: Callable[[], T], alive: Callable[[], None] | None = No
 
 
 def _given_up(reason: str) -> VideoError:
-    return VideoError(f"given up after {ATTEMPTS} attempts: {reason}", kind="network")
+    return VideoError(f"gave up after {ATTEMPTS} attempts: {reason}", kind="network")
 
 
 def _pause(failures: int, at_least: float, alive: Callable[[], None] | None) -> None:
@@ -94,7 +94,7 @@ class RemoteFile:
 
     @property
     def size_bytes(self) -> int:
-        """Of the whole file."""
+        """Size of the whole file."""
         return self.state.size_bytes
 
     def check(self) -> None:
@@ -275,7 +275,7 @@ def open_remote(url: str, alive: Callable[[], None] | None = None) -> RemoteFile
     """Open a URL and read its size and version.
 
     Args:
-        url: of one file.
+        url: the URL of one file.
         alive: called now and then while waiting for the server.
 
     Raises:

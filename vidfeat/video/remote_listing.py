@@ -61,7 +61,7 @@ def are_urls(paths: Iterable[str]) -> bool:
     if len(first) == 2:
         raise UsageError(
             f"{without_secrets(first[True])} is a URL, but {first[False]} is a file: a run has one "
-            "root, so extract them into two outputs and merge these"
+            "root, so extract them into two outputs and merge those"
         )
     return True in first
 
@@ -84,7 +84,7 @@ def remote_root(folders: Sequence[tuple[Url, int]], root: str | None) -> str:
         if url.address != first.address:
             raise UsageError(
                 f"{first.shown} and {url.shown} have no common root: extract them into two outputs "
-                "and merge these"
+                "and merge those"
             )
     depth = min(depth for _, depth in folders)
     while any(url.parts[:depth] != first.parts[:depth] for url, _ in folders):
@@ -113,12 +113,12 @@ def find_remote(
             a missing input ends the run.
         root: what identities are relative to; None is the common parent.
         named_as_video: whether a search takes a file of this name.
-        skipped: gets the suffixes of other files.
+        skipped: counts the suffixes of other files.
         notes: gets what a user should know.
 
     Raises:
-        UsageError: a URL that does not exist, cannot be listed, lies outside of the root, or has
-            the same path as another one.
+        UsageError: a URL that does not exist, cannot be listed, lies outside the root, or has the
+            same path as another one.
     """
     found: dict[str, RemoteVideo] = {}
     told: dict[str, int] = {}
@@ -196,7 +196,7 @@ def _facts(url: Url) -> Mapping[str, Any]:
 def _search(
     url: Url, skipped: Counter[str], named_as_video: Callable[[str], bool], odd: list[str]
 ) -> Iterator[RemoteVideo]:
-    """The videos below a prefix; names that begin with a dot are skipped, like in folders."""
+    """The videos below a prefix; names that begin with a dot are skipped, as in folders."""
     files = file_system(url)
     folder = name_in(files, url).rstrip("/")
     try:
@@ -236,7 +236,7 @@ def _identity(url: Url, base: str) -> str:
 
 
 def _side_by_side(work: Callable[[Url], T], urls: Sequence[Url]) -> list[T]:
-    """The results for all URLs, in order."""
+    """Do the work for all URLs in parallel; the results in order."""
     if len(urls) < 2:
         return [work(url) for url in urls]
     with ThreadPoolExecutor(min(_AT_ONCE, len(urls))) as pool:
@@ -258,9 +258,9 @@ def state_of(text: str) -> State | None:
 
 
 def states_of(texts: Sequence[str]) -> list[State | None]:
-    """Like :func:`state_of`, for many URLs; where the server does not tell, both values are -1.
+    """Like :func:`state_of`, for many URLs; if the server does not answer, both values are -1.
 
-    A server that is down for a while must not cost the features of its videos.
+    The features of its videos must survive while a server is down.
     """
 
     def known(url: Url) -> State | None:

@@ -162,8 +162,8 @@ def open_store(text: str, first_bytes: int = 1) -> Store:
 class WebStore:
     """A file on a web server with range requests.
 
-    The first request fetches the first bytes: its response tells size, ETag and whether ranges
-    work. A HEAD request would fail for many signed URLs.
+    The first request fetches the first bytes: its response gives the size and ETag, and shows
+    whether ranges work. A HEAD request would fail for many signed URLs.
     """
 
     def __init__(self, url: Url, first_bytes: int = 1) -> None:
@@ -265,10 +265,10 @@ class WebStore:
         return VideoError(f"cannot be read: {reason}", kind="unreadable", path=self._url.shown)
 
     def check_unchanged(self) -> None:
-        """Every response was checked."""
+        """Do nothing: every response was checked."""
 
     def close(self) -> None:
-        """The session belongs to the file system."""
+        """Do nothing: the session belongs to the file system."""
 
 
 class ObjectStore:
@@ -305,7 +305,7 @@ class ObjectStore:
                 self._file = self._files.open(
                     self._name, "rb", block_size=_SMALLEST_STEP, cache_type="none"
                 )
-                self.check_unchanged()  # an opened object of S3 stays at the version it found
+                self.check_unchanged()  # an open S3 object stays at the version that it found
             self._file.seek(start)
             data = self._file.read(end - start)
         except (Cut, VideoError):
@@ -314,7 +314,7 @@ class ObjectStore:
         except Exception as error:
             self.close()
             self._step = max(_SMALLEST_STEP, (end - start) // 8)
-            if type(error).__name__ == "FileExpired":  # s3fs, where the ETag is another one
+            if type(error).__name__ == "FileExpired":  # s3fs: the ETag has changed
                 raise changed() from None
             raise _failure(error, self._url) from None
         if not 0 < len(data) <= end - start:

@@ -19,15 +19,15 @@ from vidfeat.video.resize_weights import AxisWeights, axis_weights, to_int16
 if TYPE_CHECKING:
     from vidfeat.video.preprocess import Preprocess
 
-# Resized pixels that share one matrix: more of them waste products with zeros, fewer waste function
-# calls.
+# Resized pixels that share one matrix: more of them waste multiplications by zero, fewer waste
+# function calls.
 _BLOCK = 32
-# Rows turned at a time, so that they stay in the core's cache.
+# Bytes of the rows processed at a time, so that they stay in the core's cache.
 _CHUNK_BYTES = 1 << 20
 # Whole numbers up to here are exact in float32.
 _EXACT_FLOAT32 = 1 << 24
 LOW_BYTE = 256
-"""A level of a frame that is not rounded is its high byte and 1/256 of its low one."""
+"""A level of a frame that is not rounded is its high byte plus 1/256 of its low byte."""
 
 
 class Resizer(Protocol):
@@ -62,7 +62,7 @@ def make_resizer(preprocess: Preprocess, height: int, width: int) -> Resizer:
 
 
 def _window(resized: int, crop: int, origin: str) -> Window:
-    if resized < crop:  # padded on both sides, one pixel more behind
+    if resized < crop:  # padded on both sides, one pixel more at the end
         return Window(resized, 0, resized, (crop - resized) // 2)
     space = (resized - crop) / 2.0
     return Window(resized, int(space) if origin == "floor" else round(space), crop, 0)
@@ -80,7 +80,7 @@ class _Canvas:
 
     def place(self, part_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self._whole:
-            return np.array(part_HWC, order="C")  # Pillow's cannot be written to
+            return np.array(part_HWC, order="C")  # Pillow's array is read-only
         canvas = np.zeros(self._shape, np.uint8)
         canvas[:, :, :3] = self._fill
         canvas[self._rows, self._columns] = part_HWC
@@ -110,9 +110,9 @@ class _PillowResizer:
 
 
 class _Separable:
-    """Along the rows, then down the columns, by blocks of a banded matrix.
+    """Resizes along the rows, then down the columns, by blocks of a banded matrix.
 
-    It works in buffers of its own, so only one thread at a time may use it.
+    It reuses its buffers, so only one thread at a time may use it.
     """
 
     rounds: bool
@@ -154,7 +154,7 @@ class _Separable:
 
 
 class _TorchResizer(_Separable):
-    """torch's resize of uint8 pictures on a processor."""
+    """torch's resize of uint8 pictures on the CPU."""
 
     def _axis(self, preprocess: Preprocess, size: int, window: Window) -> _Band:
         axis, bits = to_int16(_weights(preprocess, size, window.resized, np.float64))
@@ -188,7 +188,7 @@ class _Band:
     """A banded matrix along one axis, as dense blocks of a few resized pixels each."""
 
     def __init__(self, axis: AxisWeights, bits: int | None) -> None:
-        """Of weights that are whole numbers with ``bits`` fractional bits, or any without."""
+        """Make it from weights: whole numbers with ``bits`` fractional bits, or any if None."""
         self._bits = bits
         self.low = int(axis.first.min())
         used = axis.first[:, None] + np.arange(axis.weights.shape[1])
@@ -220,7 +220,7 @@ class _Band:
         self._round(out)
 
     def _round(self, values: NDArray[Any]) -> None:
-        """To uint8's levels, as integers are shifted: halves go up, then down to a whole number."""
+        """Round to uint8's levels, as a shift of integers does: add a half, take the floor."""
         if self._bits is None:
             return
         values += 1 << self._bits >> 1

@@ -1,4 +1,4 @@
-"""Which source pixels a resized pixel is made of, and their weights, along one axis.
+"""Which source pixels a resized pixel is made from, and their weights, along one axis.
 
 The formulas are torch's (``aten/src/ATen/native/cpu/UpSampleKernel.cpp``): in float32 for pictures
 of floats; for uint8 pictures in float64, then rounded to 16-bit integers with as many fractional
@@ -25,10 +25,10 @@ class AxisWeights(NamedTuple):
 
     first: NDArray[np.intp]
     weights: Floats
-    """(n, taps); zero behind a pixel's last source pixel."""
+    """(n, taps); zero after a pixel's last source pixel."""
 
     def part(self, start: int, count: int) -> AxisWeights:
-        """Of ``count`` resized pixels, from ``start`` on."""
+        """The weights of ``count`` resized pixels, from ``start`` on."""
         kept = slice(start, start + count)
         return AxisWeights(self.first[kept], self.weights[kept])
 
@@ -36,14 +36,14 @@ class AxisWeights(NamedTuple):
 def axis_weights(
     size: int, resized: int, interpolation: str, *, antialias: bool, dtype: type[Any] = np.float64
 ) -> AxisWeights:
-    """Weights that sum to 1.
+    """The weights of all resized pixels along an axis; each pixel's sum to 1.
 
     Args:
-        size: source pixels.
-        resized: resized pixels.
+        size: number of source pixels.
+        resized: number of resized pixels.
         interpolation: ``bilinear`` or ``bicubic``.
         antialias: widen the filter where the picture shrinks.
-        dtype: in which they are computed.
+        dtype: the type in which they are computed.
     """
     scale = dtype(size) / dtype(resized)
     centres = scale * (np.arange(resized, dtype=dtype) + dtype(0.5))
@@ -79,7 +79,7 @@ def _filtered(size: int, centres: Floats, scale: float, interpolation: str) -> A
 
 
 def _interpolated(size: int, centres: Floats, interpolation: str) -> AxisWeights:
-    """Without antialiasing: two or four neighbours; those beyond the border repeat its pixel."""
+    """Without antialiasing: two or four neighbours; the border pixel is repeated beyond it."""
     source = centres - centres.dtype.type(0.5)
     taps = 2 * _HALF_WIDTH[interpolation]
     if interpolation == "bilinear":

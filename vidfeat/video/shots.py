@@ -1,8 +1,8 @@
 """Shots: where a video is cut, found by how much successive frames differ.
 
 A cut is a frame that differs strongly from the one before, and many times as much as its neighbours
-differ from each other: with a moving camera, all frames differ. A flash is not a cut: what was
-before it continues after it. Dissolves and fades have no such frame and are not found.
+differ from each other: with a moving camera, all frames differ. A flash is not a cut, because the
+scene continues after it. Dissolves and fades have no such frame and are not found.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FLASH_FRAMES = 2
 
 
 class Shot(NamedTuple):
-    """What lies between two cuts, in seconds from the first shown frame."""
+    """The part of a video between two cuts, in seconds from the first shown frame."""
 
     start_seconds: float
     end_seconds: float
@@ -34,9 +34,9 @@ class ShotRule:
 
     Attributes:
         least_difference: minimum mean difference of two frames, in grey levels of 255.
-        ratio: how many times the mean difference of the frames around.
-        around: frames on either side.
-        least_frames: shortest shot; of cuts that are closer, the strongest counts.
+        ratio: minimum ratio of that difference to the mean difference of the surrounding frames.
+        around: number of surrounding frames on either side.
+        least_frames: shortest shot; of cuts closer than that, the strongest counts.
     """
 
     least_difference: float = 10.0
@@ -57,14 +57,14 @@ def find_cuts(frames_HWC: Iterable[NDArray[np.uint8]], rule: ShotRule) -> list[i
     """Frames that begin a shot, except the first, in ascending order.
 
     Args:
-        frames_HWC: all frames in order, small ones of one size.
-        rule: what counts.
+        frames_HWC: all frames in order, scaled down to one size.
+        rule: what counts as a cut.
     """
     before: list[NDArray[np.int16]] = []
     steps: list[float] = []
     """``steps[t]``: from frame t to the next."""
     across: list[float] = []
-    """``across[t]``: from frame t to the one behind a flash that begins at the next."""
+    """``across[t]``: from frame t to the one after a flash that begins at the next."""
     for frame in frames_HWC:
         now = frame.astype(np.int16)
         if before:
@@ -93,7 +93,7 @@ def find_cuts(frames_HWC: Iterable[NDArray[np.uint8]], rule: ShotRule) -> list[i
 
 
 def small_frames(video: VideoReader) -> Iterator[NDArray[np.uint8]]:
-    """All frames of a video as small RGB pictures (36, 64, 3); their shape does not matter here.
+    """All frames of a video as small RGB pictures (36, 64, 3), whatever their aspect ratio.
 
     Raises:
         Recounted: see :meth:`VideoReader.frames`.

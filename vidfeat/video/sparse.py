@@ -1,7 +1,7 @@
 """Scanning the packets of a remote MP4 without fetching most of their contents.
 
-The table of an MP4 tells where each sample lies. ``scan_packets`` needs times and flags, which the
-table contains as well, and for H.264 the contents of the key packets. All other samples are not
+The table of an MP4 gives the position of each sample. ``scan_packets`` needs times and flags, which
+the table contains as well, and for H.264 the contents of the key packets. The other samples are not
 fetched: the demuxer reads zeros for them, in a separate container that is closed afterwards.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import av.container
     import av.video.stream
 
-_MOSTLY = 0.8  # share of a file that its samples fill; of a fragmented file the table lists few
+_MOSTLY = 0.8  # share of a file that its samples fill; the table of a fragmented file lists few
 
 
 def scan_sparsely(
@@ -33,7 +33,8 @@ def scan_sparsely(
         stream: the video stream.
 
     Returns:
-        None without a complete table (other containers, fragmented MP4): all must be read.
+        The scan; None without a complete table (other containers, fragmented MP4), where all
+        packets must be read.
     """
     if container.format.name.split(",")[0] != "mov":
         return None

@@ -53,7 +53,7 @@ class Timeline:
         if self.times is None:
             # k with floor(k rate / fps) < n, that is k < n fps / rate: the ceiling of it
             return -(-self.num_frames * fps // self.rate)
-        # k with k / fps < duration; a duration that is slightly too long gets no slot of its own
+        # k with k / fps < duration; a duration that is a hair too long adds no slot
         return max(1, -int(-(Fraction(self.duration_seconds) * fps - _HAIR) // 1))
 
     def position(self, slot: int, fps: Fraction | None) -> int:
@@ -62,7 +62,7 @@ class Timeline:
             return slot
         if self.times is None:
             return int(slot * self.rate // fps)
-        # the frame that starts at k / fps exactly must not be missed by the last bit
+        # the frame that starts exactly at k / fps must not be missed because of the last bit
         return max(0, bisect_right(self.times, float(slot / fps + _HAIR)) - 1)
 
     def start_of(self, slot: int, fps: Fraction | None) -> float:
@@ -92,7 +92,7 @@ class Timeline:
         return tuple(np.flatnonzero(long).tolist())
 
     def shots(self, fps: Fraction | None) -> list[tuple[int, int, float]]:
-        """What lies between the pauses: first slot, the slot after the last, second of its end."""
+        """The parts between pauses: first slot, the slot after the last, and end in seconds."""
         if not self.pauses or self.times is None:
             return [(0, self.slots(fps), self.duration_seconds)]
         usual = float(np.median(np.diff(np.asarray(self.times))))
@@ -113,7 +113,7 @@ class Timeline:
         return shots
 
     def slot_at(self, seconds: float, fps: Fraction | None) -> int:
-        """The slot shown at a second, within the video."""
+        """The slot shown at a time in seconds, clamped to the video."""
         last = self.slots(fps) - 1
         if fps is None and self.times is not None:
             return min(max(0, bisect_right(self.times, seconds + float(_HAIR)) - 1), last)

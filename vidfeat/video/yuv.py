@@ -6,15 +6,15 @@ libswscale has two ways from 4:2:0 to rgb24, and the result depends on which one
   sample, shifted left by three, is multiplied in 16 bits, and the high halves of the products are
   added. Chroma is repeated over its 2 x 2 pixels.
 * *scaled*: everything else, by its scaler. Chroma is interpolated, across to the middle between two
-columns and down to each row, where the chroma location says that it lies elsewhere; two columns
-share one chroma. Luma and chroma are rounded to 8 bits and looked up in tables, which the formulas
-here replace. Frames of odd width take a third way, which is not reproduced.
+  columns and down to each row, where the chroma location says that it lies elsewhere; two columns
+  share one chroma. Luma and chroma are rounded to 8 bits and looked up in tables, which the
+  formulas here replace. Frames of odd width take a third way, which is not reproduced.
 
 Interlaced frames are converted field by field. All this was compared with PyAV 18.1 on x86: all
 2^24 triples of every table and range for the direct rule, every luma and chroma location for the
-scaled one (``tests/test_planes.py``). Other builds of FFmpeg (other processors, other versions) may
-round in other ways; so a process compares before it relies on a rule (:func:`direct_rule_holds`,
-:class:`ChromaProbe`).
+scaled one (``tests/video/test_planes.py``). Other builds of FFmpeg (other processors, other
+versions) may round differently, so each process checks a rule before it relies on it
+(:func:`direct_rule_holds`, :class:`ChromaProbe`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LOCATIONS = tuple(_POSITIONS)
 
 
 class Colour(NamedTuple):
-    """What the conversion to RGB depends on, beside the samples and their layout."""
+    """What the conversion to RGB depends on besides the samples and their layout."""
 
     table: int
     """Key of the matrix: 1 (BT.709), 4 (FCC), 5 (BT.601), 7 (SMPTE 240M) or 9 (BT.2020)."""
@@ -72,7 +72,7 @@ class DirectCoefficients(NamedTuple):
 class ScaledCoefficients(NamedTuple):
     """For 8-bit samples: a colour is ``(base + luma * (y + terms)) >> 16``, clipped.
 
-    A term is ``(sample * multiplier) >> 16`` again.
+    A term is ``(sample * multiplier) >> 16``.
     """
 
     luma: int
@@ -184,7 +184,7 @@ def scaled_to_rgb(
         colour: of the frame.
         bits: 8 or 10.
         location: of chroma, 1 to 6 as in AVChromaLocation.
-        interlaced: converted by fields; H is a multiple of four then.
+        interlaced: convert field by field; H is then a multiple of four.
     """
     c = scaled_coefficients(colour)
     height, width = y.shape
@@ -224,8 +224,8 @@ def down_taps(height: int, location: int, *, interlaced: bool = False) -> Taps:
         return _down(height, _POSITIONS[location][1])
     places, weights = np.empty((2, height), np.intp), np.empty((2, height), np.int32)
     for field in (0, 1):
-        # A field's chroma lies half as far down in its own rows; the lower field's, where the
-        # upper's would be one row of the frame later.
+        # In its own rows, a field's chroma lies half as far down; the lower field's lies where the
+        # upper field's would be one frame row later.
         position = (_POSITIONS[location][1] + 256 * field) >> 1
         taps = _down(height // 2, position)
         places[:, field::2] = taps.places * 2 + field
@@ -245,7 +245,7 @@ def _down(height: int, position: int) -> Taps:
     below = place >> 17
     upper = (1 << 30) - ((place & ((1 << 17) - 1)) << 13)
     upper_weight = (upper * 4096 + (1 << 29)) >> 30
-    # a first tap of hardly any weight (SWS_MAX_REDUCE_CUTOFF) is left out
+    # a first tap with hardly any weight (SWS_MAX_REDUCE_CUTOFF) is left out
     upper_weight[upper <= 0.002 * (1 << 30)] = 0
     places = np.stack([below, below + 1]).clip(0, chroma_height - 1).astype(np.intp)
     return Taps(places, np.stack([upper_weight, 4096 - upper_weight]).astype(np.int32))
@@ -254,8 +254,8 @@ def _down(height: int, position: int) -> Taps:
 def across_taps(width: int, location: int, bits: int) -> Taps:
     """Columns of the chroma plane for each column of luma, for samples of 8 or 10 bits.
 
-    Two columns share a chroma in the middle between them: there it lies, or a quarter of the way
-    from the next chroma sample. libswscale's 15-bit intermediate values are exact here.
+    Two columns share the chroma midway between them: it is a sample, or lies a quarter of the way
+    to the next sample. libswscale's 15-bit intermediate values are exact here.
     """
     unit = 1 << (13 - bits)  # a quarter of the weight that brings a sample to 15 bits
     column = np.arange(width) // 2
@@ -272,8 +272,8 @@ def across_taps(width: int, location: int, bits: int) -> Taps:
 def direct_rule_holds(pixel_format: str, colour: Colour) -> bool:
     """Whether this FFmpeg converts a planar 8-bit format by the direct rule.
 
-    Compared once in a process, on a frame of random samples with a width that no vector register
-    divides.
+    Compared once per process, on a frame of random samples whose width is not a multiple of any
+    vector register's.
     """
     import av
     from av.video.reformatter import VideoReformatter
@@ -291,24 +291,24 @@ def direct_rule_holds(pixel_format: str, colour: Colour) -> bool:
 class ChromaProbe:
     """Finds where FFmpeg's conversion by the scaled rule takes a frame's chroma to lie.
 
-    PyAV does not tell, and no tag is as reliable as the conversion itself: a small frame with the
-    tags of the given one and random samples is converted, and the result is looked up among those
-    of all locations. That takes about 25 microseconds, so it is done for every frame. For one
-    thread.
+    PyAV does not report it, and no tag is as reliable as the conversion itself: a small frame with
+    the tags of the given one and random samples is converted, and the result is looked up among
+    those of all locations. That takes about 25 microseconds, so it is done for every frame. Not
+    thread-safe.
     """
 
     def __init__(self) -> None:
         from av.video.reformatter import VideoReformatter
 
-        # two, since one sets itself up again for each change of sizes or formats
+        # two, since a single one would set itself up again for each change of size or format
         self._shrink, self._convert = VideoReformatter(), VideoReformatter()
         self._known: dict[tuple[object, ...], tuple[list[bytes], dict[bytes, int]]] = {}
 
     def location(self, frame: av.VideoFrame, colour: Colour, bits: int) -> int | None:
         """1 to 6 as in AVChromaLocation; None if this FFmpeg converts by another rule."""
-        # an odd height takes a planar 8-bit frame the same way
+        # keep the height odd if it is: for planar 8-bit frames, that decides which rule applies
         height = 64 + frame.height % 2
-        # of the frame's own size nothing would be made, and its samples are not ours to change
+        # at the frame's own size no copy would be made, and its samples must not change
         width = 36 if frame.width != 36 else 52
         name = frame.format.name
         small = self._shrink.reformat(frame, width, height, name, interpolation="POINT", threads=1)
@@ -336,7 +336,7 @@ def _by_ffmpeg(frame: av.VideoFrame, reformatter: VideoReformatter) -> NDArray[n
 
 
 def _fill(frame: av.VideoFrame, bits: int) -> list[NDArray[Any]]:
-    """Fill a frame with random samples, many at the ends of the range: Y, U and V."""
+    """Fill a frame with random samples, many at the ends of the range; return Y, U and V."""
     random = np.random.default_rng(0)
     size = 1 if bits == 8 else 2
     high = 6 if frame.format.name.startswith("p010") else 0

@@ -24,7 +24,7 @@ class InlineDecoder:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Does nothing: nothing was started."""
+        """Do nothing: nothing was started."""
 
     def run(self, tasks: Iterable[VideoTask]) -> Iterator[tuple[VideoTask, Event]]:
         """The events of all tasks, in order: see :meth:`DecodePool.run`."""
@@ -46,15 +46,15 @@ def make_decoder(
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     pin: Callable[[NDArray[np.uint8]], Callable[[], None]] | None = None,
 ) -> Decoder:
-    """What decodes the videos of a run; use it as a context manager.
+    """The decoder for the videos of a run; use it as a context manager.
 
     Args:
         source: plan, preprocessing and limits of the run.
-        workers: decode processes; 0 decodes in this process, where nothing protects the caller
-            from a decoder that crashes or hangs, and the other arguments mean nothing.
-        cards: this and the following as :class:`DecodePool` takes them.
+        workers: number of decode processes; 0 decodes in this process, where nothing protects the
+            caller from a decoder that crashes or hangs, and the other arguments have no effect.
+        cards: this and the following arguments are those of :class:`DecodePool`.
         buffer_bytes: memory for clips decoded ahead.
-        timeout_seconds: after which a silent process is given up.
+        timeout_seconds: a process that is silent for this long is given up.
         pin: prepares the memory of a process for copies to a device.
     """
     if workers == 0:

@@ -1,4 +1,4 @@
-"""An open video to decode events, whichever process it is open in."""
+"""From an open video to decode events, whichever process it is open in."""
 
 from __future__ import annotations
 

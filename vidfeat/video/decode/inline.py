@@ -27,8 +27,8 @@ from vidfeat.video.packing import PixelPacker
 def decode_inline(
     source: ClipSource, tasks: Iterable[VideoTask]
 ) -> Iterator[tuple[VideoTask, Event]]:
-    """As :meth:`vidfeat.video.decode.pool.DecodePool.run`, in this process."""
-    packer = PixelPacker(source.preprocess)  # there is no process to relieve
+    """Like :meth:`vidfeat.video.decode.pool.DecodePool.run`, but in this process."""
+    packer = PixelPacker(source.preprocess)  # no decode process to relieve by sending planes
     for task in tasks:
         try:
             for event in _events(source, packer, task):

@@ -1,13 +1,13 @@
 """The parent: a pool of decode processes that answers in the order of the tasks.
 
 Work is handed out in order and answered in order, whichever process was quicker: the batches of a
-run, and so its numbers, depend only on the list of videos. Each process writes into slots of its
-own in shared memory; the slots of all of them are the memory that decoding ahead may take. The
-process that works on the head of the order always gets its slots back, so nothing can stall.
+run, and so its numbers, depend only on the list of videos. Each process writes into its own slots
+in shared memory; all slots together are the memory that decoding ahead may take. The process that
+works on the first unit in the order always gets its slots back, so nothing can stall.
 
-A long video comes back from its first process as a plan cut into pieces, which go to the front of
-the queue. If a process dies or falls silent, the video it was working on fails, and the process is
-replaced.
+A long video comes back from its first process as a plan, which is cut into pieces that go to the
+front of the queue. If a process dies or falls silent, the video that it was working on fails, and
+the process is replaced.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ BUFFER_BYTES_PER_PROCESS = 32 << 20  # some 50 clips of 16 x 112 x 112
 BUFFER_BYTES_PER_PROCESS_PLANES = 64 << 20  # 16 such clips as planes
 _PIECE_CLIPS = 64  # of a long video: some seconds of decoding, and at most half the slots
 _CARD_LOSSES = 3  # card processes that may die before the card is given up
-_START_SECONDS = 120.0  # for a process that has not yet answered since its start, on a busy machine
+_START_SECONDS = 120.0  # for the first answer of a new process, on a busy machine
 
 
 @dataclass
@@ -59,7 +59,7 @@ class PoolStats:
     card_videos: int = 0
     """Videos, and pieces of long ones, that a card's decoders were given."""
     card_refused: int = 0
-    """Of these, those that a processor took over, entirely or from some clip on."""
+    """Of these, those that the CPU took over, entirely or from some clip on."""
     card_trouble: str = ""
     """Why a card was given up for the rest of the run."""
     bytes_fetched: int = 0
@@ -86,7 +86,7 @@ class _Unit:
     """What has arrived so far: the clips before this one, of this attempt (see ``attempt_of``)."""
 
     def go_on_elsewhere(self) -> None:
-        """Leave the rest to a processor; what has arrived is exact and is kept."""
+        """Leave the rest to the CPU; what has arrived is exact and is kept."""
         self.worker = None
         self.on_processors = True
 
@@ -136,7 +136,7 @@ class _WaitingClip:
             child.release(self._slot)
 
     def move_out(self) -> None:
-        """Copy the frames, so that the slot serves something more urgent."""
+        """Copy the frames, so that the slot is free for something more urgent."""
         self.frames = self.frames.copy()
         self.release()
 
@@ -182,7 +182,7 @@ class _Child:
 
     def clip_in(self, slot: int, cut: int | None) -> ClipFrames:
         """The clip in a slot: pixels, or planes of a cut that the process has announced."""
-        if self._pin is not None:  # at its first clip: most of the start is over by then
+        if self._pin is not None:  # only now, at its first clip: most of its startup is over
             self._unpin, self._pin = self._pin(self.slots.reshape(-1)), None
         memory = self.slots[slot]
         if cut is None:
@@ -193,7 +193,7 @@ class _Child:
 
     @property
     def waits_for_us(self) -> bool:
-        """All of its slots are held here, so it cannot go on: its silence is not a hang."""
+        """Whether all of its slots are held here, so that it cannot continue: not a hang."""
         return len(self.held) >= len(self.slots) - 1
 
     def give(self, unit: _Unit) -> None:
@@ -204,7 +204,7 @@ class _Child:
             self.channel.send(unit.rest())
 
     def can_do(self, unit: _Unit) -> bool:
-        """Whether a unit is for this process."""
+        """Whether this process can do a unit: a card's cannot do what is left to the CPU."""
         return self.card is None or not (unit.on_processors or unit.count)
 
     def release(self, slot: int) -> None:
@@ -217,14 +217,14 @@ class _Child:
                 self.flush()
 
     def flush(self) -> None:
-        """Tell the process which slots it has back; several at once: messages are costly."""
+        """Return slots to the process, several at once because messages are costly."""
         if self._freed:
             freed, self._freed = self._freed, []
             with contextlib.suppress(OSError):
                 self.channel.send(("free", freed))
 
     def kill(self) -> None:
-        """Kill it."""
+        """Kill the process and release its memory."""
         with contextlib.suppress(OSError):
             self.process.kill()
         self.process.wait()
@@ -239,12 +239,14 @@ class DecodePool:
 
     Args:
         source: plan, preprocessing and limits of the run.
-        workers: processes that decode on the CPU.
-        cards: numbers of cards whose decoders work too, once for each process with one.
-        buffer_bytes: memory for clips decoded ahead, of all processes; None takes 32 MB for each.
+        workers: number of processes that decode on the CPU.
+        cards: for each process that decodes on a card, the number of that card.
+        buffer_bytes: memory for clips decoded ahead, for all processes together; None for 32 MB
+            each, or 64 MB with planes.
         timeout_seconds: a process that is silent for this long, although it has slots to write
             into, counts as hung.
-        pin: prepares the memory of a process for copies to a device, and returns what undoes it.
+        pin: prepares the memory of a process for copies to a device, and returns a function that
+            undoes it.
     """
 
     def __init__(
@@ -278,7 +280,7 @@ class DecodePool:
         self._tasks: Iterator[VideoTask] = iter(())
 
     def __enter__(self) -> DecodePool:
-        # All at once: their interpreters start side by side, while the network is loaded.
+        # All at once: their interpreters start in parallel, while the network is loaded.
         while len(self._children) < len(self._cards):
             self._children.append(self._new_child(self._cards[len(self._children)]))
         return self
@@ -344,8 +346,8 @@ class DecodePool:
         elif kind == "split":
             pass  # its pieces replace it
         elif kind == "recounted":
-            # The frames of this piece are not what the packets promised: forget all pieces of the
-            # video and decode it in one go.
+            # The frames of this piece are not what the packets announced: drop all pieces of the
+            # video and decode it as a whole.
             while self._units and self._units[0].task is unit.task:
                 self._drop(self._units.popleft())
             self._units.appendleft(_Unit(unit.task, count=True))
@@ -363,7 +365,7 @@ class DecodePool:
                 yield unit.task, Finished(None, damage)
 
     def _drop(self, unit: _Unit) -> None:
-        """Forget a unit: give back its slots, and end the process that is still at it."""
+        """Drop a unit: give back its slots, and end the process that still works on it."""
         unit.forget_answers()
         child = unit.worker
         if child is not None and child.unit is unit and not unit.over:
@@ -380,7 +382,7 @@ class DecodePool:
             if unit is None:
                 task = next(self._tasks, None)
                 if task is None:
-                    continue  # another process may still suit a waiting unit
+                    continue  # another process may be able to do a waiting unit
                 unit = _Unit(task)
                 self._units.append(unit)
             self._make_room(child, unit)
@@ -396,7 +398,7 @@ class DecodePool:
     def _make_room(self, child: _Child, unit: _Unit) -> None:
         """Make sure that a process has slots for a unit, even if clips of later ones fill them.
 
-        Those are taken out of their slots; else the two would wait for each other for ever.
+        Those are copied out of their slots; otherwise the two would wait for each other forever.
         """
         for later in reversed(self._units):
             if later is unit:
@@ -408,11 +410,11 @@ class DecodePool:
                     answer[1].move_out()
 
     def _preempt(self, head: _Unit) -> None:
-        """Reassign the process that works farthest ahead to the head of the order.
+        """Reassign the process that works farthest ahead to the first unit in the order.
 
-        Rare: a video had to be started over while all processes are in later, long ones, which
-        they cannot leave before the head is done. The one interrupted is restarted later. What a
-        card has refused waits while a processor may still become free: that is less rare.
+        This is rare: a video had to be started over while all processes work on later, long ones,
+        which they cannot finish before it is done. The interrupted video is started over later. A
+        unit that a card has refused, which is less rare, waits while a CPU process may become free.
         """
         able = self._able(head)
         if head.on_processors and not all(child.waits_for_us for child in able):
@@ -498,7 +500,7 @@ class DecodePool:
             child.unit = None
 
     def _lost(self, child: _Child, error: VideoError | None) -> None:
-        """A process died or hangs: its video gets an error, and the pool a new process."""
+        """Handle a process that died or hangs: its video fails, and the process is replaced."""
         unit = child.unit
         if child.card is not None:
             self._card_losses += 1
@@ -529,7 +531,7 @@ class DecodePool:
         self._children.append(self._new_child(child.card))
 
     def _give_card_up(self, child: _Child, why: str) -> None:
-        """Do without a card's process; the processors take over its video."""
+        """Do without a card's process; the CPU takes over its video."""
         unit = child.unit
         self._end(child)
         child.unit = None
@@ -540,7 +542,7 @@ class DecodePool:
 
 
 def _death(status: int | None) -> VideoError:
-    """The message about a process that ended unexpectedly."""
+    """The error for a process that ended unexpectedly."""
     if status is not None and status < 0:
         name = signal.Signals(-status).name
         hint = " (often because the system ran out of memory)" if name == "SIGKILL" else ""

@@ -1,7 +1,7 @@
 """Starting decode processes, ahead of time where that helps.
 
-An interpreter with av and numpy needs half a second. A command that is going to import torch starts
-its processes first (:func:`start_ahead`), and the pool finds them ready.
+An interpreter with av and numpy needs half a second to start. A command that is going to import
+torch starts its processes first (:func:`start_ahead`), and the pool finds them ready.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class StartedProcess:
             self.memory_fd = -1
 
     def kill(self) -> None:
-        """End it, unused."""
+        """End the process, unused."""
         with contextlib.suppress(OSError):
             self.process.kill()
         self.process.wait()
@@ -52,7 +52,7 @@ _ahead: list[StartedProcess] = []
 
 
 def start_ahead(count: int) -> None:
-    """Start processes that decode on processors, for the next pool of this process."""
+    """Start processes that decode on the CPU, for the next pool of this process."""
     if not _ahead:
         atexit.register(_end_ahead)
     _ahead.extend(_start(None) for _ in range(count))

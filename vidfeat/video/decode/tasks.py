@@ -33,13 +33,13 @@ class ClipSource:
     preprocess: Preprocess
     limits: Limits = field(default_factory=Limits)
     planes: bool = False
-    """Clips may come as the decoder's planes, for a device to convert, where the preprocessing
-    gathers few pixels of them."""
+    """Whether clips may come as the decoder's planes, for a device to convert, where the
+    preprocessing gathers few of their pixels."""
     frame_by_frame: bool = False
-    """Each frame that the plan needs comes once, as a clip of its own; ``Started`` says which clips
-    they make."""
+    """Whether each frame that the plan needs comes once, as a clip of its own; ``Started`` says
+    which clips they make."""
     steps: int = 1
-    """Time steps of a clip that have seconds of their own."""
+    """Time steps per clip, each with its own seconds."""
 
     @property
     def clip_frames(self) -> int:
@@ -66,7 +66,7 @@ class ClipSource:
 
     @property
     def clip_shape(self) -> tuple[int, ...]:
-        """(T, H, W, bytes of a pixel) of every clip, of several crops (crops, T, H, W, ...)."""
+        """(T, H, W, bytes per pixel) of every clip; (crops, T, H, W, ...) with several crops."""
         return clip_shape(self.preprocess, self.clip_frames)
 
     def planned(
@@ -95,7 +95,7 @@ class Reading(Protocol):
 
 
 class Making(Protocol):
-    """Clips that come from no file: rendered ones."""
+    """A source of clips that come from no file, such as rendered ones."""
 
     def make(self) -> Iterator[NDArray[np.uint8]]:
         """Yield arrays of the source's ``clip_shape``."""
@@ -103,7 +103,7 @@ class Making(Protocol):
 
 @dataclass(frozen=True)
 class VideoTask:
-    """A video to decode, or to look at only."""
+    """A video to decode, or only to measure."""
 
     path: str
     """For the operating system; bytes outside UTF-8 as surrogates. Or a URL with its secrets."""
@@ -119,7 +119,7 @@ class VideoTask:
     making: Making | None = None
     """In place of a video: ``path`` is a name, and no ``Started`` is sent."""
     state: tuple[int, int] | None = None
-    """Of a URL: the size and stamp it was listed with, which it must still have."""
+    """For a URL, the size and stamp that it was listed with, and must still have."""
 
     @classmethod
     def of(cls, video: ListedVideo, **settings: Any) -> VideoTask:
@@ -152,7 +152,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Finished:
-    """A video is done: all clips have been sent, or ``error`` says why none, or no more, count."""
+    """A video is done: all clips have been sent, or ``error`` says why none or no more came."""
 
     error: VideoError | None = None
     damage: Damage | None = None
@@ -162,7 +162,7 @@ Event = Started | Clip | Finished
 
 
 def attempt_of(info: VideoInfo) -> str:
-    """What must match for two runs over a video to give the same clips."""
+    """A text that must match for two runs over a video to give the same clips."""
     return f"{info.size_bytes}-{info.mtime_ns}-{info.num_frames_source}-{info.num_frames}"
 
 
@@ -183,7 +183,7 @@ def check_there(path: str) -> None:
 
 
 def cut_at_keys(known: Known, clips: Sequence[PlannedClip], first: int, size: int) -> list[Piece]:
-    """Cut a plan into pieces of about ``size`` clips that begin just behind a key frame.
+    """Cut a plan into pieces of about ``size`` clips that begin just after a key frame.
 
     A piece that begins there decodes almost nothing that another piece decodes too.
     """

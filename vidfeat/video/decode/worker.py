@@ -2,8 +2,8 @@
 
 Started as ``python -m vidfeat.video.decode.worker CHANNEL MEMORY BYTES`` with two inherited file
 descriptors: no fork (torch's threads would not survive one), and no re-import of the caller's main
-module as multiprocessing's spawn does it. The memory has no name, so nothing is left behind
-whichever process is killed.
+module, as in multiprocessing's spawn. The memory has no name, so nothing is left behind whichever
+process is killed.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Worker:
     # -- channel -------------------------------------------------------------------------------
 
     def _receive(self) -> Any:
-        """The next message; slots given back are taken in on the way."""
+        """The next message that is not about slots; those given back are noted on the way."""
         while True:
             message = self._channel.recv()
             if message[0] != "free":
@@ -123,7 +123,7 @@ class Worker:
         try:
             work()
         except Refused:
-            self._send("refused")  # the card: a processor takes over after the last clip sent
+            self._send("refused")  # by the card: the CPU takes over after the last clip sent
         except VideoError as error:
             self._send("done", error, None)
         except MemoryError:
@@ -153,7 +153,7 @@ class Worker:
         )
 
     def _take_picture(self, picture: Picture, like: av.VideoFrame) -> Any:
-        """The part of a card's picture that clips need, while its memory is there."""
+        """The part of a card's picture that clips need, copied while its memory is valid."""
         assert isinstance(self._packer, PlanePacker)
         assert picture.luma is not None
         assert picture.chroma is not None
@@ -161,11 +161,11 @@ class Worker:
             picture.luma.view(np.uint8), picture.chroma.view(np.uint8), like
         )
         if taken is None:
-            raise Refused("its planes are not for a device")
+            raise Refused("its planes cannot be used on a device")
         return taken
 
     def _video(self, task: VideoTask, *, count: bool = False) -> None:
-        """A whole video, or, if it is long and can be cut, what is needed to cut it."""
+        """Decode a whole video, or, if it is long and can be cut, send what is needed to cut it."""
         assert self._source is not None
         if task.making is not None:
             self._make(task.making)
@@ -193,13 +193,13 @@ class Worker:
                     self._send("done", event.error, event.damage)
 
     def _make(self, making: Making) -> None:
-        """Clips that come of no file."""
+        """Send clips that come from no file."""
         for index, frames in enumerate(making.make()):
             self._send_clip(Clip(index, frames, 0.0, 0.0), None)
         self._send("done", None, None)
 
     def _piece(self, path: str, piece: Piece) -> None:
-        """A part of a long video; the parent starts over a piece that is not as announced."""
+        """Decode a piece of a long video; the parent starts over if it is not as announced."""
         with self._open(path, piece.known) as video:
             assert self._packer is not None
             slot_of: dict[int, int] = {}
@@ -256,7 +256,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     channel_fd, memory_fd, limit, device = map(int, arguments)
     die_with_parent()
-    # Ctrl-C reaches the whole group, and so does SIGTERM when a session is ended: the parent
+    # Ctrl-C reaches the whole process group, and so does SIGTERM when a session ends: the parent
     # decides about its children, and they end with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
