@@ -52,7 +52,7 @@ _HOME = {
     "load_encoder": "encoders.load",
     "Encoder": "encoders.encoder",
     "extract": "extraction.run",
-    "ExtractOptions": "extraction.run",
+    "ExtractOptions": "extraction.options",
     "FeatureStore": "store.reader",
     "Embeddings": "store.embeddings",
     "ClipPlan": "video.clip_plan",

@@ -261,7 +261,7 @@ def test_reads_are_right_or_fail(
 
 FAULTS: dict[str, tuple[Faults, str, str]] = {
     "no ranges": (Faults(ranges=False), "unreadable", "does not support range requests"),
-    "not there": (Faults(status={"a.mp4": 404}), "gone", "disappeared"),
+    "not there": (Faults(status={"a.mp4": 404}), "gone", "does not exist, or was deleted"),
     "forbidden": (Faults(status={"a.mp4": 403}), "unreadable", "403.*signature or password"),
     "broken": (Faults(status={"a.mp4": 500}), "network", "5 attempts: the server answers 500"),
     "another byte": (Faults(start_off_by=1), "unreadable", "bytes from 1 instead of 0"),

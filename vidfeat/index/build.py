@@ -252,7 +252,7 @@ def build_index(
         except StoreError:
             if not (target / "index.json").is_file():
                 raise UsageError(
-                    f"{target} exists and is not an index: choose another place with -o"
+                    f"{target} exists and is not an index: choose another place"
                 ) from None
             there = False  # a damaged one: replaced as a folder
     target.parent.mkdir(parents=True, exist_ok=True)

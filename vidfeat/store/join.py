@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import StoreError, UsageError
 from vidfeat.store.arrays import gather_rows
-from vidfeat.store.matching import MATCHES, Match, Spans, match_rows, spacing
+from vidfeat.store.matching import MATCHES, Match, SpanReader, Spans, match_rows, spacing
 from vidfeat.store.reader import FeatureStore
 from vidfeat.store.records import RunIdentity, VectorType, VideoFailure
 from vidfeat.store.schema import VIDEO_COLUMNS
@@ -245,7 +245,7 @@ class _Plan:
 
     def _matched(self, *, count: bool) -> Iterator[_Joined]:
         """Every video in turn; done twice, since the rows of all videos may not fit in memory."""
-        readers = [_Seconds(store) for store in self.stores]
+        readers = [SpanReader(store) for store in self.stores]
         fps = self.stores[0].videos["fps"]
         for videos in self.videos:
             spans = [reader.of(int(row)) for reader, row in zip(readers, videos, strict=True)]
@@ -327,27 +327,6 @@ class _Plan:
                     f"{first.path}, such as {name!r}: make sure that the content is the same"
                 )
         return told
-
-
-class _Seconds:
-    """The seconds of an input's rows, read in blocks as its videos are requested in order."""
-
-    BLOCK = 1 << 18
-
-    def __init__(self, store: FeatureStore) -> None:
-        self._store = store
-        self._offset, self._count = store.videos["offset"], store.videos["count"]
-        self._first = 0
-        self._start = self._end = np.empty(0)
-
-    def of(self, video: int) -> Spans:
-        first, count = int(self._offset[video]), int(self._count[video])
-        if first < self._first or first + count > self._first + len(self._start):
-            self._first = first
-            stop = first + max(count, self.BLOCK)
-            self._start, self._end = self._store.read_seconds(slice(first, stop))
-        inside = slice(first - self._first, first - self._first + count)
-        return Spans(first, self._start[inside], self._end[inside])
 
 
 def _no_video_in_common(stores: Sequence[FeatureStore]) -> str:

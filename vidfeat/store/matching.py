@@ -25,6 +25,28 @@ class Spans(NamedTuple):
     end: NDArray[np.float64]
 
 
+class SpanReader:
+    """The seconds of an input's rows, read in blocks as its videos are requested in order."""
+
+    BLOCK = 1 << 18
+
+    def __init__(self, store: FeatureStore) -> None:
+        self._store = store
+        self._offset, self._count = store.videos["offset"], store.videos["count"]
+        self._first = 0
+        self._start = self._end = np.empty(0)
+
+    def of(self, video: int) -> Spans:
+        """The rows of a video, given its row in ``/videos``."""
+        first, count = int(self._offset[video]), int(self._count[video])
+        if first < self._first or first + count > self._first + len(self._start):
+            self._first = first
+            stop = first + max(count, self.BLOCK)
+            self._start, self._end = self._store.read_seconds(slice(first, stop))
+        inside = slice(first - self._first, first - self._first + count)
+        return Spans(first, self._start[inside], self._end[inside])
+
+
 def match_rows(spans: Sequence[Spans], match: Match, tolerance_seconds: float) -> NDArray[np.int64]:
     """Rows of one video that are partners, in time order.
 

@@ -247,7 +247,7 @@ class WebStore:
 
     def _check_status(self, status: int, words: str, headers: Mapping[str, str]) -> None:
         if status in (404, 410):
-            raise VideoError("disappeared during the run", kind="gone")
+            raise VideoError("does not exist, or was deleted during the run", kind="gone")
         if status in (408, 425, 429) or status >= 500:
             asked = headers.get("Retry-After", "")
             pause = min(float(asked), _LONGEST_PAUSE_SECONDS) if asked.isdigit() else 0.0
@@ -360,7 +360,9 @@ def changed() -> VideoError:
 def _failure(error: Exception, url: Url) -> Exception:
     """Translate an error of a store's client."""
     if isinstance(error, FileNotFoundError):
-        return VideoError("disappeared during the run", kind="gone", path=url.shown)
+        return VideoError(
+            "does not exist, or was deleted during the run", kind="gone", path=url.shown
+        )
     if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
         return VideoError(f"cannot be read: {_reason(error)}", kind="unreadable", path=url.shown)
     return Cut(_reason(error))
