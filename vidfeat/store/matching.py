@@ -1,4 +1,4 @@
-"""Which rows of two feature files cover the same seconds of a video: pure arithmetic."""
+"""Which rows of two feature files cover the same seconds of a video."""
 
 from __future__ import annotations
 
