@@ -144,7 +144,7 @@ def quantise(
         report(f"  measuring the error on {len(sample.held_out)} other clips")
         engine = read_network(folder / MODEL_FILE, "int8")
         error = None
-        if len(sample.held_out) > 2:  # of two, each is the nearest of the other
+        if len(sample.held_out) > 2:  # of two clips, each is the other's nearest
             error = agreement(exact_engine.embed(sample.held_out), engine.embed(sample.held_out))
         write_json(folder / FACTS_FILE, _facts(encoder, folder, sample, calibration, error))
     return read_net(target)
