@@ -135,7 +135,7 @@ def test_what_is_not_given_is_said() -> None:
     [
         (nn.Flatten(0), "expected a tensor"),
         (nn.Identity(), None),
-        ("resnet", "expected a module of torch"),
+        ("resnet", "expected a torch module"),
     ],
 )
 def test_modules_that_give_something_else(module: nn.Module, message: str | None) -> None:
@@ -156,7 +156,7 @@ def test_a_module_in_python_has_to_be_given_again() -> None:
     ("model", "message"),
     [
         ("net.py", "is a file: say which of its functions builds the network, such as .*net.py:b"),
-        ("net.py:number", "net.py:number returned int, expected a module of torch or an Encoder"),
+        ("net.py:number", "net.py:number returned int, expected a torch module or an Encoder"),
         ("net.py:absent", "has no function absent"),
         ("none.py:build", "cannot read .*none.py"),
     ],

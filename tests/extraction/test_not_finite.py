@@ -144,7 +144,7 @@ def test_clips_that_are_encoded_directly_are_looked_at_too(encoder: Encoder, val
     good = encoder.encode_clips(clips)
     scores = encoder.predict_clips(clips)
     spoil(encoder, lambda clip: clip in (2, 5), value)
-    with pytest.raises(DataError, match=r"vector of 2 of 6 clips \(the first: number 2\).*fp32"):
+    with pytest.raises(DataError, match=r"vectors of 2 of 6 clips \(the first: number 2\).*fp32"):
         encoder.encode_clips(clips)
     plain = encoder.engine.predict
     encoder.engine.predict = lambda part: plain(part) * np.float32(value)  # type: ignore[method-assign]

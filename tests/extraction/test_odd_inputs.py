@@ -54,7 +54,7 @@ def test_another_root_is_another_video(encoder: Encoder, tmp_path: Path) -> None
     (tmp_path / "cam1").rename(tmp_path / "moved")
     report = extract(tmp_path / "moved", output, encoder, options=INLINE)
     assert (report.videos_reused, report.clips_encoded) == (3, 0)
-    with pytest.raises(StoreError, match="others below"):
+    with pytest.raises(StoreError, match="different ones below"):
         extract(tmp_path / "cam2", output, encoder, options=INLINE)
 
 

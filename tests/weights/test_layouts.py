@@ -158,7 +158,7 @@ def test_c3d_is_what_the_authors_built() -> None:
 @pytest.mark.parametrize(
     ("blobs", "message"),
     [
-        ({"audio_conv1_w": 4, "audio_comp_0_conv_1_w": 4}, "but one with sound"),
+        ({"audio_conv1_w": 4, "audio_comp_0_conv_1_w": 4}, "but one with audio"),
         ({"fc_w": 2}, "no blob conv1_w or conv1a_w"),
         (
             {"conv1_w": (64, 3, 1, 7, 7), "comp_0_conv_1_w": (64, 64, 1, 1, 1),

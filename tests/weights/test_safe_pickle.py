@@ -45,7 +45,7 @@ def test_load_weights_refuses_them_too(tmp_path, name):
 
 def test_an_empty_file(tmp_path):
     (tmp_path / "a.pkl").touch()
-    with pytest.raises(WeightsError, match="no whole pickle"):
+    with pytest.raises(WeightsError, match="not a complete pickle"):
         read_blobs(tmp_path / "a.pkl")
 
 

@@ -1,4 +1,4 @@
-"""From a source's network and a user's choice to an engine and its spec."""
+"""Builds the engine and the spec from a source's network and a user's choices."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from vidfeat.models.base import VideoNetwork
 
 _CPU_BATCH = 4
-# Small networks: on one thread, torch uses its fast kernels for convolutions over time only from
-# sixteen clips on, and a padded last batch costs next to nothing.
+# Small networks: on one thread, torch uses its fast kernels for convolutions over time only for
+# 16 clips or more, and padding the last batch costs next to nothing.
 _CPU_BATCH_SMALL = 16
 _SMALL_FLOPS_PER_INPUT = 2e9
 _GPU_BATCH = 64
@@ -25,21 +25,21 @@ _GPU_BATCH_FRAMES = 256
 
 @dataclass(frozen=True)
 class Built:
-    """What an encoder is made of."""
+    """The parts that make up an encoder."""
 
     engine: Engine
     spec: EncoderSpec
     recipe: EncoderChoice
     """Loads the same encoder in another process, on another device."""
     batch_size: int
-    """Inputs at a time."""
+    """Inputs per batch."""
 
 
 def build(loaded: LoadedNetwork, choice: EncoderChoice) -> Built:
-    """Put a network on an engine, and fix everything else.
+    """Put a network on an engine, and settle every choice that was left open.
 
     Raises:
-        UsageError: a device, an engine, a layer or a pooling that is not there.
+        UsageError: a device, engine, layer or pooling that does not exist.
     """
     from vidfeat.encoders.engines import make_engine
     from vidfeat.encoders.engines.cost import flops_per_clip, steps_per_clip
@@ -49,7 +49,7 @@ def build(loaded: LoadedNetwork, choice: EncoderChoice) -> Built:
     engine = choice.engine or ("openvino" if choice.precision == "int8" else "torch")
     to_cpu = engine == "openvino" and choice.device == "auto"
     device = choose_device("cpu" if to_cpu else choice.device)
-    # Measured on an H100: faster than bf16, and ten times as exact; checked on the first batch.
+    # Measured on an H100: faster than bf16 and ten times as accurate; checked on the first batch.
     precision = choice.precision or ("fp16" if device.type == "cuda" else "fp32")
     network = loaded.network
     aggregate = _aggregate_of(network, choice.aggregate)
@@ -100,7 +100,7 @@ def build(loaded: LoadedNetwork, choice: EncoderChoice) -> Built:
 
 
 def _own_batch(spec: EncoderSpec, engine: Engine) -> int:
-    """Default number of inputs at a time."""
+    """Default number of inputs per batch."""
     if engine.device_type == "cuda":
         return _GPU_BATCH_FRAMES if spec.modality == "frame" else _GPU_BATCH
     if engine.preferred_batch:
@@ -115,7 +115,7 @@ def _licence_note(licence: str) -> tuple[str, ...]:
 
 
 def _aggregate_of(network: VideoNetwork, aggregate: Aggregate | None) -> Aggregate | None:
-    """How the frames of a clip become its row: only for frame networks.
+    """How the frames of a clip become its row; None for clip networks.
 
     Raises:
         UsageError: given for a clip network.
@@ -123,7 +123,5 @@ def _aggregate_of(network: VideoNetwork, aggregate: Aggregate | None) -> Aggrega
     if network.modality == "frame":
         return aggregate or "mean"
     if aggregate is not None:
-        raise UsageError(
-            "aggregate is for networks of frames: this one takes clips", field="aggregate"
-        )
+        raise UsageError("aggregate is for frame networks: this one takes clips", field="aggregate")
     return None

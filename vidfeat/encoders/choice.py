@@ -20,7 +20,7 @@ class EncoderChoice:
     """The arguments of :func:`vidfeat.load_encoder`, as one value that other processes can load.
 
     Raises:
-        UsageError: a value that is invalid whatever the network is.
+        UsageError: a value that is invalid for every network.
     """
 
     model: str | None = None
@@ -40,9 +40,9 @@ class EncoderChoice:
     aggregate: Aggregate | None = None
     """How the frames of a clip become its row; None takes the mean, for frame networks."""
     crops: int | None = None
-    """Of each frame; None takes only the centre."""
+    """Crops of each frame; None takes only the centre."""
     average_crops: bool = False
-    """One row for all crops of a clip, their mean, instead of one for each."""
+    """One row per clip, the mean of its crops, instead of one per crop."""
 
     def __post_init__(self) -> None:
         if self.precision is not None and self.precision not in PRECISIONS:
@@ -62,16 +62,16 @@ class EncoderChoice:
 
     @property
     def plan_choice(self) -> PlanChoice:
-        """The single values of the plan that were given; none if a whole plan was given."""
+        """The single plan values that were given; empty if a whole plan was given."""
         return self.plan if isinstance(self.plan, PlanChoice) else PlanChoice()
 
     @property
     def clip_frames(self) -> int | None:
-        """T, if it was given."""
+        """T, if given."""
         return None if self.plan is None else self.plan.frames
 
     def plan_over(self, published: ClipPlan) -> ClipPlan:
-        """The plan of a run, from the choice and the published plan.
+        """The published plan with this choice applied to it.
 
         Raises:
             UsageError: clips of several frames together with one row per frame.

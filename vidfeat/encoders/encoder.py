@@ -66,14 +66,14 @@ class Encoder:
         self._one_at_a_time = threading.Lock()  # an engine reuses its own memory
         self._claimed = threading.Lock()
         self.engines: list[Engine] = [engine]
-        """What extract runs batches on: the engine, or its replicas on several devices."""
+        """The engines that extract runs on: ``engine``, or its replicas on several devices."""
 
     @classmethod
     def of_network(cls, loaded: LoadedNetwork, choice: EncoderChoice) -> Encoder:
         """An encoder from a source's network and a user's choice.
 
         Raises:
-            UsageError: a device, an engine, a layer or a pooling that is not there.
+            UsageError: a device, engine, layer or pooling that does not exist.
         """
         from vidfeat.encoders.building import build
 
@@ -99,10 +99,10 @@ class Encoder:
             module: from normalised clips (N, 3, T, H, W) to vectors (N, D) or a map
                 (N, D, T, H, W); with ``modality="frame"`` from frames (N, 3, H, W) to vectors or a
                 map (N, D, H, W). It is copied.
-            input: how frames are resized, cropped and normalised; None takes 112 x 112 of
-                128 x 171, and Kinetics' mean and deviation.
-            plan: how clips are laid; None takes 16 frames at each video's own rate.
-            name: in feature files; None takes the name of the module's class.
+            input: how frames are resized, cropped and normalised; None resizes to 128 x 171, crops
+                112 x 112, and uses Kinetics' mean and standard deviation.
+            plan: how clips are laid over a video; None takes 16 frames at each video's own rate.
+            name: its name in feature files; None takes the name of the module's class.
             modality: what one input of the module is: ``clip`` or ``frame``.
             options: ``pool``, ``aggregate``, ``crops``, ``average_crops``, ``device``,
                 ``precision``, ``engine``, ``batch_size`` and ``compiled`` as
@@ -148,19 +148,19 @@ class Encoder:
 
     @property
     def flops_per_second(self) -> float:
-        """Rough FLOPS of the devices: a constant of each kind."""
+        """Rough FLOPS of the devices: a constant for each kind."""
         return sum(engine.flops_per_second for engine in self.engines)
 
     # -- identity ------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
         """The description of the encoder in feature files, as JSON."""
-        # facts of the engine are not part of a fingerprint: the same numbers, computed elsewhere
+        # no fingerprint includes the engine's facts: they only say where vectors were computed
         return {**self.spec.describe(), **self.engine.facts()}
 
     @property
     def space_fingerprint(self) -> str:
-        """Equal for vectors that can be compared, whatever made them."""
+        """Equal for encoders whose vectors can be compared."""
         return self.spec.space_fingerprint
 
     @property
@@ -172,16 +172,16 @@ class Encoder:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Claim the engines exclusively, as extract needs them: others are refused meanwhile.
+        """Claim the engines for extract; calls from other threads are refused meanwhile.
 
         Raises:
-            UsageError: another thread has them.
+            UsageError: another thread has claimed them.
         """
         if not self._claimed.acquire(blocking=False):
             raise UsageError(_CLAIMED)
         try:
             with self._one_at_a_time:
-                pass  # a batch of another thread ends first
+                pass  # wait until a batch of another thread ends
             yield
         finally:
             self._claimed.release()
@@ -225,15 +225,15 @@ class Encoder:
 
         Args:
             video: a path or URL, or upright RGB frames, uint8 (T, H, W, 3).
-            fps: rate of the frames; needed if the plan has a rate of its own.
+            fps: rate of the frames; required if the plan sets a rate.
             segment: only this part, in seconds from the first shown frame.
 
         Returns:
             Vectors (N, D) float32, and the seconds that each covers.
 
         Raises:
-            VideoError: the file cannot be read; one that breaks midway gives the clips before.
-            UsageError: frames of another shape or type, or without the rate that is needed.
+            VideoError: the file cannot be read; if it breaks midway, the clips before are returned.
+            UsageError: frames of the wrong shape or type, or without a required rate.
             DataError: a vector is NaN or infinite.
         """
         segments = () if segment is None else (_segment(segment),)
@@ -247,7 +247,7 @@ class Encoder:
 
     @property
     def reader(self) -> ClipNetwork:
-        """The row network for reading videos: see :func:`vidfeat.encoders.reading.read_videos`."""
+        """The encoder's network, as :func:`vidfeat.encoders.reading.read_videos` takes it."""
         return ClipNetwork(
             self._outputs,
             self.spec.clip_source(),
@@ -261,15 +261,15 @@ class Encoder:
         """Vectors (N R, D) of clips that are already resized and cropped.
 
         Args:
-            clips_NTHWC: uint8 (N, T, H, W, 3), or (N, crops, T, H, W, 3) where there are several.
-            require_finite: False gives rows that are NaN or infinite as they are.
+            clips_NTHWC: uint8 (N, T, H, W, 3), or (N, crops, T, H, W, 3) for several crops.
+            require_finite: False returns rows that are NaN or infinite as they are.
 
         Returns:
-            ``spec.rows.rows_per_clip`` (R) rows for each, one after the other.
+            R = ``spec.rows.rows_per_clip`` rows for each clip, one after the other.
 
         Raises:
             DataError: a vector is NaN or infinite.
-            UsageError: clips of another shape or type.
+            UsageError: clips of the wrong shape or type.
         """
         self._check_clips(clips_NTHWC)
         count, rows, frames = len(clips_NTHWC), self.spec.rows, self.plan.frames
@@ -279,14 +279,14 @@ class Encoder:
             clips_NVTHWC = clips_NTHWC.reshape(count, rows.crops, frames, *clips_NTHWC.shape[-3:])
             outputs = self._outputs(clips_NVTHWC.swapaxes(1, 2))
             vectors = rows.of_frames(outputs, np.arange(count * frames).reshape(count, frames))
-        return self._finite_rows(vectors, "vector") if require_finite else vectors
+        return self._finite_rows(vectors, "vectors") if require_finite else vectors
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors (N, D) of N phrases, comparable with those of clips by their cosine.
+        """Vectors (N, D) of N phrases, comparable with clip vectors by cosine.
 
         Raises:
-            UsageError: the network has no text tower, these are not the vectors of its projection,
-                or a phrase is empty.
+            UsageError: the network has no text tower, this encoder does not use its projection, or
+                a phrase is empty.
             DataError: a vector is NaN or infinite.
         """
         from vidfeat.encoders.phrases import check_phrases, encoded, require_text
@@ -296,7 +296,7 @@ class Encoder:
         if self.text is None:
             raise UsageError(
                 f"{self.spec.model} was loaded without its text tower: a quantised network has "
-                "none, and a folder needs its tokenizer files beside the weights"
+                "none, and a folder needs its tokenizer files next to the weights"
             )
         if not phrases:
             return np.empty((0, self.dimension), np.float32)
@@ -308,7 +308,7 @@ class Encoder:
     ) -> NDArray[np.float32]:
         """Class scores (N, classes), before the softmax, of clips; see :meth:`encode_clips`.
 
-        Those of several crops are averaged.
+        The scores of several crops are averaged.
         """
         self._check_clips(clips_NTHWC)
         scores = self._batched(clips_NTHWC, self.engine.predict)
@@ -362,7 +362,7 @@ class Encoder:
         if len(bad):
             first = int(bad[0])
             raise DataError(
-                f"numbers in the vector of the clip from {clips.start_seconds[first]:.3f} to "
+                f"values in the vector of the clip from {clips.start_seconds[first]:.3f} to "
                 f"{clips.end_seconds[first]:.3f} s {self._not_finite}"
             )
         return clips

@@ -34,7 +34,7 @@ class JoinedEncoder:
 
     @property
     def dimension(self) -> int:
-        """Numbers of a row."""
+        """Length of a row."""
         return sum(part.dimension for part in self.parts)
 
     @property
@@ -56,7 +56,7 @@ class JoinedEncoder:
 
     @property
     def space_fingerprint(self) -> str:
-        """Equal for vectors that can be compared."""
+        """Equal for encoders whose vectors can be compared."""
         return self._identity.space_fingerprint
 
     @property
@@ -74,7 +74,7 @@ class JoinedEncoder:
         return self.encode_with(lambda encoder: encoder.encode(video, segment=segment))
 
     def encode_with(self, encode: Callable[[Encoder], Embeddings]) -> Embeddings:
-        """The same, by a function that embeds the video with one encoder.
+        """Like :meth:`encode`, with a function that embeds the video with one encoder.
 
         Raises:
             StoreError: the parts lay their clips so differently that no two cover the same seconds.
@@ -84,7 +84,7 @@ class JoinedEncoder:
             for part in self.parts
         ]
         spans = [Spans(0, rows.start_seconds, rows.end_seconds) for rows in held]
-        # No frame of a usual video lasts longer than this.
+        # No frame of a typical video lasts longer than this.
         rows = match_rows(spans, self.match, tolerance_seconds=0.05)
         if not rows.shape[1]:
             raise StoreError(
@@ -110,10 +110,10 @@ def query_encoder(
     """The encoder, or the joined ones, that features were made with, ready for new videos.
 
     Args:
-        description: of a feature file or an index.
-        weights: where the weights are, if they have moved; of a single network.
+        description: the encoder's description in a feature file or an index.
+        weights: where the weights are, if they have moved; only for a single network.
         device: where to run.
-        model: ``FILE.py:FUNCTION`` of a network of one's own, which is run.
+        model: ``FILE.py:FUNCTION`` of your own network, which is run.
 
     Raises:
         WeightsError: the weights have moved.

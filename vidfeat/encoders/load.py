@@ -1,4 +1,4 @@
-"""From names to an encoder: a network, its weights, an engine on a device."""
+"""Loads encoders by name: a network, its weights, and an engine on a device."""
 
 from __future__ import annotations
 
@@ -42,32 +42,33 @@ def load_encoder(
 
     Args:
         model: a name that ``vidfeat models`` lists, or ``bundled`` for the small network that comes
-            with vidfeat; a source and a name, as ``hf:facebook/vjepa2-vitl-fpc64-256``;
+            with vidfeat; a source and a name, such as ``hf:facebook/vjepa2-vitl-fpc64-256``;
             ``FILE.py:FUNCTION``, which is run; the folder of a training run. None takes
             the network of ``weights``, or r2plus1d_18.
         weights: a name that ``vidfeat weights list`` shows, a file, the folder of a training run
             or of a quantised network, or ``random``; None takes the model's default.
-        seed: of random weights.
-        plan: how clips are laid; a :class:`PlanChoice` changes single values of the published one.
-        layers: to embed with; None takes the last one before the classifier.
-        pool: ``mean``, ``max`` or both, joined; ``time`` keeps the time steps of a clip as rows of
-            their own; None takes the network's own projection, or the mean.
-        precision: fp32, fp16 and bf16 where the device does them well, tf32 on a GPU, or int8 of a
-            network that is quantised; None takes fp16 on a GPU, fp32 elsewhere, or that of
+        seed: seed for random weights.
+        plan: how clips are laid over a video; a :class:`PlanChoice` changes single values of the
+            published plan.
+        layers: layers to embed with; None takes the last one before the classifier.
+        pool: ``mean``, ``max`` or both, joined; ``time`` keeps the time steps of a clip as separate
+            rows; None takes the network's own projection, or the mean.
+        precision: fp32; fp16 or bf16 where the device supports them well; tf32 on a GPU; int8 for a
+            quantised network. None takes fp16 on a GPU, fp32 elsewhere, or the precision of
             ``weights``.
-        device: ``auto`` takes the first GPU where there is one.
+        device: ``auto`` takes the first GPU if there is one.
         engine: what runs the network; None takes torch, or openvino for int8.
-        batch_size: clips at a time, or frames for a frame network; None chooses by device.
+        batch_size: clips per batch, or frames for a frame network; None chooses by device.
         compiled: use ``torch.compile``; takes a minute at the start.
         aggregate: for frame networks, how the frames of a clip become its vector: ``mean``,
             ``mean_std`` (both joined), ``max``, or ``none`` for one vector per frame.
-        crops: of each frame: 1, 3 along the long side, 5 (corners and centre), or 10 (these, and
-            mirrored); each has a row of its own. None takes the centre.
-        average_crops: one row for all crops of a clip, their mean.
+        crops: crops of each frame: 1, 3 along the long side, 5 (corners and centre), or 10 (those
+            five, and mirrored); each gets its own row. None takes the centre.
+        average_crops: one row per clip, the mean of its crops.
 
     Raises:
         UsageError: an invalid name or value.
-        WeightsError: weights that are not there, or of another network.
+        WeightsError: weights that do not exist, or belong to another network.
     """
     return load_choice(
         EncoderChoice(
@@ -93,8 +94,8 @@ def load_choice(choice: EncoderChoice) -> Encoder:
     """Like :func:`load_encoder`, from a choice.
 
     Raises:
-        UsageError: a name or value that is invalid.
-        WeightsError: weights that are not there, or of another network.
+        UsageError: an invalid name or value.
+        WeightsError: weights that do not exist, or belong to another network.
     """
     from vidfeat.encoders.int8.folder import is_net
 
@@ -120,28 +121,28 @@ def encoder_from_description(
     """The encoder that a feature file, an index or a head was made with, ready for new videos.
 
     Args:
-        description: as :meth:`Encoder.describe` gives it.
-        weights: where the weights are, if not where they were.
+        description: as :meth:`Encoder.describe` returns it.
+        weights: where the weights are, if they have moved.
         device: where to run; the vectors stay comparable.
         plan: another layout of the clips.
         precision: None takes fp32, whatever the vectors were made with: they stay comparable.
-        batch_size: clips at a time; None chooses by device.
-        model: ``FILE.py:FUNCTION`` of a network of one's own, which is run; without it, a file is
-            run only if it is, byte by byte, one that this user has run before.
+        batch_size: clips per batch; None chooses by device.
+        model: ``FILE.py:FUNCTION`` of your own network, which is run; without it, a file is run
+            only if it is, byte for byte, one that this user has run before.
 
     Raises:
-        WeightsError: the weights are not where they were: ``weights`` says where they are.
-        FingerprintError: what was found there are other tensors.
-        UsageError: the features were joined from those of several networks.
+        WeightsError: the weights have moved: ``weights`` says where they are.
+        FingerprintError: other tensors were found there.
+        UsageError: the features were joined from several networks.
     """
     from vidfeat.encoders.int8.folder import is_net
     from vidfeat.encoders.sources.code_trust import only_known_files
 
     if "joined" in description:
         raise UsageError(
-            f"these features were joined from those of {description['model']}: extract the videos "
-            "with each network, join the files with vidfeat join, and give the joined file in "
-            "place of videos"
+            f"these features were joined from several networks ({description['model']}): extract "
+            "the videos with each, join the files with vidfeat join, and give the joined file "
+            "instead of videos"
         )
     spec, seed = _weights_of(description, weights)
     published = ClipPlan.from_dict(dict(description["plan"]))
@@ -170,15 +171,15 @@ def encoder_from_description(
 def described_network(
     description: Mapping[str, Any], weights: str | os.PathLike[str] | None = None
 ) -> LoadedNetwork:
-    """The network that a feature file, an index or a head describes, on no engine.
+    """The network that a feature file, an index or a head describes, without an engine.
 
     Args:
-        description: as :meth:`Encoder.describe` gives it.
-        weights: where the weights are, if not where they were.
+        description: as :meth:`Encoder.describe` returns it.
+        weights: where the weights are, if they have moved.
 
     Raises:
-        WeightsError: the weights are not where they were.
-        FingerprintError: what was found there are other tensors.
+        WeightsError: the weights have moved.
+        FingerprintError: other tensors were found there.
     """
     from vidfeat.encoders.sources.code_trust import only_known_files
 

@@ -1,6 +1,6 @@
 """A network as one file that needs no torch: ONNX, or OpenVINO's format.
 
-The exported network takes normalised clips ``clips`` (N, 3, T, H, W) float32, any N, and gives
+The exported network takes normalised clips ``clips`` (N, 3, T, H, W) float32, any N, and returns
 ``embedding`` (N, D) and ``scores`` (N, classes) before the softmax. Before it is renamed into
 place, the file is run once on the same clips as torch.
 """
@@ -30,7 +30,7 @@ from vidfeat.video.clip_plan import ClipPlan
 from vidfeat.weights.load import LoadedWeights
 
 OUTPUTS = ("embedding", "scores")
-TOLERANCE = 1e-3  # of the largest difference, as a share of the largest value
+TOLERANCE = 1e-3  # for the largest difference, as a share of the largest value
 ONNX_OPSET = 18
 _SEED = 0
 
@@ -81,17 +81,17 @@ def export_network(
 
     Args:
         loaded: the weights.
-        target: a file named .onnx, or .xml for OpenVINO (its tensors go to a .bin beside it).
-        layers: of the embedding; empty takes the last.
-        pool: of the embedding.
+        target: a file named .onnx, or .xml for OpenVINO (its tensors go to a .bin next to it).
+        layers: layers of the embedding; empty takes the last.
+        pool: poolings of the embedding.
         clip_frames: T; None takes that of the weights' plan, or 16.
         size: H and W; None takes the crop of the weights' preprocessing, or 112 x 112.
         overwrite: replace a target that exists.
 
     Raises:
-        UsageError: another suffix, a target that exists.
+        UsageError: an unknown suffix, or a target that exists.
         MissingExtraError: the packages for this format are not installed.
-        ExportError: the export failed, or computes something else than torch.
+        ExportError: the export failed, or its results differ from torch's.
     """
     check_target(target, overwrite=overwrite)
     plan = loaded.plan or ClipPlan()
@@ -118,10 +118,10 @@ def export_network(
 
 
 def check_target(target: Path, *, overwrite: bool = False) -> None:
-    """Refuse a target before the work, as `export_network` does.
+    """Refuse an invalid target before the work begins, as `export_network` does.
 
     Raises:
-        UsageError: another suffix, no such folder, or a target that exists.
+        UsageError: an unknown suffix, no such folder, or a target that exists.
         MissingExtraError: the packages for this format are not installed.
     """
     if target.suffix not in (".onnx", ".xml"):
@@ -144,7 +144,7 @@ def _need_packages(suffix: str) -> None:
 
 
 def _facts(loaded: LoadedWeights, module: EmbeddingAndScores) -> dict[str, str]:
-    """What a user of the file must know, as text by name."""
+    """Metadata for users of the file, as text by name."""
     facts: dict[str, Any] = {
         "model": loaded.model,
         "weights": loaded.name,
@@ -187,7 +187,7 @@ def _write_onnx(
             for name, value in facts.items():
                 program.model.metadata_props[name] = value
             program.save(path, external_data=False)
-    except Exception as error:  # torch wraps errors in classes of its own
+    except Exception as error:  # torch wraps errors in its own classes
         raise ExportError(f"torch.onnx cannot export this network: {_line(error)}") from error
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return list(session.run(list(OUTPUTS), {"clips": clips.numpy()}))
@@ -206,11 +206,11 @@ def _write_openvino(
         for name, value in facts.items():
             model.set_rt_info(value, name.split("."))
         openvino.save_model(model, path, compress_to_fp16=False)
-        # Processors with bfloat16 would use it unasked, which is no test of the file.
+        # Processors with bfloat16 would use it by default, and the file would not be tested.
         precision = {"INFERENCE_PRECISION_HINT": "f32"}
         compiled = openvino.Core().compile_model(path, "CPU", precision)
         result = compiled({"clips": clips.numpy()})
-    except Exception as error:  # its own classes, by version
+    except Exception as error:  # the classes depend on OpenVINO's version
         raise ExportError(f"OpenVINO cannot take this network: {_line(error)}") from error
     return [np.asarray(result[name]) for name in OUTPUTS]
 

@@ -13,18 +13,19 @@ from vidfeat.errors import MissingExtraError
 def import_openvino(purpose: str, *packages: str) -> ModuleType:
     """OpenVINO, or an error that says how to install it.
 
-    It and NNCF report their use over the network as soon as they are imported, unless a package for
-    that is missing: for this process it is made to be.
+    It and NNCF report their use over the network as soon as they are imported, unless the package
+    for that is missing: this function makes it appear missing in this process.
 
     Args:
-        purpose: for the message.
-        packages: others of the extra that are needed as well.
+        purpose: what needs it, for the message.
+        packages: other packages of the extra that are needed.
 
     Raises:
         MissingExtraError: a package is not installed.
     """
     sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
-    # NNCF loads what builds CUDA kernels, which nothing here uses, and that complains without GPUs.
+    # NNCF loads torch's builder of CUDA kernels, which nothing here uses, and which warns without
+    # GPUs.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     for package in ("openvino", *packages):
         try:

@@ -1,7 +1,7 @@
 """Phrases, and the vectors that can be compared with them.
 
-Only the vectors of a network's own projection stand in the space of its texts: another layer or
-pooling, or frames joined otherwise than by their mean, cannot be compared with a phrase.
+Only the vectors of a network's own projection are in the space of its texts: another layer or
+pooling, or frames joined other than by their mean, cannot be compared with a phrase.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_PHRASE_LETTERS = 2000
 
 
 def check_phrases(texts: Sequence[str]) -> list[str]:
-    """Phrases without surrounding spaces.
+    """Phrases with single spaces between words, checked.
 
     Raises:
         UsageError: one is empty, too long, or not text.
@@ -39,7 +39,7 @@ def check_phrases(texts: Sequence[str]) -> list[str]:
             raise UsageError("a phrase is empty: describe what to look for", field="text")
         if len(phrase) > MOST_PHRASE_LETTERS:
             raise UsageError(
-                f"a phrase has {len(phrase)} letters, expected {MOST_PHRASE_LETTERS} or fewer: "
+                f"a phrase has {len(phrase)} characters, expected {MOST_PHRASE_LETTERS} or fewer: "
                 "text towers read a few dozen words",
                 field="text",
             )
@@ -50,10 +50,10 @@ def check_phrases(texts: Sequence[str]) -> list[str]:
 
 
 def has_text(description: Mapping[str, Any]) -> bool:
-    """Whether an encoder's vectors can be compared with texts, by what a feature file says of it.
+    """Whether an encoder's vectors can be compared with texts, judging by its description.
 
     Args:
-        description: as :meth:`EncoderSpec.describe` gives it.
+        description: as :meth:`EncoderSpec.describe` returns it.
     """
     return not _why_not(description)
 
@@ -62,11 +62,11 @@ def require_text(description: Mapping[str, Any], what: str) -> None:
     """Refuse vectors that cannot be compared with texts.
 
     Args:
-        description: of their encoder.
-        what: holds the vectors, for the message.
+        description: the description of their encoder.
+        what: what holds the vectors, for the message.
 
     Raises:
-        UsageError: names the networks with a text tower.
+        UsageError: they cannot; the message names the networks with a text tower.
     """
     reason = _why_not(description)
     if reason:
@@ -102,10 +102,10 @@ def _why_not(description: Mapping[str, Any]) -> str:
 
 
 def encoded(tower: TextTower, phrases: Sequence[str], dimension: int) -> NDArray[np.float32]:
-    """A tower's vectors of phrases, checked.
+    """A text tower's vectors of phrases, checked.
 
     Raises:
-        DataError: vectors of another length, or that are NaN or infinite.
+        DataError: vectors of the wrong length, or that are NaN or infinite.
     """
     vectors = np.asarray(tower.encode(phrases), dtype=np.float32)
     if vectors.shape != (len(phrases), dimension):

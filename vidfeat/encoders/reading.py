@@ -32,7 +32,7 @@ class ClipNetwork:
     the call."""
     source: ClipSource
     batch_size: int
-    """Clips, or frames, at a time, at most."""
+    """Most clips, or frames, per batch."""
     rows: RowLayout = field(default_factory=RowLayout)
     """How its output becomes the rows of clips."""
 
@@ -44,7 +44,7 @@ class VideoRead:
     Attributes:
         path: as it was given.
         clips: the rows of its clips, with the seconds of each; None where the video failed.
-        error: why it failed; beside ``clips``, where it broke off after them.
+        error: why it failed, or, with ``clips``, why it broke off after them.
     """
 
     path: str
@@ -63,7 +63,7 @@ def read_videos(
     """Decode videos and compute the rows of their clips, video after video, in the order given.
 
     Args:
-        network: what computes them.
+        network: what computes the rows.
         tasks: the videos.
         workers: decode processes, so that a file that crashes or hangs its decoder affects no
             other; 0 decodes in this process, without that protection.
@@ -76,7 +76,7 @@ def read_videos(
         for task, event in decoder.run(tasks):
             shown = shown_path(task.path)
             if isinstance(event, Started):
-                # a second one: the video was planned again, all before is void
+                # if this is the second one, the video was planned again: discard what came before
                 clips.start(event.clips)
                 if started is not None:
                     started(event)
@@ -110,7 +110,7 @@ class _VideoClips:
         """Begin a video.
 
         Args:
-            of_frames: the clips that its frames make, where these come singly.
+            of_frames: the clips that its frames form, if frames arrive one by one.
         """
         self._filled = 0
         self._outputs: list[NDArray[np.float32]] = []
@@ -157,10 +157,10 @@ def rows_of_frames(
     """The rows of clips, from the outputs of a frame network for all of their frames.
 
     Args:
-        outputs: for the crops of each frame.
-        clips: of a video.
+        outputs: the outputs for the crops of each frame.
+        clips: the clips of a video.
         rows: how frames become rows.
-        came: frames that could be read; a clip that lacks one has no rows.
+        came: number of frames that could be read; a clip that lacks one has no rows.
     """
     frames_NT = frames_of_clips(clips)
     whole = np.flatnonzero(frames_NT.max(axis=1) < came)

@@ -2,9 +2,9 @@
 
 A network takes *inputs*: clips, or single frames. A clip of a plan is one input or several: its
 frames, for a frame network, and each of its crops. The outputs for these become one row or several:
-time steps and crops may have rows of their own.
+time steps and crops may have separate rows.
 
-Shapes: N clips, T frames, V crops, R rows per clip, O numbers that the network gives for an input,
+Shapes: N clips, T frames, V crops, R rows per clip, O length of the network's output for an input,
 D length of a row.
 """
 
@@ -29,10 +29,10 @@ _GATHERED_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class RowLayout:
-    """How outputs become rows. Rows of a clip are in the order of time, and then of crops."""
+    """How outputs become rows. The rows of a clip are ordered by time, then by crop."""
 
     aggregate: Aggregate | None = None
-    """How the frames of a clip become one; None for clip networks."""
+    """How the frames of a clip become one row; None for clip networks."""
     crops: int = 1
     average_crops: bool = False
     """Whether all crops of a clip share one row."""
@@ -41,7 +41,7 @@ class RowLayout:
 
     @property
     def rows_per_clip(self) -> int:
-        """R."""
+        """R, the number of rows per clip."""
         return self.time_steps * (1 if self.average_crops else self.crops)
 
     def of_clips(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -58,7 +58,7 @@ class RowLayout:
 
         Args:
             outputs: frame by frame, and crop by crop.
-            frames_NT: which frames, of those F, make each clip.
+            frames_NT: which of the F frames form each clip.
         """
         frames_FVO = outputs.reshape(-1, self.crops, outputs.shape[-1])
         clips, frames = frames_NT.shape
@@ -72,7 +72,7 @@ class RowLayout:
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     def width_of_frames(self, output_width: int) -> int:
-        """D from O, for a frame network."""
+        """The row length D for an output length O, for a frame network."""
         return 2 * output_width if self.aggregate == "mean_std" else output_width
 
     def _joined(self, frames_NTVO: NDArray[np.float32]) -> NDArray[np.float32]:

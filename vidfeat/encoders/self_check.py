@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vidfeat.pretrained import bundled
 
 LARGEST_DIFFERENCE = 1e-3
-"""Of a number of the vector, relative to the largest: ten times what processors differ by."""
+"""Of one value of the vector, relative to the largest: ten times what processors differ by."""
 
 
 def known_clip() -> NDArray[np.uint8]:
@@ -22,7 +22,7 @@ def known_clip() -> NDArray[np.uint8]:
 
 
 def bundled_vector() -> NDArray[np.float32]:
-    """Its vector on this machine, float32 (D,)."""
+    """The vector of that clip on this machine, float32 (D,)."""
     from vidfeat.encoders.load import load_encoder
 
     encoder = load_encoder("bundled", device="cpu")
@@ -37,6 +37,6 @@ def stored_vector() -> NDArray[np.float32]:
 
 
 def difference() -> float:
-    """The largest difference of the two, as a share of the largest number of the stored one."""
+    """The largest difference of the two vectors, as a share of the largest stored value."""
     expected = stored_vector()
     return float(np.abs(bundled_vector() - expected).max() / np.abs(expected).max())

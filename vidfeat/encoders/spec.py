@@ -1,32 +1,32 @@
 """The specification of an encoder: the network, its pooling, the clips, and the identity.
 
-How an encoder comes about::
+How an encoder is made::
 
     EncoderChoice --source--> LoadedNetwork --load_encoder--> Encoder(engine, EncoderSpec)
 
 * :class:`EncoderChoice` (``choice.py``) is what a user asks for: the arguments of ``load_encoder``.
 * A *source* turns a choice into a :class:`LoadedNetwork`: a module with its tensors, its published
   clip plan and preprocessing, and what is known about it.
-* ``load_encoder`` puts the module on an engine and fixes everything else in an
+* ``load_encoder`` puts the module on an engine and records everything else in an
   :class:`EncoderSpec`, which owns both fingerprints, ``describe`` and equality.
 
 Adding a source of networks
 ---------------------------
 1. Write ``vidfeat/encoders/sources/NAME.py`` with a function ``load(choice) -> LoadedNetwork``.
    ``choice.model`` is ``prefix:REST`` as given; raise ``UsageError`` for a name that does not exist
-   and ``MissingExtraError`` where a package is missing. Import packages inside the function.
+   and ``MissingExtraError`` if a package is missing. Import packages inside the function.
 2. Register it in ``vidfeat/encoders/sources/__init__.py``: ``SOURCES["prefix"] = "NAME"``.
 3. Wrap the module in a subclass of :class:`vidfeat.models.base.VideoNetwork`:
 
    * ``modality``: ``clip`` for networks over (N, 3, T, H, W), ``frame`` for image networks. A frame
-     network gets x of (N, 3, 1, H, W), a batch of frames; clips are put together from its vectors
-     by :class:`vidfeat.encoders.rows.RowLayout`, outside of the network.
-   * ``features(x, layers)`` gives for each name in ``layer_names`` a map (N, C, T, H, W) or a
+     network gets x of (N, 3, 1, H, W), a batch of frames; its vectors are combined into clips by
+     :class:`vidfeat.encoders.rows.RowLayout`, outside of the network.
+   * ``features(x, layers)`` returns for each name in ``layer_names`` a map (N, C, T, H, W) or a
      vector (N, C). Tokens are reshaped to a map; T and H, W are what is left of time and space.
    * ``poolings`` are the names that ``pool`` may take. ``mean`` and ``max`` (over time and space)
-     work on every map. A pooling of its own (``cls``, ``attention``, ``projection``) is a name in
-     ``poolings`` and a branch of ``own_pooling(x, name)``. ``default_pool`` is its own projection
-     if it has one, else ``("mean",)``.
+     work on every map. The network's own pooling (``cls``, ``attention``, ``projection``) is a name
+     in ``poolings`` and a branch of ``own_pooling(x, name)``. ``default_pool`` is the network's own
+     projection if it has one, else ``("mean",)``.
    * ``layer_widths`` and ``pool_widths`` give the length of each layer and of its own poolings.
 
 The normalised input is ``preprocess.normalize(clips_NTHWC)``, as for every other network. Nothing
@@ -64,7 +64,7 @@ class TextTower(Protocol):
 
     @property
     def scale(self) -> float:
-        """Factor of cosines before a softmax: the inverse of the learned temperature."""
+        """Factor for cosines before a softmax: the inverse of the learned temperature."""
         ...
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -74,28 +74,29 @@ class TextTower(Protocol):
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network with its tensors, as its source gives it."""
+    """A network with its tensors, as its source returns it."""
 
     network: VideoNetwork
-    """In float32 on the CPU. Says its modality, its layers and its poolings."""
+    """In float32 on the CPU. It defines its modality, its layers and its poolings."""
     model: str
     """The name under which ``load_encoder`` finds it again."""
     weights: str
     """Name of the weights: of an entry, a file, a revision, or ``random (seed N)``."""
     weights_sha256: str
-    """Of the tensors that embeddings depend on (:func:`vidfeat.weights.load.tensor_hash`)."""
+    """Hash of the tensors that embeddings depend on
+    (:func:`vidfeat.weights.statedict.tensor_hash`)."""
     architecture: Mapping[str, Any]
-    """Further dependencies of the vectors, as JSON: the model's name, a revision, ..."""
+    """What else the vectors depend on, as JSON: the model's name, a revision, ..."""
     plan: ClipPlan
     """The published plan; a choice changes single values of it."""
     preprocess: Preprocess
     weights_given: str | os.PathLike[str] | None = None
-    """What ``weights`` must be, beside ``model``, to load the same network in another process."""
+    """The ``weights`` that, with ``model``, load the same network in another process."""
     weights_file: str = ""
     """Absolute path of the weights, if a file or folder was given; a hint."""
     class_names: tuple[str, ...] | None = None
     licence: str = ""
-    """Of the weights, in their publisher's words."""
+    """Licence of the weights, in their publisher's words."""
     notes: tuple[str, ...] = ()
     """What a user should know before a run, one sentence each."""
     layers: tuple[str, ...] = ()
@@ -109,7 +110,7 @@ class LoadedNetwork:
 class EncoderSpec:
     """What an encoder computes. Equal specs make rows that may share a file.
 
-    Two fingerprints go with every vector. ``space_fingerprint`` is what makes two vectors
+    Two fingerprints go with every vector. ``space_fingerprint`` covers what makes two vectors
     comparable: the tensors, the architecture, layers and pooling, the preprocessing, and the
     frames, stride and rate of a clip. ``run_fingerprint`` adds the positions of clips, the
     precision and the engine.
@@ -135,9 +136,9 @@ class EncoderSpec:
     average_crops: bool = False
     """Whether all crops of a clip share one row, their mean."""
     time_steps: int = 1
-    """Rows that a clip, or a crop of it, has one after the other."""
+    """Consecutive rows of a clip, or of one of its crops."""
     network_sha256: str = ""
-    """Of the files of a network that was quantised from these weights."""
+    """Hash of the files of a network that was quantised from these weights."""
     weights_file: str = ""
     """Where the weights came from, if it was a file; a hint for finding them again."""
     class_names: tuple[str, ...] | None = field(default=None, repr=False)
@@ -198,8 +199,8 @@ class EncoderSpec:
         """What decode processes produce: clips, or each frame once for a frame network.
 
         Args:
-            limits: of the videos.
-            planes: clips may come as planes.
+            limits: limits for the videos.
+            planes: whether clips may arrive as planes.
         """
         return ClipSource(
             self.plan,
@@ -212,7 +213,7 @@ class EncoderSpec:
 
     @property
     def output_width(self) -> int:
-        """Numbers that the network gives for one input."""
+        """Length of the network's output for one input."""
         width = self.dimension * self.time_steps
         return width // 2 if self.aggregate == "mean_std" else width
 
@@ -241,7 +242,7 @@ class EncoderSpec:
         """The inverse of :meth:`describe`.
 
         Args:
-            description: as it gave it.
+            description: what ``describe`` returned.
             others: fields that it does not hold: class names, notes, FLOPs.
         """
         values = {name: description[name] for name in _DESCRIBED}
@@ -259,14 +260,14 @@ class EncoderSpec:
 
     @property
     def space_fingerprint(self) -> str:
-        """Equal for vectors that can be compared, whatever made them."""
+        """Equal for encoders whose vectors can be compared."""
         return _fingerprint(
             {
                 "weights_sha256": self.weights_sha256,
                 "architecture": dict(self.architecture),
                 "layers": list(self.layers),
                 "pool": list(self.pool),
-                # crops are inputs of the network: the same space, wherever they lie
+                # crops are inputs of the network: their vectors share a space, wherever they lie
                 "preprocess": replace(self.preprocess, crops=1).to_dict(),
                 "clip": self.plan.space_dict(),
                 **self._if_set(*_SPACE_IF_SET),
@@ -279,7 +280,7 @@ class EncoderSpec:
         return self.run_fingerprint_with(None)
 
     def run_fingerprint_with(self, segments_sha256: str | None) -> str:
-        """The same, with the hash of a file of segments where one lays the clips."""
+        """The run fingerprint, with the hash of a file of segments if clips are laid over one."""
         return _fingerprint(
             {
                 "space": self.space_fingerprint,

@@ -5,7 +5,7 @@
     texts = TextEncoder(index.head.encoder, index.space_fingerprint)
     vectors_ND = texts.encode(["a man jumps over a fence"])
 
-Which vectors can be compared with phrases is in ``phrases.py``.
+``phrases.py`` defines which vectors can be compared with phrases.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ class TextEncoder:
     May be used from several threads: phrases are encoded one batch after the other.
 
     Args:
-        description: of the encoder that made the vectors, as a feature file or an index has it.
-        space_fingerprint: of those vectors.
+        description: the encoder that made the vectors, as a feature file or an index describes it.
+        space_fingerprint: the fingerprint of those vectors.
         weights: where the network's weights are, if they have moved.
-        tower: one that is already loaded, of the same network.
+        tower: the network's text tower, if it is already loaded.
         cache: where vectors are kept; None for the user's cache folder.
-        what: holds the vectors, for messages.
+        what: what holds the vectors, for messages.
 
     Raises:
         UsageError: the network has no text tower.
-        FingerprintError: the description is not that of the vectors.
+        FingerprintError: the description does not belong to the vectors.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class TextEncoder:
         )
 
     def encode(self, texts: Sequence[str], *, keep: bool = True) -> NDArray[np.float32]:
-        """Vectors (N, D) of N phrases, as the text tower gives them: not normalised.
+        """Vectors (N, D) of N phrases, as the text tower returns them: not normalised.
 
         Args:
             texts: the phrases.
@@ -84,8 +84,8 @@ class TextEncoder:
 
         Raises:
             UsageError: a phrase is empty or too long.
-            WeightsError: the network's weights are not where they were.
-            FingerprintError: what was found there are other tensors.
+            WeightsError: the network's weights have moved.
+            FingerprintError: other tensors were found there.
             DataError: a vector is NaN or infinite.
         """
         phrases = check_phrases(texts)
@@ -104,7 +104,7 @@ class TextEncoder:
 
     @property
     def scale(self) -> float:
-        """Factor of cosines before a softmax, from the network's learned temperature."""
+        """Factor for cosines before a softmax, from the network's learned temperature."""
         kept = self._cache.get(_SCALE)
         if kept is not None and kept.shape == (1,):
             return float(kept[0])
@@ -129,9 +129,9 @@ def load_text_tower(
     """The text tower of the network that a feature file or an index describes.
 
     Raises:
-        WeightsError: the weights are not where they were: ``weights`` says where they are.
-        FingerprintError: what was found there are other tensors.
-        UsageError: the network has no text tower there: its tokenizer is missing.
+        WeightsError: the weights have moved: ``weights`` says where they are.
+        FingerprintError: other tensors were found there.
+        UsageError: the text tower is incomplete: its tokenizer is missing.
     """
     loaded = described_network(description, weights)
     if dict(loaded.architecture) != dict(description["architecture"]):

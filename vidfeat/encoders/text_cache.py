@@ -1,7 +1,7 @@
 """Vectors of phrases, cached on disk: a repeated search for a phrase loads no network.
 
-One small file holds one vector. It is read only if it is complete, of the right length and of the
-requested phrase; anything else counts as absent.
+One small file holds one vector. It is read only if it is complete, has the right length and belongs
+to the requested phrase; anything else counts as missing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_FILES = 50_000
 
 
 def default_folder() -> Path:
-    """Where they are kept: ``texts`` in the cache folder."""
+    """Where the vectors are kept: ``texts`` in the cache folder."""
     return writable_cache() / "texts"
 
 
@@ -31,7 +31,7 @@ class TextCache:
     """The vectors of one text tower.
 
     Args:
-        identity: all that a vector depends on beside its phrase, as JSON.
+        identity: all that a vector depends on besides its phrase, as JSON.
         folder: where the files are; None for the user's own cache.
     """
 

@@ -1,14 +1,14 @@
-"""From events to parts: batches of clips through the network, rows and their owners to the disk.
+"""From decode events to parts: runs batches of clips through the network, writes rows to disk.
 
-Threads share the work. The caller's copies decoded clips into batches; one for each replica of
-the network runs it; the last puts results back into order and writes. Short queues between them
-let decoding, network and writing overlap, and hold back whichever is ahead.
+Threads share the work. The caller's thread copies decoded clips into batches; one thread for each
+replica of the network runs it; the last thread puts results back into order and writes them. Short
+queues between them let decoding, network and writing overlap, and hold back whichever is ahead.
 
 Which inputs of the network make a batch, and which batches make a part, follows from their order
 alone: a part is ``part_inputs`` consecutive inputs, wherever one video ends and the next begins,
-and only the last of a run is smaller. A run that resumes after a kill therefore makes the same
-batches as one that was never disturbed. Where the inputs are frames, each of which several clips
-may share, a part carries those over that clips of the next one need.
+and only the last part of a run is smaller. A run that resumes after a kill therefore makes the same
+batches as one that was never interrupted. If the inputs are frames, which several clips may share,
+a part carries over the frames that clips of the next part need.
 """
 
 from __future__ import annotations
@@ -41,34 +41,34 @@ from vidfeat.video.decode.tasks import Started, attempt_of
 
 @dataclass
 class AssemblyStats:
-    """Times of network and disk."""
+    """Counts and times of a run's network and disk."""
 
     clips_encoded: int = 0
     frames_encoded: int = 0
     """Frames that went through the network; each crop counts as one."""
     clips_padded: int = 0
-    """Empty places of last batches, filled up so that every batch has the same size."""
+    """Empty places in last batches, padded so that every batch has the same size."""
     batches: int = 0
     parts: int = 0
     network_seconds: float = 0.0
-    """Of all threads that run batches side by side together."""
+    """The sum over all threads that run batches."""
     network_waited_seconds: float = 0.0
-    """The network had no batch to work on; of several threads the mean."""
+    """Time in which the network had no batch to work on; the mean over several threads."""
     blocked_seconds: float = 0.0
-    """Decoded clips waited for the network."""
+    """Time in which decoded clips waited for the network."""
 
 
 @dataclass
 class _Owner:
-    """The video whose clips are coming."""
+    """The video whose clips are arriving."""
 
     record: VideoRecord
     attempt: str
     first: int
-    """Number of its first row that is in no segment yet."""
+    """Number of its first row that is not yet in a segment."""
     count: int = 0
     frames: ClipsOfFrames | None = None
-    """Where frames come, and not clips."""
+    """Set if frames arrive instead of clips."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class Assembly:
         feed: makes the batches and embeds them, from as many threads as it allows.
         target: where parts go.
         rows: how the network's outputs become rows.
-        batch_size: B, of inputs; the last batch of a part is padded to it.
-        part_inputs: inputs of a part, a multiple of ``batch_size``.
+        batch_size: B, in inputs; the last batch of a part is padded to it.
+        part_inputs: inputs per part, a multiple of ``batch_size``.
         frames_per_input: T of a clip; 1 for frames.
     """
 
@@ -111,7 +111,7 @@ class Assembly:
         self._frames_per_input = frames_per_input
         self._part_inputs = max(part_inputs, rows.crops)
         self._writer = PartWriter(target, rows)
-        self._frame_number = 0  # of the next frame that comes singly; those found are below 0
+        self._frame_number = 0  # of the next single frame; frames of earlier runs are below 0
         self._found_number = 0
         self._part = OpenPart(0)
         self._owner: _Owner | None = None
@@ -137,12 +137,12 @@ class Assembly:
     # -- events, in the caller's thread --------------------------------------------------------
 
     def start(self, identity: str, started: Started, carrier: PartHeader | None = None) -> None:
-        """A video begins, starts again, or continues.
+        """Begin a video, start it again, or continue it.
 
         Args:
             identity: its path in the file.
-            started: what is known of it.
-            carrier: the part that has frames of it which an earlier run encoded.
+            started: what is known about it.
+            carrier: the part with frames of it that an earlier run encoded.
         """
         attempt, owner = attempt_of(started.info), self._owner
         frames = None if owner is None else owner.frames
@@ -181,10 +181,13 @@ class Assembly:
         self._owner = _Owner(record, attempt, first, frames=frames)
 
     def _found(self, carrier: PartHeader) -> tuple[int, dict[int, int]]:
-        """Hand frames of an earlier run to the disk: clips done, and frames as position -> number.
+        """Pass frames of an earlier run to the disk thread.
+
+        Returns:
+            The number of clips done, and the frames as position -> number.
 
         Raises:
-            DamagedPartError: the part was cut short since.
+            DamagedPartError: the part has been cut short since.
         """
         carried = read_carried(carrier)
         waiting = {}
@@ -196,7 +199,7 @@ class Assembly:
         return carried.at.next_clip // self._rows.rows_per_clip, waiting
 
     def clip(self, clip: Clip) -> None:
-        """The next clip, or frame; it is released once its pixels are copied."""
+        """Take the next clip, or frame; it is released once its pixels are copied."""
         owner = self._owner
         assert owner is not None
         if self._part.inputs + self._rows.crops > self._part_inputs:
@@ -236,7 +239,7 @@ class Assembly:
         return self._batch is None
 
     def finish(self, failure: VideoFailure | None = None, *, keep: bool = True) -> None:
-        """The video is over: ``keep`` says whether its clips count."""
+        """End the video; ``keep`` says whether its clips count."""
         self._end_segment(complete=keep)
         self._owner = None
         if failure is not None:
@@ -271,7 +274,7 @@ class Assembly:
             self._journal = -1
 
     def _end_segment(self, *, complete: bool, part_ends: bool = False) -> None:
-        """Note the rows since the last note as one segment of the open part."""
+        """Record the rows since the last call as one segment of the open part."""
         owner = self._owner
         if owner is None:
             return
@@ -320,7 +323,7 @@ class Assembly:
     # -- the other threads ---------------------------------------------------------------------
 
     def _put(self, target: queue.Queue[Any], item: Any) -> None:
-        """Put, unless a thread behind the queue has failed: then raise its error."""
+        """Put an item, or raise the error of a thread behind the queue that has failed."""
         while True:
             self._raise()
             try:
@@ -371,7 +374,7 @@ class Assembly:
             self._put(self._to_disk, (number, outputs))
 
     def _run_disk(self) -> None:
-        """Take results as they come, put them back into order, write a part at each end of one."""
+        """Take results as they arrive, put them back into order, and write each part at its end."""
         early: dict[int, Any] = {}
         following = 0
         running = self._feed.threads

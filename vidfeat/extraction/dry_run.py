@@ -22,20 +22,20 @@ _SAMPLE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class DryRun:
-    """The outcome."""
+    """The estimates."""
 
     videos: int
     bytes: int
-    """Of the video files."""
+    """Size of the video files."""
     video_seconds: float
     clips: int
     output_bytes: int
     seconds: float
-    """That a run may take on this machine."""
+    """How long a run may take on this machine."""
     clips_per_second: float
     gflops_per_clip: float
-    """Floating-point operations of the network, two a multiply-add; 0 where not counted. Frames
-    that clips share count once."""
+    """Floating-point operations of the network, two per multiply-add; 0 if not counted. Frames that
+    clips share count once."""
     failures: tuple[tuple[str, str], ...]
     """(path, reason) of videos that cannot be read."""
 
@@ -89,7 +89,7 @@ def dry_run(
 
 
 def clips_estimated(listing: Listing, encoder: Encoder, options: ExtractOptions) -> int:
-    """Clips of a job as a dry run would count them, from some of its videos and their share."""
+    """The clips that a dry run would count, estimated from some of the videos."""
     videos = listing.videos
     chosen = videos[:: max(1, len(videos) // _MOST_SAMPLED)]
     source = encoder.spec.clip_source(options.limits)
@@ -113,8 +113,8 @@ def clips_estimated(listing: Listing, encoder: Encoder, options: ExtractOptions)
 def _inputs_per_second(encoder: Encoder) -> float:
     """Speed of the network on its second batch: the first one allocates and tunes.
 
-    A batch that would take long is made smaller, and where its first run takes long already, that
-    is the measurement: of ten seconds, the start is a small part.
+    A batch that would take long is made smaller. If its first run still takes long, that run is the
+    measurement: the start is a small part of ten seconds.
     """
     expected = encoder.spec.flops_per_input / encoder.flops_per_second
     inputs = min(encoder.batch_size, _MOST_INPUTS_TIMED)

@@ -1,9 +1,9 @@
 """The default engine for a job of many clips on a processor.
 
-OpenVINO is faster there than a network's own forward pass in torch, with the same numbers to 1e-5,
-once some seconds have been spent on building its graph. A job uses it if it is installed and there
-is enough work, unless torch runs the network clip by clip, which is faster still. A run resumes
-with the engine it started with: rows of two engines do not mix.
+OpenVINO is faster there than a network's own forward pass in torch, with vectors that agree to
+1e-5, after some seconds of building its graph. A job uses it if it is installed and there is enough
+work, unless torch runs the network clip by clip, which is faster still. A run resumes with the
+engine it started with: rows of two engines do not mix.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from vidfeat.store.parts import parts_folder, read_run
 from vidfeat.store.reader import FeatureStore
 from vidfeat.video.listing import Listing, total_bytes
 
-# Seconds of work, roughly estimated, of which OpenVINO saves more than its graph costs. Constants
-# and no measurements, so that the same command takes the same engine each time.
+# From this many seconds of work, roughly estimated, OpenVINO saves more than its graph costs. These
+# are constants, not measurements, so that the same command takes the same engine each time.
 PAYS_FROM_SECONDS = 60.0
-_BYTES_PER_CLIP = 1 << 20  # more than a clip of half a second has, so that clips are counted low
+_BYTES_PER_CLIP = 1 << 20  # more than half a second of video has, for a low count of clips
 _MEASURED_ON = ("x86_64", "AMD64")
 
 
@@ -44,7 +44,7 @@ def described(output: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def engine_begun(output: str | os.PathLike[str]) -> str | None:
-    """The engine of the existing output."""
+    """The engine of the existing output; None if there is no output."""
     engine = described(output).get("engine")
     return None if engine is None else str(engine)
 
@@ -55,7 +55,7 @@ def precision_begun(
     """The precision to compute with, and the one to record, for an output that may exist.
 
     An output keeps the precision it was started with. Until version 0.2 "fp32" on a GPU was TF32,
-    and the file does not say where it was made: such an output resumes on a GPU only with ``tf32``.
+    and the file does not record its device: such an output resumes on a GPU only with ``tf32``.
 
     Args:
         output: the feature file.
@@ -80,8 +80,8 @@ def precision_begun(
     if asked == "tf32":
         return "tf32", "fp32"
     raise UsageError(
-        f"{output} was begun in fp32 by an earlier version, which on a GPU used TF32: resume "
-        "it with precision tf32 if it was begun on a GPU, with device cpu if not; or start over "
+        f"{output} was started in fp32 by an earlier version, which used TF32 on a GPU: resume "
+        "it with precision tf32 if it was started on a GPU, with device cpu if not; or start over "
         "with overwrite, or another output",
         field=("precision", "device", "overwrite"),
     )
@@ -98,12 +98,12 @@ def clips_at_least(listing: Listing, encoder: Encoder) -> int:
 def with_quickest_engine(
     encoder: Encoder, clips: int, output: str | os.PathLike[str] | None = None
 ) -> Encoder:
-    """The encoder, or the same on OpenVINO if that pays off.
+    """The encoder, or the same encoder on OpenVINO if that pays off.
 
     Args:
-        encoder: as :func:`vidfeat.load_encoder` gives it, with the engine left open.
-        clips: how many there are at least.
-        output: continues with the engine that it was started with; None starts again.
+        encoder: as :func:`vidfeat.load_encoder` returns it, with the engine left open.
+        clips: the number of clips, at least.
+        output: resumes with the engine that it was started with; None starts again.
     """
     begun = None if output is None else engine_begun(output)
     if not _may_change(encoder) or begun == encoder.engine.name:
@@ -126,15 +126,15 @@ def with_quickest_engine(
 
 
 def resume_execution(encoder: Encoder, output: str | os.PathLike[str]) -> None:
-    """Run a network on a GPU as the output was started: the same kernels give the same bits.
+    """Run a network on a GPU the way the output was started: the same kernels give the same bits.
 
     A new output takes a CUDA graph of cuDNN's kernels unless ``compiled`` asks for others. Compiled
     kernels ran r2plus1d_18 at 3,650 clips per second instead of 3,420 on an H100, and at 3,694
     instead of 3,751 on an H200, after 14 s of compiling: no job is long enough to choose them.
 
     Args:
-        encoder: on a GPU; others are left alone.
-        output: what may be there.
+        encoder: on a GPU; others are left unchanged.
+        output: the feature file, which may not exist yet.
     """
     if encoder.engine.takes_planes:
         begun = described(output).get("execution")
@@ -143,7 +143,7 @@ def resume_execution(encoder: Encoder, output: str | os.PathLike[str]) -> None:
 
 
 def _may_change(encoder: Encoder) -> bool:
-    """Whether OpenVINO is here and could run it."""
+    """Whether OpenVINO is installed and could run the encoder."""
     return (
         encoder.engine.name == "torch"
         and encoder.engine.device_type == "cpu"

@@ -1,4 +1,4 @@
-"""Which clips of a video are complete, as its frames come one by one."""
+"""Tracks which clips of a video are complete as its frames arrive one by one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from vidfeat.video.frame_clips import frame_positions
 
 
 class ClipsOfFrames:
-    """The clips of one video, whose frames come in the order of time, each once.
+    """The clips of one video, whose frames arrive in the order of time, each once.
 
     Args:
-        clips: of its plan, in their order.
-        frames_done: frames of an earlier run.
-        clips_done: clips that these completed.
-        waiting: of these frames those that later clips need: position -> number.
+        clips: the clips of its plan, in order.
+        frames_done: frames that an earlier run encoded.
+        clips_done: clips that those frames completed.
+        waiting: those of the frames that later clips need: position -> number.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class ClipsOfFrames:
         self.frames_done = frames_done
         self.clips_done = clips_done
         self.waiting: dict[int, int] = dict(waiting or {})
-        """Frames that clips which are not complete may need, as position -> number."""
+        """Frames that incomplete clips may need, as position -> number."""
         self._clips = clips
         self._positions = frame_positions(clips)
         self._last = [max(clip.positions) for clip in clips]
@@ -42,7 +42,7 @@ class ClipsOfFrames:
         """Take the next frame.
 
         Args:
-            number: under which the caller knows it.
+            number: the caller's number for it.
 
         Returns:
             The clips that it completes, each with the numbers of its frames.

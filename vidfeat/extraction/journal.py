@@ -1,4 +1,4 @@
-"""How many inputs of the network runs have encoded, in a file beside their parts."""
+"""Counts the inputs that runs have encoded, in a file next to their parts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _JOURNAL = "encoded.log"
 
 
 def journal_name(name: str | None) -> str:
-    """Where inputs are counted: concurrent runs on several machines must not share a file."""
+    """Name of the file: concurrent runs on several machines must not share one."""
     return _JOURNAL if name is None else f"{socket.gethostname()}-{os.getpid()}-{_JOURNAL}"
 
 
 def inputs_in_journal(folder: Path) -> int:
-    """How many all runs on this folder have encoded so far, those lost to kills included."""
+    """How many inputs all runs on this folder have encoded, including those lost to kills."""
     lines: list[bytes] = []
     for file in folder.glob(f"*{_JOURNAL}"):
         with suppress(OSError):

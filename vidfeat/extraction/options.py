@@ -1,4 +1,4 @@
-"""How a run goes about its work."""
+"""Options of a run."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from vidfeat.video.reader import Limits
 
 @dataclass(frozen=True)
 class ExtractOptions:
-    """How a run goes about it; none of these changes a vector."""
+    """How a run does its work; none of these options changes a vector."""
 
     workers: int | None = None
     """Decode processes; None takes one for each processor, 0 decodes in this process."""
     buffer_bytes: int | None = None
-    """Memory for clips decoded ahead, over all processes; None takes 32 MB a process."""
+    """Memory for clips decoded ahead, over all processes; None takes 32 MB per process."""
     video_timeout: float = DEFAULT_TIMEOUT_SECONDS
     """Seconds without progress after which a video is given up."""
     limits: Limits = field(default_factory=Limits)
     dtype: VectorType = "float32"
-    """Of the vectors in the file."""
+    """Type of the vectors in the file."""
     shard: tuple[int, int] | None = None
     """(k, n): only the k-th of n shards of the videos, counted from 1."""
     cards: tuple[int, ...] = ()
-    """Numbers of cards whose video decoders (NVDEC) work beside the processors."""
+    """Numbers of cards whose video decoders (NVDEC) work alongside the processors."""
     processes_per_card: int = 6
     """Processes that feed a card's decoders; each takes part of a processor."""
     retry_errors: bool = False
@@ -51,7 +51,7 @@ class ExtractOptions:
             )
         if self.cards and self.num_workers == 0:
             raise UsageError(
-                "a card's decoders work beside decode processes: workers must be 1 or more",
+                "a card's decoders work alongside decode processes: workers must be 1 or more",
                 field="workers",
             )
 

@@ -1,4 +1,4 @@
-"""From the network's outputs to the rows of a part, and to the disk."""
+"""Turns the network's outputs into the rows of a part, and writes them to disk."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ class PartsTarget:
 
     folder: Path
     dimension: int
-    """D."""
+    """D, the length of a row."""
     dtype: VectorType
-    """Of the vectors on disk."""
+    """Type of the vectors on disk."""
     first_number: int
-    """Of the first part to write."""
+    """Number of the first part to write."""
     name: str | None = None
-    """Of the parts' files, with the place of each in this run; None takes their numbers."""
+    """Name of the parts' files, followed by their places in this run; None takes their numbers."""
 
     def frame_width(self, rows: RowLayout) -> int:
-        """Numbers that a network of frames gives for a frame with all of its crops."""
+        """Length of a frame network's output for a frame with all of its crops."""
         return self.dimension // rows.width_of_frames(1) * rows.crops
 
 
 @dataclass
 class OpenPart:
-    """A part whose clips are coming."""
+    """A part whose clips are arriving."""
 
     first_frame: int
-    """Number of the first frame that comes for it."""
+    """Number of the first frame that arrives for it."""
     segments: list[VideoSlice] = field(default_factory=list)
     failures: list[VideoFailure] = field(default_factory=list)
     start: list[float] = field(default_factory=list)
     end: list[float] = field(default_factory=list)
     inputs: int = 0
     frames_NT: list[list[int]] = field(default_factory=list)
-    """For clips whose frames are sent one by one: the numbers of these."""
+    """For clips whose frames arrive one by one: the numbers of their frames."""
     carried: CarriedAt | None = None
     kept: tuple[int, ...] = ()
     """Numbers of the frames that it carries."""
@@ -69,7 +69,7 @@ class PartWriter:
         self._width = target.frame_width(rows)
         self.number = target.first_number
         self.parts = 0
-        """Written so far."""
+        """Parts written so far."""
         self._kept: dict[int, NDArray[np.float32]] = {}  # frames of earlier parts, by number
 
     def found(self, outputs: dict[int, NDArray[np.float32]]) -> None:
@@ -79,7 +79,7 @@ class PartWriter:
     def write(self, part: OpenPart, outputs: list[NDArray[np.float32]]) -> None:
         """Write a part, from the network's outputs for its inputs."""
         target, carried = self._target, None
-        with np.errstate(over="ignore", invalid="ignore"):  # not finite: named in write_part
+        with np.errstate(over="ignore", invalid="ignore"):  # write_part reports the rows
             if not outputs and not part.frames_NT:
                 rows = np.empty((0, target.dimension), np.float32)
             elif self._rows.aggregate is None:
@@ -103,7 +103,7 @@ class PartWriter:
     def _rows_of_frames(
         self, part: OpenPart, outputs: list[NDArray[np.float32]]
     ) -> tuple[NDArray[np.float32], CarriedFrames | None]:
-        """The rows of clips from this part's frames and those kept; the frames to carry over."""
+        """The rows of clips, from new and kept frames, and the frames to carry over."""
         place_of = {number: place for place, number in enumerate(self._kept)}
         before = [np.stack(list(self._kept.values()))] if self._kept else []
         new = np.concatenate(outputs) if outputs else np.empty((0, self._width), np.float32)

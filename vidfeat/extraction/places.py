@@ -17,7 +17,7 @@ class Places:
     """What exists below the root of a run.
 
     Args:
-        listing: of the run; URLs in it are not looked up again.
+        listing: the listing of the run; URLs in it are not looked up again.
     """
 
     def __init__(self, listing: Listing) -> None:
@@ -37,7 +37,7 @@ class Places:
             self._states |= dict(zip(names, states_of(urls), strict=True))
 
     def has(self, identity: str) -> bool:
-        """Whether a video exists; if its server does not tell, it counts as existing."""
+        """Whether a video exists; if its server leaves that open, it counts as existing."""
         if self._remote:
             self.look([identity])
             return self._states[identity] is not None
@@ -55,10 +55,10 @@ class Places:
         return status.st_size, status.st_mtime_ns
 
     def is_other(self, identity: str, state: tuple[int, int], made_from: str) -> bool:
-        """Whether another video than the one that was read now has this identity.
+        """Whether this identity now belongs to a video other than the one that was read.
 
         Args:
-            identity: of the video.
+            identity: the video's identity.
             state: size and modification time that it had.
             made_from: its root then, as stored. While that root exists, a copy with another
                 modification time counts as another video; if it is gone, or if one root is a URL

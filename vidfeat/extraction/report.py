@@ -24,7 +24,7 @@ class ExtractProgress:
 
     videos_done: int
     videos_total: int
-    """Of those that are to be read."""
+    """Videos that are to be read."""
     clips_done: int
     """Clips through the network."""
     frames_per_second: float
@@ -36,9 +36,9 @@ class ExtractProgress:
     """Share of the time in which decoded clips waited for the network."""
     seconds: float
     seconds_left: float | None
-    """By the size of the files; None before anything is known."""
+    """Estimated from the size of the files; None before anything is known."""
     current: str
-    """The video whose clips are coming."""
+    """The video whose clips are arriving."""
 
 
 class Meter:
@@ -63,30 +63,30 @@ class Meter:
         self._ticked = 0.0
 
     def start(self, identity: str, num_frames: int, num_clips: int) -> None:  # noqa: ARG002
-        """A video begins, or starts again."""
+        """Note that a video begins, or starts again."""
         self._current = identity
         self._current_clips = (0, num_clips)
 
     def clip(self, frames: int) -> None:
-        """A clip has arrived, for which this many frames were decoded."""
+        """Count a clip, for which this many frames were decoded."""
         self.frames += frames
         done, total = self._current_clips
         self._current_clips = (done + 1, total)
 
     def finish(self, size_bytes: int) -> None:
-        """It is over."""
+        """Note that the video is finished."""
         self._videos_done += 1
         self._bytes_done += size_bytes
         self._current_clips = (0, 0)
 
     def tick(self, stats: AssemblyStats, *, now: bool = False) -> None:
-        """Pass the state on, if it is time."""
+        """Report the state, if it is time."""
         moment = time.monotonic()
         if self._progress is None or (moment - self._ticked < _TICK_SECONDS and not now):
             return
         self._ticked = moment
         seconds = max(1e-6, moment - self._began)
-        # Clips on their way to the network count as not done, or the rest would look too near.
+        # Clips on their way to the network count as not done, or the end would look too near.
         done = self._videos_done + (
             self._current_clips[0] / self._current_clips[1] if self._current_clips[1] else 0.0
         )
@@ -117,18 +117,18 @@ class ExtractReport:
 
     videos_listed: int = 0
     videos_reused: int = 0
-    """Unchanged since an earlier run, not read again."""
+    """Videos unchanged since an earlier run, not read again."""
     clips_reused: int = 0
     clips_lost: int = 0
-    """Clips, or frames of a network of frames, that an earlier run had encoded but not brought to
-    the disk."""
+    """Clips, or frames for a frame network, that an earlier run encoded but did not write to
+    disk."""
     videos: int = 0
-    """In the file now."""
+    """Videos in the file now."""
     clips: int = 0
     videos_dropped: int = 0
     """Videos of the file that have disappeared."""
     failures: list[VideoFailure] = field(default_factory=list)
-    """Of this run, and remembered ones of unchanged files."""
+    """Failures of this run, and remembered failures of unchanged files."""
     remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """What is unusual about videos of this run and how they were treated, by path."""
     notes: list[str] = field(default_factory=list)
@@ -165,7 +165,7 @@ class ExtractReport:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``--stats``: JSON."""
+        """The report as JSON, for ``--stats``."""
         seconds = max(self.seconds, 1e-9)
         return {
             "videos_listed": self.videos_listed,

@@ -25,7 +25,7 @@ _TRIED_ALWAYS = frozenset({"gone", "network"})
 
 @dataclass(frozen=True)
 class Todo:
-    """A video that is to be decoded."""
+    """A video to decode."""
 
     video: ListedVideo
     task: VideoTask
@@ -54,10 +54,10 @@ def plan_work(
     retry_errors: bool = False,
     rows: RowLayout | None = None,
 ) -> WorkPlan:
-    """Compare the videos of a run with existing results, by path, size and time of change.
+    """Compare the videos of a run with existing results, by path, size and modification time.
 
     Args:
-        videos: of the run.
+        videos: the videos of the run.
         summary: what its parts hold.
         existing: the existing feature file.
         retry_errors: try unchanged files again that failed before.
@@ -107,7 +107,7 @@ def _todo(
     if partial is None or not partial.record.same_file(video.size_bytes, video.mtime_ns):
         return Todo(video, VideoTask.of(video), tries)
     carrier, first = partial.carrier, partial.next_clip // rows.rows_per_clip
-    if rows.aggregate is not None:  # frames come, and not clips
+    if rows.aggregate is not None:  # frames arrive instead of clips
         first = 0 if carrier is None or carrier.carried is None else carrier.carried.next_frame
     task = VideoTask.of(video, first_clip=first, first_attempt=partial.attempt)
     return Todo(video, task, tries, carrier)
@@ -116,13 +116,13 @@ def _todo(
 def check_root(existing: FeatureStore | None, places: Places) -> None:
     """Refuse to resume a file from another root, unless its videos have moved to this one.
 
-    Moved videos are all found below the new root, each with the size and time of change that it
-    had; copies have other times, and count as the same if the old root is gone. Otherwise they are
-    other videos: the run would drop those of the file, or put others of the same name in their
-    place, for a slip in the command.
+    Moved videos are all found below the new root, each with its old size and modification time;
+    copies have other times, and count as the same if the old root is gone. Otherwise they are other
+    videos, and a slip in the command would drop the videos of the file, or replace them with others
+    of the same name.
 
     Raises:
-        StoreError: names both roots and what to do.
+        StoreError: the videos are different; the message names both roots and what to do.
     """
     if existing is None or existing.source_root in ("", stored_root(places.root)):
         return
@@ -133,10 +133,10 @@ def check_root(existing: FeatureStore | None, places: Places) -> None:
 
 
 def check_parts_root(folder: Path, places: Places) -> None:
-    """The same for the parts of an unfinished run.
+    """Like :func:`check_root`, for the parts of an unfinished run.
 
     Raises:
-        StoreError: names both roots and what to do; or the parts cannot be read.
+        StoreError: as for :func:`check_root`; or the parts cannot be read.
     """
     if not (folder / RUN_FILE).is_file():
         return
@@ -159,7 +159,7 @@ def _refuse_others(
     videos: dict[str, tuple[int, int]],
     failures: dict[str, tuple[int, int]],
 ) -> None:
-    """Raise if videos, by path with size and time of change, are not those below a root."""
+    """Raise if videos, by path with size and modification time, are not those below a root."""
     stamps = failures | videos
     places.look(stamps)
     missing = [name for name in videos if not places.has(name)]
@@ -169,8 +169,8 @@ def _refuse_others(
     new = stored_root(places.root)
     reason = f"{len(missing)} of its {len(videos)} videos are not below {new}"
     if not missing:
-        reason = f"{len(others)} of its {len(stamps)} videos are others below {new}"
-        reason += f", as {others[0]}"
+        reason = f"{len(others)} of its {len(stamps)} videos are different ones below {new}"
+        reason += f", such as {others[0]}"
     raise StoreError(
         f"{where} was made from {made_from}, and {reason}: give root={made_from} to add to it, "
         "another output, or overwrite=True"

@@ -1,6 +1,6 @@
 """A folder of videos to one feature file: the main job.
 
-list -> compare with what is there -> decode (processes) -> batches -> network -> parts -> merge
+list -> compare with existing results -> decode (processes) -> batches -> network -> parts -> merge
 
 Whatever ends a run, finished parts stay, and the same command continues from them.
 """
@@ -41,7 +41,7 @@ from vidfeat.system.urls import stored_root
 from vidfeat.system.wording import counted
 from vidfeat.video.listing import Listing, list_videos
 
-# Failures of videos of which the clips that could be made are in the file.
+# Failures of videos whose readable clips are in the file.
 KEPT_KINDS = frozenset({"damaged", "segment"})
 
 
@@ -69,24 +69,25 @@ def extract(
         encoder: what turns clips into vectors, with the plan of the clips.
         root: what the paths in the file are relative to.
         segments: a CSV of segments (path, start_seconds, end_seconds) to lay clips over.
-        options: how to go about it.
-        progress: called some times a second.
+        options: how to do the work.
+        progress: called a few times a second.
         on_failure: called for each video that could not be read.
-        work: does what is to be done of a run, into a folder of parts, from a part number on;
-            None does it in this process.
-        stop: asks for the end at the next batch boundary.
+        work: does the work of a run, into a folder of parts, from a part number on; None does it in
+            this process.
+        stop: ends the run at the next batch boundary when asked.
 
     Returns:
         What was done, with the failures of this run and those remembered.
 
     Raises:
-        UsageError: invalid inputs, or inputs without a video; or the encoder is at work for
-            extract in another thread.
-        StoreError: the output is no feature file, was made otherwise, or another run writes it.
-        NothingDoneError: every video failed. (A shard writes its errors all the same: the others
-            may hold videos.)
-        StoppedError: ``stop`` was asked for; what was finished is in the parts, and the same call
-            resumes to the same bits.
+        UsageError: invalid inputs, or inputs without a video; or the encoder is in use by extract
+            in another thread.
+        StoreError: the output is not a feature file, was made with other settings, or is being
+            written by another run.
+        NothingDoneError: every video failed. (A shard writes its errors nevertheless: other shards
+            may have readable videos.)
+        StoppedError: ``stop`` was asked; finished work is in the parts, and the same call resumes
+            to the same bits.
     """
     options = options or ExtractOptions()
     if isinstance(inputs, (str, os.PathLike)):
@@ -182,7 +183,7 @@ def check_output(target: Path) -> None:
         StoreError: a folder, or a file that is not a feature file: neither is ever replaced.
     """
     if target.is_dir():
-        raise StoreError(f"{target} is a folder: name a file, as {target / 'features.h5'}")
+        raise StoreError(f"{target} is a folder: name a file, such as {target / 'features.h5'}")
     if target.exists():
         FeatureStore(target).close()
 
@@ -233,7 +234,7 @@ def _existing(
 
 
 def _kept(existing: FeatureStore | None, failure: VideoFailure) -> bool:
-    """Whether a video that failed in part has clips in the file of an earlier run."""
+    """Whether a video that failed partly has clips in the file of an earlier run."""
     return failure.kind == "not_finite" and existing is not None and failure.path in existing.paths
 
 
@@ -258,7 +259,7 @@ def _all(count: int) -> str:
 
 
 def _kept_parts(folder: Path) -> str:
-    """What a later run will find."""
+    """What is kept for a later run, in words."""
     progress = scan_parts(folder, sweep=False)
     clips = sum(part.rows for part in progress.parts)
     return (
@@ -268,20 +269,20 @@ def _kept_parts(folder: Path) -> str:
 
 
 def _part_bytes(encoder: Encoder, options: ExtractOptions) -> int:
-    """Of a full part, with its seconds and the names of its videos."""
+    """Bytes of a full part, with its seconds and the names of its videos."""
     width = encoder.dimension * (2 if options.dtype == "float16" else 4)
     return part_inputs(encoder, options) * (width * encoder.spec.time_steps + 16) + (64 << 10)
 
 
 def lacking_bytes(target: Path, listing: Listing, clips: int, dimension: int, dtype: str) -> int:
-    """Bytes that the disk of an output lacks for a run: its parts, and the file made of them.
+    """Bytes that the disk of an output lacks for a run: its parts, and the file made from them.
 
     Args:
         target: the feature file.
         listing: the videos.
-        clips: of them all, as estimated.
-        dimension: of the vectors.
-        dtype: of the vectors in the file.
+        clips: the estimated number of clips of all videos.
+        dimension: length of a vector.
+        dtype: type of the vectors in the file.
 
     Returns:
         0 or less if there is room.

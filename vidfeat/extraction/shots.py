@@ -1,4 +1,4 @@
-"""Clips by shots: the shots of all videos, found once and kept beside the output as a CSV."""
+"""Clips by shots: the shots of all videos, found once and kept next to the output as a CSV."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLUMNS = (
 )
 
 Known = tuple[tuple[int, int], tuple[Shot, ...]]
-"""Size and time of change of a file, and its shots."""
+"""Size and modification time of a file, and its shots."""
 
 
 def shots_file(output: Path) -> Path:
@@ -44,19 +44,19 @@ def by_shots(
     options: ExtractOptions | None = None,
     progress: Progress | None = None,
 ) -> Listing:
-    """The listing with the shots of each video in place of the whole video.
+    """The listing with the shots of each video instead of the whole video.
 
     Known shots of unchanged files are not searched again. A video that cannot be read stays whole:
     the extraction reports why.
 
     Args:
         listing: the videos.
-        output: the feature file; the shots stand beside it.
+        output: the feature file; the shots are kept next to it.
         fps: the rate of the clips; None for each video's own. A shot then begins with the first
             slot that lies in it.
         rule: what counts as a cut.
         options: decode processes and limits.
-        progress: told how far it is.
+        progress: called with the videos searched so far and in total.
     """
     rule, options = rule or ShotRule(), options or ExtractOptions()
     known = read_shots(shots_file(output), rule)
@@ -88,11 +88,11 @@ def by_shots(
 
 
 def segments_of(shots: Sequence[Shot], fps: Fraction | None) -> tuple[VideoSegment, ...]:
-    """Shots as what clips are laid over.
+    """The segments of shots, to lay clips over.
 
     A segment begins with the slot that is shown at its start, which at another rate may show a
-    frame before the cut: it is moved to the first slot after it. A shot between two slots has none,
-    and no clip.
+    frame before the cut: the start is moved to the first slot after the cut. A shot between two
+    slots has none, and no clip.
     """
     made = []
     for shot in shots:
@@ -105,7 +105,7 @@ def segments_of(shots: Sequence[Shot], fps: Fraction | None) -> tuple[VideoSegme
 
 
 def read_shots(file: Path, rule: ShotRule) -> dict[str, Known]:
-    """Shots by video, with the size and time of the file that they are of.
+    """Shots by video, with the size and modification time of its file.
 
     Lines of another rule, and those of a video whose lines a kill cut off, are skipped.
     """
@@ -158,7 +158,7 @@ def _search(
 
 
 def _tidy(file: Path, kept: Mapping[str, Known], rule: ShotRule) -> None:
-    """Rewrite the file without lines that hold no longer: of a changed video, or cut off."""
+    """Rewrite the file without lines that are no longer valid: of a changed video, or cut off."""
     if not file.is_file():
         return
     text = _line(COLUMNS) + "".join(

@@ -1,4 +1,4 @@
-"""One run over the videos that are to be done: decoding, batches, parts."""
+"""One run over the videos that remain to be done: decoding, batches, parts."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from vidfeat.video.reader import VideoInfo
 
 _PART_SECONDS = 30.0
 _PART_BYTES = 64 << 20
-# Of small frames; a constant, so that two runs of one command cut the same parts.
+# Small frames per second; a constant, so that two runs of one command cut the same parts.
 DECODED_FRAMES_PER_WORKER = 1000.0
-# A card's processes each make a CUDA context first: less than this is sooner done without.
+# A card's processes each make a CUDA context first: less than this is done sooner without them.
 _CARD_BYTES = 64 << 20
 
 
 class Run:
-    """One run over the work to be done."""
+    """One run over the work that remains to be done."""
 
     def __init__(
         self,
@@ -65,17 +65,17 @@ class Run:
         )
         self.meter = Meter(len(plan.todo), total_bytes(item.video for item in plan.todo), progress)
         self._on_failure = on_failure
-        self._info: VideoInfo | None = None  # of the video whose clips are coming
+        self._info: VideoInfo | None = None  # of the video whose clips are arriving
 
     def note_failure(self, failure: VideoFailure) -> None:
-        """Report a failed video."""
+        """Record and report a failed video."""
         self.report.failures.append(failure)
         self.meter.failures += 1
         if self._on_failure is not None:
             self._on_failure(failure)
 
     def note_traffic(self) -> None:
-        """Note how much of remote videos was fetched."""
+        """Note how much of the remote videos was fetched."""
         fetched = self.report.decoding.bytes_fetched
         if fetched:
             whole = size_text(total_bytes(item.video for item in self.todo))
@@ -94,12 +94,12 @@ class Run:
         name: str | None = None,
         decoder: Decoder | None = None,
     ) -> Iterator[AssemblyStats]:
-        """The same step by step: yields after each event of the decoding.
+        """Like :meth:`work`, step by step: yields after each decode event.
 
         Args:
-            folder: of the parts.
-            first_number: of the first part.
-            name: of the parts' files, in place of their numbers.
+            folder: folder of the parts.
+            first_number: number of the first part.
+            name: name of the parts' files, instead of their numbers.
             decoder: decode processes that outlive this run; None starts and ends its own.
         """
         encoder = self.encoder
@@ -137,7 +137,7 @@ class Run:
         self.report.engine = engine_facts(encoder.engines)
 
     def decoder(self, tasks: int, pin: Pin | None = None) -> Decoder:
-        """The decoder for a number of videos, by the options."""
+        """The decoder for this number of videos, by the options."""
         cards: tuple[int, ...] = ()
         if sum(max(0, item.video.size_bytes) for item in self.todo) >= _CARD_BYTES:
             cards = self.options.cards * self.options.processes_per_card
@@ -196,7 +196,7 @@ def _failure_of(item: Todo, event: Finished, info: VideoInfo | None) -> VideoFai
     video: ListedVideo = item.video
     return VideoFailure(
         path=video.identity,
-        # listed, and not there from the start: it did not disappear
+        # listed, but missing from the start: it did not disappear
         message="no such file" if error.kind == "gone" and video.size_bytes < 0 else str(error),
         kind=error.kind,
         size_bytes=video.size_bytes,

@@ -16,23 +16,23 @@ _LOOK_SECONDS = 1.0
 
 
 class Stop:
-    """Whether a run was asked to end; it looks at batch boundaries."""
+    """Whether a run was asked to end; it checks at batch boundaries."""
 
     def __init__(self) -> None:
         self.signal_number = 0
 
     @property
     def asked(self) -> bool:
-        """It has been."""
+        """Whether the run was asked to end."""
         return self.signal_number != 0
 
     def ask(self, signal_number: int = signal.SIGINT) -> None:
-        """End at the next batch boundary."""
+        """Ask the run to end at the next batch boundary."""
         self.signal_number = signal_number
 
 
 class StopFile(Stop):
-    """Requested by a file on a shared file system, which another machine writes."""
+    """A stop that is requested by a file, which another machine writes to a shared file system."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class StopFile(Stop):
 
     @property
     def asked(self) -> bool:
-        """The file is there."""
+        """Whether the file exists."""
         now = time.monotonic()
         if not self.signal_number and now - self._looked >= _LOOK_SECONDS:
             self._looked = now
@@ -67,7 +67,7 @@ def handlers_kept() -> Iterator[None]:
 
 @contextmanager
 def stop_on_signals(report: Report) -> Iterator[Stop]:
-    """Let Ctrl-C (SIGINT) and SIGTERM ask for the end; a second signal ends the process at once.
+    """Let Ctrl-C (SIGINT) and SIGTERM ask the run to end; a second signal ends the process at once.
 
     Outside the main thread, where no handler can be set, signals keep their effect.
 

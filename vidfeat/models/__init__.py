@@ -1,4 +1,4 @@
-"""The networks: those of the R(2+1)D paper in one file of blocks, others beside it."""
+"""The networks: those of the R(2+1)D paper in one file of blocks, others in files of their own."""
 
 from vidfeat.models.base import POOLS, VideoNetwork, check_pools, pool_features
 from vidfeat.models.catalog import (

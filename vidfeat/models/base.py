@@ -1,4 +1,4 @@
-"""Base of every network here: named layers, their maps, and vectors pooled from them.
+"""Base class of the networks: named layers, their maps, and vectors pooled from them.
 
 Shapes: N clips, C channels, T frames, H rows, W columns, D length of the embedding.
 """
@@ -19,7 +19,7 @@ TIME = "time"
 
 
 class VideoNetwork(nn.Module):
-    """A network over clips, or over frames, the base class of all of them.
+    """Base class of all networks, over clips or over frames.
 
     A frame network takes batches of frames as clips with T = 1.
 
@@ -28,9 +28,9 @@ class VideoNetwork(nn.Module):
         has_classes: whether it can `classify`.
         layer_names: the layers that can be read, first to last; the last one is the default.
         layer_widths: channels of each layer's map.
-        poolings: what ``pool`` may name; other names than POOLS are its own, see `own_pooling`.
+        poolings: what ``pool`` may name; names other than POOLS are its own, see `own_pooling`.
         default_pool: how its default layer becomes a vector.
-        pool_widths: length of the vector of each pooling of its own.
+        pool_widths: length of the vector of each of its own poolings.
     """
 
     modality: ClassVar[Literal["clip", "frame"]] = "clip"
@@ -54,7 +54,7 @@ class VideoNetwork(nn.Module):
         raise UsageError("this network has no classes of its own: train a head, and give it")
 
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
-        """Maps (N, C, T, H, W), or vectors (N, C), of the layers named, the last one by default.
+        """Maps (N, C, T, H, W), or vectors (N, C), of the named layers, the last one by default.
 
         Nothing above the highest requested layer is computed.
 
@@ -64,7 +64,7 @@ class VideoNetwork(nn.Module):
         raise NotImplementedError
 
     def check_layers(self, layers: Sequence[str]) -> tuple[str, ...]:
-        """The layers named, or the default one; refuses unknown and repeated names."""
+        """The named layers, or the default one; refuses unknown and repeated names."""
         chosen = tuple(layers) or self.layer_names[-1:]
         for name in chosen:
             if name not in self.layer_names:
@@ -75,7 +75,7 @@ class VideoNetwork(nn.Module):
         return chosen
 
     def check_pools(self, pool: Sequence[str]) -> tuple[str, ...]:
-        """The poolings named, or the default ones; refuses unknown and repeated names."""
+        """The named poolings, or the default ones; refuses unknown and repeated names."""
         chosen = tuple(pool) or self.default_pool
         if TIME not in chosen:
             return check_pools(chosen, self.poolings)
@@ -87,7 +87,7 @@ class VideoNetwork(nn.Module):
             )
         if self.modality == "frame":
             raise UsageError(
-                "pool time is for networks of clips: for a row for each frame give aggregate none",
+                "pool time is for clip networks: for one row per frame give aggregate none",
                 field=("pool", "aggregate"),
             )
         return chosen
@@ -118,16 +118,16 @@ class VideoNetwork(nn.Module):
 
 
 class SequentialNetwork(VideoNetwork):
-    """A network whose layers are modules that follow one another, under the layers' names."""
+    """A network whose layers are modules that follow one another, with the layers' names."""
 
     def set_layers(self, widths: Mapping[str, int], bn_eps: float) -> None:
-        """Name the layers with their widths, and draw the weights: the end of construction."""
+        """Set the layers and their widths, and draw the weights: a constructor's last step."""
         self.layer_names = tuple(widths)
         self.layer_widths = dict(widths)
         initialise(self, bn_eps)
 
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
-        """Values of the layers named, in the order named: see `VideoNetwork.features`."""
+        """Values of the named layers, in that order: see `VideoNetwork.features`."""
         chosen = self.check_layers(layers)
         values: dict[str, Tensor] = {}
         for name in self.layer_names:
@@ -144,15 +144,15 @@ class SequentialNetwork(VideoNetwork):
 
 
 class WindowMean(nn.Module):
-    """Means over windows of all frames and up to 7 x 7 pixels, a pixel from one to the next.
+    """Means over windows of all frames and up to 7 x 7 pixels, with a stride of one.
 
     On the input that a network was trained with, one window covers the whole map. On a larger one
     the mean of all windows gives pixels at the edge less weight than those in the middle, as the
     published networks do when they are tested.
 
     Args:
-        frames: of a window; None takes all.
-        side: of a window, in pixels of the map.
+        frames: frames of a window; None takes all.
+        side: side of a window, in pixels of the map.
     """
 
     def __init__(self, frames: int | None = None, side: int = 7) -> None:
@@ -184,7 +184,7 @@ def initialise(network: nn.Module, bn_eps: float) -> None:
 
 
 def check_pools(pool: Sequence[str], known: Sequence[str] = POOLS) -> tuple[str, ...]:
-    """The pools named; refuses unknown and repeated ones, and none at all."""
+    """The named pools; refuses unknown and repeated ones, and an empty list."""
     chosen = tuple(pool)
     if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
         given = ",".join(chosen) or "nothing"
@@ -231,14 +231,14 @@ def time_steps(maps: Iterable[Tensor]) -> int:
     """How many time steps maps (N, C, T, H, W) have.
 
     Raises:
-        UsageError: they differ in it, or have none.
+        UsageError: the maps differ in it, or have none.
     """
     found = {value.shape[2] if value.dim() == 5 else 0 for value in maps}
     if len(found) > 1:
         told = ", ".join(str(count) for count in sorted(found))
         raise UsageError(
             f"these layers have different numbers of time steps ({told}): pool time takes layers "
-            "of one number",
+            "with the same number",
             field="pool",
         )
     (steps,) = found

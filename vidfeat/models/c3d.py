@@ -1,7 +1,7 @@
 """C3D (arXiv 1412.0767) as the R(2+1)D paper's authors published it: with batch norm.
 
-Eight 3x3x3 convolutions in five groups with max-pools between, and two wide linear layers. Its
-features are those of the first, ``fc6``. The linear layers fix its input: 16 frames of 112 x 112.
+Eight 3x3x3 convolutions in five groups with max-pools between, and two wide linear layers, of which
+the first, ``fc6``, gives the features. They fix its input: 16 frames of 112 x 112.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def build(name: str, *, num_classes: int, clip_frames: int, in_channels: int) ->
     """Build the network with random weights.
 
     Raises:
-        UsageError: clips of another length than 16 frames.
+        UsageError: clips of a length other than 16 frames.
     """
     if clip_frames != INPUT[0]:
         raise UsageError(f"{name} takes clips of 16 frames, not {clip_frames}: use another network")

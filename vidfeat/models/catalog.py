@@ -1,4 +1,4 @@
-"""Names to networks: ``r2plus1d_18``, ``rmc4_34``, ``swin3d_t`` and so on.
+"""Networks by name: ``r2plus1d_18``, ``rmc4_34``, ``swin3d_t`` and so on.
 
 The names of the paper's networks are ``<family>_<layers>``. ``r2plus1d_18`` is torchvision's (its
 midplane rule, its batch-norm eps), ``r2plus1d_18_paper`` the paper's, ``r2plus1d_152_pool`` has
@@ -83,14 +83,14 @@ def _designs() -> dict[str, Design]:
 
 
 class Family(Protocol):
-    """A module of networks."""
+    """A module that builds networks."""
 
     NAMES: tuple[str, ...]
 
     def build(
         self, name: str, *, num_classes: int, clip_frames: int, in_channels: int
     ) -> VideoNetwork:
-        """Build one of them with random weights."""
+        """Build one of its networks with random weights."""
 
 
 DESIGNS = _designs()
@@ -99,11 +99,11 @@ FAMILIES_BY_MODULE = cast(
     (inception3d, resnet50, slowfast, x3d, hara, c3d, torchvision_video),
 )
 OTHERS = {name: family for family in FAMILIES_BY_MODULE for name in family.NAMES}
-"""The networks that are not the paper's nor its authors', and the module of each."""
+"""The networks that are neither the paper's nor its authors', and the module of each."""
 MODEL_NAMES: tuple[str, ...] = (*DESIGNS, *OTHERS)
 
 
-# The PyTorchVideo library's figures are for the size that it tests with.
+# For the networks of the PyTorchVideo library, the size that it tests with.
 INPUT_SIZES = {
     **dict.fromkeys(("c3d", "resnet3d", "resnet2p1d"), 112),
     **dict.fromkeys(("c2d", "slow", "slowfast", "r2plus1d"), 256),
@@ -121,11 +121,11 @@ class ModelInfo:
 
     Attributes:
         name: as `build_model` takes it.
-        parameters: with 400 classes, three channels, and clips of ``clip_frames`` frames.
+        parameters: their number with 400 classes, three channels, and ``clip_frames`` frames.
         embedding_size: length of the default layer's vector.
         layer_names: the layers, first to last; the last one is the default.
-        layer_widths: channels of each.
-        clip_frames: what the count of parameters holds for; only R2D's depends on it.
+        layer_widths: channels of each layer.
+        clip_frames: T for which parameters were counted; only R2D's count depends on it.
         input_size: side in pixels of the square that the network's published forms take.
     """
 
@@ -139,7 +139,7 @@ class ModelInfo:
 
 
 def check_name(name: str) -> str:
-    """Return the name; for an unknown one, the error names similar ones and what lists all.
+    """Return the name; for an unknown one, the error lists similar ones.
 
     Raises:
         UsageError: no such network.
@@ -173,9 +173,9 @@ def build_model(
         num_classes: outputs of the last layer.
         clip_frames: T; R2D is made for one clip length, MViT and C3D for 16, the others take any.
         in_channels: 3 for RGB, 2 for optical flow.
-        midplanes: ``block`` (torchvision) or ``conv`` (paper), in place of the name's own.
-        bn_eps: in place of the name's own: 1e-5 for torchvision's three, 1e-3 for the others.
-        stem_pool: a max-pool after the stem, in place of the name's own.
+        midplanes: ``block`` (torchvision) or ``conv`` (paper); None takes the name's own.
+        bn_eps: None takes the name's own: 1e-5 for torchvision's three, 1e-3 for the others.
+        stem_pool: whether there is a max-pool after the stem; None takes the name's own.
 
     Raises:
         UsageError: an unknown name, a number below one, or an option this network does not have.

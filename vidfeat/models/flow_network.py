@@ -1,7 +1,7 @@
-"""A network of optical flow behind the interface of one that takes frames.
+"""A network of optical flow with the interface of one that takes RGB frames.
 
-Clips come as RGB, one frame longer than the network's own; the flow between neighbouring frames is
-computed here, and everything around (decoding, batches, engines, feature files) stays as it is.
+Clips arrive as RGB, one frame longer than the network's own; the flow between neighbouring frames
+is computed here, and everything around (decoding, batches, engines, feature files) stays the same.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from vidfeat.video.preprocess import Preprocess
 
 
 class FlowNetwork(VideoNetwork):
-    """Takes RGB clips scaled to 0..1 (N, 3, T + 1, H, W), feeds their flow to a network.
+    """Takes RGB clips scaled to 0..1 (N, 3, T + 1, H, W), and feeds their flow to a network.
 
     Args:
-        network: takes two channels.
-        preprocess: its own, with mean and std of flow.
+        network: a network that takes two channels.
+        preprocess: its own preprocessing, with mean and std of flow.
         method: how flow is computed.
 
     Raises:
@@ -45,7 +45,7 @@ class FlowNetwork(VideoNetwork):
         self.register_buffer("std", torch.tensor(preprocess.std).view(1, 2, 1, 1, 1))
 
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
-        """Maps of the layers named, of the flow of RGB clips: see `VideoNetwork.features`."""
+        """Maps of the named layers for the flow of RGB clips: see `VideoNetwork.features`."""
         return self.network.features(self._flow(x), layers)
 
     def classify(self, vectors: Tensor) -> Tensor:

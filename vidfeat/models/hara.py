@@ -1,7 +1,7 @@
 """3D ResNets of Hara, Kataoka and Satoh (arXiv 1711.09577, 2004.04968), with 10 to 200 layers.
 
-Unlike the R(2+1)D paper's: the stem's kernel is seven frames long, and a max-pool over space and
-time follows it. ``resnet2p1d`` are their (2+1)D forms, whose stem is parted too.
+Unlike in the R(2+1)D paper's networks, the stem's kernel is seven frames long, and a max-pool over
+space and time follows it. ``resnet2p1d`` are their (2+1)D forms, whose stem is split too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STEM_FRAMES = 7
 
 
 def convolution(inputs: int, outputs: int, stride: int, *, parted: bool) -> nn.Module:
-    """3x3x3 with a stride, or 1x3x3, batch norm, ReLU and 3x1x1."""
+    """A 3x3x3 convolution, or its (2+1)D form: 1x3x3, batch norm, ReLU and 3x1x1."""
     if not parted:
         return nn.Conv3d(inputs, outputs, 3, stride, padding=1, bias=False)
     middle = midplanes(inputs, outputs)
@@ -71,9 +71,9 @@ class Block(nn.Module):
 
 
 def stem(channels: int, *, parted: bool) -> nn.Sequential:
-    """Seven frames of 7 x 7, every second pixel; then a max-pool that halves time and space."""
+    """A 7x7x7 convolution with stride 2 over space; then a max-pool that halves time and space."""
     if parted:
-        middle = midplanes(3, WIDTHS[0], STEM_FRAMES, 7)  # of three channels, whatever is given
+        middle = midplanes(3, WIDTHS[0], STEM_FRAMES, 7)  # for three channels, whatever is given
         parts: list[nn.Module] = [
             nn.Conv3d(channels, middle, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False),
             *_norm(middle, relu=True),

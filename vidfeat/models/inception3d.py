@@ -1,6 +1,6 @@
 """I3D (arXiv 1705.07750): Inception with its kernels inflated over time.
 
-Paddings are TensorFlow's: what does not fit the stride is added half before and half after.
+Padding is TensorFlow's: what is missing for the stride is added half before and half after.
 Module names below the stages are those of the published PyTorch files.
 """
 
@@ -33,7 +33,7 @@ BRANCHES = {
 
 
 def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-    """Zeros around time, rows and columns, so that ceil(size / stride) outputs come out."""
+    """Pad time, rows and columns with zeros, so that there are ceil(size / stride) outputs."""
     pads: list[int] = []
     for size, width, step in zip(x.shape[:1:-1], kernel[::-1], stride[::-1], strict=True):
         total = max(width - (size % step or step), 0)
@@ -68,7 +68,7 @@ def unit(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequenti
 
 
 class Inception(nn.Module):
-    """Four branches side by side, joined by channels."""
+    """Four branches side by side, concatenated by channels."""
 
     def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def _stage(*parts: tuple[str, nn.Module]) -> nn.Sequential:
 
 
 class I3D(SequentialNetwork):
-    """Five stages by resolution; the last layer is a running mean of 2 frames of 7 x 7."""
+    """Five stages by resolution; the last layer is a running mean over 2 frames of 7 x 7."""
 
     def __init__(self, num_classes: int = 400, in_channels: int = 3) -> None:
         super().__init__()

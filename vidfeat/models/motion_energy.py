@@ -1,8 +1,8 @@
 """A first layer that sees motion before it is trained.
 
-The direction in which a texture moves cannot be told from any mean of filters over single frames:
+The direction in which a texture moves does not show in any mean of filters over single frames:
 random first layers hardly reveal it, and training from them makes no progress for a long time. A
-pair of filters in quadrature over space, and another over time, combine to one that responds to
+pair of filters in quadrature over space, and another over time, combine into one that responds to
 only one direction ("Spatiotemporal energy models for the perception of motion", Adelson and Bergen,
 1985). A 3D kernel can hold that sum as it is. A (2+1)D stem holds its two factors: space first,
 lifted so that the rectifier lets both signs through, then time.
@@ -19,15 +19,15 @@ from torch import Tensor, nn
 
 _ORIENTATIONS = 4
 _CYCLES_PER_PIXEL = (0.24, 0.13)
-_PHASES = 2  # channels a pair takes: even and odd
-_LIFT = 3.0  # deviations: what is added before the rectifier; filters over time take it away again
+_PHASES = 2  # channels of a pair: even and odd
+_LIFT = 3.0  # standard deviations added before the rectifier; filters over time cancel them
 _TAPS = 3  # frames that a filter over time spans
 _ODD = (-0.5, 0.0, 0.5)
 _EVEN = (-0.5, 1.0, -0.5)
 
 
 class _Pair(NamedTuple):
-    """Two filters over space, (k, k) each: a wave, and the same a quarter of its length on."""
+    """Two filters over space, (k, k) each: a wave, and the same shifted by a quarter wavelength."""
 
     even: Tensor
     odd: Tensor
@@ -38,17 +38,17 @@ def motion_energy_stem(network: nn.Module, noise: float = 0.1) -> int:
 
     Four orientations at two spatial frequencies make eight pairs, and each pair two channels, one
     per direction; the remaining channels keep their random weights. A stem that sees single frames
-    (rMC, f-R2D) cannot tell a direction and is left as it is.
+    (rMC, f-R2D) cannot distinguish directions and is left unchanged.
 
     Args:
         network: changed in place; its stem is that of the paper's networks.
-        noise: of the random weights, what stays in those that are set.
+        noise: share of the random weights that stays in those that are set.
 
     Returns:
         How many channels of the stem's output were set.
 
     Raises:
-        ValueError: a network with another first layer.
+        ValueError: a network with a different first layer.
     """
     named = dict(network.named_parameters())
     space = named.get("stem.0.weight")
@@ -63,7 +63,7 @@ def motion_energy_stem(network: nn.Module, noise: float = 0.1) -> int:
 
 
 def _separate(space: Tensor, lift: Tensor, time: Tensor, noise: float) -> int:
-    """A (2+1)D stem: (M, C, 1, k, k) and the bias behind it, then (O, M, 3, 1, 1)."""
+    """Set a (2+1)D stem: (M, C, 1, k, k) and the bias after it, then (O, M, 3, 1, 1)."""
     count = min(space.shape[0] // _PHASES, time.shape[0] // 2)
     pairs = list(_pairs(space.shape[-1], count))
     used = time[: 2 * len(pairs)]
@@ -81,7 +81,7 @@ def _separate(space: Tensor, lift: Tensor, time: Tensor, noise: float) -> int:
 
 
 def _whole(kernel: Tensor, noise: float) -> int:
-    """A 3D stem, or one as long as the clip: (O, C, T, k, k); filters take its middle."""
+    """Set a 3D stem, or one as long as the clip: (O, C, T, k, k); filters fill its middle."""
     pairs = list(_pairs(kernel.shape[-1], kernel.shape[0] // 2))
     first = (kernel.shape[2] - _TAPS) // 2
     for index, pair in enumerate(pairs):
@@ -94,7 +94,7 @@ def _whole(kernel: Tensor, noise: float) -> int:
 
 
 def _replace(own: Tensor, pattern: Tensor, noise: float) -> None:
-    """Put a pattern in place of one output channel's weights, (C, ...), with their size."""
+    """Replace one output channel's weights, (C, ...), with a pattern of the same norm."""
     size = float(own.norm())
     own.mul_(noise).add_(pattern / pattern.norm() * size / math.sqrt(own.shape[0]))
 
@@ -105,7 +105,7 @@ def _over_time(way: int, dtype: torch.dtype) -> Tensor:
 
 
 def _pairs(size: int, most: int) -> Iterator[_Pair]:
-    """Waves under a bell, none of which answers to plain light."""
+    """Waves under a bell curve, none of which responds to uniform brightness."""
     place = torch.arange(size) - (size - 1) / 2
     y, x = torch.meshgrid(place, place, indexing="ij")
     bell = torch.exp(-(x**2 + y**2) / (2 * (size / 4) ** 2))

@@ -1,16 +1,16 @@
 """The residual networks of the R(2+1)D paper (arXiv 1711.11248), smallest part first.
 
-Those of its authors' next paper (CSN, arXiv 1904.02811) have the same blocks of three convolutions;
-the middle one has one kernel per channel. ``ir`` leaves it at that, ``ip`` puts a 1x1x1 convolution
-and batch norm before it, so that channels still meet between the two.
+The networks of its authors' next paper (CSN, arXiv 1904.02811) have the same blocks of three
+convolutions, but the middle one has one kernel per channel. ``ir`` leaves it at that, ``ip`` puts a
+1x1x1 convolution and batch norm before it, so that channels still interact.
 
 One network is a ``Design`` (which of its five groups are 2D, 3D or (2+1)D, and how many blocks
 each has) and the parts below: a convolution, a block of two or three, a stem, the whole. Tensor
-names are torchvision's, so that its weights, and those converted to its names, load as they are.
+names are torchvision's, so that its weights, and those converted to its names, load unchanged.
 
 Shapes: N clips, C channels, T frames, H rows, W columns. No convolution has a bias; each is
 followed by batch norm. Space is halved in the stem and at the start of layer2, layer3 and layer4;
-time only at the start of those of the three that are 3D or (2+1)D.
+time only in those of the three that are 3D or (2+1)D.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from vidfeat.errors import UsageError
 from vidfeat.models.base import SequentialNetwork
 
-# whole: one kernel as long as the clip (R2D's stem); ir, ip: a kernel a channel (csn below)
+# whole: one kernel as long as the clip (R2D's stem); ir, ip: one kernel per channel (CSN)
 Kind = Literal["2d", "3d", "2+1d", "whole", "ir", "ip"]
 MidplaneRule = Literal["block", "conv"]
 
@@ -49,12 +49,12 @@ class Design:
     """The plan of one network.
 
     Attributes:
-        kinds: of the stem and of layer1 .. layer4.
+        kinds: kinds of the stem and of layer1 .. layer4.
         depth: one of ``BLOCKS``; from 50 on it is made of bottleneck blocks.
         midplanes: ``block`` counts the channels between the two parts of a (2+1)D convolution
-            once a block, as torchvision does, ``conv`` for each convolution, as the paper does.
+            once per block, as torchvision does, ``conv`` for each convolution, as the paper does.
         stem_pool: a max-pool over space after the stem, as in CSN and in one published form of
-            the 152-layer networks; it has no weights, so the tensors cannot tell.
+            the 152-layer networks; it has no weights, so the tensors do not reveal it.
         width: channels of the stem and of layer1, doubled in each layer after; 64 in the paper,
             less for networks that are trained on a CPU.
     """
@@ -84,15 +84,15 @@ class Design:
 
     @property
     def bottleneck(self) -> bool:
-        """Three convolutions a block (1x1x1, 3x3x3, 1x1x1) in place of two."""
+        """Whether blocks have three convolutions (1x1x1, 3x3x3, 1x1x1) instead of two."""
         return self.depth in BOTTLENECK_DEPTHS
 
 
 def midplanes(inputs: int, outputs: int, frames: int = 3, side: int = 3) -> int:
     """Channels between the two parts of a (2+1)D convolution: the paper's M.
 
-    M = floor(t d^2 N_in N_out / (d^2 N_in + t N_out)) keeps the parameter count of the 3D one with
-    a kernel of t ``frames`` and a ``side`` of d pixels.
+    M = floor(t d^2 N_in N_out / (d^2 N_in + t N_out)) keeps the parameter count of the 3D
+    convolution with a kernel of t ``frames`` and a ``side`` of d pixels.
     """
     square = side * side
     return (frames * square * inputs * outputs) // (square * inputs + frames * outputs)
@@ -247,7 +247,7 @@ class VideoResNet(SequentialNetwork):
         self.set_layers(widths, bn_eps)
 
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
-        """Maps of the layers named, in the order named: see `VideoNetwork.features`."""
+        """Maps of the named layers, in that order: see `VideoNetwork.features`."""
         chosen = self.check_layers(layers)
         if self.design.kinds[0] == "whole" and x.shape[2] != self.clip_frames:
             raise UsageError(

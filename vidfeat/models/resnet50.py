@@ -1,7 +1,8 @@
 """C2D, I3D, Slow and R(2+1)D on a ResNet-50, as the PyTorchVideo library published them.
 
-Each block narrows by 1x1 kernels (3x1x1 where a network looks across time there), looks over space
-by 1x3x3, and widens by 1x1x1. R(2+1)D looks across time in the middle, before it looks over space.
+Each block narrows with 1x1x1 kernels (3x1x1 where a network looks across time), looks over space
+with 1x3x3, and widens with 1x1x1. R(2+1)D looks across time in the middle, before it looks over
+space.
 Blocks have the names of ``resnet3d``.
 """
 
@@ -20,7 +21,7 @@ WIDTHS = (64, 128, 256, 512)
 EXPANSION = 4
 
 Spans = tuple[tuple[int, ...], ...]
-"""Frames of the blocks' first kernels for each of four groups, block by block and over again."""
+"""Frames of the blocks' first kernels for each of four groups, repeated over its blocks."""
 ALONE: Spans = ((1,), (1,), (1,), (1,))
 
 
@@ -32,9 +33,9 @@ class Design:
         stem_frames: length of the stem's kernel.
         spans: frames that the first convolutions of the groups' blocks see.
         stem_pool: a max-pool over space after the stem.
-        halved: whether layer1 ends with the larger of every two frames.
-        parted: whether the middle convolution is one across time and one over space.
-        time_strides: in the middle convolution of each group's first block.
+        halved: whether layer1 ends with a max-pool over every two frames.
+        parted: whether the middle convolution is split into one across time and one over space.
+        time_strides: strides over time in the middle convolution of each group's first block.
         space_strides: the same over space.
     """
 
@@ -99,7 +100,7 @@ class Block(nn.Module):
 
 
 def stem(channels: int, width: int, frames: int, *, pool: bool = True) -> nn.Sequential:
-    """The first layer: 7 x 7 over space, every second pixel, and a max-pool over space."""
+    """The first layer: 7 x 7 over space with stride 2, and a max-pool over space."""
     kernel = (frames, 7, 7)
     parts: list[nn.Module] = [
         nn.Conv3d(channels, width, kernel, (1, 2, 2), (frames // 2, 3, 3), bias=False),

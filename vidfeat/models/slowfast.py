@@ -1,8 +1,8 @@
 """SlowFast (arXiv 1812.03982): a wide pathway on few frames, a narrow one on all of them.
 
-It takes one clip, at the rate of the fast pathway; the slow one sees every 4th or 8th frame of it,
+It takes one clip, at the rate of the fast pathway; the slow one sees one frame in 4 or 8 of it,
 spread evenly from the first to the last. After the stem and the first three groups the fast
-pathway's map is laid beside the slow one's.
+pathway's map is appended to the slow one's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vidfeat.models.resnet50 import (
 )
 
 NARROWER = 8  # the fast pathway has an eighth of the slow one's channels
-FUSED = 2  # and lends it twice its own
+FUSED = 2  # and passes it twice its own channels
 FAST_SPANS: Spans = ((3,), (3,), (3,), (3,))
 _FEW = (*(3,) * 6, *(1,) * 17)  # of the 23 blocks of layer3, six look across time
 
@@ -39,7 +39,7 @@ class Design:
 
     Attributes:
         depth: 50 or 101.
-        ratio: frames of the fast pathway for one of the slow.
+        ratio: frames of the fast pathway for each frame of the slow one.
         fusion_frames: length of the kernels between the pathways.
         spans: frames that the first convolutions of the blocks see, slow and fast.
     """
@@ -60,7 +60,7 @@ NAMES = tuple(DESIGNS)
 
 
 def slow_frames(frames: int, ratio: int) -> Tensor:
-    """Which frames the slow pathway sees: this many of them, from the first to the last."""
+    """Which frames the slow pathway sees: one in ``ratio``, spread from the first to the last."""
     return torch.linspace(0, frames - 1, frames // ratio).long()
 
 
@@ -68,12 +68,12 @@ class Pathway(nn.Module):
     """Stem and four groups.
 
     Args:
-        channels: of the clip.
+        channels: channels of the clip.
         stem_frames: length of the stem's kernel.
         depth: 50 or 101.
         spans: frames that the first convolutions of the blocks see.
-        narrower: by how much it has fewer channels than the slow pathway.
-        lent: channels that come in before each group, for one of its own.
+        narrower: factor by which it has fewer channels than the slow pathway.
+        lent: channels added before each group, for each of its own.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class SlowFast(VideoNetwork):
     """Both pathways, joined at the end.
 
     ``stem`` and ``layer1`` to ``layer3`` are the slow pathway's maps with the lateral connections
-    from the fast one; ``layer4`` is the slow one's own, ``fast`` the other's last; ``avgpool``
+    from the fast one; ``layer4`` is the slow one's last map, ``fast`` the fast one's; ``avgpool``
     joins the means of the two and is the default.
     """
 
@@ -140,7 +140,7 @@ class SlowFast(VideoNetwork):
         initialise(self, BN_EPS)
 
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
-        """Maps of the layers named, in the order named: see `VideoNetwork.features`."""
+        """Maps of the named layers, in that order: see `VideoNetwork.features`."""
         chosen = self.check_layers(layers)
         ratio = self.design.ratio
         if x.shape[2] % ratio:

@@ -22,7 +22,7 @@ _HELD = "net."
 
 
 class _Wrapped(VideoNetwork):
-    """Base: walk the network once, first layer to last, and keep the maps asked for."""
+    """Base: walk the network once, first layer to last, and keep the requested maps."""
 
     def __init__(self, net: nn.Module, names: Sequence[str], widths: Sequence[int]) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class _Wrapped(VideoNetwork):
         self.register_load_state_dict_pre_hook(_add_prefix)  # type: ignore[no-untyped-call]
 
     def walk(self, x: Tensor) -> Iterator[Tensor]:
-        """The value of each layer in turn, computed when it is asked for."""
+        """The value of each layer in turn, computed on demand."""
         raise NotImplementedError
 
     def classify(self, vectors: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class _Wrapped(VideoNetwork):
         return self.net.head(vectors)  # type: ignore[operator, no-any-return]
 
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
-        """Values of the layers named, in the order named: see `VideoNetwork.features`."""
+        """Values of the named layers, in that order: see `VideoNetwork.features`."""
         chosen = self.check_layers(layers)
         count = 1 + max(self.layer_names.index(name) for name in chosen)
         walked = zip(self.layer_names, islice(self.walk(x), count), strict=False)
@@ -66,8 +66,8 @@ def _add_prefix(
 class S3D(_Wrapped):
     """Separable Inception (arXiv 1712.04851).
 
-    Its last layer is torchvision's running mean over 2 x 7 x 7, which is why clips must come to
-    at least that after the strides: 14 frames of 224 x 224.
+    Its last layer is torchvision's running mean over 2 x 7 x 7, so clips must have at least that
+    size after the strides: 14 frames of 224 x 224.
     """
 
     STAGES = ((0, 1), (1, 4), (4, 7), (7, 13), (13, 16))  # all but the first begin with a max-pool
@@ -84,12 +84,12 @@ class S3D(_Wrapped):
         yield self.net.avgpool(x)  # type: ignore[operator]
 
     def classify(self, vectors: Tensor) -> Tensor:
-        """The classifier is a 1x1x1 convolution: linear, so it may come after the mean."""
+        """Class scores; the classifier is a 1x1x1 convolution, which may come after the mean."""
         return self.net.classifier(vectors[:, :, None, None, None]).flatten(1)  # type: ignore[operator, no-any-return]
 
 
 class MViT(_Wrapped):
-    """Multiscale vision transformer (arXiv 2104.11227, 2112.01526); the last layer its class token.
+    """Multiscale vision transformer (arXiv 2104.11227, 2112.01526); it ends in its class token.
 
     The stages are the maps before each pooling of the queries, without the class token.
     """
@@ -144,7 +144,7 @@ def build(name: str, *, num_classes: int, clip_frames: int, in_channels: int) ->
     """Build one of ``NAMES`` with random weights.
 
     Raises:
-        UsageError: channels or a clip length that torchvision's code does not offer.
+        UsageError: channels or a clip length that torchvision's code does not support.
     """
     if in_channels != 3:
         raise UsageError(
@@ -153,7 +153,7 @@ def build(name: str, *, num_classes: int, clip_frames: int, in_channels: int) ->
         )
     if name in _MVIT_WIDTHS and clip_frames != MVIT_INPUT[0]:
         raise UsageError(f"{name} takes clips of 16 frames, not {clip_frames}: use another network")
-    from torchvision.models import video  # takes seconds, which the other networks need not spend
+    from torchvision.models import video  # takes seconds, and the other networks do not need it
 
     net = getattr(video, name)(num_classes=num_classes)
     if name in _MVIT_WIDTHS:

@@ -1,7 +1,7 @@
 """X3D (arXiv 2004.04730): small networks expanded along every axis, with one kernel per channel.
 
-XS, S and M are one network on clips of other lengths and sizes; L is deeper. Its last layer is a
-linear one at each place after the mean, with a ReLU: ``lin5``, 2,048 numbers.
+XS, S and M are one network on clips of different lengths and sizes; L is deeper. The last layer,
+``lin5``, is a linear layer with a ReLU at each place after the mean: 2,048 channels.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ BN_EPS = 1e-5
 STEM = 24
 WIDTHS = (24, 48, 96, 192)
 COUNTS = (1, 2, 5, 3)
-WIDER = 2.25  # a block's middle, against its ends
+WIDER = 2.25  # a block's middle, relative to its ends
 SQUEEZED = 0.0625
 FEATURES = 2048
 DEEPER = {"x3d_xs": 2.2, "x3d_s": 2.2, "x3d_m": 2.2, "x3d_l": 5.0}
 MAP_SIDES = {"x3d_xs": 5, "x3d_s": 5, "x3d_m": 7, "x3d_l": 10}
-"""Pixels along the map behind the last group, for inputs of the size that it was trained with."""
+"""Side of the map after the last group, for inputs of the size that it was trained with."""
 NAMES = tuple(DEEPER)
 
 

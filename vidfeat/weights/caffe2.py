@@ -5,7 +5,7 @@ channels, the depth and which groups are 3D. What shapes do not show:
 
 - a max-pool after the stem (it has no weights), as in the ``_pool`` networks; CSN has one;
 - R2D on clips of three frames from MC2 (both have a stem three frames long and 2D groups), and
-  R2D on single frames from f-R2D: MC2 and f-R2D are assumed, ``model`` says otherwise;
+  R2D on single frames from f-R2D: MC2 and f-R2D are assumed unless ``model`` says otherwise;
 - the clip length (of all but R2D), the frame rate, the preprocessing and the names of the classes.
 
 Batch norm: ``_s`` weight, ``_b`` bias, ``_rm`` running mean, ``_riv`` running variance (despite
@@ -52,16 +52,16 @@ _PLAIN_STEM = {"0": "conv1", "1": "conv1_spatbn_relu"}
 
 @dataclass(frozen=True)
 class Caffe2Facts:
-    """The facts about a network in its blobs."""
+    """Facts about a network, read from its blobs."""
 
     model: str
     num_classes: int
     in_channels: int
     midplanes: Literal["block", "conv"] | None
     clip_frames: int | None
-    """Of R2D, whose stem is as long as the clip; the others take any length."""
+    """Clip length of R2D, whose stem is as long as the clip; None for the others."""
     bn_eps: float | None = CAFFE2_EPS
-    """None if the network has no other."""
+    """None if the network always has the same."""
 
 
 def read_blobs(path: Path) -> Blobs:
@@ -88,16 +88,16 @@ def read_blobs(path: Path) -> Blobs:
         audio = any(name.startswith(("audio", "a_")) for name in blobs)
         raise WeightsError(
             f"{path}: no blob conv1_w or conv1a_w: not one of the video networks of VMZ's Caffe2 "
-            f"code{', but one with sound' if audio else ''}"
+            f"code{', but one with audio' if audio else ''}"
         )
     return blobs
 
 
 def describe(blobs: Mapping[str, NDArray[Any]]) -> Caffe2Facts:
-    """The network of the blobs.
+    """Facts about the network that the blobs belong to.
 
     Raises:
-        WeightsError: none of this library's; the message says what was found.
+        WeightsError: it is none of this library's; the message describes what was found.
     """
     if "conv1a_w" in blobs:
         channels = blobs["conv1a_w"].shape[1]
@@ -127,8 +127,8 @@ def describe(blobs: Mapping[str, NDArray[Any]]) -> Caffe2Facts:
 def _csn_kind(blobs: Mapping[str, NDArray[Any]]) -> str | None:
     """Which channel-separated network it is: one whose middle kernels see a single channel.
 
-    The authors' builder counts such a convolution twice if nothing precedes it, so that
-    ir-CSN's are numbered 1, 3 and 4, and ip-CSN's 1, 2 (with a ``_middle``) and 3.
+    The authors' builder counts such a convolution twice if nothing precedes it, so that the
+    convolutions of ir-CSN are numbered 1, 3 and 4, those of ip-CSN 1, 2 (with a ``_middle``) and 3.
     """
     for name, kind in (("comp_0_conv_3_w", "ir_csn"), ("comp_0_conv_2_w", "ip_csn")):
         blob = blobs.get(name)
@@ -167,10 +167,10 @@ def _depth(blobs: Mapping[str, NDArray[Any]], csn: str | None = None) -> tuple[i
 
 
 def _refuse_narrow(blobs: Mapping[str, NDArray[Any]], last: str, *, bottleneck: bool) -> None:
-    """Name VMZ's networks of 26 layers, whose bottlenecks end as narrow as they are inside.
+    """Refuse VMZ's networks of 26 layers, whose bottlenecks end as narrow as they are inside.
 
     Raises:
-        WeightsError: it is one of them.
+        WeightsError: the network is one of them.
     """
     first, end = blobs.get("comp_0_conv_1_w"), blobs.get(f"comp_0_conv_{last}_w")
     if bottleneck and first is not None and end is not None and first.shape[0] == end.shape[0]:
@@ -181,7 +181,7 @@ def _refuse_narrow(blobs: Mapping[str, NDArray[Any]], last: str, *, bottleneck: 
 
 
 def _mixed(blobs: Mapping[str, NDArray[Any]], depth: int, groups: list[int]) -> str:
-    """The network without (2+1)D convolutions whose groups are 3D where these are."""
+    """The network without (2+1)D convolutions whose groups are 3D where the blobs' are."""
     middle = f"conv_{2 if depth in BOTTLENECK_DEPTHS else 1}_w"
     shapes = [blobs.get(f"comp_{index}_{middle}", np.empty(0)).shape for index in groups]
     if any(len(shape) != 5 or shape[1] == 1 for shape in shapes):
@@ -228,14 +228,14 @@ def blob_name(
     separable: bool = False,
     csn: str | None = None,
 ) -> str:
-    """The blob of one tensor of a state dict.
+    """The name of the blob for one tensor of a state dict.
 
     Args:
         key: such as ``layer2.0.conv1.0.3.weight``.
         first_blocks: number of the first block of layer1 .. layer4, counted over all of them.
         num_classes: part of the name of the last layer.
         separable: the network is an R(2+1)D.
-        csn: ``ir_csn`` or ``ip_csn``, of those networks.
+        csn: ``ir_csn`` or ``ip_csn``, for those networks.
     """
     module, _, tensor = key.rpartition(".")
     first, *path = module.split(".")
@@ -268,11 +268,11 @@ def convert(
     """A float32 state dict with torchvision's tensor names, and what was read off the blobs.
 
     Args:
-        blobs: as from `read_blobs`.
+        blobs: as `read_blobs` returns them.
         model: the network, if the shapes leave it open.
 
     Raises:
-        WeightsError: a blob is missing, left over, or of another shape than the network's.
+        WeightsError: a blob is missing, left over, or of the wrong shape.
     """
     facts = describe(blobs)
     if facts.model == "c3d":

@@ -1,4 +1,4 @@
-"""Converts others' weights files to safetensors that carry what is known about them."""
+"""Converts published weights files to safetensors that carry what is known about them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Conversion:
     path: Path
     loaded: LoadedWeights
     entry: WeightsEntry | None
-    """The registry's entry for a file of that name, whose plan and preprocessing were taken."""
+    """The registry's entry for a file of that name, whose plan and preprocessing were used."""
 
 
 def convert_file(
@@ -46,7 +46,7 @@ def convert_file(
 
     Raises:
         UsageError: the target exists, or is not named .safetensors.
-        WeightsError: the source cannot be read, asks to run code, or is of no network here.
+        WeightsError: the source cannot be read, asks to run code, or fits no network here.
     """
     if model is not None:
         check_name(model)
@@ -101,13 +101,13 @@ def convert_file(
 
 
 def _named_so(source: Path, networks: Sequence[str]) -> str | None:
-    """The one of some networks that a published file of this name is of."""
+    """The network among ``networks`` that a published file of this name belongs to."""
     models = {entry.model for entry in ENTRIES if _is_named(entry, source)}
     return next((model for model in models if model in networks), None)
 
 
 def _entry_of(source: Path, loaded: LoadedWeights) -> WeightsEntry | None:
-    """The entry whose file has this name and whose network, classes and channels these are."""
+    """The entry with this file name, and with the network, classes and channels of the weights."""
     for entry in ENTRIES:
         same_network = loaded.model.removesuffix("_pool") == entry.model
         same_classes = entry.num_classes in (None, loaded.num_classes)

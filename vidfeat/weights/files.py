@@ -1,7 +1,7 @@
 """Weights files on disk: three formats that are read, one that is written.
 
 Nothing from a file is executed: safetensors, torch files with ``weights_only``, and Caffe2
-pickles through `vidfeat.safe_pickle`.
+pickles through `vidfeat.weights.safe_pickle`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ METADATA_KEY = "vidfeat"
 
 
 class _Kept:
-    """Placeholder for options that a trainer saved beside its weights: kept, but never used."""
+    """Placeholder for options that a trainer saved with its weights: kept, but never used."""
 
     def __init__(self, *_arguments: object) -> None:
         pass
@@ -38,7 +38,7 @@ class _Kept:
         pass
 
 
-# Objects that trainers save beside the weights, by their names in pickles; none is imported.
+# Objects that trainers save with the weights, by their names in pickles; none is imported.
 # argparse.Namespace: torchvision's reference script and VMZ's PyTorch trainer, under "args".
 _STAND_INS: list[Any] = [
     (_Kept, f"{module}.{name}")
@@ -50,7 +50,7 @@ _STAND_INS: list[Any] = [
         ("pathlib._local", "Path"),
         ("pathlib._local", "PosixPath"),
         ("pathlib._local", "WindowsPath"),
-        # numbers of numpy, such as the best accuracy so far
+        # numpy scalars, such as the best accuracy so far
         ("numpy", "dtype"),
         ("numpy.core.multiarray", "scalar"),
         ("numpy._core.multiarray", "scalar"),
@@ -65,10 +65,10 @@ def read_tensors(path: Path, model: str | None = None) -> tuple[dict[str, Tensor
 
     Args:
         path: safetensors, a torch file, or one of the authors' Caffe2 pickles.
-        model: for a Caffe2 pickle, if its shapes leave the network open.
+        model: the network, for a Caffe2 pickle whose shapes leave it open.
 
     Raises:
-        WeightsError: no such format, a damaged file, or one that asks to run code.
+        WeightsError: an unknown format, a damaged file, or one that asks to run code.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
@@ -104,7 +104,7 @@ def _by_layout(content: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, An
 def _convert(
     blobs: caffe2.Blobs, model: str | None
 ) -> tuple[dict[str, Tensor], caffe2.Caffe2Facts]:
-    """As the network named, if the shapes leave that open, else as the one they show."""
+    """Convert as the named network if the shapes allow it, else as the one they show."""
     if model in DESIGNS and not model.startswith(tuple(CSN)):
         try:
             return caffe2.convert(blobs, model)
@@ -130,7 +130,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def model_in(path: Path) -> str | None:
-    """The network that a safetensors file names; None of any other file."""
+    """The network that a safetensors file names; None for any other file."""
     from safetensors import SafetensorError, safe_open
 
     if path.suffix != ".safetensors" or not path.is_file():
@@ -148,7 +148,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals(_STAND_INS):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises all sorts for damaged and hostile files
+    except Exception as error:  # torch raises all sorts of errors for damaged and hostile files
         found = re.search(
             r"(?:Unsupported global: GLOBAL|Trying to \w+ .*?GLOBAL) (\S+)", str(error)
         )
@@ -169,21 +169,21 @@ class WeightsFacts:
     model: str
     """Name of the network."""
     class_names: Sequence[str] = ()
-    """Of its last layer, in order."""
+    """Classes of its last layer, in order."""
     bn_eps: float | None = None
-    """If it is not the network's own."""
+    """Set if it is not the network's own."""
     preprocess: Preprocess | None = None
-    """Of its input."""
+    """Preprocessing of its input."""
     plan: ClipPlan | None = None
-    """Of its clips."""
+    """Plan of its clips."""
     source: str = ""
     """Where the weights came from."""
     licence: str = ""
     more: Mapping[str, Any] = field(default_factory=dict)
-    """Further facts, as JSON holds them."""
+    """Further facts, as JSON values."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON: only what is known."""
+        """The facts that are known, as JSON."""
         facts = {
             **self.more,
             "model": self.model,
@@ -205,9 +205,9 @@ def save_weights(
     """Write tensors as safetensors with their facts, so that the file is self-contained.
 
     Args:
-        path: the file; it is complete or absent.
+        path: the file, written completely or not at all.
         state_dict: the network's tensors.
-        facts: about them.
+        facts: the facts about them.
     """
     from safetensors.torch import save
 
@@ -215,5 +215,5 @@ def save_weights(
     tensors = {name: tensor.detach().cpu().clone() for name, tensor in state_dict.items()}
     metadata = {METADATA_KEY: json.dumps(facts.to_dict(), sort_keys=True, ensure_ascii=False)}
     with atomic_write(path) as temporary:
-        # Not save_file: it makes files that only their owner may read, whatever the umask says.
+        # Not save_file: it makes files that only their owner may read, whatever the umask is.
         temporary.write_bytes(save(tensors, metadata=metadata))

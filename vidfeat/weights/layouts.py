@@ -1,6 +1,6 @@
-"""Published PyTorch files whose tensors have other names than here.
+"""Published PyTorch files whose tensors have names other than ours.
 
-Each layout is known by the name of one tensor, and turns its names into ours. Nothing else is
+Each layout is recognised by the name of one tensor, and turns its names into ours. Nothing else is
 changed, except a linear layer that was published as a convolution.
 
 - TSP: a backbone below ``features.``, and one or two linear layers.
@@ -30,11 +30,11 @@ class Layout:
     """A published way to name tensors.
 
     Attributes:
-        description: whose.
+        description: whose layout it is.
         marks: names that only such files have; one of them identifies it.
-        rename: our name of a tensor, None for one that is not used.
-        networks: which of ours come so.
-        bn_eps: of batch norm in networks that others publish with another one.
+        rename: returns our name of a tensor, None for one that is not used.
+        networks: which of our networks are published in it.
+        bn_eps: eps of batch norm, for networks published with one other than ours.
     """
 
     description: str
@@ -48,7 +48,7 @@ def _tsp(name: str) -> str | None:
     if name.startswith("features."):
         return name.removeprefix("features.")
     head, _, tensor = name.partition(".")
-    # fc1 tells actions; fc2 tells action from background, with a whole video's vector beside
+    # fc1 classifies actions; fc2 separates action from background, given a whole video's vector too
     return f"fc.{tensor}" if head in ("fc", "fc1") else None
 
 
@@ -98,7 +98,7 @@ _FUSION = {"conv_fast_to_slow": "0", "norm": "1"}
 
 
 def _pytorchvideo(first_group: int) -> Callable[[str], str | None]:
-    """Names where the groups are the blocks 1 to 4, or 1, 3, 4, 5 with a pool in between."""
+    """A renaming for groups that are the blocks 1 to 4, or 1, 3, 4, 5 with a pool in between."""
 
     def rename(name: str) -> str | None:
         module, _, tensor = name.removeprefix("blocks.").rpartition(".")
@@ -215,7 +215,7 @@ def understand(content: Mapping[str, Any]) -> Understood | None:
         if mark is None or not isinstance(inner[mark], Tensor):
             continue
         if layout.rename is _hara and not _is_3d(inner):
-            continue  # a ResNet for pictures has the same names
+            continue  # a ResNet for images has the same names
         tensors: dict[str, Tensor] = {}
         for name, value in inner.items():
             ours = layout.rename(str(name))

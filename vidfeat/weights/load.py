@@ -34,7 +34,7 @@ from vidfeat.weights.statedict import CLASSIFIERS, check_fit, read_facts, shapes
 
 __all__ = ["LoadedWeights", "load_weights", "read_tensors", "save_weights", "tensor_hash"]
 
-DEFAULT_FRAMES = 16  # of clips, where nobody says
+DEFAULT_FRAMES = 16  # of clips, where nothing else is specified
 RUN_FILE = "model.safetensors"  # in the folder of a training run
 
 
@@ -46,7 +46,7 @@ class LoadedWeights:
     """The network they were loaded for."""
     state_dict: Mapping[str, Tensor] = field(repr=False)
     name: str
-    """Of the entry, of the file, ``bundled``, or ``random`` with its seed."""
+    """Name of the entry or the file, ``bundled``, or ``random`` with its seed."""
     num_classes: int
     in_channels: int = 3
     class_names: tuple[str, ...] | None = field(default=None, repr=False)
@@ -55,7 +55,7 @@ class LoadedWeights:
     bn_eps: float | None = None
     """None for networks that are not the paper's."""
     clip_frames: int | None = None
-    """Of R2D, which takes no other length."""
+    """Clip length of R2D, which takes no other."""
     preprocess: Preprocess | None = None
     """None if unknown, and for optical flow."""
     plan: ClipPlan | None = None
@@ -63,7 +63,7 @@ class LoadedWeights:
     flow: FlowMethod = "farneback"
     """How the optical flow of two channels is computed."""
     entry: WeightsEntry | None = None
-    """If the weights are from the registry."""
+    """Set if the weights are from the registry."""
 
     @cached_property
     def backbone_sha256(self) -> str:
@@ -74,7 +74,7 @@ class LoadedWeights:
         """The network with copies of these tensors in float32, in evaluation mode.
 
         Args:
-            clip_frames: T of the clips it will see; only R2D and MViT care.
+            clip_frames: T of the clips it will see; only R2D and MViT depend on it.
 
         Raises:
             UsageError: the network takes clips of another length.
@@ -114,17 +114,17 @@ def load_weights(
     clip_frames: int | None = None,
     progress: Progress | None = None,
 ) -> LoadedWeights:
-    """Weights for a network.
+    """Load weights for a network.
 
     Args:
         spec: None for the network's default, the name of an entry, a file, the folder of a
             training run, ``bundled`` for those that come with vidfeat, or ``random``.
         model: the network.
-        seed: of random weights.
-        num_classes: of random weights.
-        in_channels: of random weights.
-        clip_frames: of random weights, 16 by default; only R2D depends on it.
-        progress: called with the bytes so far, of how many; None shows it on stderr.
+        seed: seed for random weights.
+        num_classes: classes of random weights.
+        in_channels: channels of random weights.
+        clip_frames: T of random weights, 16 by default; only R2D depends on it.
+        progress: called with the bytes so far and in total; None shows them on stderr.
 
     Raises:
         UsageError: no such network, entry or file.
@@ -163,7 +163,7 @@ def load_weights(
 
 
 def weights_path(spec: str | os.PathLike[str] | None, model: str) -> Path | None:
-    """The file that `load_weights` reads for ``spec``, fetched if need be; None for random ones.
+    """The file that `load_weights` reads for ``spec``, fetched if needed; None for random ones.
 
     Raises:
         UsageError, DownloadError: as `load_weights` does.
@@ -235,7 +235,7 @@ def _load_file(path: Path, model: str) -> LoadedWeights:
 
 
 def _plain(model: str) -> str:
-    """Names that share their tensors: with the max-pool or not; the rules are read off them."""
+    """A name without what its tensors do not depend on, or show: max-pool and midplane rule."""
     return model.removesuffix("_pool").removesuffix("_paper")
 
 
@@ -274,7 +274,7 @@ def fit_tensors(tensors: Mapping[str, Tensor], model: str, origin: str) -> Loade
 
 
 def _preset_of(model: str, in_channels: int) -> Preprocess | None:
-    """The published input of networks that are made for one size; the paper's take any."""
+    """The published preprocessing of networks that are made for one size; the paper's take any."""
     entry = default_entry(model)
     known = entry is not None and model not in DESIGNS and entry.in_channels == in_channels
     return entry.preprocess if entry is not None and known else None
@@ -287,12 +287,12 @@ def _plan_of(clip_frames: int | None) -> ClipPlan | None:
 
 def _is_odd(value: object) -> bool:
     if not isinstance(value, Tensor):
-        return False  # named by `check_fit`
+        return False  # reported by `check_fit`
     return value.layout is not torch.strided or value.is_quantized or value.is_complex()
 
 
 def with_facts(loaded: LoadedWeights, metadata: Mapping[str, Any]) -> LoadedWeights:
-    """Complete weights with the facts in their file, or else from the tensors."""
+    """Complete weights with facts from their file, or else from their tensors."""
     facts = read_facts(loaded.state_dict, loaded.model)
     names = metadata.get("class_names") or ()
     plan, preprocess = metadata.get("plan"), metadata.get("preprocess")
@@ -315,7 +315,7 @@ def with_facts(loaded: LoadedWeights, metadata: Mapping[str, Any]) -> LoadedWeig
 
 
 def class_names(class_list: str) -> tuple[str, ...] | None:
-    """The names of a list that an entry refers to."""
+    """The class names in a list that an entry refers to."""
     if class_list != "kinetics400":
         return read_class_list(class_list) if class_list else None
     from torchvision.models.video import R2Plus1D_18_Weights

@@ -1,4 +1,4 @@
-"""Untrusted pickles: arrays and plain containers, and no function is called.
+"""Reads untrusted pickles: only arrays and plain containers, and no function is called.
 
 A pickle is a program for a small stack machine, and Python's own machine calls whatever the program
 names. The one below knows only the instructions for numbers, strings, tuples, lists, dicts and
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import WeightsError
 
-MAX_OPERATIONS = 1_000_000  # a weights file has some thousands
+MAX_OPERATIONS = 1_000_000  # a weights file has a few thousand
 _ELEMENT_TYPES = {f"{kind}{size}" for kind, sizes in
                   (("f", (2, 4, 8)), ("i", (1, 2, 4, 8)), ("u", (1, 2, 4, 8)), ("b", (1,)))
                   for size in sizes}  # fmt: skip
@@ -65,7 +65,7 @@ class _Array:
 
 def _array(data: object, dtype: object, shape: object, order: object) -> NDArray[Any]:
     """An array of these bytes; nothing is allocated beyond what the file holds."""
-    if isinstance(data, str):  # Python 2 wrote bytes as text of one byte a character
+    if isinstance(data, str):  # Python 2 wrote bytes as text of one byte per character
         data = data.encode("latin-1")
     if not isinstance(data, bytes | bytearray):
         raise _RefusedError(f"an array made of a {type(data).__name__}")
@@ -134,7 +134,7 @@ _IGNORED = {"PROTO", "FRAME"}
 
 
 class _Machine:
-    """The stack machine: one method an instruction that does more than push."""
+    """The stack machine, which executes one instruction at a time."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -153,7 +153,7 @@ class _Machine:
 
     def top(self, kind: type) -> Any:
         if not self.stack or not isinstance(self.stack[-1], kind):
-            raise _RefusedError(f"to fill what is no {kind.__name__}")
+            raise _RefusedError(f"to fill something that is not a {kind.__name__}")
         return self.stack[-1]
 
     def step(self, name: str, argument: Any) -> None:
@@ -244,7 +244,8 @@ def load(path: Path) -> Any:
     machine = _Machine()
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            # Reading a map never allocates more than the file has, whatever a length field says.
+            # Reading a memory map never allocates more than the file has, whatever a length field
+            # says.
             operations = pickletools.genops(cast(IO[bytes], data))
             for count, (code, argument, _position) in enumerate(operations):
                 if code.name == "STOP":
@@ -260,7 +261,7 @@ def load(path: Path) -> Any:
         ) from None
     except (ValueError, UnicodeError, OverflowError, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise WeightsError(f"{path}: refused: no whole pickle: {reason}") from None
+        raise WeightsError(f"{path}: refused: not a complete pickle: {reason}") from None
 
 
 def array_of(value: object) -> NDArray[Any] | None:

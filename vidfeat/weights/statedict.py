@@ -27,7 +27,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def tensor_hash(state_dict: Mapping[str, Tensor], exclude: Iterable[str] = ()) -> str:
-    """SHA-256 of names, types, shapes and values, the same from whichever file they were read.
+    """SHA-256 of names, types, shapes and values, the same whichever file they come from.
 
     Args:
         state_dict: tensors by name; their order does not count, nor do the counters of batch norm.
@@ -46,19 +46,19 @@ def tensor_hash(state_dict: Mapping[str, Tensor], exclude: Iterable[str] = ()) -
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """Facts from the shapes, for one network."""
+    """Facts about one network, from the shapes of its tensors."""
 
     num_classes: int
     in_channels: int
     midplanes: Literal["block", "conv"] | None
     clip_frames: int | None
-    """Of R2D, whose stem is as long as the clip; None for the others."""
+    """Clip length of R2D, whose stem is as long as the clip; None for the others."""
 
 
 def read_facts(state_dict: Mapping[str, Tensor], model: str) -> TensorFacts:
-    """Read class count, channels, midplane rule and R2D's clip length; names unknown here differ.
+    """Read class count, channels, midplane rule and R2D's clip length from a network's tensors.
 
-    Whatever is not found keeps the network's own value; `check_fit` names what is missing.
+    Whatever is not found keeps the network's own value; `check_fit` reports what is missing.
     """
     state_dict = {name: value for name, value in state_dict.items() if isinstance(value, Tensor)}
     classes = [
@@ -136,7 +136,7 @@ def _advice(state_dict: Mapping[str, Any], model: str) -> str:
         return "it looks like no layout that vidfeat knows"
     if layout.network is None:
         return f"it looks like {layout.description}"
-    return f"it looks like {layout.description}: give model={layout.network} in place of {model}"
+    return f"it looks like {layout.description}: give model={layout.network} instead of {model}"
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def recognise(state_dict: Mapping[str, Any]) -> Layout | None:
 
 
 def fitting_networks(state_dict: Mapping[str, Any], networks: Iterable[str]) -> tuple[str, ...]:
-    """Those of some networks whose tensors, but for the last layer, have these names and shapes."""
+    """The networks whose tensors, except the last layer's, have these names and shapes."""
     tensors = {str(name): v for name, v in state_dict.items() if isinstance(v, Tensor)}
     shapes = {name: tuple(t.shape) for name, t in tensors.items() if _is_body(name)}
     return tuple(
@@ -203,7 +203,7 @@ def _is_body(name: str) -> bool:
 
 
 def _same(given: tuple[int, ...], expected: tuple[int, ...], name: str) -> bool:
-    """Equal shapes; the stem may have other channels, and R2D's another clip length."""
+    """Whether shapes are equal; the stem may have other channels, and R2D's another clip length."""
     if name == "stem.0.weight" and len(given) == len(expected):
         length = given[2] == expected[2] or (expected[2] == 16 and given[2] > 3)
         return given[0] == expected[0] and given[3:] == expected[3:] and length
@@ -211,7 +211,7 @@ def _same(given: tuple[int, ...], expected: tuple[int, ...], name: str) -> bool:
 
 
 def _variants(names: Iterable[str]) -> list[tuple[str, Literal["block", "conv"] | None]]:
-    """The networks of that many blocks, each by its own midplane rule, then by the other one."""
+    """The networks with as many blocks, each with its own midplane rule, then with the other."""
     names = list(names)
     blocks = {name.partition(".conv1.")[0] for name in names if name.startswith("layer")}
     found = {name for name in blocks if name.count(".") == 1}
@@ -234,7 +234,7 @@ def _variants(names: Iterable[str]) -> list[tuple[str, Literal["block", "conv"] 
 
 
 def _modules_of(names: Sequence[str]) -> tuple[object, ...]:
-    """The modules of networks that one tensor's name points to."""
+    """The modules whose networks have a tensor with one of these names."""
     first = set(names)
     marks: tuple[tuple[str, tuple[object, ...]], ...] = (
         ("fc6.1.weight", (c3d,)),

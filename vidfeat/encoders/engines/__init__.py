@@ -55,10 +55,10 @@ def make_engine(
 
 
 def check_openvino(device_type: str, *, compiled: bool) -> None:
-    """Refuse what OpenVINO cannot do here.
+    """Refuse options that OpenVINO does not support.
 
     Raises:
-        UsageError: another device than the processor, or torch's compiler.
+        UsageError: a device other than the processor, or torch's compiler.
     """
     if device_type != "cpu":
         raise UsageError("engine=openvino runs on the processor: leave device out", field="device")

@@ -20,17 +20,17 @@ class Engine(Protocol):
     name: str
     """Its name, as users give it."""
     device_type: str = "cpu"
-    """``cpu``, ``cuda``, or another kind of torch's devices."""
+    """``cpu``, ``cuda``, or another of torch's device types."""
     takes_planes: bool = False
     """It runs on a device where clips may arrive as planes: see ``device_batches.py``."""
     batches_at_once: int = 1
-    """Threads that may call ``embed`` side by side, so that copies and work overlap."""
+    """Threads that may call ``embed`` at the same time, so that copies and computation overlap."""
     clip_by_clip: bool = False
     """Whether clips run side by side, each on one thread of the processor."""
     precision_error: float | None = None
-    """Relative error to fp32 on the first clips; None before, and for fp32."""
+    """Relative error against fp32 on the first clips; None before that, and for fp32."""
     largest_batch: int | None = None
-    """The batch that fits into memory, once one did not."""
+    """The largest batch that fits into memory; None until one does not fit."""
     execution: Execution = "eager"
     """How it runs; may be changed before the first batch."""
     batches_recomputed: int = 0
@@ -38,7 +38,7 @@ class Engine(Protocol):
 
     @property
     def preferred_batch(self) -> int | None:
-        """Clips at a time that keep it busy; None if it matters little."""
+        """Clips per batch that keep it busy; None if it matters little."""
         return None
 
     @property
@@ -47,7 +47,7 @@ class Engine(Protocol):
         ...
 
     def facts(self) -> dict[str, Any]:
-        """What a feature file records of it beside the encoder's spec, as JSON."""
+        """What a feature file records of it in addition to the encoder's spec, as JSON."""
         if not self.takes_planes:
             return {"device": "cpu"}
         return {"device": "cuda", "execution": self.execution}

@@ -1,9 +1,9 @@
 """Convolutions over one memory of channels-last images, each with its folded batch norm.
 
-A library's convolution leaves bias, residual and ReLU to another pass over the map. With Triton's
-kernels there is none: kernels over time take the map of the one before as it left the library, add
-its bias on the way in, and their own bias, residual and ReLU on the way out. Without them the
-passes are plain operations, which ``torch.compile`` fuses.
+A library's convolution leaves bias, residual and ReLU to another pass over the map. With Triton no
+such pass is needed: a kernel over time takes the map of the convolution before it as the library
+left it, adds that bias as it reads, and its own bias, residual and ReLU as it writes. Without
+Triton the passes are plain operations, which ``torch.compile`` fuses.
 
 Shapes: N clips, C channels, T frames, H rows, W columns; images are (N T, C, H, W).
 """
@@ -25,7 +25,7 @@ How = Literal["library", "triton", "walk"]
 frames and reads each once."""
 
 STEM_MARGIN = 2  # patches of zeros before the first: three pixels of padding, and one more
-PATCH_CHANNELS = 16  # 12, and four of zeros: whole steps of the matrix units
+PATCH_CHANNELS = 16  # 12, and four of zeros to fill the steps of the matrix units
 
 
 @dataclass(frozen=True)
@@ -36,26 +36,26 @@ class Shape:
     stride: tuple[int, int, int]
     inputs: int
     outputs: int
-    """Both as padded."""
+    """Channels, with padding, as in ``inputs``."""
 
     @property
     def over_time(self) -> bool:
-        """Three frames, one pixel."""
+        """Whether the kernel covers three frames and one pixel."""
         return self.kernel == (3, 1, 1)
 
     @property
     def over_space(self) -> bool:
-        """One frame."""
+        """Whether the kernel covers one frame."""
         return self.kernel[0] == 1
 
 
 def how_to_run(shape: Shape, dtype: torch.dtype) -> How:
-    """The fastest way to compute a convolution if Triton is available: a constant of its shape.
+    """The fastest way to compute a convolution of this shape if Triton is available.
 
-    Measured with r2plus1d_18 in fp16 on an H100, clips per second of the whole network: 3,420 by
-    cuDNN with all that follows a convolution, 3,650 with kernels over time in Triton (3,030 where
-    none walks along the frames), 3,810 with those over space too. fp32 and TF32 stay with the
-    library, whose sums they promise.
+    Measured with r2plus1d_18 in fp16 on an H100, clips per second of the whole network: 3,420 with
+    cuDNN for a convolution and all that follows it, 3,650 with kernels over time in Triton (3,030
+    if none walks along the frames), 3,810 with kernels over space in Triton too. fp32 and TF32
+    always use the library, because they promise its sums.
     """
     if dtype not in (torch.float16, torch.bfloat16):
         return "library"
@@ -71,11 +71,11 @@ class Convolution(nn.Module):
     """A convolution with its folded batch norm.
 
     Args:
-        name: of the convolution in the network.
-        one: the convolution; only its shape counts, see :meth:`load_`.
-        inputs: channels that come in, padded.
-        outputs: channels that go out, padded.
-        dtype: of maps and weights.
+        name: the convolution's name in the network.
+        one: the convolution; only its shape is used, see :meth:`load_`.
+        inputs: input channels, with padding.
+        outputs: output channels, with padding.
+        dtype: the type of maps and weights.
         how: what computes it; None is ``library`` with plain operations after it.
     """
 
@@ -94,14 +94,14 @@ class Convolution(nn.Module):
         kernel, stride, padding = one.kernel_size, one.stride, one.padding
         assert len(kernel) == len(stride) == len(padding) == 3
         assert not isinstance(padding, str)
-        if self.stem:  # over patches that carry their padding
+        if self.stem:  # over patches, which include the padding
             kernel, stride, padding = (kernel[0], 4, 4), (stride[0], 1, 1), (padding[0], 0, 0)
         self.shape = Shape(kernel, stride, inputs, outputs)
         self.padding = (int(padding[0]), int(padding[1]), int(padding[2]))
         self.fuses = how is not None
         self.how: How = how or "library"
         self.tiles: Any = None
-        """Of Triton's kernels, if one computes it."""
+        """The tiles of Triton's kernel, if one computes it."""
         weight = torch.zeros(outputs, inputs, *kernel, dtype=dtype)
         bias = torch.zeros(outputs, dtype=torch.float32 if self.fuses else dtype)
         if self.how != "library":
@@ -113,7 +113,7 @@ class Convolution(nn.Module):
         self.bias = nn.Buffer(self._pack_bias(bias))
 
     def load_(self, weight: Tensor, bias: Tensor) -> None:
-        """Copy a folded weight and bias into this layer's, padded as it needs them."""
+        """Copy a folded weight and bias into this layer, padded as it needs them."""
         if self.stem:
             weight = _over_patches(weight)
         shape = self.shape
@@ -137,14 +137,14 @@ class Convolution(nn.Module):
         residual: Tensor | None = None,
         relu: bool = True,
     ) -> Tensor:
-        """(N T, C, H, W) -> (N T', C', H', W').
+        """Convolve (N T, C, H, W) to (N T', C', H', W'), with bias, residual and ReLU.
 
         Args:
             images: channels last.
             frames: T.
-            unfinished: a bias that the images still lack, with the ReLU after it.
+            unfinished: a bias that the images still lack, to be followed by a ReLU.
             residual: added before the ReLU.
-            relu: whether there is one.
+            relu: whether to end with a ReLU.
         """
         if self.how == "walk":
             from vidfeat.encoders.engines.triton_convolutions import Packed, over_time
@@ -171,7 +171,7 @@ class Convolution(nn.Module):
         return F.relu(found) if relu else found
 
     def _cudnn(self, images: Tensor, frames: int, residual: Tensor | None) -> Tensor | None:
-        """With bias, residual and ReLU by cuDNN's own kernels; None for kernels over all three."""
+        """Convolution, bias, residual and ReLU in one cuDNN kernel; None if cuDNN has none."""
         shape = self.shape
         if shape.over_time:
             size = images.shape[2:]
@@ -195,11 +195,11 @@ class Convolution(nn.Module):
 
     @property
     def finishes_input(self) -> bool:
-        """Whether it takes maps that lack their bias and ReLU."""
+        """Whether it takes maps that still lack their bias and ReLU."""
         return self.how != "library"
 
     def frames_out(self, frames: int) -> int:
-        """T' of T."""
+        """The number of output frames T' for T input frames."""
         return (frames + 2 * self.padding[0] - self.shape.kernel[0]) // self.shape.stride[0] + 1
 
     def _pack(self, weight: Tensor) -> Tensor:
@@ -289,8 +289,9 @@ def to_clips(images: Tensor, frames: int) -> Tensor:
 def stem_patches(clips_NTHWC: Tensor, preprocess: Preprocess, dtype: torch.dtype) -> Tensor:
     """uint8 clips (N, T, H, W, 3), normalised, as images (N T, 16, H', W') of patches.
 
-    A pixel of the result is a patch of two by two: channel ``6 y + 3 x + colour``. Zeros lie around
-    the frame as far as the stem reaches: two patches before and one behind. H' is ceil(H / 2) + 3.
+    A pixel of the result is a patch of two by two pixels: channel ``6 y + 3 x + colour``. Zeros
+    surround the frame as far as the stem reaches: two patches before and one after. H' is
+    ceil(H / 2) + 3.
     """
     rows, columns = clips_NTHWC.shape[2:4]
     margin = 2 * STEM_MARGIN
@@ -307,6 +308,6 @@ def stem_patches(clips_NTHWC: Tensor, preprocess: Preprocess, dtype: torch.dtype
 def _over_patches(weight: Tensor) -> Tensor:
     """A stem's weight (O, 3, T, 7, 7) for patches: (O, 12, T, 4, 4)."""
     outputs, colours, frames = weight.shape[:3]
-    whole = F.pad(weight, (1, 0, 1, 0))  # the window of eight begins one pixel before that of seven
+    whole = F.pad(weight, (1, 0, 1, 0))  # the 8 x 8 window begins one pixel before the 7 x 7 one
     split = whole.reshape(outputs, colours, frames, 4, 2, 4, 2)
     return split.permute(0, 4, 6, 1, 2, 3, 5).reshape(outputs, 4 * colours, frames, 4, 4)

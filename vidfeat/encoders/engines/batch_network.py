@@ -49,7 +49,7 @@ _COLOURS = 3
 
 
 def can_run(network: VideoNetwork) -> bool:
-    """Whether a network is one that :class:`ChannelsLastNetwork` runs."""
+    """Whether :class:`BatchNetwork` can run a network."""
     if not isinstance(network, VideoResNet) or {"ir", "ip"} & set(network.design.kinds):
         return False  # one kernel per channel is not a matrix product
     first = next(part for part in network.stem if isinstance(part, nn.Conv3d))
@@ -70,7 +70,10 @@ class _Chain(nn.Module):
         self.shortcut = shortcut
 
     def run(self, images: Tensor, frames: int, *, residual: bool) -> tuple[Tensor, int]:
-        """(N T, C, H, W) and T in, the same out; with a residual, it is added before the end."""
+        """Run images (N T, C, H, W) of T frames, and return the new images and their T.
+
+        With ``residual``, the input is added before the last ReLU.
+        """
         added = None
         if residual:
             added = images
@@ -100,7 +103,7 @@ class _Chain(nn.Module):
 
 
 def _shortcut(projection: Convolution, images: Tensor, frames: int) -> Tensor:
-    """The 1 x 1 x 1 projection around a block; its bias is in that of the last convolution."""
+    """The 1 x 1 x 1 projection around a block; the last convolution's bias includes its bias."""
     time, down, across = projection.shape.stride
     channels, rows, columns = images.shape[1:]
     lines = images.permute(0, 2, 3, 1).view(-1, frames, rows, columns, channels)
@@ -114,11 +117,11 @@ class BatchNetwork(nn.Module):
     Args:
         network: one for which :func:`can_run` is true; its weights are copied.
         preprocess: the normalisation.
-        layers: to embed with; none means the default.
+        layers: layers to embed with; none means the default.
         pool: how their maps become vectors.
-        dtype: of maps and weights.
-        fused: run Triton's kernels; for CUDA, and not to be compiled.
-        chosen: what computes a convolution, by its name, in place of :func:`how_to_run`.
+        dtype: the type of maps and weights.
+        fused: run Triton's kernels; only on CUDA, and not under ``torch.compile``.
+        chosen: what computes the convolutions of these names, instead of :func:`how_to_run`.
 
     Raises:
         UsageError: an unknown layer or pool.
@@ -166,7 +169,7 @@ class BatchNetwork(nn.Module):
         del self._names
 
     def load_(self, network: VideoResNet) -> None:
-        """Take the weights of another network of the same shape, into the existing memory."""
+        """Copy the weights of another network of the same shape into the existing memory."""
         with torch.no_grad():
             self._load(self.stem, [network.stem], None)
             for name, blocks in self.groups.items():
@@ -177,7 +180,7 @@ class BatchNetwork(nn.Module):
 
     @property
     def convolutions(self) -> list[Convolution]:
-        """All of them, in order."""
+        """All convolutions, in order."""
         return [module for module in self.modules() if isinstance(module, Convolution)]
 
     def forward(self, clips_NTHWC: Tensor) -> Tensor:
@@ -201,7 +204,7 @@ class BatchNetwork(nn.Module):
         return self.fc(over_lines(images, frames).mean((2, 3), dtype=torch.float32))  # type: ignore[no-any-return]
 
     def features(self, clips_NTHWC: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
-        """Maps (N, C, T, H, W) of the layers named, as ``VideoNetwork.features`` of these clips.
+        """Maps (N, C, T, H, W) of the named layers, as ``VideoNetwork.features`` returns them.
 
         Raises:
             UsageError: the network has no layer of that name.

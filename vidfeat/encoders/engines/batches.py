@@ -1,6 +1,6 @@
 """Batches assembled clip by clip, in the memory that an engine reads.
 
-A *feed* belongs to a run. It makes batches, and embeds those that are full. The feed of an engine
+A *feed* belongs to a run. It makes batches, and embeds the full ones. The feed of an engine
 on the processor copies pixels into an array. The feed of a GPU (``device_batches.py``) sends pixels
 or planes to the device at once, so that copying and conversion overlap with the network.
 """
@@ -19,7 +19,7 @@ from vidfeat.video.planes import ClipFrames
 from vidfeat.video.planes_numpy import clip_to_rgb
 
 Pin = Callable[[NDArray[np.uint8]], Callable[[], None]]
-"""Makes memory ready for copies to a device; what it returns undoes that."""
+"""Makes memory ready for copies to a device; the function it returns undoes that."""
 
 
 class ClipBatch(Protocol):
@@ -30,7 +30,7 @@ class ClipBatch(Protocol):
         ...
 
     def complete(self, filled: int) -> None:
-        """There are no more clips: those from ``filled`` on become black."""
+        """End the batch after ``filled`` clips: the other places become black."""
         ...
 
 
@@ -38,34 +38,34 @@ class Feed(Protocol):
     """Makes batches and embeds them, from several threads at a time."""
 
     planes: bool
-    """Whether clips may come as planes."""
+    """Whether clips may arrive as planes."""
     threads: int
-    """From how many threads ``embed`` is called at a time."""
+    """Number of threads that call ``embed`` at the same time."""
 
     @property
     def pin(self) -> Pin | None:
-        """For the memory in which clips arrive; None if that gains nothing."""
+        """Pins the memory in which clips arrive; None if that gains nothing."""
         ...
 
     def warm_up(self) -> None:
-        """Get ready for the first batch; from one of the threads that embed."""
+        """Prepare for the first batch; called from one of the threads that embed."""
         ...
 
     def new_batch(self) -> ClipBatch:
-        """An empty batch; from the thread that fills it."""
+        """Return an empty batch; called from the thread that fills it."""
         ...
 
     def embed(self, batch: ClipBatch, runner: int) -> NDArray[np.float32]:
-        """Vectors (B, D) of a complete batch, which is used again afterwards.
+        """Vectors (B, D) of a complete batch, which is reused afterwards.
 
         Args:
-            batch: of this feed.
+            batch: a batch of this feed.
             runner: the calling thread, from 0 to ``threads`` - 1.
         """
         ...
 
     def close(self) -> None:
-        """The run is over: release everything."""
+        """Release everything at the end of the run."""
         ...
 
 
@@ -76,14 +76,14 @@ _STEP = 256
 
 
 class HostBatch:
-    """Pixels in an array, which grows as clips come if the batch is very large."""
+    """Pixels in an array, which grows as clips arrive if the batch is very large."""
 
     def __init__(self, shape: tuple[int, int, int, int, int]) -> None:
         self._size = shape[0]
         first = shape[0] if shape[0] <= _FILLED_UP else _STEP
         self._memory = np.empty((first, *shape[1:]), np.uint8)
         self.clips_NTHWC = self._memory
-        """Of a complete batch."""
+        """The clips of a complete batch."""
 
     def put(self, place: int, frames: ClipFrames, release: Callable[[], None]) -> None:
         """Copy a clip."""
@@ -98,7 +98,7 @@ class HostBatch:
         self._memory = larger
 
     def complete(self, filled: int) -> None:
-        """Blacken the rest."""
+        """Make the rest black."""
         size = self._size
         if size > _FILLED_UP:
             size = min(size, -(-filled // _STEP) * _STEP)
@@ -126,14 +126,14 @@ class HostFeed:
 
     @property
     def pin(self) -> Pin | None:
-        """Does nothing: there is no gain."""
+        """None: pinning gains nothing here."""
         return None
 
     def warm_up(self) -> None:
         """Does nothing."""
 
     def new_batch(self) -> HostBatch:
-        """One that was used before, or a new one."""
+        """A batch to reuse, or a new one."""
         try:
             return self._spare.get_nowait()
         except Empty:

@@ -1,4 +1,4 @@
-"""What a clip costs a network: counted from shapes only, without computing anything."""
+"""The cost of a clip, counted from shapes only, without computing anything."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GPU_FLOPS = 2e13
 def flops_per_clip(
     network: VideoNetwork, layers: Sequence[str], clip_shape: tuple[int, int, int, int]
 ) -> float:
-    """Floating-point operations (two per multiply-add) of one clip (T, H, W, C)."""
+    """Floating-point operations (two per multiply-add) for one clip (T, H, W, C)."""
     frames, height, width, channels = clip_shape
     if isinstance(network, VideoResNet):
         return float(_of_convolutions(network, network.check_layers(layers), clip_shape))
@@ -37,7 +37,7 @@ def steps_per_clip(
     """Time steps that the maps of layers have for one clip (T, H, W, C).
 
     Raises:
-        UsageError: they differ in it, or have none.
+        UsageError: the layers differ in it, or have none.
     """
     frames, height, width, channels = clip_shape
     return time_steps(_on_shapes(network, layers, (1, channels, frames, height, width)))
@@ -46,7 +46,7 @@ def steps_per_clip(
 def _on_shapes(
     network: VideoNetwork, layers: Sequence[str], shape: tuple[int, ...]
 ) -> list[torch.Tensor]:
-    """The maps of layers, without values."""
+    """The maps of layers, as tensors without values."""
     tensors = {
         name: torch.empty_like(tensor, device="meta")
         for name, tensor in (*network.named_parameters(), *network.named_buffers())
@@ -75,7 +75,7 @@ class _Features(torch.nn.Module):
 def _of_convolutions(
     network: VideoResNet, layers: Sequence[str], clip_shape: tuple[int, int, int, int]
 ) -> int:
-    """The same by arithmetic, for networks made of convolutions: the counter imports a compiler."""
+    """``flops_per_clip`` by arithmetic: torch's counter would import a compiler."""
     size = clip_shape[:3]
     total = 0
     left = set(layers)
@@ -116,7 +116,7 @@ def _out(size: tuple[int, ...], part: nn.Conv3d | nn.MaxPool3d) -> tuple[int, in
 
 
 def _flops(part: nn.Conv3d, size: tuple[int, int, int]) -> int:
-    """Two for each multiply-add of an output of this size."""
+    """Operations for an output of this size: two per multiply-add."""
     return 2 * math.prod(size) * part.out_channels * math.prod(part.weight.shape[1:])
 
 

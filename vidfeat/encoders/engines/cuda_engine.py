@@ -5,8 +5,8 @@ queue work on the one stream, and waits only for its own vectors. Networks of th
 as a CUDA graph of a :class:`BatchNetwork`: with cuDNN's kernels, or, if asked, with kernels in
 Triton. Others run eagerly, or through torch.compile.
 
-Half precision is compared with fp32 on the first clips. fp32 is fp32: TF32 is a precision of its
-own. A batch whose vectors are not all finite is computed again in fp32.
+Half precision is compared with fp32 on the first clips. fp32 never uses TF32, which is a separate
+precision. A batch whose vectors are not all finite is computed again in fp32.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _CHECK_CLIPS = 2
 
 
 class PlainNetwork(nn.Module):
-    """Any network, behind its normalisation: uint8 clips (N, T, H, W, 3) to vectors (N, D)."""
+    """Any network with its normalisation: uint8 clips (N, T, H, W, 3) to vectors (N, D)."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Pending:
         self._rows, self._done, self._again = rows, done, again
 
     def result(self) -> NDArray[np.float32]:
-        """Vectors (N, D). Rows that are not finite in fp32 either stay as they are."""
+        """Vectors (N, D). Rows that are not finite even in fp32 stay as they are."""
         self._done.synchronize()
         vectors: NDArray[np.float32] = self._rows.numpy()
         return vectors if np.isfinite(vectors).all() else self._again()
@@ -87,14 +87,14 @@ class CudaEngine(Engine):
 
     Args:
         network: in fp32 on the CPU; it is put into evaluation mode.
-        layers: to embed with; checked names.
+        layers: layers to embed with, as checked names.
         pool: how their maps become vectors.
         preprocess: the normalisation.
         precision: fp32, tf32, fp16 or bf16.
         device: where to run.
         execution: ``graph`` replays a CUDA graph of cuDNN's kernels; ``compile`` replays one with
-            kernels compiled for it, in Triton. For networks that have no batched form, ``graph`` is
-            ``eager``, and ``compile`` is torch.compile.
+            kernels compiled for it, in Triton. For networks without a batched form, ``graph`` means
+            ``eager``, and ``compile`` means torch.compile.
     """
 
     name = "torch"
@@ -157,7 +157,7 @@ class CudaEngine(Engine):
         return made.eval().to(self.device)
 
     def load_(self, network: VideoResNet) -> None:
-        """Take the weights of another network of the same design, in place, for measurements."""
+        """Copy the weights of another network of the same design in place, for measurements."""
         with self._queueing(self.precision):
             self._network, self._exact = network.eval(), None
             self._checked = self.precision == "fp32"
@@ -174,7 +174,7 @@ class CudaEngine(Engine):
     def submit(self, clips_NTHWC: Tensor, after: torch.cuda.Event | None = None) -> Pending:
         """Queue a batch: uint8 (B, T, H, W, 3) on the device, complete once ``after`` is done.
 
-        The batch must stay as it is until the result is there.
+        The batch must not change until the result is available.
 
         Raises:
             PrecisionError: the first clips differ from fp32 by more than rounding.
@@ -282,7 +282,7 @@ class CudaEngine(Engine):
         return self._exact
 
     def _in_fp32(self, clips_NTHWC: Tensor) -> NDArray[np.float32]:
-        """The batch again in fp32, after it was not finite."""
+        """Recompute a batch that was not finite, in fp32."""
         with self._queueing("fp32"):
             self.batches_recomputed += 1
             network = self._reference()

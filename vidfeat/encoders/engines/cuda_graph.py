@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 class CapturedGraph:
-    """A function of one batch as a CUDA graph, with memory of its own.
+    """A function of one batch as a CUDA graph, with its own memory.
 
     Args:
-        run: takes uint8 clips on the device and gives one tensor.
-        clips_NTHWC: of the shape to record.
-        stream: that it is recorded on.
+        run: takes uint8 clips on the device and returns one tensor.
+        clips_NTHWC: clips of the shape to record.
+        stream: the stream to record on.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class CapturedGraph:
         self._clips = clips_NTHWC.clone()
         run(self._clips)  # kernels are compiled and chosen outside of the recording
         self.graph = torch.cuda.CUDAGraph()
-        # Other threads copy batches meanwhile: their calls are no part of it.
+        # Other threads copy batches meanwhile: their calls are not part of the graph.
         with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
             self._vectors = run(self._clips)
 

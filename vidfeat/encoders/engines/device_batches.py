@@ -1,11 +1,11 @@
 """Batches in a GPU's memory, filled by copies that overlap with the network.
 
 Each clip is copied out of the decode process's own memory, which is registered with CUDA, on a
-stream of its own. Planes of consecutive clips are converted to pixels together there, in the batch.
+separate stream. The planes of consecutive clips are converted to pixels together on that stream.
 Nothing waits for the device: a slot goes back to its process once later clips have arrived and the
 copy is known to be done.
 
-The thread that fills batches queues all of its work on the stream of copies while the feed is open.
+The thread that fills batches queues all of its work on the copy stream while the feed is open.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from vidfeat.encoders.engines.planes_torch import PlaneConverter
 from vidfeat.video.plane_tables import PlaneCut
 from vidfeat.video.planes import ClipFrames, PlaneClip
 
-# Slots that wait for their copies. A decode process has at least four slots, so it can always go
-# on with the others.
+# Slots that wait for their copies. A decode process has at least four slots, so it can always
+# continue with the others.
 _MOST_PENDING = 2
 # Clips whose planes are converted by one launch.
 _CONVERTED_TOGETHER = 8
 
 
 def _event() -> torch.cuda.Event:
-    """An event whose wait leaves the core to others."""
+    """An event that leaves the core to others while a thread waits for it."""
     return torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
 
 
 class DeviceBatch:
-    """Pixels on the device."""
+    """A batch of pixels on the device."""
 
     def __init__(self, feed: DeviceFeed) -> None:
         self._feed = feed
@@ -53,7 +53,7 @@ class DeviceBatch:
         self._feed.send(self, place, frames, release)
 
     def complete(self, filled: int) -> None:
-        """Blacken the rest, and note when all copies are done."""
+        """Make the rest black, and record an event after the last copy."""
         self._feed.convert()
         if filled < len(self.clips_NTHWC):
             self.clips_NTHWC[filled:].zero_()
@@ -61,7 +61,7 @@ class DeviceBatch:
 
 
 class _Staged:
-    """Planes on the device that are not yet pixels, of consecutive clips of one batch."""
+    """Planes on the device, not yet converted to pixels, of consecutive clips of one batch."""
 
     def __init__(self, batch: DeviceBatch, place: int, clip: PlaneClip) -> None:
         self.batch, self.first, self.cut = batch, place, clip.cut
@@ -70,7 +70,7 @@ class _Staged:
         self.count = 0
 
     def takes(self, batch: DeviceBatch, cut: PlaneCut) -> bool:
-        """Whether the next clip can share a batch with these."""
+        """Whether the next clip can be converted together with these."""
         same = self.cut is cut or self.cut == cut
         return same and self.batch is batch and self.count < _CONVERTED_TOGETHER
 
@@ -79,7 +79,7 @@ class DeviceFeed:
     """Batches for one engine on a CUDA device.
 
     Args:
-        engine: on the device.
+        engine: the engine on the device.
         shape: (B, T, H, W, 3).
     """
 
@@ -100,7 +100,7 @@ class DeviceFeed:
         self._spare: SimpleQueue[DeviceBatch] = SimpleQueue()
 
     def new_batch(self) -> DeviceBatch:
-        """One whose network has run, or a new one."""
+        """A batch to reuse, or a new one."""
         try:
             return self._spare.get_nowait()
         except Empty:
@@ -137,7 +137,7 @@ class DeviceFeed:
         return bool(self._pending[0][0].query())  # type: ignore[no-untyped-call]
 
     def convert(self) -> None:
-        """Make pixels of the planes that have been sent."""
+        """Convert the planes that have been sent to pixels."""
         staged, self._staged = self._staged, None
         if staged is not None:
             last = staged.first + staged.count
@@ -156,13 +156,13 @@ class DeviceFeed:
 
     @property
     def pin(self) -> Pin:
-        """For the memory in which clips arrive."""
+        """Registers the memory in which clips arrive."""
         return self._register
 
     def _register(self, memory: NDArray[np.uint8]) -> Callable[[], None]:
-        """Register memory for direct copies, while others continue.
+        """Register memory for direct copies, in the background.
 
-        If CUDA refuses, and until it is done, copies are slower but correct.
+        Until that is done, or if CUDA refuses, copies are slower but correct.
         """
         address = memory.ctypes.data
         runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
@@ -171,7 +171,7 @@ class DeviceFeed:
         def register() -> None:
             registered.append(int(runtime.cudaHostRegister(address, memory.nbytes, 0)) == 0)
             if not registered[0]:
-                # CUDA reports the error once more, at the next call: let it be this one
+                # CUDA reports the error again at the next call: make it this one
                 with suppress(RuntimeError):
                     torch.empty(1, device=self.device).zero_()
 

@@ -1,13 +1,13 @@
-"""(2+1)D networks on a processor: one clip per thread, with the numbers of their own forward pass.
+"""(2+1)D networks on a processor: one clip per thread, with the results of their own forward pass.
 
 torch computes kernels of (1, 3, 3) and (3, 1, 1) as 3-D convolutions. Here a clip is a stack of
-images with their channels last, in which both are 2-D, and nothing is copied between the two:
+channels-last images, for which both are 2-D, and nothing is copied between the two:
 
 * batch norms are folded into the convolutions before them;
 * a 3 x 3 kernel goes through Winograd's transform (Lavin and Gray, arXiv 1509.09308), by NNPACK,
   which is part of torch: twice as fast as direct convolution on AVX2. Small frames are laid side by
   side into one image, with a line of zeros between them;
-* a kernel over time is one of (3, 1) over (T, H W).
+* a kernel over time is a (3, 1) kernel over (T, H W).
 
 Shapes: T frames, C channels, H rows, W columns; images of a clip are (T, C, H, W).
 """
@@ -28,11 +28,11 @@ from vidfeat.encoders.engines.side_by_side import SideBySide
 from vidfeat.models.base import VideoNetwork
 from vidfeat.models.resnet3d import BasicBlock, Bottleneck, VideoResNet
 
-# Rows and columns from which 3 x 3 kernels go through Winograd's transform: its tiles waste too
-# much of smaller images.
+# Fewest rows and columns for which 3 x 3 kernels go through Winograd's transform: its tiles waste
+# too much on smaller images.
 _WINOGRAD_FROM = 10
-# A tile of its output, and the tiles' worth of time that goes into transforming the kernels, which
-# happens for every image. An image of very many tiles leaves the cache.
+# Side of an output tile, and the time to transform the kernels, which happens for every image, in
+# tiles. An image of too many tiles does not fit into the cache.
 _TILE = 6
 _TILES_OF_KERNELS = 15
 _MOST_TILES = 200
@@ -42,11 +42,11 @@ _PROBE_TOLERANCE = 1e-4
 class FactoredNetwork:
     """The layers of a network of 2D and (2+1)D groups, for one clip at a time.
 
-    It holds copies of the weights as they are when it is made; see :func:`factored_pays`.
+    It copies the weights when it is made; see :func:`factored_pays`.
 
     Args:
         network: one for which :func:`can_factor` is true.
-        crop: rows and columns of a clip, by which each convolution is chosen.
+        crop: rows and columns of a clip, which decide how each convolution is computed.
     """
 
     def __init__(self, network: VideoResNet, crop: tuple[int, int]) -> None:
@@ -67,7 +67,7 @@ class FactoredNetwork:
             ]
 
     def features(self, clip_CTHW: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
-        """Maps (1, C, T, H, W) of the layers named, as ``VideoNetwork.features`` of this one clip.
+        """Maps (1, C, T, H, W) of the named layers, as ``VideoNetwork.features`` returns them.
 
         Raises:
             UsageError: the network has no layer of that name.
@@ -95,20 +95,20 @@ class FactoredNetwork:
 def factored_pays(network: VideoNetwork) -> bool:
     """Whether single clips are faster through a :class:`FactoredNetwork`.
 
-    It is for networks of 2D and (2+1)D groups, on processors with AVX2 and no wider registers, for
-    which NNPACK is made: measured 1.4 to 1.8 times as fast as their own forward pass there.
+    They are for networks of 2D and (2+1)D groups on processors with AVX2 and no wider registers,
+    which NNPACK is made for: measured 1.4 to 1.8 times as fast as the network's own forward pass.
     """
     return can_factor(network) and winograd_pays()
 
 
 def can_factor(network: VideoNetwork) -> bool:
-    """Whether a network consists of kernels over only space and over only time."""
+    """Whether each kernel of a network covers only space or only time."""
     return isinstance(network, VideoResNet) and set(network.design.kinds) <= {"2d", "2+1d"}
 
 
 @cache
 def winograd_pays() -> bool:
-    """Whether NNPACK is in this torch, computes what it should, and is made for this processor."""
+    """Whether this torch has NNPACK, it computes correctly, and it is made for this processor."""
     available = getattr(torch, "_nnpack_available", None)  # also initialises it
     if (
         available is None
@@ -140,7 +140,7 @@ def _winograd(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _mosaic(frames: int, rows: int, columns: int) -> tuple[int, int]:
-    """How many frames to lay below and beside each other into one image."""
+    """How many frames to put below and next to each other in one image."""
 
     def tiles(down: int, across: int) -> int:
         height, width = down * (rows + 1) - 1, across * (columns + 1) - 1
@@ -157,7 +157,7 @@ def _mosaic(frames: int, rows: int, columns: int) -> tuple[int, int]:
 
 
 class _Convolution(Protocol):
-    """A convolution, what is added to it, and the ReLU after it."""
+    """A convolution, the residual added to it, and the ReLU after it."""
 
     def run(self, images: Tensor, residual: Tensor | None) -> Tensor:
         """(T, C, H, W) -> (T', C', H', W'), both with their channels last."""
@@ -165,7 +165,7 @@ class _Convolution(Protocol):
 
 
 class _Chain:
-    """Convolutions one after the other; ``size`` is that of the images that come out."""
+    """Convolutions one after the other; ``size`` is the size of the output images."""
 
     def __init__(self, *parts: nn.Module, size: tuple[int, int]) -> None:
         winograd = min(size) >= _WINOGRAD_FROM
@@ -224,7 +224,7 @@ def _step(convolution: nn.Conv3d, weight: Tensor, bias: Tensor, *, winograd: boo
 
 
 class _Winograd:
-    """3 x 3 with a stride of one."""
+    """A 3 x 3 convolution with a stride of one."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self.weight, self.bias = weight.contiguous(), bias
@@ -258,7 +258,7 @@ class _Winograd:
 
 
 class _Direct:
-    """Any kernel over space."""
+    """A convolution over space with any kernel."""
 
     def __init__(
         self, weight: Tensor, bias: Tensor, stride: Sequence[int], padding: Sequence[int]
@@ -272,7 +272,7 @@ class _Direct:
 
 
 class _OverTime:
-    """3 over time, padded by one."""
+    """A convolution over three frames, padded by one."""
 
     def __init__(self, weight: Tensor, bias: Tensor, stride: int) -> None:
         self.weight = weight[..., None].contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Convolutions with the batch norms behind them folded in."""
+"""Convolutions with the batch norms after them folded in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def folded(module: nn.Module) -> list[tuple[nn.Conv3d, Tensor, Tensor]]:
-    """Each convolution with the weight and bias that it has with its batch norm, in float64."""
+    """Each convolution, with a weight and bias that include its batch norm, in float64."""
     found = []
     parts = [part for part in module.modules() if isinstance(part, nn.Conv3d | nn.BatchNorm3d)]
     for convolution, norm in zip(parts[::2], parts[1::2], strict=True):

@@ -37,7 +37,7 @@ class OpenVinoEngine(Engine):
         model: an ``openvino.Model`` of one clip, uint8 (1, T, H, W, 3), with the outputs embedding
             and scores.
         precision: fp32 or int8: what the model was made for.
-        threads: of the processor; None takes as many as torch does (``OMP_NUM_THREADS``).
+        threads: number of threads; None takes as many as torch does (``OMP_NUM_THREADS``).
     """
 
     name = "openvino"
@@ -54,7 +54,7 @@ class OpenVinoEngine(Engine):
 
     @property
     def preferred_batch(self) -> int:
-        """Clips at a time that keep every thread busy; at least four."""
+        """Clips per batch that keep every thread busy; at least four."""
         return busy_batch(self.threads)
 
     @property
@@ -73,7 +73,7 @@ class OpenVinoEngine(Engine):
         return self.run(clips_NTHWC, SCORES)[0]
 
     def run(self, clips_NTHWC: NDArray[np.uint8], *outputs: int) -> list[NDArray[np.float32]]:
-        """These outputs, each (N, length), from one pass."""
+        """The requested outputs, each (N, length), from one pass."""
         if clips_NTHWC.shape[1:] != self.clip_shape:
             raise UsageError(f"clips of {clips_NTHWC.shape[1:]}: expected {self.clip_shape}")
         found = [
@@ -94,13 +94,13 @@ class OpenVinoEngine(Engine):
         return found
 
     def _queue(self, outputs: tuple[int, ...], clips: int) -> Any:
-        """Requests side by side: as many as there are clips, but no more than threads."""
+        """A queue of parallel requests: one per clip, but no more than threads."""
         wanted = max(1, min(clips, self.threads))
         queue = self._queues.get(outputs)
         if queue is None or len(queue) < wanted:
             openvino = import_openvino("this network")
             results = self.model.get_results()
-            # Whatever only the other output needs is then not computed.
+            # What only the other output needs is then not computed.
             part = openvino.Model(
                 [results[output] for output in outputs], self.model.get_parameters(), "part"
             )
@@ -108,11 +108,11 @@ class OpenVinoEngine(Engine):
                 part,
                 "CPU",
                 {
-                    # Processors with bfloat16 would use it unasked.
+                    # Processors with bfloat16 would use it by default.
                     "INFERENCE_PRECISION_HINT": "f32",
                     "INFERENCE_NUM_THREADS": self.threads,
                     "NUM_STREAMS": wanted,
-                    # Decode processes share the cores: the system knows best who runs where.
+                    # Decode processes share the cores: leave scheduling to the system.
                     "ENABLE_CPU_PINNING": False,
                 },
             )
@@ -127,11 +127,11 @@ def convert_network(
     preprocess: Preprocess,
     clip_frames: int,
 ) -> OpenVinoEngine:
-    """Put a network on OpenVINO in fp32, compared with torch on one clip.
+    """Convert a network for OpenVINO in fp32, and compare it with torch on one clip.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
-        ExportError: it cannot take the network, or computes something else.
+        ExportError: OpenVINO cannot take the network, or its results differ.
     """
     openvino = import_openvino("the engine openvino")
     module = _FromBytes(EmbeddingAndScores(network, layers, pool), preprocess).eval()
@@ -142,7 +142,7 @@ def convert_network(
         with torch.no_grad():
             model = openvino.convert_model(torch.export.export(module, (clip,)))
         model.reshape(list(shape))
-    except Exception as error:  # its own classes, by version
+    except Exception as error:  # the classes depend on OpenVINO's version
         line = " ".join(str(error).split())[:300] or type(error).__name__
         raise ExportError(
             f"OpenVINO cannot take this network ({line}): leave engine out", field="engine"
@@ -164,11 +164,11 @@ def convert_network(
 
 
 def read_network(path: Path, precision: Precision) -> OpenVinoEngine:
-    """Open a model file (.xml, with its tensors beside it in .bin).
+    """Open a model file (.xml, with its tensors in a .bin next to it).
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
-        WeightsError: it cannot read the file.
+        WeightsError: OpenVINO cannot read the file.
     """
     openvino = import_openvino(f"running {path.parent}")
     try:
@@ -180,7 +180,7 @@ def read_network(path: Path, precision: Precision) -> OpenVinoEngine:
 
 
 class _FromBytes(nn.Module):
-    """Normalisation before the network: uint8 (N, T, H, W, 3) to its outputs."""
+    """A network with its normalisation: uint8 (N, T, H, W, 3) to its outputs."""
 
     def __init__(self, module: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class _FromBytes(nn.Module):
         self.register_buffer("scale", 1 / (torch.tensor(preprocess.std) * 255))
 
     def forward(self, clips_NTHWC: Tensor) -> tuple[Tensor, ...]:
-        """(N, T, H, W, bytes of a pixel) -> (N, D), and (N, classes) where there are classes."""
+        """(N, T, H, W, bytes of a pixel) -> (N, D), and (N, classes) if there are classes."""
         levels = clips_NTHWC.to(torch.float32)
         if self.unrounded:
             levels = levels[..., :3] + levels[..., 3:] / 256

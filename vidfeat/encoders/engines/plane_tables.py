@@ -18,7 +18,7 @@ from vidfeat.video.yuv import (
 )
 
 HEAD = 12
-"""Numbers before the places in :attr:`DeviceTables.numbers`."""
+"""How many numbers precede the places in :attr:`DeviceTables.numbers`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class DeviceTables:
     crop: tuple[int, int]
     samples: Samples
     scaled: bool
-    """Chroma is interpolated: two taps instead of one each way."""
+    """Whether chroma is interpolated: two taps instead of one in each direction."""
     coefficients: DirectCoefficients | ScaledCoefficients
     v_step: int
     numbers: torch.Tensor
@@ -39,7 +39,7 @@ class DeviceTables:
 
     @classmethod
     def of(cls, cut: PlaneCut, device: torch.device) -> DeviceTables:
-        """Made on the CPU and copied; the copy is done when this returns."""
+        """Make the tables on the CPU and copy them; the copy is complete when this returns."""
         tables = cut_tables(cut)
         scaled = cut.location is not None
         coefficients = (scaled_coefficients if scaled else direct_coefficients)(cut.colour)
@@ -66,7 +66,7 @@ class DeviceTables:
         )
 
     def corners(self) -> Corners:
-        """Every corner's places and weights."""
+        """The places and weights of every corner."""
         height, width = self.crop
         taps = 2 if self.scaled else 1
         sizes = [2 * height, 2 * width, *[2 * taps * height, 2 * taps * width] * 2]
@@ -101,12 +101,12 @@ class Corners(NamedTuple):
     taps: list[torch.Tensor]
     """Weights of the taps, int32 (4, h, w)."""
     weights: torch.Tensor
-    """Of the corners: float32 numbers in float64, (4, h, w, 1)."""
+    """Weights of the corners: float32 values in float64, (4, h, w, 1)."""
 
 
 def _outer(
     down: torch.Tensor, across: torch.Tensor, crop: tuple[int, int], joined: Join
 ) -> torch.Tensor:
-    """(2 h,) and (2 w,) to (4, h, w): low and high rows, of each low and high columns."""
+    """Join (2 h,) and (2 w,) to (4, h, w): low and high rows, each with low and high columns."""
     height, width = crop
     return joined(down.view(2, 1, height, 1), across.view(1, 2, 1, width)).view(4, height, width)

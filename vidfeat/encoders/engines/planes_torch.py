@@ -1,9 +1,9 @@
-"""Planes to the network's pixels on any torch device, equal to ``FramePreprocessor`` bit for bit.
+"""Converts planes to pixels on any torch device, equal to ``FramePreprocessor`` bit for bit.
 
 Conversion and resize are those of ``yuv.py`` and ``preprocess.py``, as tensor
 operations: integers for the conversion, and sums in float64 rounded to float32 where torch's
 resize on a CPU rounds (a fused multiply-add rounds once). On CUDA one Triton kernel does the same
-(:mod:`vidfeat.encoders.engines.planes_triton`) where Triton is there.
+(:mod:`vidfeat.encoders.engines.planes_triton`) if Triton is available.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CHUNK_PIXELS = 1 << 20
 
 
 class PlaneConverter:
-    """Converts on one device; keeps the tables of the last cuts there. For several threads."""
+    """Converts on one device, and keeps the tables of the last cuts there. Thread-safe."""
 
     def __init__(self, device: torch.device | str, *, triton: bool | None = None) -> None:
         """Nothing is made on the device before the first call.
@@ -57,7 +57,7 @@ class PlaneConverter:
 
         Args:
             planes: uint8 (F, nbytes) on the device, rows contiguous; what ``PlaneCut.copy`` wrote.
-            cut: of all the frames.
+            cut: the cut of all the frames.
             out: uint8 (F, crop height, crop width, 3), contiguous, to write into.
 
         Returns:
@@ -129,7 +129,7 @@ def _convert(planes: torch.Tensor, tables: DeviceTables, out: torch.Tensor) -> N
                 _interpolated(v, corners.taps),
                 c,
             )
-        # torch's own resize on a CPU: the second corner's product is rounded, then each other
+        # As torch's resize on a CPU does: the second corner's product is rounded, then each other
         # product is added to it in one rounding. In float64 a product is exact.
         products = rgb.double() * corners.weights
         total = products[:, 1].float()

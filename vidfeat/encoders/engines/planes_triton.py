@@ -1,4 +1,4 @@
-"""Planes to the network's pixels as one Triton kernel: one launch for all frames of a cut.
+"""Converts planes to pixels in one Triton kernel: one launch for all frames of a cut.
 
 The arithmetic is that of :mod:`vidfeat.encoders.engines.planes_torch`, step by step.
 Import it only where the kernel is used: it needs Triton.
@@ -24,7 +24,7 @@ def _level(value):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _round_level(total):  # type: ignore[no-untyped-def]
-    """float32 from 0 up to the nearest whole number, ties to even, as uint8."""
+    """Round float32 values of 0 and above to the nearest integer, ties to even, as uint8."""
     low = total.to(tl.int32)
     rest = total - low.to(tl.float32)
     up = (rest > 0.5) | ((rest == 0.5) & ((low & 1) == 1))
@@ -33,7 +33,7 @@ def _round_level(total):  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _sample(address, inside, WIDE: tl.constexpr, LOW_BITS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """One sample, int32; of two bytes, wherever they begin."""
+    """One sample, int32; two bytes if WIDE, at any alignment."""
     value = tl.load(address, mask=inside, other=0).to(tl.int32)
     if WIDE:
         value += tl.load(address + 1, mask=inside, other=0).to(tl.int32) << 8
@@ -41,7 +41,7 @@ def _sample(address, inside, WIDE: tl.constexpr, LOW_BITS: tl.constexpr):  # typ
     return value
 
 
-# Sizes differ from video to video: a kernel compiled for a stride or an address that 16 divides
+# Sizes differ from video to video: a kernel specialised for strides or addresses divisible by 16
 # would be compiled again in the middle of a run.
 @triton.jit(  # type: ignore[untyped-decorator]
     do_not_specialize=["frame_stride"],
@@ -145,7 +145,7 @@ def _planes_kernel(  # type: ignore[no-untyped-def]
 
 
 def convert_planes(planes: torch.Tensor, tables: DeviceTables, out: torch.Tensor) -> None:
-    """uint8 (F, nbytes) into uint8 (F, crop height, crop width, 3), on the current stream."""
+    """Convert uint8 (F, nbytes) to uint8 (F, crop height, crop width, 3) on the current stream."""
     height, width = tables.crop
     # The grid's second axis takes 65,535 frames at most.
     for first in range(0, len(planes), 65535):

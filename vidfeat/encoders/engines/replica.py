@@ -1,4 +1,4 @@
-"""The child of ``replicas.py``: one network on one device, batch by batch."""
+"""The child process of ``replicas.py``: one network on one device, batch by batch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def serve(channel: Connection, memory: mmap.mmap) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve the parent on inherited descriptors: channel, memory, its size."""
+    """Serve the parent; the arguments are the descriptors of channel and memory, and its size."""
     channel_fd, memory_fd, size = map(int, arguments)
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

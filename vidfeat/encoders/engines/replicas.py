@@ -1,7 +1,7 @@
-"""One process per GPU: replicas of a network, each on a device of its own.
+"""One process per GPU: replicas of a network, each on its own device.
 
 A replica is ``python -m vidfeat.encoders.engines.replica``, which builds the encoder again on its
-device and answers batch by batch; clips travel through shared memory. A process has one Python
+device and answers batch by batch; clips travel through shared memory. A process has one interpreter
 lock: two GPUs fed from one process would wait for each other.
 """
 
@@ -30,8 +30,8 @@ class Replica(Engine):
     """A network in a separate process.
 
     Args:
-        recipe: what it loads.
-        device: where it runs.
+        recipe: the encoder to load.
+        device: where to run it.
         batch_shape: (B, T, H, W, 3) of the largest batch.
         dimension: D of the vectors.
         like: an engine of the same network in this process; a replica runs as it would.
@@ -107,7 +107,7 @@ class Replica(Engine):
         return vectors.reshape(count, self._dimension)
 
     def predict(self, clips_NTHWC: NDArray[np.uint8]) -> NDArray[np.float32]:  # noqa: ARG002
-        """Not offered: replicas embed."""
+        """Not supported: replicas only embed."""
         raise UsageError("several devices are for extract only", field="devices")
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class Replica(Engine):
         self._process.wait()
 
     def _send(self, message: tuple[Any, ...]) -> None:
-        with suppress(OSError):  # the missing answer says why
+        with suppress(OSError):  # _receive reports why
             self._channel.send(message)
 
     def _receive(self) -> Any:
@@ -138,10 +138,10 @@ class Replica(Engine):
 def parse_devices(text: str, device: str) -> list[str]:
     """Devices from ``0,1`` (of the kind that ``--device`` names) or ``cuda:0,cuda:1``.
 
-    One may come twice: it then has two processes, which take turns.
+    A device may be repeated: it then has two processes, which take turns.
 
     Raises:
-        UsageError: nothing.
+        UsageError: no device is given.
     """
     kind = "cuda" if device == "auto" else device.split(":")[0]
     names = [part.strip() for part in text.split(",") if part.strip()]
@@ -162,10 +162,10 @@ def start_replicas(
     dimension: int,
     like: Engine,
 ) -> list[Replica]:
-    """A replica on each device, all loaded.
+    """Start a replica on each device, and wait until all are loaded.
 
     Raises:
-        VidfeatError: one of them could not be loaded; all are ended.
+        VidfeatError: a replica could not be loaded; all are ended.
     """
     replicas = [Replica(recipe, device, batch_shape, dimension, like) for device in devices]
     try:

@@ -1,4 +1,4 @@
-"""Clips in parallel on the threads of a processor, one each.
+"""Runs clips in parallel on the threads of a processor, one clip per thread.
 
 No thread waits for another within a clip, and the maps of a clip stay close to one core.
 """
@@ -15,18 +15,18 @@ import torch
 Given = TypeVar("Given")
 Found = TypeVar("Found")
 
-# How many threads an operation of torch takes is partly the process's, partly the thread's: while
-# some run clips on one each, nobody else should set it.
+# torch's number of threads is partly a setting of the process, partly of the thread: while clips
+# run on one thread each, nothing else should set it.
 _setting = threading.Lock()
 
 
 def busy_batch(threads: int) -> int:
-    """Clips at a time that keep every thread busy with one each; at least four."""
+    """Clips per batch that keep every thread busy; at least four."""
     return threads * -(-4 // threads)
 
 
 class SideBySide:
-    """A pool of threads, on each of which torch takes one.
+    """A pool of threads, in each of which torch uses one thread.
 
     Args:
         threads: None takes as many as torch does now (``OMP_NUM_THREADS``).
@@ -56,5 +56,5 @@ class SideBySide:
             finally:
                 for one in running:
                     one.cancel()
-                wait(running)  # one that still ran would set it again
+                wait(running)  # a clip still running would set it again
                 torch.set_num_threads(before)

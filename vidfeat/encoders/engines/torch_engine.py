@@ -1,7 +1,7 @@
-"""torch on a CPU, and on devices that are neither a CPU nor CUDA's (``cuda_engine.py``).
+"""torch on a CPU, and on any device other than CUDA's (``cuda_engine.py``).
 
 Half precision is compared with fp32 on the first batch: libraries have been wrong for exactly the
-kernels of R(2+1)D. A batch that does not fit into memory is halved, and the size remembered.
+kernels of R(2+1)D. A batch that does not fit into memory is halved, and the size is remembered.
 
 On a CPU, networks of 2D and (2+1)D groups run clip by clip, several in parallel, if that is faster:
 see ``factored.py``. A batch of few clips on many threads goes through the network's own forward
@@ -91,7 +91,7 @@ class TorchEngine(Engine):
 
     Args:
         network: in fp32 on the CPU; it is put into evaluation mode.
-        layers: to embed with; none means the network's default.
+        layers: layers to embed with; none means the network's default.
         pool: how their maps become vectors.
         preprocess: the normalisation.
         precision: fp32, fp16 or bf16.
@@ -118,9 +118,9 @@ class TorchEngine(Engine):
         self.device_type = self.device.type
         self.precision = precision
         self.precision_error: float | None = None
-        """Relative error to fp32 on the first clips; None before, and for fp32."""
+        """Relative error against fp32 on the first clips; None before that, and for fp32."""
         self.largest_batch: int | None = None
-        """The batch that fits into memory, once one did not."""
+        """The largest batch that fits into memory; None until one does not fit."""
         self._layers = tuple(layers)
         self._pool = tuple(pool)
         self._preprocess = preprocess
@@ -146,7 +146,7 @@ class TorchEngine(Engine):
 
     @property
     def preferred_batch(self) -> int | None:
-        """Clips at a time that keep a processor busy; None if it matters little."""
+        """Clips per batch that keep a processor busy; None if it matters little."""
         return busy_batch(self._side_by_side.threads) if self.clip_by_clip else None
 
     @property
@@ -182,7 +182,7 @@ class TorchEngine(Engine):
 
     @cached_property
     def _factored(self) -> FactoredNetwork:
-        """Created for the first full batch: it takes half a second, and one clip needs none."""
+        """Created for the first full batch: it takes half a second, and single clips need none."""
         return FactoredNetwork(cast("VideoResNet", self._network), self._preprocess.crop)
 
     def _run_clip_by_clip(
@@ -243,13 +243,13 @@ class TorchEngine(Engine):
             return result
         except torch.OutOfMemoryError:
             pass
-        except (RuntimeError, MemoryError) as error:  # on a CPU torch has no error of its own
+        except (RuntimeError, MemoryError) as error:  # torch has no separate class for this on CPUs
             if not isinstance(error, MemoryError) and _NO_MEMORY not in str(error):
                 raise
         return None
 
     def _check(self, clips_NTHWC: NDArray[np.uint8]) -> None:
-        """Compare half precision with fp32 on a few clips; raise if it is not merely rounding."""
+        """Compare half precision with fp32 on a few clips; raise if more than rounding differs."""
         reference = self._reference
         assert reference is not None
         x = self._input(clips_NTHWC, torch.float32)

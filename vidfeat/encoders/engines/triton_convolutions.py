@@ -1,4 +1,4 @@
-"""Calling the Triton kernels: tiles by the layer's shape, weights in the kernels' layout.
+"""Calls the Triton kernels, with tiles by the layer's shape and weights in the kernels' layout.
 
 Maps are channels-last: (images, C, rows, columns) whose memory is (images, rows, columns, C).
 """
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vidfeat.encoders.engines import triton_kernels as kernels
 
-# Channels of an input that a program of `over_time` keeps the weights of: more do not fit beside
-# the frames.
+# Most input channels whose weights a program of `over_time` can keep: more do not fit next to the
+# frames.
 WALKS_UP_TO = 160
 _POINTWISE_BLOCK = 2048
 _PATCH_CHANNELS = 16
@@ -23,9 +23,9 @@ _PATCH_CHANNELS = 16
 
 @dataclass(frozen=True)
 class Tiles:
-    """What one program computes: ``positions`` by ``outputs`` (and ``more_outputs`` beside them).
+    """What one program computes: ``positions`` by ``outputs`` (plus ``more_outputs``).
 
-    Two tiles of outputs side by side come to sizes that are no power of two: 144 is 128 and 16.
+    Two tiles of outputs side by side allow sizes that are not powers of two: 144 is 128 and 16.
     """
 
     positions: int = 128
@@ -37,7 +37,7 @@ class Tiles:
     stages: int = 3
 
     def blocks(self, outputs: int) -> int:
-        """Programs side by side for this many outputs."""
+        """Number of programs that share this many outputs."""
         return -(-outputs // (self.outputs + self.more_outputs))
 
 
@@ -68,7 +68,7 @@ def tiles_over_time(inputs: int, outputs: int) -> Tiles:
 
 
 def pack_convolution(weight: Tensor, tiles: Tiles) -> Tensor:
-    """(O, I, H, W) -> (H W, I, O), padded with zeros to whole tiles."""
+    """Pack (O, I, H, W) as (H W, I, O), padded with zeros to whole tiles."""
     outputs, inputs, rows, columns = weight.shape
     width = tiles.blocks(outputs) * (tiles.outputs + tiles.more_outputs)
     depth = -(-inputs // tiles.inputs) * tiles.inputs
@@ -78,7 +78,7 @@ def pack_convolution(weight: Tensor, tiles: Tiles) -> Tensor:
 
 
 def pack_over_time(weight: Tensor, tiles: Tiles) -> Tensor:
-    """(O, I, 3, 1) -> (3, I, O), padded with zeros to whole tiles."""
+    """Pack (O, I, 3, 1) as (3, I, O), padded with zeros to whole tiles."""
     outputs, inputs = weight.shape[:2]
     width = tiles.blocks(outputs) * tiles.outputs
     packed = weight.new_zeros((3, tiles.inputs + tiles.more_inputs, width))
@@ -87,7 +87,7 @@ def pack_over_time(weight: Tensor, tiles: Tiles) -> Tensor:
 
 
 def pack_bias(bias: Tensor, tiles: Tiles) -> Tensor:
-    """(O,) -> padded with zeros to whole tiles."""
+    """Pad a bias (O,) with zeros to whole tiles."""
     width = tiles.blocks(len(bias)) * (tiles.outputs + tiles.more_outputs)
     packed = bias.new_zeros(width)
     packed[: len(bias)] = bias
@@ -96,16 +96,16 @@ def pack_bias(bias: Tensor, tiles: Tiles) -> Tensor:
 
 @dataclass(frozen=True)
 class Packed:
-    """A convolution in the kernels' layout; lengths are over rows and columns."""
+    """A convolution in the kernels' layout; pairs are for rows and columns."""
 
     weight: Tensor
-    """Of :func:`pack_convolution`, or :func:`pack_over_time`."""
+    """From :func:`pack_convolution` or :func:`pack_over_time`."""
     bias: Tensor
-    """Of :func:`pack_bias`, float32."""
+    """From :func:`pack_bias`, float32."""
     tiles: Tiles
-    """That they were packed for."""
+    """The tiles that both were packed for."""
     outputs: int
-    """Channels that come out."""
+    """Output channels, without padding."""
     kernel: tuple[int, int] = (3, 1)
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (1, 0)
@@ -119,7 +119,7 @@ def _channels_last(images: None) -> None: ...
 
 
 def _channels_last(images: Tensor | None) -> Tensor | None:
-    """The same, copied only if its memory has another layout."""
+    """The images in channels-last memory, copied only if they are not already."""
     return None if images is None else images.contiguous(memory_format=torch.channels_last)
 
 
@@ -139,9 +139,9 @@ def convolution(
     Args:
         images: (N, C, H, W), channels last.
         packed: the convolution.
-        unfinished: a bias (C,) that the images still lack, with the ReLU after it.
+        unfinished: a bias (C,) that the images still lack, to be followed by a ReLU.
         residual: added before the ReLU, in the shape of the result.
-        relu: whether there is one.
+        relu: whether to end with a ReLU.
     """
     images, residual = _channels_last(images), _channels_last(residual)
     kernel, stride, padding = packed.kernel, packed.stride, packed.padding
@@ -205,10 +205,10 @@ def over_time(
     Args:
         images: (N T, C, H, W), channels last.
         frames: T.
-        packed: the convolution; its weight is of :func:`pack_over_time`.
-        unfinished: a bias (C,) that the images still lack, with the ReLU after it.
+        packed: the convolution; its weight is from :func:`pack_over_time`.
+        unfinished: a bias (C,) that the images still lack, to be followed by a ReLU.
         residual: added before the ReLU, in the shape of the result.
-        relu: whether there is one.
+        relu: whether to end with a ReLU.
     """
     images, residual = _channels_last(images), _channels_last(residual)
     tiles, bias, outputs = packed.tiles, packed.bias, packed.outputs
@@ -255,7 +255,7 @@ def finish_(
         images: (N, C, H, W), channels last.
         bias: float32.
         residual: in the shape and memory format of the images.
-        relu: whether there is one.
+        relu: whether to end with a ReLU.
     """
     images, residual = _channels_last(images), _channels_last(residual)
     size = images.numel()
@@ -276,14 +276,14 @@ def finish_(
 def patches(
     clips_NTHWC: Tensor, scale: Tensor, shift: Tensor, margin: int, dtype: torch.dtype
 ) -> Tensor:
-    """uint8 clips to normalised images of patches of two by two pixels: see ``stem_patches``.
+    """Turn uint8 clips into normalised images of 2 x 2 patches: see ``stem_patches``.
 
     Args:
         clips_NTHWC: uint8 (N, T, H, W, 3), contiguous.
-        scale: (3,) float32, that pixels are multiplied by.
-        shift: (3,) float32, added then.
-        margin: patches of zeros before the first; the images have one fewer behind the last.
-        dtype: of the result.
+        scale: (3,) float32, by which pixels are multiplied.
+        shift: (3,) float32, added afterwards.
+        margin: patches of zeros before the first; the images have one fewer after the last.
+        dtype: the type of the result.
     """
     clips, frames, rows, columns, _ = clips_NTHWC.shape
     down, across = (-(-length // 2) + 2 * margin - 1 for length in (rows, columns))

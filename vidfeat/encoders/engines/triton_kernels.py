@@ -1,22 +1,22 @@
-"""Triton kernels for the layers of a network that memory bounds: each map is read and written once.
+"""Triton kernels for memory-bound layers: each map is read and written once.
 
-A convolution of a library leaves its bias, the residual and the ReLU to a second pass over the map.
-Here they are done while the map is in registers:
+A library's convolution leaves its bias, the residual and the ReLU to a second pass over the map.
+Here they are applied while the map is in registers:
 
 * ``_convolution``: any 2-D kernel over channels-last images as an implicit matrix product;
 * ``_over_time``: three frames, stride one. A program walks along the frames of its positions with
   three accumulators and so reads every frame once, not three times;
-* both can take a map that a library's convolution left unfinished, and add its bias and apply its
-  ReLU on the way in (``FINISH_INPUT``);
+* both can take a map that a library's convolution left unfinished, and apply its bias and ReLU as
+  they read it (``FINISH_INPUT``);
 * ``_finish``: bias, residual and ReLU over a map, for layers that neither of them computes;
-* ``_patches``: uint8 frames, normalised, two by two pixels to one of twelve channels.
+* ``_patches``: normalises uint8 frames, and joins two by two pixels to one of twelve channels.
 
-Sums are in float32 whatever the maps are. The ReLU keeps NaN, so that nothing hides an overflow.
+Sums are in float32 whatever the maps' type. The ReLU keeps NaN, so that no overflow is hidden.
 
 Tile sizes come with the call and are never tuned at run time: the same layer gives the same bits in
 every process.
 """
-# Triton reads these functions as a language of its own: their arguments have no types.
+# Triton reads these functions as its own language: their arguments have no types.
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _convolution(
 
 @triton.jit
 def _frame(x, bias_in, channel, inputs, inside, EVEN: tl.constexpr, FINISH: tl.constexpr):
-    """A tile of one frame: the channels given of the positions that x points to."""
+    """Load a tile of one frame: these channels at the positions that x points to."""
     mask = inside[:, None]
     if not EVEN:
         mask = mask & (channel < inputs)[None, :]

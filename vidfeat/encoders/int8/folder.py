@@ -1,7 +1,7 @@
 """A quantised network on disk: the folder ``net/``.
 
 ``net.json`` describes it: the network and the weights that it was made from, the settings that are
-fixed in it, its deviation from fp32, and the sha256 of the two files beside it (``net.xml`` and
+fixed in it, its deviation from fp32, and the sha256 of the two files next to it (``net.xml`` and
 ``net.bin``, OpenVINO's format).
 """
 
@@ -47,7 +47,7 @@ class QuantisedNet:
 
     folder: Path
     facts: Mapping[str, Any]
-    """What ``net.json`` says."""
+    """The content of ``net.json``."""
 
     @property
     def model_file(self) -> Path:
@@ -56,12 +56,12 @@ class QuantisedNet:
 
     @property
     def sha256(self) -> str:
-        """Of both files: another quantisation gives slightly different vectors."""
+        """Hash of both files: another quantisation gives slightly different vectors."""
         return hashlib.sha256(canonical_json(self.facts["files"]).encode()).hexdigest()
 
     @property
     def space_fingerprint(self) -> str:
-        """Of the encoder that it was made of."""
+        """Space fingerprint of the encoder that it was made from."""
         return str(self.facts.get("space_fingerprint", ""))
 
     def agreement_in_words(self) -> str:
@@ -70,7 +70,7 @@ class QuantisedNet:
         if not error:
             return "its deviation from fp32 was not measured, because there were too few clips"
         return (
-            f"on {error['clips']} clips that took no part in quantising, cosine to fp32 (mean "
+            f"on {error['clips']} clips that were not used for quantising, cosine to fp32 (mean "
             f"subtracted) {error['cosine_mean']:.3f} on average and {error['cosine_min']:.3f} at "
             f"least, the same nearest neighbour for {error['same_nearest']:.0%}"
         )
@@ -85,7 +85,7 @@ def read_net(folder: str | os.PathLike[str]) -> QuantisedNet:
     """Read and check a folder.
 
     Raises:
-        WeightsError: damaged, of a newer version, or no such folder.
+        WeightsError: the folder is damaged, of a newer version, or missing.
     """
     folder = Path(folder).expanduser()
     facts_file = folder / FACTS_FILE

@@ -91,7 +91,7 @@ def _joined(names: Sequence[str] | None) -> str | None:
 
 
 def _notes(net: QuantisedNet) -> tuple[str, ...]:
-    """Notes for the user before hours of work."""
+    """Notes for the user before a long run."""
     agreement = f"{net.folder} is quantised to int8: {net.agreement_in_words()}"
     if str(net.facts["weights"]).startswith("random"):
         return "the network is UNTRAINED: its vectors separate videos poorly", agreement

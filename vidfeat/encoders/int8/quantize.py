@@ -3,8 +3,8 @@
 NNCF's post-training quantisation: the ranges of all maps are taken from calibration clips, weights
 and maps become 8-bit integers, and biases compensate for the mean error of each layer. What remains
 of that mean at the outputs is the largest part of the error, and is subtracted there. The error is
-measured on clips of other videos, after subtracting the mean embedding of fp32 from both: those of
-one network are nearly parallel, and a plain cosine would show nothing.
+measured on clips of other videos, after subtracting the mean embedding of fp32 from both: the
+embeddings of one network are nearly parallel, and a plain cosine would show nothing.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ Clips = NDArray[np.uint8]  # (N, T, H, W, 3)
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """Numbers of clips."""
+    """How many clips to quantise and to check with."""
 
     clips: int = 32
-    """To quantise on."""
+    """Clips to quantise on."""
     check_clips: int = 64
-    """To measure the error on; from other videos, if there are several."""
+    """Clips to measure the error on; from other videos, if there are several."""
     seed: int = 0
-    """Of the choice of videos."""
+    """Seed for the choice of videos."""
 
     def __post_init__(self) -> None:
         if self.clips < 1 or self.check_clips < 0:
@@ -75,24 +75,24 @@ class CalibrationOptions:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Deviation of vectors from those of fp32 for the same clips, the mean of fp32 subtracted."""
+    """Deviation of vectors from fp32 for the same clips, with the mean of fp32 subtracted."""
 
     clips: int
     cosine_min: float
     cosine_mean: float
     same_nearest: float
-    """Share of the clips whose nearest other clip is the same one."""
+    """Share of the clips whose nearest other clip is the same in both."""
 
 
 @dataclass(frozen=True)
 class CalibrationClips:
-    """Clips of some videos."""
+    """Clips to calibrate on, and clips held out to check with."""
 
     calibration: Clips
     held_out: Clips
     calibration_videos: int
     held_out_videos: int
-    """0 if the held-out clips are others of the same video."""
+    """0 if the held-out clips are other clips of the same video."""
     unreadable: int
 
 
@@ -108,17 +108,17 @@ def quantise(
     """Quantise a network and write the folder that ``--weights`` takes.
 
     Args:
-        network: which, and with which settings; they are fixed in the folder.
-        videos: to take clips of.
+        network: the network and its settings, which are fixed in the folder.
+        videos: the videos to take clips from.
         target: the folder.
         calibration: how many clips.
         overwrite: replace an existing folder.
-        report: called with a line on each step.
+        report: called with a line for each step.
 
     Raises:
         UsageError: the target exists, or a setting is invalid.
         MissingExtraError: OpenVINO or NNCF is not installed.
-        NothingDoneError: not one video can be read.
+        NothingDoneError: none of the videos can be read.
         ExportError: OpenVINO or NNCF cannot take this network.
     """
     calibration = calibration or CalibrationOptions()
@@ -144,14 +144,14 @@ def quantise(
         report(f"  measuring the error on {len(sample.held_out)} other clips")
         engine = read_network(folder / MODEL_FILE, "int8")
         error = None
-        if len(sample.held_out) > 2:  # of two, each is the other's nearest
+        if len(sample.held_out) > 2:  # of two clips, each is the other's nearest
             error = agreement(exact_engine.embed(sample.held_out), engine.embed(sample.held_out))
         write_json(folder / FACTS_FILE, _facts(encoder, folder, sample, calibration, error))
     return read_net(target)
 
 
 def _in_fp32(network: EncoderChoice, engine: str) -> Encoder:
-    """The encoder in fp32 on the processor, of one crop: others see what this one sees."""
+    """The encoder in fp32 on the processor, with one crop, which stands for the others."""
     return load_choice(
         replace(
             network,
@@ -180,18 +180,18 @@ def quantised_beside(
     overwrite: bool = False,
     report: Report | None = None,
 ) -> Path:
-    """The quantised network of a feature file; made if it is not there.
+    """The quantised network of a feature file; made if it does not exist.
 
     Args:
         output: the feature file.
-        network: which, and with which settings.
-        videos: of the run; a sample of them is used.
+        network: the network and its settings.
+        videos: the videos of the run; a sample of them is used.
         sharded: whether the run is one of several that will be merged.
         overwrite: make it again if it was made with other settings.
-        report: called with a line on each step.
+        report: called with a line for each step.
 
     Raises:
-        UsageError: it was made with other settings, or would be another one in every shard.
+        UsageError: it was made with other settings, or every shard would make a different one.
         VidfeatError: as :func:`quantise` does.
     """
     folder = beside(output)
@@ -229,10 +229,10 @@ def sample_clips(
     preprocess: Preprocess,
     calibration: CalibrationOptions,
 ) -> CalibrationClips:
-    """Clips of videos in a seeded order, evenly spread over each, parted by video.
+    """Clips of videos in a seeded order, evenly spread over each, and split by video.
 
     Raises:
-        NothingDoneError: not one video can be read.
+        NothingDoneError: none of the videos can be read.
     """
     wanted = calibration.clips, calibration.check_clips
     each = max(1, math.ceil(sum(wanted) / max(1, len(videos))))
@@ -324,7 +324,7 @@ def _quantised(model: Any, clips: Clips) -> Any:
                 preset=nncf.QuantizationPreset.MIXED,
                 subset_size=len(clips),
             )
-    except Exception as error:  # its own classes, by version
+    except Exception as error:  # the classes depend on NNCF's version
         line = " ".join(str(error).split())[:300] or type(error).__name__
         raise ExportError(f"NNCF cannot quantise this network: {line}") from error
 
@@ -334,7 +334,7 @@ def _without_shift(model: Any, exact: OpenVinoEngine, clips: Clips) -> Any:
     openvino = import_openvino("precision int8")
     from openvino import opset13
 
-    outputs = range(len(model.outputs))  # embedding, and scores where there are classes
+    outputs = range(len(model.outputs))  # embedding, and scores if there are classes
     both = (engine.run(clips, *outputs) for engine in (exact, _int8(model)))
     results = []
     for result, wanted, found in zip(model.get_results(), *both, strict=True):
@@ -350,7 +350,7 @@ def _int8(model: Any) -> OpenVinoEngine:
 
 @contextmanager
 def _bars_on_stderr() -> Iterator[None]:
-    """NNCF draws its bars on standard output, which belongs to results."""
+    """Send NNCF's progress bars to standard error: standard output is for results."""
     if sys.stderr.isatty():
         with redirect_stdout(sys.stderr):
             yield

@@ -37,7 +37,7 @@ def is_file(model: str) -> bool:
 
 
 def stored_name(model: str | None) -> str | None:
-    """A model's name as feature files have it: the full name of a short one, folders absolute."""
+    """A model's name as feature files store it: short names in full, paths absolute."""
     model = resolved(model)
     if model is None:
         return None
@@ -56,7 +56,7 @@ def load_network(choice: EncoderChoice) -> LoadedNetwork:
     Raises:
         UsageError: no such source, or no such network.
         MissingExtraError: a package of the source is not installed.
-        WeightsError: weights that are not there, or of another network.
+        WeightsError: weights that do not exist, or belong to another network.
     """
     choice = replace(choice, model=resolved(choice.model))
     if (choice.model or "").endswith(".py"):

@@ -27,7 +27,7 @@ def record_file() -> Path:
 
 @contextmanager
 def only_known_files() -> Iterator[None]:
-    """Within this, a file is run only if it has been before: no user has asked for it."""
+    """Run files only if they have been run before, because no user has asked for them now."""
     token = _only_known.set(True)
     try:
         yield
@@ -41,7 +41,7 @@ def may_run(code: bytes) -> bool:
 
 
 def remember(code: bytes) -> None:
-    """Record that a user has chosen to run it; if that fails, the user is asked again."""
+    """Record that a user has chosen to run this code; if that fails, the user is asked again."""
     known = _known()
     digest = hashlib.sha256(code).hexdigest()
     if digest in known:

@@ -23,11 +23,11 @@ def _mean_of_frames(vectors: Tensor, clips: int) -> Tensor:
 
 
 class TimmNetwork(VideoNetwork):
-    """A network of timm without its classifier: its map, and its own pooling before the classifier.
+    """A network of timm without its classifier: its map, and its own pooling.
 
     Args:
-        net: made with ``num_classes=0``.
-        nhwc: its maps have their channels last.
+        net: the network, made with ``num_classes=0``.
+        nhwc: whether its maps have their channels last.
     """
 
     modality = "frame"
@@ -75,14 +75,14 @@ class VectorNetwork(VideoNetwork):
         self.layer_widths = {VECTOR: width}
 
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
-        """A vector for each frame; their mean where a clip has several."""
+        """The mean of the vectors of a clip's frames."""
         self.check_layers(layers)
         found = self.net(_frames(x))
         return {VECTOR: _mean_of_frames(found, len(x))}
 
 
 class ImageTower(VideoNetwork):
-    """The image tower of a network of images and texts: its projection."""
+    """The image tower of a network of images and texts, with its projection."""
 
     modality = "frame"
     has_classes = False
@@ -95,6 +95,6 @@ class ImageTower(VideoNetwork):
         self.layer_widths = {"projection": width}
 
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
-        """A vector for each frame; their mean where a clip has several."""
+        """The mean of the vectors of a clip's frames."""
         self.check_layers(layers)
         return {"projection": _mean_of_frames(self.visual(_frames(x)), len(x))}

@@ -1,4 +1,4 @@
-"""Networks of transformers: ``hf:NAME`` on the hub, or ``hf:FOLDER`` of ``save_pretrained``.
+"""Networks of transformers: ``hf:NAME`` on the hub, or ``hf:FOLDER`` from ``save_pretrained``.
 
 Clip length, size and normalisation are those of the repository's own configuration. Weights come
 from safetensors only, no code of a repository is run, and the commit goes into the fingerprint.
@@ -35,21 +35,21 @@ FRAME_PLAN = ClipPlan(frames=8, fps=Fraction(4))
 
 @dataclass(frozen=True)
 class Family:
-    """Facts about a kind of network that transformers lacks."""
+    """Facts about a kind of network that transformers does not provide."""
 
     model_class: str
-    """Of transformers."""
+    """Name of the class in transformers."""
     wrapper: str
-    """Of ``hf_networks.py``."""
+    """Name of the class in ``hf_networks.py``."""
     clip_frames: Callable[[Any], int] | None = None
-    """Frames of a clip by the configuration; None for frame networks."""
+    """Reads the frames per clip from the configuration; None for frame networks."""
     stride: int | Mapping[int, int] | None = 1
-    """Frames from one to the next, of a clip or by its number of frames; None where neither
-    configuration nor paper says."""
+    """Step from one frame of a clip to the next, or steps by frames per clip; None where neither
+    configuration nor paper specifies it."""
     options: tuple[tuple[str, Any], ...] = ()
-    """Of the model's constructor."""
+    """Arguments of the model's constructor."""
     text: bool = False
-    """It has a text tower in the same space."""
+    """Whether it has a text tower in the same space."""
 
 
 def _num_frames(config: Any) -> int:
@@ -95,7 +95,7 @@ FAMILIES: dict[str, Family] = {
     "siglip_vision_model": Family("SiglipVisionModel", "SigLIPVision"),
 }
 _SOMETHING_CLASSES = 174
-"""Of Something-Something v2."""
+"""Classes of Something-Something v2."""
 _NAFLEX = ("siglip2", "siglip2_vision_model")
 
 
@@ -105,7 +105,7 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
     Raises:
         UsageError: a kind of network that is not known here, or clips that it cannot take.
         MissingExtraError: transformers is not installed.
-        WeightsError: files that are not there, or tensors that are missing in them.
+        WeightsError: files that do not exist, or that lack tensors.
     """
     from vidfeat.encoders.sources import hf_networks
     from vidfeat.weights.statedict import tensor_hash
@@ -164,7 +164,7 @@ def _asked(choice: EncoderChoice) -> tuple[str, str | None, bool]:
     assert choice.model is not None
     name = choice.model.partition(":")[2]
     if not name:
-        raise UsageError("hf: needs a name or a folder, as hf:facebook/vjepa2-vitl-fpc64-256")
+        raise UsageError("hf: needs a name or a folder, such as hf:facebook/vjepa2-vitl-fpc64-256")
     weights = None if choice.weights is None else str(choice.weights)
     if weights == "random" or (weights or "").startswith("random (seed "):
         return name, None, True
@@ -194,7 +194,7 @@ def _family(kind: str, repo: Repository) -> Family:
     if kind in _NAFLEX:
         raise UsageError(
             f"{repo.name} is a network for pictures of any shape (NaFlex), which is not supported: "
-            "take one of a fixed size, as google/siglip2-base-patch32-256",
+            "take one of a fixed size, such as google/siglip2-base-patch32-256",
             field="model",
         )
     if kind not in FAMILIES:
@@ -228,7 +228,7 @@ def _plan(
         return plan, ()
     frames = choice.clip_frames or plan.frames
     return plan, (
-        f"{Path(repo.name).name} does not say how far apart its frames are: {frames} in a row "
+        f"{Path(repo.name).name} does not specify how far apart its frames are: {frames} in a row "
         "at each video's own rate, unless stride and fps say otherwise",
     )
 
@@ -249,7 +249,7 @@ def _check_frames(
 
 
 def _processor(transformers: Any, family: Family, repo: Repository) -> Any:
-    """Its processor of frames."""
+    """The repository's processor of frames."""
     if not any(repo.folder.glob("*processor*.json")):
         raise WeightsError(
             f"{repo.name} holds no preprocessor_config.json: save its processor there "
@@ -270,7 +270,7 @@ def _processor(transformers: Any, family: Family, repo: Repository) -> Any:
 def _preprocess(kind: str, config: Any, processor: Any) -> Preprocess:
     if not kind.startswith("videoprism"):
         return preprocess_of(processor)
-    # VideoPrismProcessor calls its video processor with these, whatever that one was saved with
+    # VideoPrismProcessor calls its video processor with these, whatever was saved with that one
     size = getattr(config, "vision_config", config).image_size
     height, width = (size, size) if isinstance(size, int) else size
     return preprocess_of(
@@ -304,7 +304,7 @@ def _trained(transformers: Any, family: Family, repo: Repository) -> Any:
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would leave them random
         raise WeightsError(
-            f"{repo.name} lacks {len(missing)} tensors of {family.model_class}, as "
+            f"{repo.name} lacks {len(missing)} tensors of {family.model_class}, such as "
             f"{', '.join(missing[:3])}: it was saved from another model"
         )
     return model

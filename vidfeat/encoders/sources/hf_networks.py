@@ -1,7 +1,7 @@
-"""Networks of transformers, each as a :class:`VideoNetwork`: tokens as a map, and own poolings.
+"""Networks of transformers, each as a :class:`VideoNetwork`: tokens as a map, and its own poolings.
 
 A class here holds the part of a model that vectors come from. Its text tower and its classifier
-stay outside, and so out of the hash of the weights.
+stay outside, and so do not affect the hash of the weights.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class TokenNetwork(VideoNetwork):
     has_classes = False
     layer_names = (LAYER,)
     own: tuple[str, ...] = ()
-    """Poolings of its own."""
+    """The network's own poolings."""
     kept: tuple[str, ...] = ()
-    """Attributes of the model that are held; none holds all of it."""
+    """Attributes of the model to keep; none keeps the whole model."""
 
     def __init__(self, model: Any, config: Any) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class TokenNetwork(VideoNetwork):
         return int(self.config.hidden_size)
 
     def own_width(self, name: str) -> int:  # noqa: ARG002
-        """Length of the vector of a pooling of its own."""
+        """Length of the vector of one of its own poolings."""
         return self.width()
 
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -86,7 +86,7 @@ def _grid(x: Tensor, patch: Any, tubelet: int = 1) -> tuple[int, int, int]:
 
 
 class VJEPA2(TokenNetwork):
-    """V-JEPA 2 (arXiv 2506.09985), only its encoder; no class token, so the mean of the tokens."""
+    """V-JEPA 2 (arXiv 2506.09985), only its encoder, which has no class token."""
 
     kept = ("encoder",)
 
@@ -118,7 +118,7 @@ class _WithClassToken(TokenNetwork):
 
 
 class TimeSformer(_WithClassToken):
-    """TimeSformer (arXiv 2102.05095); its tokens run through time first."""
+    """TimeSformer (arXiv 2102.05095); in the order of its tokens, time varies fastest."""
 
     def tokens(self, x: Tensor) -> Tensor:
         """See `TokenNetwork.tokens`."""
@@ -234,7 +234,7 @@ class FrameTokens(TokenNetwork):
         return self.net(pixel_values=frames_NCHW)
 
     def patch_size(self) -> Any:
-        """Pixels of a token."""
+        """Side of a token, in pixels."""
         return self.config.patch_size
 
     def tokens(self, x: Tensor) -> Tensor:
@@ -245,7 +245,7 @@ class FrameTokens(TokenNetwork):
         return _map(_joined(found, len(x)), time, rows, columns)
 
     def own_pooling(self, x: Tensor, how: str) -> Tensor:
-        """Of each frame; their mean if there are several."""
+        """The pooling of a frame; the mean over frames if there are several."""
         vectors = self.of_frames(_frames_first(x).flatten(0, 1), how)
         return vectors.reshape(len(x), -1, vectors.shape[-1]).mean(dim=1)
 
@@ -274,7 +274,7 @@ class DINOConvNext(FrameTokens):
         return int(self.config.hidden_sizes[-1])
 
     def patch_size(self) -> int:
-        """Of four stages, the first by 4 and the others by 2."""
+        """32: of its four stages, the first reduces by 4, the others by 2."""
         return 32
 
 
@@ -301,7 +301,7 @@ class CLIPImage(FrameTokens):
         return int(self.config.projection_dim) if name == "projection" else self.width()
 
     def patch_size(self) -> Any:
-        """Pixels of a token."""
+        """Side of a token, in pixels."""
         return getattr(self.config, "vision_config", self.config).patch_size
 
     def forward_frames(self, frames_NCHW: Tensor) -> Any:
@@ -324,7 +324,7 @@ class SigLIPVision(FrameTokens):
 
 
 class SigLIP(SigLIPVision):
-    """The same from the whole model."""
+    """SigLIP's image tower, taken from the whole model."""
 
     kept = ("vision_model",)
 
@@ -333,7 +333,7 @@ class SigLIP(SigLIPVision):
         return int(self.config.vision_config.hidden_size)
 
     def patch_size(self) -> Any:
-        """Pixels of a token."""
+        """Side of a token, in pixels."""
         return self.config.vision_config.patch_size
 
     def forward_frames(self, frames_NCHW: Tensor) -> Any:

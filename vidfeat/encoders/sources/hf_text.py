@@ -17,7 +17,7 @@ _DEFAULT_SCALE = 100.0
 
 
 class HFTextTower:
-    """Texts to vectors of the space of a network's clips or frames; see ``spec.TextTower``."""
+    """Embeds texts into the space of a network's clips or frames; see ``spec.TextTower``."""
 
     def __init__(self, folder: Path, model: Any) -> None:
         """The tokenizer is loaded with the first text."""
@@ -32,7 +32,7 @@ class HFTextTower:
         return _DEFAULT_SCALE if learned is None else float(learned.detach().exp())
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors (N, D) of N texts, as the network gives them: not normalised."""
+        """Vectors (N, D) of N texts, as the network returns them: not normalised."""
         import torch
         from transformers import AutoTokenizer
 

@@ -1,6 +1,6 @@
 """Files of a model repository: from a folder, from the hub's cache, or from the hub.
 
-The hub's own client does the work, so that its cache, its tokens and HF_HUB_OFFLINE count. Only
+The hub's own client does the work, so that its cache, its tokens and HF_HUB_OFFLINE apply. Only
 configurations and safetensors are fetched; nothing that would have to be executed.
 """
 
@@ -34,11 +34,11 @@ class Repository:
 
     @property
     def is_folder(self) -> bool:
-        """It was given as a folder."""
+        """Whether it was given as a folder."""
         return not self.revision
 
     def json(self, file: str) -> dict[str, Any]:
-        """A JSON file of it.
+        """The content of one of its JSON files.
 
         Raises:
             WeightsError: it is missing, or not a JSON object.
@@ -58,7 +58,7 @@ class Repository:
         return values
 
     def check_safetensors(self, pattern: str = "*.safetensors") -> None:
-        """Refuse a repository without them.
+        """Refuse a repository without safetensors files.
 
         Raises:
             WeightsError: there are none; the message names what exists instead.
@@ -80,13 +80,13 @@ def repository(name: str, revision: str | None, files: Sequence[str], *, source:
     """A repository by name, or a folder, with all the files that match.
 
     Args:
-        name: on the hub, or a folder.
+        name: a name on the hub, or a folder.
         revision: a branch, tag or commit; None takes the newest.
         files: patterns of the names to fetch, at the top of the repository.
         source: prefix of the model name, for messages.
 
     Raises:
-        WeightsError: it is not there, or cannot be fetched; names the files and the folder.
+        WeightsError: it does not exist or cannot be fetched; the message names files and folder.
         MissingExtraError: the hub's client is not installed.
     """
     path = Path(name).expanduser()

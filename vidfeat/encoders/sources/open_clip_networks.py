@@ -32,12 +32,12 @@ _FILES = (_CONFIG, _WEIGHTS, "README.md", *TEXT_FILES)
 
 
 def load(choice: EncoderChoice) -> LoadedNetwork:
-    """The network, with published weights, those of a folder, or random ones.
+    """The network, with published weights, the weights of a folder, or random ones.
 
     Raises:
         UsageError: open_clip has no such network or weights.
         MissingExtraError: open_clip is not installed.
-        WeightsError: weights that are not there, or of another network.
+        WeightsError: weights that do not exist, or belong to another network.
     """
     try:
         import open_clip
@@ -143,7 +143,7 @@ def _embedding_size(open_clip: Any, name: str, config: dict[str, Any]) -> int:
 
 
 def _preprocess(facts: dict[str, Any]) -> Preprocess:
-    """open_clip's own preprocessing of pictures."""
+    """open_clip's own preprocessing of images."""
     size = facts["size"]
     height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     mode = facts["resize_mode"]
@@ -151,7 +151,7 @@ def _preprocess(facts: dict[str, Any]) -> Preprocess:
     fit = {"squash": "exact", "longest": "contain"}.get(mode, "exact" if square else "cover")
     interpolation = "bilinear" if facts["interpolation"] == "bilinear" else "bicubic"
     if mode == "shortest" and not square:
-        interpolation = "bicubic"  # there, its ResizeKeepRatio is called without the interpolation
+        interpolation = "bicubic"  # open_clip passes no interpolation to ResizeKeepRatio here
     return Preprocess(
         height if mode == "shortest" and square else (height, width),
         (height, width),
@@ -166,7 +166,7 @@ def _preprocess(facts: dict[str, Any]) -> Preprocess:
 
 
 class OpenClipTexts:
-    """Texts to vectors of the space of frames; see ``spec.TextTower``."""
+    """Embeds texts into the space of frames; see ``spec.TextTower``."""
 
     def __init__(self, model: Any, source: str) -> None:
         """The tokenizer is loaded with the first text."""
@@ -180,7 +180,7 @@ class OpenClipTexts:
         return float(self._model.logit_scale.detach().exp().mean())
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors (N, D) of N texts, as the network gives them: not normalised."""
+        """Vectors (N, D) of N texts, as the network returns them: not normalised."""
         import open_clip
         import torch
 

@@ -46,7 +46,7 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
         loaded = made.loaded
     elif not isinstance(made, nn.Module):
         raise UsageError(
-            f"{named} returned {type(made).__name__}, expected a module of torch or an Encoder",
+            f"{named} returned {type(made).__name__}, expected a torch module or an Encoder",
             field="model",
         )
     else:
@@ -74,10 +74,10 @@ def _read(model: str) -> tuple[Path, bytes, str]:
 
 
 def _run(path: Path, code: bytes, function: str) -> Any:
-    """The function's result, from the very bytes that were checked."""
+    """Run exactly the bytes that were checked, and return the function's result."""
     module = ModuleType(path.stem)
     module.__file__ = str(path)
-    sys.path.insert(0, str(path.parent))  # its neighbours can be imported, as with python FILE.py
+    sys.path.insert(0, str(path.parent))  # files next to it can be imported, as in python FILE.py
     try:
         exec(compile(code, str(path), "exec"), module.__dict__)
         build = getattr(module, function, None)

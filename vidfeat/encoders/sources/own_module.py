@@ -1,6 +1,6 @@
 """A user's own network, given as a torch module.
 
-It is copied, so that running it in half precision, or on a GPU, leaves the original as it was.
+It is copied, so that running it in half precision, or on a GPU, leaves the original unchanged.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class OwnClips(VideoNetwork):
         """Determine its output for one input.
 
         Raises:
-            UsageError: neither vectors nor a map.
+            UsageError: the output is neither vectors nor a map.
         """
         with inference_mode():
             found: object = self.output(zeros(self.input_shape(frames, height, width)))
@@ -57,7 +57,7 @@ class OwnClips(VideoNetwork):
         self.layer_widths = {LAYER: int(found.shape[1])}
 
     def input_shape(self, frames: int, height: int, width: int) -> tuple[int, ...]:
-        """Of one input of the module."""
+        """Shape of one input of the module."""
         return (1, 3, frames, height, width)
 
     def output(self, x: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class OwnFrames(OwnClips):
     map_dimensions = 4
 
     def input_shape(self, frames: int, height: int, width: int) -> tuple[int, ...]:  # noqa: ARG002
-        """Of one input of the module."""
+        """Shape of one input of the module."""
         return (1, 3, height, width)
 
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -100,16 +100,17 @@ def network_of_module(
 
     Args:
         module: see :class:`OwnClips` and :class:`OwnFrames`, or a ``VideoNetwork``.
-        preprocess: of its frames; None takes 128 x 171, 112 x 112 of them, as Kinetics' mean.
-        plan: of its clips; None takes 16 frames at each video's own rate.
-        name: in feature files; None takes the class's.
+        preprocess: how its frames are prepared; None resizes to 128 x 171, crops 112 x 112, and
+            uses Kinetics' mean and standard deviation.
+        plan: how its clips are laid; None takes 16 frames at each video's own rate.
+        name: its name in feature files; None takes the class's.
         modality: ``clip`` or ``frame``.
 
     Raises:
-        UsageError: a module with another output.
+        UsageError: a module whose output is neither vectors nor a map.
     """
     if not isinstance(module, nn.Module):
-        raise UsageError(f"expected a module of torch, not {type(module).__name__}")
+        raise UsageError(f"expected a torch module, not {type(module).__name__}")
     called = name or type(module).__name__
     if not re.fullmatch(r"[\w.+-]+", called):
         raise UsageError(f"a name takes letters, digits and ._+-, not {called!r}", field="name")
@@ -137,12 +138,12 @@ def _notes(name: str, preprocess: Preprocess | None, plan: ClipPlan | None) -> t
     if plan is None:
         taken.append("16 frames at each video's own rate")
     if preprocess is None:
-        taken.append("frames of 128 x 171 cropped to 112 x 112, Kinetics' mean and deviation")
+        taken.append("frames of 128 x 171 cropped to 112 x 112, Kinetics' mean and std")
     return (f"{name} does not specify its input: {'; '.join(taken)}",) if taken else ()
 
 
 def load(choice: EncoderChoice) -> NoReturn:
-    """Raise that a module cannot be found by its name.
+    """Refuse to load a module, which cannot be found by its name.
 
     Raises:
         WeightsError: always.

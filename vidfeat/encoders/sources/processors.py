@@ -11,14 +11,14 @@ _INTERPOLATIONS: dict[int, Interpolation] = {1: "lanczos", 2: "bilinear", 3: "bi
 
 
 def preprocess_of(processor: Any, **changes: Any) -> Preprocess:
-    """The preprocessing of uint8 frames by a processor.
+    """A processor's preprocessing of uint8 frames.
 
     Args:
-        processor: of transformers 5.17 or newer.
+        processor: a processor of transformers 5.17 or newer.
         changes: attributes of the processor to override.
 
     Raises:
-        UsageError: it does more than resize, crop the centre and normalise.
+        UsageError: the processor does more than resize, crop the centre and normalise.
     """
 
     def value(name: str) -> Any:
@@ -85,8 +85,8 @@ def _resampler(name: str) -> Resampler:
 def _normalisation(name: str, value: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation on the scale 0 to 1, whatever scale the processor uses.
 
-    It computes (x * factor - shift - mean) / std of levels x; that of (x / 255 - m) / s is equal
-    where m = (mean + shift) / (255 * factor) and s = std / (255 * factor).
+    The processor computes (x * factor - shift - mean) / std of levels x, which equals
+    (x / 255 - m) / s with m = (mean + shift) / (255 * factor) and s = std / (255 * factor).
     """
     scale = 255.0 * float(value("rescale_factor")) if value("do_rescale") else 255.0
     shift = 1.0 if name.startswith("Vivit") and value("do_rescale") else 0.0

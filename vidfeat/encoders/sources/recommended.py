@@ -16,12 +16,12 @@ class Recommended:
     """Extra of vidfeat that installs its library."""
     dimension: int
     frames: int
-    """Of a clip; 1 for frame networks."""
+    """Frames per clip; 1 for frame networks."""
     size: int
-    """Side of its frames."""
+    """Side of its frames, in pixels."""
     reason: str
     licence: str
-    """Of the weights, as far as it has been checked."""
+    """Licence of the weights, as far as it has been checked."""
 
 
 RECOMMENDED: tuple[Recommended, ...] = (

@@ -22,11 +22,11 @@ DEFAULT_MODEL = "r2plus1d_18"
 
 
 def load(choice: EncoderChoice) -> LoadedNetwork:
-    """The network with its weights; one of optical flow takes RGB clips of one frame more.
+    """The network with its weights; optical-flow networks take RGB clips with one more frame.
 
     Raises:
-        UsageError: a name or value that is invalid.
-        WeightsError: weights that are not there, or of another network.
+        UsageError: an invalid name or value.
+        WeightsError: weights that do not exist, or belong to another network.
     """
     is_bundled = choice.model == bundled.NAME
     chosen = choice.model or _model_of(choice.weights) or DEFAULT_MODEL
@@ -70,7 +70,7 @@ def _model_of(weights: str | os.PathLike[str] | None) -> str | None:
 
 
 def default_preprocess(model: str) -> Preprocess:
-    """The input of a network whose weights do not specify it: that of its published weights."""
+    """The preprocessing for weights that specify none: that of the published weights."""
     entry = default_entry(model)
     return entry.preprocess if entry is not None and entry.preprocess else Preprocess()
 
@@ -85,13 +85,13 @@ def _published_plan(loaded: LoadedWeights) -> ClipPlan:
 def _of_flow(
     network: VideoNetwork, loaded: LoadedWeights, choice: EncoderChoice
 ) -> tuple[VideoNetwork, Preprocess]:
-    """A network of optical flow, wrapped so that it takes RGB clips of one frame more."""
+    """An optical-flow network, wrapped so that it takes RGB clips with one more frame."""
     from vidfeat.models.flow_network import FlowNetwork, frames_preprocess
 
     if loaded.in_channels != 2 or loaded.preprocess is None:
         raise WeightsError(
-            f"{loaded.name} takes {loaded.in_channels} channels, and does not say how they are "
-            "made: networks of optical flow trained by vidfeat do"
+            f"{loaded.name} takes {loaded.in_channels} channels, and does not record how they are "
+            "made: optical-flow networks trained by vidfeat do"
         )
     if choice.precision == "bf16":
         raise UsageError(
@@ -103,7 +103,7 @@ def _of_flow(
 
 
 def _flow_facts(loaded: LoadedWeights) -> dict[str, Any]:
-    """Further dependencies of the vectors of an optical-flow network."""
+    """What else the vectors of an optical-flow network depend on."""
     if loaded.in_channels != 2 or loaded.preprocess is None:
         return {}
     facts = {"flow_mean": list(loaded.preprocess.mean), "flow_std": list(loaded.preprocess.std)}
@@ -124,7 +124,7 @@ def _file_of(weights: str | os.PathLike[str] | None, loaded: LoadedWeights) -> s
 
 
 def _notes(loaded: LoadedWeights, asked: str | os.PathLike[str] | None) -> list[str]:
-    """Notes about the weights for the user, before hours of work."""
+    """Notes about the weights, for the user before a long run."""
     if _is_random(asked):
         return [UNTRAINED]
     if loaded.plan is None:

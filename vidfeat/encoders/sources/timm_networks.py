@@ -35,7 +35,7 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
     Raises:
         UsageError: timm has no such network.
         MissingExtraError: timm is not installed.
-        WeightsError: weights that are not there, or of another network.
+        WeightsError: weights that do not exist, or belong to another network.
     """
     try:
         import timm
@@ -115,7 +115,7 @@ def _published(net: Any, name: str) -> Repository:
 
 
 def _trained(timm: Any, architecture: str, net: Any, path: Path) -> Any:
-    """With a file's tensors; timm leaves out the classifier, and adapts older files."""
+    """The network with a file's tensors; timm drops the classifier, and adapts older files."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -147,7 +147,7 @@ def _weights_name(choice: EncoderChoice, repo: Repository | None, given: Path | 
 
 
 def _preprocess(net: Any) -> Preprocess:
-    """Timm's own preprocessing of pictures for evaluation."""
+    """Timm's own preprocessing of images for evaluation."""
     from timm.data import resolve_model_data_config
 
     facts = resolve_model_data_config(net)

@@ -34,7 +34,7 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
 
     Raises:
         UsageError: torchvision has no such image network.
-        WeightsError: weights that are not there, or of another network.
+        WeightsError: weights that do not exist, or belong to another network.
     """
     import torchvision
     from torchvision import models
@@ -79,7 +79,7 @@ def load(choice: EncoderChoice) -> LoadedNetwork:
 
 
 def _published(entry: Any) -> dict[str, Any]:
-    """Torchvision's own file, from torch's cache or fetched into it."""
+    """The tensors of torchvision's own file, from torch's cache or fetched into it."""
     import torch
 
     folder = Path(torch.hub.get_dir()) / "checkpoints"
@@ -94,7 +94,7 @@ def _published(entry: Any) -> dict[str, Any]:
 
 
 def _drop_classifier(net: nn.Module, name: str) -> int:
-    """Replace the last layer by the identity; returns the length of its input."""
+    """Replace the last layer by the identity, and return the length of its input."""
     linear = [key for key, module in net.named_modules() if isinstance(module, nn.Linear)]
     last = [key for key in linear if not key.startswith(("aux", "AuxLogits"))]
     found = net.get_submodule(last[-1]) if last else None
@@ -106,7 +106,7 @@ def _drop_classifier(net: nn.Module, name: str) -> int:
 
 
 def _preprocess(preset: Any) -> Preprocess:
-    """Torchvision's preset for pictures, as for Pillow images."""
+    """Torchvision's preset for images, as it treats Pillow images."""
     return Preprocess(
         int(preset.resize_size[0]),
         (int(preset.crop_size[0]),) * 2,

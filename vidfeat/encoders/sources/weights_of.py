@@ -35,7 +35,7 @@ def weights_file(choice: EncoderChoice) -> Path | None:
     """The file given as weights, absolute; None if none was given.
 
     Raises:
-        WeightsError: it is not there, or not of a format that can be read without running code.
+        WeightsError: it does not exist, or its format cannot be read without running code.
     """
     if choice.weights is None or asks_for_random(choice):
         return None

@@ -1,4 +1,4 @@
-"""The actor: an encoder and decode processes on some machine of a cluster, working on leases.
+"""The actor: an encoder and decode processes on one machine of a cluster, working on leases.
 
 It reads the videos and writes the parts itself, through the shared file system; only counts and
 failures are sent to the driver.
@@ -45,19 +45,19 @@ class Errand:
 
     recipe: EncoderChoice
     weights_name: str | None
-    """Of the file whose bytes are sent along; None if the recipe needs no file."""
+    """Name of the file whose bytes are sent along; None if the recipe needs no file."""
     run_fingerprint: str
     options: ExtractOptions
     device: str
     threads: int | None
-    """For the network on a CPU."""
+    """Threads for the network on a CPU."""
     folder: str
-    """Of the parts, on the shared file system."""
+    """Folder of the parts, on the shared file system."""
     token: str
     """Name of a file that the driver has written there; it is gone when the run is over."""
     first_number: int
     sample: ListedVideo | None
-    """A video that the driver sees."""
+    """A video that the driver sees, for actors to look for."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Problem:
-    """The actor cannot work, and another on its machine could not either; or nobody could."""
+    """The actor cannot work, nor could another one on its machine, or on any machine."""
 
     message: str
     errno: int | None = None
@@ -78,7 +78,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Update:
-    """How far a lease is."""
+    """Progress of a lease."""
 
     stats: AssemblyStats
     frames: int
@@ -107,11 +107,11 @@ class LeaseWorker:
         self._decoded = PoolStats()
 
     def prepare(self, errand: Errand, weights: NDArray[np.uint8] | None) -> Ready | Problem:
-        """Load the network, and see that this machine has all that the driver has.
+        """Load the network, and check that this machine has all that the driver has.
 
         Args:
             errand: the run.
-            weights: the bytes of the weights' file.
+            weights: the bytes of the weights file.
         """
         where = socket.gethostname()
         try:
@@ -121,7 +121,7 @@ class LeaseWorker:
             return Problem(f"node {where}: {error}")
         if self._encoder.run_fingerprint != errand.run_fingerprint:
             return Problem(
-                f"node {where} makes another encoder of the same settings: install the same "
+                f"node {where} makes a different encoder from the same settings: install the same "
                 "versions of vidfeat and torch on all nodes"
             )
         self._errand = errand
@@ -156,7 +156,7 @@ class LeaseWorker:
             return
         except OSError as error:
             if error.errno not in _FULL:
-                raise  # of this machine: another one may do better
+                raise  # an error of this machine: another one may succeed
             yield Problem(str(error), error.errno)
             return
         yield Done(
@@ -172,7 +172,7 @@ class LeaseWorker:
         """Check that the output and the videos are where the driver has them.
 
         Raises:
-            VidfeatError: names the folder that is not shared.
+            VidfeatError: a folder is not shared; the message names it.
         """
         token = Path(errand.folder) / errand.token
         deadline = time.monotonic() + _VISIBLE_SECONDS
@@ -196,13 +196,13 @@ class LeaseWorker:
             )
 
     def _check_wanted(self) -> None:
-        """Stop when the run has ended without this actor hearing of it."""
+        """Stop if the run has ended without this actor being notified."""
         assert self._errand is not None
         if not (Path(self._errand.folder) / self._errand.token).exists():
             raise FileNotFoundError(errno.ENOENT, "the run is over", self._errand.token)
 
     def _newly_decoded(self, stats: PoolStats) -> PoolStats:
-        """Statistics of the decode processes since the last lease: they outlive it."""
+        """Statistics of the decode processes since the last lease, which they outlive."""
         if self._pool is None:
             return stats
         before, self._decoded = self._decoded, replace(stats)
@@ -214,7 +214,7 @@ class LeaseWorker:
 
 
 def stop_file(folder: Path, token: str) -> Path:
-    """File that the driver writes beside its token to end leases at their next batch boundary."""
+    """File that the driver writes next to its token to end leases at their next batch boundary."""
     return folder / f"{token}.stop"
 
 

@@ -118,7 +118,7 @@ class Driver:
     # -- actors --------------------------------------------------------------------------------
 
     def _nodes(self) -> dict[str, dict[str, float]]:
-        """The resources of the present machines, by their ids."""
+        """The resources of the machines that are alive, by their ids."""
         return {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
 
     def _make_errand(self, token: str) -> Errand:
@@ -131,7 +131,7 @@ class Driver:
             raise ClusterError(
                 f"{run.encoder.spec.model} was given as a module, which other machines cannot load"
             )
-        # A source with a prefix is asked on each node: its files are in the hub's cache there.
+        # A source with a prefix is used on each node: its files are in the hub's cache there.
         own = ":" not in recipe.model
         self._weights_file = weights_path(recipe.weights, recipe.model) if own else None
         there = (item.video for item in run.todo if item.video.size_bytes >= 0)
@@ -149,13 +149,13 @@ class Driver:
         )
 
     def _put_weights(self) -> Any:
-        """The weights' file in the object store: nodes need not have it, nor a network."""
+        """The weights file in the object store: nodes need neither it nor internet access."""
         if self._weights_file is None:
             return None
         return self._ray.put(np.fromfile(self._weights_file, np.uint8))
 
     def _hire(self) -> None:
-        """See that there are as many actors as there is room and work for, new machines too."""
+        """Start as many actors as there is room and work for, on new machines too."""
         now = time.monotonic()
         if any(hand.node for hand in self._hands):
             self._able = now
@@ -244,7 +244,7 @@ class Driver:
         run.report.engine |= done.engine
 
     def _lost(self, hand: _Hand, error: Exception) -> None:
-        """Lease a lost actor's work again; give up a video that is to blame."""
+        """Lease a lost actor's work again; give up on a video that is to blame."""
         self._hands.remove(hand)
         with suppress(Exception):
             self._ray.kill(hand.actor)
@@ -266,7 +266,7 @@ class Driver:
             return
         if not self._hands:
             raise ClusterError(
-                f"no actor comes up on the cluster's machines, the last: {_reason(error)} "
+                f"no actor starts on the cluster's machines, the last: {_reason(error)} "
                 "(is vidfeat installed on all of them?)"
             )
         self._run.report.notes.append(f"some actors could not start: {_reason(error)}")
@@ -280,7 +280,7 @@ class Driver:
         return True
 
     def _give_up(self, lease: Lease, error: Exception) -> None:
-        """A video that has ended one actor after the other gets a row in ``/errors``."""
+        """Give a video that has ended one actor after the other a row in ``/errors``."""
         (item,) = lease.todo
         failure = VideoFailure(
             path=item.video.identity,
@@ -303,7 +303,7 @@ class Driver:
     # -- figures -------------------------------------------------------------------------------
 
     def _stats(self) -> AssemblyStats:
-        """Of all leases so far; the seconds are means over the actors, so that shares are."""
+        """Statistics of all leases so far; seconds, and hence shares, are means over the actors."""
         live = [hand.live.stats for hand in self._hands if hand.live is not None]
         total = _sum([self._done, *live])
         return replace(

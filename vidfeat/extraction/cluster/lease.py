@@ -1,8 +1,8 @@
-"""Leases: how the videos of a run are divided over the machines of a cluster, and handed on.
+"""Leases: how the videos of a run are divided over the machines of a cluster, and reassigned.
 
-A lease is a run of consecutive videos, or one long film, for one actor. When an actor is lost, its
-lease goes to another; one that repeatedly loses its actors is split until the video that causes it
-is isolated.
+A lease is a series of consecutive videos, or one long film, for one actor. When an actor is lost,
+its lease goes to another; a lease that repeatedly loses its actors is split until the video that
+causes it is isolated.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from dataclasses import dataclass, replace
 
 from vidfeat.extraction.resume import Todo
 
-_LEASE_BYTES = 256 << 20  # of videos: some half a minute of one GPU, at common rates
+_LEASE_BYTES = 256 << 20  # of videos: about half a minute of one GPU, at common rates
 _LEASES_PER_ACTOR = 4  # at least, so that all end at about the same time
 _LEAST_BYTES = 64 << 10  # cost of opening a file, however short
 _DEATHS_TOGETHER = 2  # then the videos of a lease are leased one by one
 _DEATHS_ALONE = 3
-_MOST_ROUNDS = 20  # of a lease whose nodes vanish, which is not its doing
+_MOST_ROUNDS = 20  # of a lease whose nodes vanish, which is not its fault
 # Parts of a later round must have higher numbers than earlier ones of the same videos.
 _NUMBERS_PER_ROUND = 1_000_000
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Videos that one actor has in hand."""
+    """Videos assigned to one actor."""
 
     todo: tuple[Todo, ...]
     deaths: int = 0
-    """Actors that were lost over it, on machines that are still there."""
+    """Actors that were lost over it, on machines that still exist."""
     round: int = 0
     """How often it, or the lease it comes from, was handed out before."""
 
     @property
     def name(self) -> str:
-        """Name of its parts, from the files and where they begin: doing it twice is harmless."""
+        """Name of its parts, from its files and first clips: doing a lease twice is harmless."""
         text = "\n".join(
             f"{item.video.identity}\t{item.video.size_bytes}\t{item.video.mtime_ns}"
             f"\t{item.task.first_clip}\t{item.tries}"
@@ -77,10 +77,10 @@ def cut_leases(todo: Sequence[Todo], actors: int) -> list[Lease]:
 
 
 def after_loss(lease: Lease, *, node_is_gone: bool) -> list[Lease]:
-    """The leases that replace one whose actor was lost; none to give it up.
+    """The leases that replace one whose actor was lost; none to give up on it.
 
     Args:
-        lease: it.
+        lease: the lease whose actor was lost.
         node_is_gone: the whole machine was lost, for which the videos are hardly to blame.
     """
     lease = replace(lease, round=lease.round + 1)

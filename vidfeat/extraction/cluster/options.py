@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vidfeat.errors import ClusterError, UsageError
 
-_CPUS_PER_ACTOR = 8  # without GPUs: more threads than this gain a network of this size little
+_CPUS_PER_ACTOR = 8  # without GPUs: networks of this size gain little from more threads
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class ClusterOptions:
     """``auto`` is the cluster that this machine belongs to, ``local`` one on this machine only;
     otherwise host:port of a cluster's head."""
     actor_cpus: int | None = None
-    """Processors of one actor; None shares a machine's among its GPUs, or takes up to 8."""
+    """Processors per actor; None divides a machine's among its GPUs, or takes up to 8."""
     device: str = "auto"
     """``auto`` takes the GPUs if the cluster has any, or else processors."""
     start_seconds: float = 300.0
@@ -49,7 +49,7 @@ class ActorSize:
     gpus: int
 
     def places(self, nodes: Sequence[Mapping[str, float]]) -> int:
-        """How many fit on machines, by the resources of each."""
+        """How many actors fit on machines with these resources."""
         room = 0
         for node in nodes:
             fit = int(node.get("CPU", 0)) // self.cpus

@@ -1,10 +1,10 @@
 """The main job on many machines: a driver that leases videos to actors of a Ray cluster.
 
-The driver lists, compares with what is there, leases, and merges; actors (`cluster_actor.py`)
-decode, embed and write parts, straight to the output's folder on a file system that all machines
-share. Neither frames nor vectors pass through Ray: only leases, counts, failures, and once the
-bytes of the weights' file. Parts are named by what is in them, so a lease that is done twice,
-because its actor was thought lost, does no harm.
+The driver lists, compares with existing results, leases, and merges; actors (``actor.py``) decode,
+embed and write parts, straight to the output's folder on a file system that all machines share.
+Neither frames nor vectors pass through Ray: only leases, counts, failures, and once the bytes of
+the weights file. Parts are named by their content, so a lease that is done twice, because its actor
+was thought lost, does no harm.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def import_ray(address: str = "auto") -> Any:
     """The ray package, which reads some settings when it is first imported.
 
     Args:
-        address: as in `ClusterOptions`; a cluster on this machine only listens to it only.
+        address: as in `ClusterOptions`; a ``local`` cluster listens to this machine only.
 
     Raises:
         MissingExtraError: it is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address == "local":  # else Ray takes 127.0.0.1 for the machine's address in the network
+    if address == "local":  # else Ray replaces 127.0.0.1 by the machine's address in the network
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
@@ -62,20 +62,20 @@ def work_on_cluster(
 
         vidfeat.extract(videos, output, encoder, work=work_on_cluster(encoder))
 
-    The output and the videos must lie on a file system that all machines see under one path. A
-    feature file that was begun on one machine can be continued on many, and the other way round.
-    ``ExtractOptions.workers`` is then for each actor, and ``stop`` asks for the end at the next
-    batch boundary of each.
+    The output and the videos must be on a file system that all machines see under one path. A
+    feature file that was started on one machine can be resumed on many, and vice versa.
+    ``ExtractOptions.workers`` then applies to each actor, and ``stop`` ends each actor at its next
+    batch boundary.
 
     Args:
-        encoder: what the actors load; here it only describes them, so a CPU will do.
+        encoder: the encoder that actors load; here it only describes theirs, so a CPU is enough.
         options: which machines.
 
     Raises:
-        ClusterError: by ``extract``: no machine can do the work, or one lacks what it takes;
+        ClusterError: raised by ``extract``: no machine can do the work, or one lacks what it needs;
             finished parts stay.
         MissingExtraError: ray is not installed.
-        UsageError: an encoder that runs on another engine than torch.
+        UsageError: an encoder that runs on an engine other than torch.
     """
     if encoder.engine.name != "torch":
         raise UsageError(
@@ -123,7 +123,7 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
 
 @contextmanager
 def _token(folder: Path) -> Iterator[str]:
-    """The name of a file in the folder by which actors know it, during the run."""
+    """The name of a file that exists during the run, by which actors recognise the folder."""
     file = folder / f"run-{uuid.uuid4().hex}.token"
     file.touch()
     try:
@@ -144,7 +144,7 @@ def await_parts(folder: Path, files: Sequence[Path], seconds: float = _SHOWN_SEC
         if time.monotonic() > deadline:
             raise ClusterError(
                 f"{counted(len(missing), 'part')} written by other machines cannot be seen in "
-                f"{folder}, as {min(missing)}: run the same command again, and see that all "
-                "machines mean the same folder by that path"
+                f"{folder}, such as {min(missing)}: run the same command again, and check that the "
+                "path is the same folder on all machines"
             )
         time.sleep(0.5)
