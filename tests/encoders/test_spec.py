@@ -98,9 +98,9 @@ def test_an_aggregator_is_for_networks_of_frames(encoder: Encoder) -> None:
     assert frame.input_shape == (1, *encoder.spec.input_shape[1:])
     assert frame.describe()["aggregate"] == "max" and frame.describe()["modality"] == "frame"
     assert EncoderSpec.from_description(frame.describe()) == frame
-    with pytest.raises(UsageError, match="aggregator"):
+    with pytest.raises(UsageError, match="aggregate"):
         replace(encoder.spec, aggregate="mean")
-    with pytest.raises(UsageError, match="aggregator"):
+    with pytest.raises(UsageError, match="aggregate"):
         replace(encoder.spec, modality="frame")
 
 

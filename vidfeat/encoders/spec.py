@@ -151,7 +151,7 @@ class EncoderSpec:
     def __post_init__(self) -> None:
         if (self.modality == "frame") != (self.aggregate is not None):
             raise UsageError(
-                f"{self.model} is a {self.modality} network: an aggregator is for frame networks",
+                f"{self.model} is a {self.modality} network: only frame networks have an aggregate",
                 field="aggregate",
             )
         if self.average_crops and self.preprocess.crops == 1:
