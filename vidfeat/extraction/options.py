@@ -15,7 +15,8 @@ from vidfeat.video.reader import Limits
 class ExtractOptions:
     """How a run does its work; none of these options changes what a vector is.
 
-    ``dtype="float16"`` rounds the stored values."""
+    ``dtype="float16"`` rounds the stored values.
+    """
 
     workers: int | None = None
     """Decode processes; None takes one for each processor, 0 decodes in this process."""
