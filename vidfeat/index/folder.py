@@ -1,6 +1,6 @@
 """An index on disk: a folder of files that never change, and ``index.json``, which names them.
 
-Every change of an index writes new files beside the old ones and then replaces ``index.json``, the
+Every change of an index writes new files next to the old ones and then replaces ``index.json``, the
 one rename that counts: readers find the old state or the new one, even after a kill. Files that no
 ``index.json`` names any more are removed by the next writer.
 

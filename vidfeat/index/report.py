@@ -95,7 +95,7 @@ def _cards(
 
 
 def _asked(index: VideoIndex, query: Query, root: str | os.PathLike[str] | None) -> str:
-    """The picture of a query, or those of its examples, or its phrases."""
+    """The pictures or phrases of a query or of its examples."""
     wanted = "".join(
         f"<figure>{_example(index, one, root)}</figure>" for one in query.positive or (query,)
     )

@@ -377,7 +377,7 @@ class VideoIndex(OpenIndex):
     # ------------------------------------------------------------------ changes
 
     def add(self, features: str | os.PathLike[str], *, skip_bad_rows: bool = False) -> Any:
-        """Add the videos of a feature file, replacing those of the same path; see `update`."""
+        """Add the videos of a feature file, replacing those with the same path; see `update`."""
         from vidfeat.index.update import change_index
 
         change = change_index(self.path, add=[Path(features)], skip_bad_rows=skip_bad_rows)
