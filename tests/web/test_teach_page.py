@@ -206,7 +206,8 @@ def test_find_all_save_and_a_second_tab(page, site, tmp_path):
     )
     assert said == len(before)
     press(page, "1")
-    until(lambda: "Another page had said third" in page.one("#lesson-toast").text, "the note")
+    note = "Replaced labels of another page: third"
+    until(lambda: note in page.one("#lesson-toast").text, "the note")
     assert (path, "waves") in labelled(site)
     assert "third" not in dict(labelled(site)).values()
     assert not page.complaints()

@@ -1,4 +1,4 @@
-"""Search: an index of clip vectors on disk, and answers that are segments of videos."""
+"""Search: an index of clip vectors on disk, which finds segments of videos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which segment of a video aligns with a query in time: arithmetic on one matrix of cosines."""
+"""Find the segments of a video that align with a query in time, from a matrix of cosines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Pairs of clips whose shift in time is tried: more never changed an answer.
+# Pairs of clips whose shift in time is tried: trying more never changed a result.
 _TRIED_PAIRS = 24
 # A segment continues while pairs exceed their level by this fraction of the best pair's excess;
 # this many pairs in between may fall short (a cut, a flash, a moment out of sync).
@@ -17,7 +17,7 @@ _BRIDGED = 2
 
 @dataclass(frozen=True)
 class Aligned:
-    """A segment of a video beside a segment of the query.
+    """A segment of a video, aligned with a segment of the query.
 
     Attributes:
         best: score of the best pair of clips.
@@ -45,13 +45,13 @@ def align(
     """The best segments of a video, none overlapping a better one, best first.
 
     A shift in time pairs each clip of the query with the clip of the video that starts nearest to
-    its shifted start. The shift taken is the one whose pairs stand out most above ``levels``; from
+    its shifted start. The best shift is the one whose pairs stand out most above ``levels``; from
     its best pair, the segment grows in both directions while pairs stay above the background.
 
     Args:
         scores: (Q, N) of the query's clips with the video's.
-        query_start: (Q,) seconds, rising.
-        start: (N,) seconds, rising.
+        query_start: (Q,) seconds, ascending.
+        start: (N,) seconds, ascending.
         end: (N,) seconds.
         levels: (Q,) background score of each query clip.
         first_row: row of the video's first clip.
@@ -114,7 +114,7 @@ def _hop(start: NDArray[np.float64]) -> float:
 def _pairs(
     wanted: NDArray[np.float64], start: NDArray[np.float64], hop: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Clips of the query that have a clip of the video within about half a hop, and which."""
+    """The clips of the query with a clip of the video within about half a hop, and that clip."""
     after = np.searchsorted(start, wanted).clip(1, max(len(start) - 1, 1))
     before = after - 1
     after = after.clip(max=len(start) - 1)

@@ -1,8 +1,7 @@
-"""Write npy and FAISS files so that a full disk is an error, not a signal or silence.
+"""Write npy and FAISS files so that a full disk always raises an error.
 
-A mapped file that is longer than what the disk holds of it kills its writer with SIGBUS,
-``numpy.save`` hides the system's reason, and FAISS overlooks it. All are written here block by
-block instead.
+On a full disk, writing to a mapped file kills the process with SIGBUS, ``numpy.save`` hides the
+system's reason, and FAISS does not notice. Here all files are written block by block instead.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class RowWriter:
         row_shape: shape of one row.
 
     Raises:
-        OSError: with the file's name, a full disk among them.
+        OSError: the disk is full, for example; the error names the file.
     """
 
     def __init__(self, path: Path, dtype: DTypeLike, row_shape: tuple[int, ...]) -> None:
@@ -73,7 +72,7 @@ def save_npy(path: Path, values: NDArray[Any]) -> None:
     """Write an array as an npy file.
 
     Raises:
-        OSError: with the file's name, a full disk among them.
+        OSError: the disk is full, for example; the error names the file.
     """
     values = np.asarray(values)
     with RowWriter(path, values.dtype, values.shape[1:]) as writer:
@@ -87,7 +86,7 @@ def write_faiss(index: Any, path: Path) -> None:
     leaves a truncated file.
 
     Raises:
-        OSError: with the file's name, a full disk among them.
+        OSError: the disk is full, for example; the error names the file.
     """
     import faiss
 

@@ -1,7 +1,7 @@
 """Build the first part of an index: write normalised vectors, train FAISS on a sample, add, tune.
 
-Vectors stream through memory in blocks; FAISS reads them from the mapped file. What is random (the
-training sample, k-means) is seeded, so that equal features give equal indexes.
+Vectors stream through memory in blocks; FAISS reads them from the mapped file. All random steps
+(the training sample, k-means) are seeded, so that equal features give equal indexes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _REMEDY = "extract it again, or leave such clips out with skip_bad_rows=True"
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What an index is built as; see `VideoIndex.build`."""
+    """How an index is built; see `VideoIndex.build`."""
 
     kind: str = "auto"
     max_memory_bytes: int | None = None
@@ -100,16 +100,16 @@ def write_part(
     """Write the normalised vectors and the times of some videos of a feature file.
 
     Args:
-        store: where they are.
-        chosen: rows of ``/videos``, rising; videos without clips are left out.
-        normalisation: what makes them vectors of the index.
+        store: the feature file.
+        chosen: rows of ``/videos``, ascending; videos without clips are left out.
+        normalisation: how vectors of the encoder become vectors of the index.
         files: npy files to write.
         first_row: number that the first row gets in the index.
         first_video: number that the first video gets in the index.
-        skip_bad_rows: leave out vectors that are not finite or zero, which are an error otherwise.
+        skip_bad_rows: leave out vectors that are zero or not finite; otherwise they are an error.
 
     Raises:
-        DataError: such a vector, with its video and second.
+        DataError: a vector is zero or not finite; the message has its video and second.
     """
     offset, count = store.videos["offset"], store.videos["count"]
     chosen = chosen[count[chosen] > 0]
@@ -153,7 +153,7 @@ def write_part(
 
 
 def _runs(offset: NDArray[np.int64], count: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Runs of adjacent videos, so that they are read together."""
+    """Group adjacent videos into runs, so that they are read together."""
     if not len(offset):
         return
     breaks = np.flatnonzero(offset[1:] != (offset + count)[:-1]) + 1
@@ -172,8 +172,7 @@ def train_and_add(
     """Train the FAISS index of a plan on mapped vectors, add them all, and write it.
 
     Returns:
-        The entries of the files written: ``index``, and the lists if they are in a file of their
-            own.
+        The entries of the files written: ``index``, and the lists if they are in a separate file.
     """
     import faiss
 
@@ -187,8 +186,8 @@ def train_and_add(
         ivf.cp.niter = 10
         ivf.cp.min_points_per_centroid = 1
         ivf.cp.max_points_per_centroid = 256
-        # Candidates are compared exactly in the end: further rounds improve the codes slightly,
-        # cost minutes and change no answer.
+        # Candidates are compared exactly in the end: more rounds improve the codes slightly, cost
+        # minutes and change no result.
         if hasattr(ivf, "pq"):
             ivf.pq.cp.niter = 12
         if plan.kind == "opq":
@@ -219,7 +218,7 @@ def _blocks(vectors: NDArray[Any]) -> Iterable[tuple[int, NDArray[np.float32]]]:
 
 
 def _training_sample(vectors: NDArray[Any], lists: int) -> NDArray[np.float32]:
-    """Seeded sample in the order of the file: 40 to 64 points per list, enough for codebooks."""
+    """A seeded sample in file order: 40 to 64 points per list, enough for codebooks."""
     wanted = max((POINTS_PER_LIST + 1) * lists, min(64 * lists, 200_000), 40_000)
     if wanted >= len(vectors):
         return np.asarray(vectors, dtype=np.float32)
@@ -237,8 +236,8 @@ def build_index(
 ) -> IndexHeader:
     """Build an index; see `VideoIndex.build`.
 
-    An existing index is replaced by one rename of its head; a search in progress keeps what it has
-    opened.
+    An existing index is replaced by one rename of its head; a search in progress keeps using what
+    it has opened.
     """
     report = report or no_report
     options = options or BuildOptions()
@@ -254,7 +253,7 @@ def build_index(
                 raise UsageError(
                     f"{target} exists and is not an index: choose another place"
                 ) from None
-            there = False  # a damaged one: replaced as a folder
+            there = False  # it is damaged: the whole folder is replaced
     target.parent.mkdir(parents=True, exist_ok=True)
     with FeatureStore(features) as store:
         if there:
@@ -392,6 +391,6 @@ def _plan(num_clips: int, head: IndexHeader) -> IndexPlan:
     except UsageError:
         if (
             not head.files
-        ):  # on building, the user can choose another kind; a later change must not fail
+        ):  # when building, the user can choose another kind; a later change must not fail
             raise
         return choose(num_clips, head.dimension, max_memory_bytes=memory)

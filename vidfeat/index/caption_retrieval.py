@@ -1,11 +1,11 @@
-"""Retrieval by captions by MSR-VTT's protocol, in both directions.
+"""Retrieval with captions by MSR-VTT's protocol, in both directions.
 
-A video is the mean of its clips' directions, compared with captions by cosine. From text to video,
-each caption looks for its video among all captioned videos. From video to text, each video looks
-for its captions among all, and its best one counts. R@k is the share of queries whose rank is k or
-better; the median and the mean rank are reported too. Equal scores count as better ones, so
-that vectors that cannot tell videos apart gain nothing (Xu et al., CVPR 2016; the split 1k-A is Yu
-et al.'s, ECCV 2018).
+A video is represented by the mean of its clips' unit vectors, which is compared with captions by
+cosine. From text to video, each caption retrieves its video among all captioned videos. From video
+to text, each video retrieves its captions among all, and its best one counts. R@k is the share of
+queries whose rank is k or better; the median and the mean rank are reported too. Ties count against
+the right answer, so that vectors that cannot tell videos apart gain nothing (Xu et al., CVPR 2016;
+the split 1k-A is from Yu et al., ECCV 2018).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Direction:
     """One direction of the protocol.
 
     Attributes:
-        recall: k to R@k, shares of 1.
-        median_rank: of the queries; 1 is the best.
-        mean_rank: the same.
-        num_queries: how many there were.
+        recall: k to R@k, as fractions.
+        median_rank: median rank over the queries; 1 is the best.
+        mean_rank: mean rank over the queries.
+        num_queries: number of queries.
     """
 
     recall: dict[int, float]
@@ -45,7 +45,7 @@ class Direction:
     num_queries: int
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """The scores, for JSON."""
         return {
             "recall": {str(k): value for k, value in self.recall.items()},
             "median_rank": self.median_rank,
@@ -59,9 +59,9 @@ class CaptionScores:
     """The results of a run of the protocol.
 
     Attributes:
-        text_to_video: captions that look for their video.
-        video_to_text: videos that look for their captions.
-        variant: what was done, in words, to be printed beside the figures.
+        text_to_video: captions that retrieve their video.
+        video_to_text: videos that retrieve their captions.
+        variant: description of what was done, to be printed with the figures.
         missing: captioned videos without features.
         notes: departures from the protocol, one sentence each.
     """
@@ -73,7 +73,7 @@ class CaptionScores:
     notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """The scores, for JSON."""
         return {
             "text_to_video": self.text_to_video.to_dict(),
             "video_to_text": self.video_to_text.to_dict(),
@@ -97,8 +97,8 @@ def evaluate_captions(
         store: features of the videos; those without a caption do not count.
         captions: one or more for each video.
         texts: the text tower of the encoder that made the features.
-        skip_bad_rows: leave out clips whose vectors are not finite, which are an error otherwise.
-        progress: called with the number of captions encoded so far.
+        skip_bad_rows: leave out clips whose vectors are not finite; otherwise they are an error.
+        progress: called with the number of captions encoded so far, and the total.
 
     Raises:
         DataError: no captioned video has features, or vectors cannot be compared.
@@ -121,8 +121,8 @@ def evaluate_captions(
         counts.append(len(vectors))
     if not gallery:
         raise DataError(
-            f"{captions.source}: none of its {len(paths)} videos is in {store.path}, whose "
-            f"paths are such as {next(iter(store.paths), '')!r}"
+            f"{captions.source}: none of its {len(paths)} videos is in {store.path}, which has "
+            f"paths such as {next(iter(store.paths), '')!r}"
         )
     kept = [n for n, video in enumerate(captions.video_of) if video in place]
     owner = np.array([place[captions.video_of[n]] for n in kept])
@@ -138,7 +138,7 @@ def evaluate_captions(
         text_to_video=_summary(to_video),
         video_to_text=_summary(to_text),
         variant=(
-            f"{captions.source}: {len(gallery)} videos of {clips} clips, directions averaged, "
+            f"{captions.source}: {len(gallery)} videos of {clips} clips, unit vectors averaged, "
             f"{several} each, cosine; a video's best caption counts"
         ),
         missing=tuple(missing),
@@ -149,7 +149,7 @@ def evaluate_captions(
 def ranks(
     scores: NDArray[np.float64], owner: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ranks, from 1, of each caption's video (N,) and of each video's best caption (V,).
+    """Ranks, from 1, of each caption's video (N,) and of each video's best own caption (V,).
 
     Args:
         scores: (N, V) of captions with videos.

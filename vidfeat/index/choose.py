@@ -1,11 +1,11 @@
-"""Which FAISS index for how many vectors, and what it costs in memory.
+"""Choose a FAISS index for a number of vectors, and estimate its memory.
 
-Flat is exact and best while a search through everything takes milliseconds. Above that, vectors are
-compressed, and the best candidates are always compared again with the vectors themselves: without
-that, recall is capped by the compression. Vectors have length one, so that the inner product is the
-cosine, and the Euclidean distance has the same order. Compressed kinds work with the distance:
-features of one network are nearly parallel, and what is left of them after the nearest centroid is
-small, where products would all be nearly one and lose their differences to rounding.
+Flat is exact, and best while a search through everything takes milliseconds. Above that, vectors
+are compressed, and the best candidates are always compared again with the vectors themselves:
+otherwise the compression would limit recall. Vectors have length one, so that the inner product is
+the cosine, and the Euclidean distance gives the same order. Compressed kinds use the distance:
+features of one network are nearly parallel, so that their differences from the nearest centroid are
+small, whereas inner products would all be nearly one and lose their differences to rounding.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COMPRESSED = ("ivfsq", "ivfpq", "opq")
 
 # Up to here a search through everything takes a few milliseconds and an index saves little.
 FLAT_CLIPS = 200_000
-# Fewer points than this cannot train a codebook worth its name.
+# With fewer points than this, a codebook is useless.
 LEAST_CLIPS = {"ivfsq": 200, "ivfpq": 1000, "opq": 10_000}
 # k-means wants 39 points per list, and warns on stderr below that.
 POINTS_PER_LIST = 39
@@ -29,13 +29,13 @@ POINTS_PER_LIST = 39
 
 @dataclass(frozen=True)
 class IndexPlan:
-    """What to build.
+    """The index to build.
 
     Attributes:
-        kind: one of ``KINDS`` but ``auto``.
+        kind: one of ``KINDS`` except ``auto``.
         factory: the description for ``faiss.index_factory``.
-        memory_bytes: what a search keeps in memory, beside the mapped vectors.
-        lists_on_disk: inverted lists stay in a file of their own, mapped, and are built in parts.
+        memory_bytes: what a search keeps in memory, in addition to the mapped vectors.
+        lists_on_disk: inverted lists stay in a separate file, mapped, and are built in parts.
     """
 
     kind: str
@@ -45,12 +45,12 @@ class IndexPlan:
 
     @property
     def metric(self) -> int:
-        """FAISS's number of the metric: 0 for the inner product, 1 for the distance."""
+        """FAISS's number for the metric: 0 for the inner product, 1 for the distance."""
         return 1 if self.kind in COMPRESSED else 0
 
     @property
     def num_lists(self) -> int:
-        """Inverted lists, 0 for kinds without."""
+        """Number of inverted lists; 0 for kinds without lists."""
         for part in self.factory.split(","):
             if part.startswith("IVF"):
                 return int(part[3:].split("_")[0])
@@ -79,7 +79,7 @@ def choose(
     least = LEAST_CLIPS.get(kind, 1)
     if num_clips < least:
         raise UsageError(
-            f"kind={kind} learns from at least {least} clips, and there are {num_clips}: use kind="
+            f"kind={kind} needs at least {least} clips, and there are only {num_clips}: use kind="
             "flat, which is exact and fast at this size"
         )
     plan = _plan(kind, num_clips, dimension)
@@ -132,7 +132,7 @@ def _plan(kind: str, num_clips: int, dimension: int) -> IndexPlan:
 
 
 def count_lists(num_clips: int) -> int:
-    """Inverted lists: 4 sqrt(N) as a power of two, more above some millions, as faiss advises."""
+    """Number of lists: 4 sqrt(N) as a power of two, more above 4 million, as FAISS advises."""
     if num_clips > 20_000_000:
         wanted = 262_144
     elif num_clips > 4_000_000:
@@ -144,7 +144,7 @@ def count_lists(num_clips: int) -> int:
 
 
 def _divisor(dimension: int, most: int) -> int:
-    """The largest divisor of ``dimension`` that is not above ``most``."""
+    """The largest divisor of ``dimension`` up to ``most``."""
     return next(parts for parts in range(most, 0, -1) if dimension % parts == 0)
 
 
@@ -170,10 +170,10 @@ def free_memory() -> int:
 
 
 def parse_size(text: str, option: str = "max_memory") -> int:
-    """Bytes of ``4GB``, ``500M`` or ``2GiB``; ``option`` is named in the message.
+    """Parse a size such as ``4GB``, ``500M`` or ``2GiB`` into bytes; errors name ``option``.
 
     Raises:
-        UsageError: not such a size.
+        UsageError: the text is not a size.
     """
     units = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
     units |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}

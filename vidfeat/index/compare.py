@@ -15,7 +15,7 @@ def compare_all(
     keep: NDArray[np.bool_] | None,
     block: int = 65_536,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Exact nearest rows by comparing with every allowed vector, a block at a time."""
+    """The exact nearest rows, by comparing with every allowed vector."""
     best = np.full((len(queries), 0), -np.inf, dtype=np.float32)
     rows = np.full((len(queries), 0), -1, dtype=np.int64)
     allowed = None if keep is None else np.flatnonzero(keep)
@@ -43,7 +43,7 @@ def compare_all(
 def padded(
     scores: NDArray[np.float32], rows: NDArray[np.int64], width: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The same, with lines padded to a given length with rows of -1."""
+    """Pad each line of scores and rows to a width, with rows of -1."""
     missing = width - scores.shape[1]
     if missing <= 0:
         return scores, rows

@@ -1,6 +1,6 @@
 """Copies within an index: pairs of videos that share segments, and the groups they form.
 
-The neighbours of every clip are searched in an index, not among all clips: a copy is so near that
+The neighbours of every clip are searched with an index, not among all clips: a copy is so near that
 it is in the same few lists.
 """
 
@@ -37,12 +37,12 @@ _CLIP_PAIR = np.dtype([("first", "<i8"), ("second", "<i8"), ("score", "<f4")])
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Two videos that share something.
+    """Two videos that share segments.
 
     Attributes:
         videos: their paths, in the order of the index.
         score: of the best segment.
-        segments: what they share, the longest first.
+        segments: shared segments, the longest first.
     """
 
     videos: tuple[str, str]
@@ -56,8 +56,8 @@ class Duplicates:
 
     Attributes:
         pairs: two videos each.
-        groups: paths that are joined by pairs, the largest group first.
-        comparisons: vectors that were compared, for comparison with all pairs.
+        groups: paths that are connected by pairs, the largest group first.
+        comparisons: number of vector comparisons that were made.
         num_cut: clips with too many near neighbours to list; 0 if all pairs are listed.
         num_left_out: pairs that share too little to be copies, such as a black leader.
     """
@@ -107,7 +107,7 @@ def find_duplicates(
         min_share: minimum share of the shorter video that a pair has in common. None accepts every
             moving segment, and a still one (black, a title card) that covers half of the shorter
             video.
-        report: called with a line on the progress.
+        report: called with lines that describe the progress.
 
     Raises:
         UsageError: an invalid threshold or share, or a threshold so low that nearly everything is a
@@ -163,7 +163,7 @@ class _Finder:
 
     @property
     def is_exact(self) -> bool:
-        """Every clip is compared with every other."""
+        """Whether every clip is compared with every other."""
         return self._lists is None and self.engine.head.kind == "flat"
 
     def _wants_lists(self) -> bool:
@@ -194,7 +194,7 @@ class _Finder:
     def blocks(
         self, threshold: float
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
-        """Rows, their neighbours, and cosines of at least the threshold."""
+        """Pairs of rows and neighbours whose cosine is at least the threshold, with the cosine."""
         for low in range(0, self.num_rows, _BLOCK):
             rows = self.rows[low : low + _BLOCK]
             count = min(_NEIGHBOURS, self.num_rows)
@@ -250,7 +250,7 @@ class _Finder:
 def _pairs(
     index: VideoIndex, parts: list[NDArray[Any]], min_share: float | None
 ) -> tuple[tuple[DuplicatePair, ...], int]:
-    """Pairs of videos, best first, and how many were left out."""
+    """Pairs of videos, best first, and the number of pairs left out."""
     every = np.concatenate([np.empty(0, dtype=_CLIP_PAIR), *parts])
     if not len(every):
         return (), 0

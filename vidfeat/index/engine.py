@@ -1,7 +1,7 @@
-"""The nearest clips of a query: FAISS for candidates, the vectors themselves for the order.
+"""The nearest clips of a query: FAISS finds candidates, the vectors themselves give the order.
 
-Rows number the clips: those of the first part as in FAISS, then those added since, which are few
-and compared exactly.
+Rows number the clips: first those of the first part, as in FAISS, then those added since, which are
+few and compared exactly.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _MOST_LOOPS = 1 << 28
 TUNED_NEIGHBOURS = 10
 # Up to this many allowed rows are compared one by one, as in a tail of that size.
 _FEW_ROWS = 20_000
-# A filter that leaves this share of the rows counts as none.
+# A filter that keeps at least this share of the rows counts as none.
 _MOSTLY = 0.99
-# Codes of an index up to this size are all searched if the filter leaves out what is near.
+# In an index up to this size, all codes are searched if the filter leaves out what is near.
 _SCANNED_ROWS = 4_000_000
 _MOST_EF_SEARCH = 4096
 _SHORT = -2
@@ -42,10 +42,10 @@ _SHORT = -2
 def read_faiss(path: Path, head: IndexHeader) -> Any:
     """Open a FAISS file mapped, and check that it is the index that ``index.json`` describes.
 
-    FAISS parses files in C++: whatever can be limited is limited, first by the file's own size.
+    FAISS parses files in C++: all of its limits are set, by the file's own size where possible.
 
     Raises:
-        StoreError: not such an index.
+        StoreError: the file is damaged, or another index.
     """
     import faiss
 
@@ -71,7 +71,7 @@ def read_faiss(path: Path, head: IndexHeader) -> Any:
 
 
 def _table_bytes(head: IndexHeader) -> int:
-    """Size that FAISS's check reserves for a table that is never built, by the kind's factory."""
+    """Bytes that FAISS's check counts for a table that is never built, by the factory."""
     found = re.fullmatch(r"(?:OPQ\d+_\d+,)?IVF(\d+)(?:_HNSW32)?,PQ(\d+)(x4fs)?", head.factory)
     if found is None:
         return 0
@@ -81,7 +81,7 @@ def _table_bytes(head: IndexHeader) -> int:
 
 @contextmanager
 def _limits(file_bytes: int) -> Iterator[None]:
-    """No array may be larger than the file that it is read from; FAISS's limits are global."""
+    """Limit arrays to the size of the file that they are read from; FAISS's limits are global."""
     import faiss
 
     most = max(file_bytes, 1 << 20)
@@ -169,16 +169,16 @@ class SearchEngine:
 
         Args:
             queries: (Q, D) normalised.
-            count: rows a query at most.
+            count: maximum number of rows per query.
             keep: (num_rows,) rows that may be found; None for all.
             exact: compare with every vector.
             search: other settings than the index's own.
             compare_few: if few rows may be found, compare with each; False to measure FAISS.
-            results: how many results the caller wants of these rows. The settings were tuned for
-                the nearest 10; for more, the search is broader.
+            results: number of results that the caller makes of these rows. The settings were tuned
+                for the nearest 10; for more, the search is broader.
 
         Returns:
-            Cosines (Q, n) in falling order, and rows (Q, n); a row of -1 stands for none.
+            Cosines (Q, n) in descending order, and rows (Q, n); a row of -1 stands for none.
         """
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         settings = self.head.search if search is None else search
@@ -207,8 +207,8 @@ class SearchEngine:
     def _broader(self, settings: dict[str, int], breadth: float) -> dict[str, int]:
         """Settings for more neighbours than they were tuned for.
 
-        Candidates are ranked among each other, so their number grows in proportion. Lists grow with
-        the distance of the farthest neighbour, and so more slowly.
+        Candidates compete with each other, so their number grows in proportion. The number of lists
+        depends on the distance of the farthest neighbour, and grows more slowly.
         """
         factors = {"candidates": breadth, "nprobe": math.sqrt(breadth)}
         return {name: math.ceil(value * factors.get(name, 1.0)) for name, value in settings.items()}
@@ -285,9 +285,9 @@ class SearchEngine:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Search inverted lists, and more of them if they hold few allowed rows.
 
-        A search without a filter covers a number of rows; a search with one must find about as many
-        allowed rows for the same recall. If a filter leaves out just what is near the query, the
-        rest is about equally far and may be anywhere: then all lists are searched.
+        For the same recall, a search with a filter must find about as many allowed rows as a search
+        without one covers. If a filter leaves out just what is near the query, all other rows are
+        about equally far and may be in any list: then all lists are searched.
         """
         wanted = min(max(count, settings.get("candidates", 0)), self.num_base)
         lists = self._num_lists
@@ -312,7 +312,7 @@ class SearchEngine:
             scores[short], rows[short] = again
             short = short[again[1][:, 0] == _SHORT]
         del bits
-        # FAISS may skip rows whose code is not a number: compare them as well.
+        # FAISS may skip rows whose code is NaN: compare them as well.
         lost = np.flatnonzero(np.count_nonzero(rows >= 0, axis=1) < min(count, kept))
         if len(lost):
             found = compare_all(queries[lost], self.vectors, count, keep)
@@ -328,9 +328,9 @@ class SearchEngine:
         probes: int,
         selector: Any,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Candidates of some lists in the order of their exact cosines, ``count`` a query.
+        """The candidates of some lists by their exact cosines, ``count`` per query.
 
-        A line with fewer than ``least`` candidates begins with the row ``_SHORT``.
+        For a query with fewer than ``least`` candidates, the first row is ``_SHORT``.
         """
         import faiss
 
@@ -364,7 +364,7 @@ class SearchEngine:
 
 
 def _selector(keep: NDArray[np.bool_] | None) -> tuple[Any, NDArray[np.uint8] | None]:
-    """FAISS's filter of rows, and the bits that must outlive it."""
+    """A FAISS filter of rows, and its bits, which must outlive it."""
     import faiss
 
     if keep is None:

@@ -1,9 +1,9 @@
 """One query from several examples: positive and negative clips, videos and phrases.
 
 Each example counts as one direction, the mean of its clips. The score of a clip is its mean cosine
-with the examples, less a weight times its mean cosine with the negative ones; as cosines are linear
-in the query, that is the product with a single vector (Rocchio's formula). One positive example
-keeps its clips, so that the matching segment is found as without negatives.
+with the examples, minus a weight times its mean cosine with the negative ones; as cosines are
+linear in the query, that is the product with a single vector (Rocchio's formula). A single positive
+example keeps its clips, so that the matching segment is found as without negatives.
 
 Cosines with a phrase differ less from video to video than cosines with a clip do. If a query has
 both, phrases are scaled so that both have the same spread over a sample of the index.
@@ -28,13 +28,13 @@ def combine(
     background: NDArray[np.float32],
     negative_weight: float = NEGATIVE_WEIGHT,
 ) -> Query:
-    """One query of several examples.
+    """Combine several examples into one query.
 
     Args:
-        positive: what is looked for, normalised by the index.
-        negative: what the answers should not resemble, normalised too.
+        positive: examples of what to find, normalised by the index.
+        negative: examples of what the results should not resemble, normalised too.
         background: (B, D) a sample of the index.
-        negative_weight: how much negative examples count beside positive ones.
+        negative_weight: weight of the negative examples, relative to the positive ones.
 
     Raises:
         UsageError: no positive example, or a weight below 0.
@@ -91,7 +91,7 @@ def _direction(query: Query) -> NDArray[np.float64]:
 
 
 def _weights(examples: Sequence[Query], background: NDArray[np.float32]) -> list[float]:
-    """1 for clips; for phrases beside clips, the ratio of the spreads of their cosines."""
+    """1 for clips; for phrases mixed with clips, the ratio of the spreads of their cosines."""
     is_phrase = [bool(example.text) for example in examples]
     if all(is_phrase) or not any(is_phrase) or len(background) < 2:
         return [1.0] * len(examples)

@@ -1,6 +1,6 @@
 """An index on disk: a folder of files that never change, and ``index.json``, which names them.
 
-Every change of an index writes new files beside the old ones and then replaces ``index.json``, the
+Every change of an index writes new files next to the old ones and then replaces ``index.json``, the
 one rename that counts: readers find the old state or the new one, even after a kill. Files that no
 ``index.json`` names any more are removed by the next writer.
 
@@ -9,17 +9,17 @@ role            holds
 ==============  =====================================================================
 index           the FAISS index of the first part, ``index.faiss``; opened mapped
 lists           its inverted lists, where they are too large for memory; mapped
-list_table      where each of them is in that file
+list_table      where each list is in that file
 vectors         the vectors of the first part, ``vectors.npy``; mapped
 clips           video, start and end of each, ``clips.npy``; mapped
 videos          paths and facts of the videos, ``videos.npz``
 mean            what is subtracted from every vector; only where centred or whitened
-whitening       what they are then multiplied by; only where whitened
+whitening       the matrix that multiplies centred vectors; only where whitened
 tail_vectors    vectors added since; searched exactly
 tail_clips      video, start and end of each of them
 ==============  =====================================================================
 
-The page stores what it is taught beside them: ``labels.csv`` and the folder ``heads``.
+The page stores labels and heads in the same folder: ``labels.csv`` and ``heads``.
 """
 
 from __future__ import annotations
@@ -80,24 +80,24 @@ class IndexHeader:
     Attributes:
         generation: counts the states of the index; part of the names of later files.
         kind: of the FAISS index, see `vidfeat.index.choose`.
-        requested_kind: what was asked for, ``auto`` for the choice by size.
+        requested_kind: the requested kind, ``auto`` for the choice by size.
         factory: FAISS's description of it.
         dimension: of the vectors.
-        num_base: rows of the first part, those of removed videos included.
+        num_base: rows of the first part, including those of removed videos.
         num_tail: rows added since.
-        num_clips: rows of videos that are there.
-        num_videos: videos that are there.
-        centred: whether the mean is subtracted before vectors get length one.
+        num_clips: rows of videos that were not removed.
+        num_videos: videos that were not removed.
+        centred: whether the mean is subtracted before vectors are scaled to length one.
         whitened: whether the spread is evened out too.
-        search: what a search sets (``nprobe``, ``ef_search``, ``candidates``).
+        search: search settings (``nprobe``, ``ef_search``, ``candidates``).
         recall: recall@10 as measured when the first part was built.
         files: role to file.
-        encoder: the description of what made the vectors.
-        space_fingerprint: what queries must come from.
-        run_fingerprint: what the indexed vectors came from.
+        encoder: description of the encoder that made the vectors.
+        space_fingerprint: fingerprint that queries must have.
+        run_fingerprint: of the run that made the indexed vectors.
         source_root: where the videos were; a hint.
         created: when this state was written, ISO 8601 in UTC.
-        vidfeat_version: what wrote it.
+        vidfeat_version: version that wrote it.
     """
 
     generation: int
@@ -132,7 +132,7 @@ class IndexHeader:
 
 
 def file_name(role: str, generation: int) -> str:
-    """Name of a file: the documented one at first, with the generation's number later."""
+    """Name of a file: the documented one at first, numbered in later generations."""
     stem, suffix = _NAMES[role].split(".")
     return f"{stem}.{suffix}" if generation <= 1 else f"{stem}-{generation}.{suffix}"
 
@@ -141,7 +141,7 @@ def read_head(folder: Path) -> IndexHeader:
     """Read and check ``index.json`` and the presence and size of the files it names.
 
     Raises:
-        StoreError: no index, another format, a newer version, or files missing or cut short.
+        StoreError: no index, another format, a newer version, or files missing or truncated.
     """
     for _ in range(20):
         head = _parse_head(folder)
@@ -150,7 +150,7 @@ def read_head(folder: Path) -> IndexHeader:
             return head
         if _parse_head(folder).generation == head.generation:
             raise StoreError(problem)
-        # A writer was faster: the head has changed meanwhile.
+        # A writer has changed the head in the meantime.
     raise StoreError(f"{folder} is being rewritten continuously: try again")
 
 
@@ -197,7 +197,7 @@ def _check_head(head: IndexHeader) -> None:
             raise ValueError(f"no file for {role}")
     for role, entry in head.files.items():
         if role not in _NAMES or not _NAME.fullmatch(entry.name):
-            raise ValueError(f"no file may be called {role}: {entry.name!r}")
+            raise ValueError(f"{entry.name!r} is not a valid file for {role}")
     if head.centred and "mean" not in head.files:
         raise ValueError("no file for mean")
     if head.whitened and not (head.centred and "whitening" in head.files):
@@ -228,7 +228,7 @@ def _missing(folder: Path, head: IndexHeader) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """Hash of a file, hex."""
+    """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -240,13 +240,13 @@ def entry_of(path: Path) -> FileEntry:
 
 
 def write_head(folder: Path, head: IndexHeader) -> None:
-    """Make a state the current one: first the files, then the rename that counts."""
+    """Make a state the current one: flush its files, then replace ``index.json``."""
     sync_file(folder)
     write_json(folder / HEAD, head.to_dict())
 
 
 def remove_leftovers(folder: Path, head: IndexHeader) -> None:
-    """Remove files of older states and of killed writers; call it with the lock held."""
+    """Remove files of older states and of killed writers; the caller holds the lock."""
     named = {entry.name for entry in head.files.values()}
     for path in folder.iterdir():
         ours = _NAME.fullmatch(path.name) and path.name not in named
@@ -257,7 +257,7 @@ def remove_leftovers(folder: Path, head: IndexHeader) -> None:
 
 @contextmanager
 def undone(folder: Path) -> Iterator[None]:
-    """On an error, remove what was written of the next state, and name the folder in the error."""
+    """On an error, remove what was written of the next state and name the folder in the error."""
     try:
         with named_errors(folder):
             yield
@@ -280,10 +280,10 @@ def verify_index(path: str | os.PathLike[str]) -> list[str]:
     """Compare every file of an index with its recorded sha256.
 
     Returns:
-        What is wrong, a line each; empty for a sound index.
+        One line per problem; empty for a sound index.
 
     Raises:
-        StoreError: no index, or one with files missing or of another size.
+        StoreError: no index, or one with files missing or of the wrong size.
     """
     folder = Path(path)
     head = read_head(folder)
@@ -320,7 +320,7 @@ def copy_index(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
 
 
 def describe_index(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Description of an index, for display: no vector is read.
+    """Describe an index, for display, without reading its vectors.
 
     Raises:
         StoreError: as `read_head`.
@@ -345,7 +345,7 @@ def describe_index(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def origin_of(head: IndexHeader) -> dict[str, Any]:
-    """What made the vectors of an index, and what wrote it."""
+    """The encoder of an index, and when and by which version it was written."""
     return {
         "encoder": head.encoder,
         "space_fingerprint": head.space_fingerprint,
@@ -377,5 +377,5 @@ def save_videos(folder: Path, generation: int, videos: Videos) -> FileEntry:
 
 
 def now() -> str:
-    """The time in UTC, for the head."""
+    """The current time in UTC, for the head."""
     return datetime.now(UTC).isoformat(timespec="seconds")

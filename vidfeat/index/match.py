@@ -13,17 +13,17 @@ from vidfeat.errors import UsageError
 
 @dataclass(frozen=True)
 class Match:
-    """A segment of a video that answers a query.
+    """A segment of a video that matches a query.
 
     Attributes:
         video: path of the video, as in the index.
         start_seconds: where the segment starts.
         end_seconds: where it ends.
         score: similarity: the mean over the query's clips of each one's best cosine with a clip of
-            the video, or the best of all (``rank_by``); less the background's, if asked for.
+            the video, or the best of all (``rank_by``); minus the background's if requested.
         query_start_seconds: where in the query the matching part starts.
         query_end_seconds: where it ends.
-        query: number of the query that it answers, if there are several.
+        query: number of the query that it matches, if there are several.
         video_id: row of the video in the index's table.
     """
 
@@ -60,7 +60,7 @@ class SearchOptions:
     Attributes:
         k: number of results.
         clips: return every near clip, not videos.
-        per_video: segments of one video at most; overlapping ones are joined.
+        per_video: maximum number of segments of one video; overlapping ones are joined.
         exact: compare with every vector, whatever the kind of the index.
         normalize_scores: subtract from each query clip's cosines their mean with a background
             sample of the index, so that scores of different queries can be compared.
@@ -112,14 +112,14 @@ class Query:
     """The clips to search with.
 
     Attributes:
-        vectors: (Q, D), as the encoder gave them, or normalised by the index.
+        vectors: (Q, D), as the encoder returned them, or normalised by the index.
         start_seconds: (Q,)
         end_seconds: (Q,)
-        name: what it is called in messages and answers.
-        normalised: the vectors are the index's own.
-        video_id: row of the stored video that they are of; -1 for others.
-        text: the phrase that it is, empty for clips.
-        file: the file that the clips were read from, if not a stored video's.
+        name: name in messages and results.
+        normalised: whether the vectors are normalised by the index.
+        video_id: row of the stored video that the clips are from; -1 for others.
+        text: the phrase, if it is one; empty for clips.
+        file: the file that the clips were read from, if it is not a stored video.
         scale: factor of scores, if ``vectors`` stand for several examples.
         positive: the examples that it was made of, if there are several.
         negative: the negative examples.
@@ -144,7 +144,7 @@ class Query:
 
     @property
     def video_ids(self) -> list[int]:
-        """Rows of the stored videos that it, or its examples, are of."""
+        """Rows of the stored videos that the query or its examples are from."""
         examples = (*self.positive, *self.negative)
         rows = {self.video_id, *(row for example in examples for row in example.video_ids)}
         return sorted(rows - {-1})

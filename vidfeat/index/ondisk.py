@@ -1,8 +1,8 @@
 """Inverted lists larger than memory: built in parts, merged into one file, opened mapped.
 
-FAISS has such lists, but its index file names them by an absolute path, which breaks on copying and
-could be forged. Here the FAISS file holds the trained index with empty lists, ``lists.lists`` the
-codes and ids, and ``list_table.npy`` where each list is in it.
+FAISS supports this, but its index file names the lists by an absolute path, which breaks on copying
+and could be forged. Here the FAISS file holds the trained index with empty lists, ``lists.lists``
+the codes and ids, and ``list_table.npy`` the position of each list in it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def add_on_disk(
 
 
 def _merge(parts: list[Path], lists: int, code_size: int, target: Path) -> NDArray[np.int64]:
-    """Write each list's codes and then its ids, from all parts; size, capacity, offset of each."""
+    """Write the codes, then the ids of each list; return size, capacity and offset of each."""
     import faiss
 
     flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE

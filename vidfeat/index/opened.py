@@ -18,7 +18,7 @@ from vidfeat.index.videos import CLIP, Videos, load_videos
 
 
 class OpenIndex:
-    """The state of an index, mapped into memory. It stays as it was opened.
+    """An index, mapped into memory in the state in which it was opened.
 
     Args:
         path: the folder.
@@ -30,14 +30,14 @@ class OpenIndex:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.where = str(self.path)
-        """What the index is called in messages."""
+        """Name of the index in messages."""
         for attempt in range(20):
             head = read_head(self.path)
             try:
                 self._open(head)
                 return
             except FileNotFoundError as error:
-                # A writer replaced the state meanwhile.
+                # A writer replaced the state in the meantime.
                 if attempt == 19 or read_head(self.path).generation == head.generation:
                     raise StoreError(f"{error.filename} is missing: rebuild the index") from None
 
@@ -53,7 +53,7 @@ class OpenIndex:
             clips = np.concatenate([clips, late])
         self.videos: Videos = load_videos(self.path / head.files["videos"].name, total)
         if total and not 0 <= clips["video"].min() <= clips["video"].max() < len(self.videos):
-            raise StoreError(f"{self.path}: clips of videos that it does not have; rebuild it")
+            raise StoreError(f"{self.path} has clips of videos that it does not list: rebuild it")
         mean = self._array("mean", (head.dimension,)) if head.centred else None
         square = (head.dimension, head.dimension)
         whitening = self._array("whitening", square) if head.whitened else None
@@ -93,7 +93,7 @@ class OpenIndex:
             raise StoreError(f"{self.where} has no video {path!r}{hint}") from None
 
     def require_space(self, space_fingerprint: str, what: str) -> None:
-        """Check that vectors can be compared with these.
+        """Check that vectors can be compared with those of the index.
 
         Raises:
             FingerprintError: they are of another encoder.

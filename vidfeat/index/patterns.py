@@ -1,4 +1,4 @@
-"""Videos of an index by what a user writes: a path, a folder or a pattern."""
+"""Select videos of an index by path, folder or pattern."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vidfeat.system.identities import normal_form
 
 
 def paths_that_fit(videos: Videos, text: str, where: object) -> list[str]:
-    """Paths of the existing videos that match.
+    """Paths of the videos that match a text.
 
     Args:
         videos: the table.
@@ -23,7 +23,7 @@ def paths_that_fit(videos: Videos, text: str, where: object) -> list[str]:
         where: the index, for messages.
 
     Raises:
-        StoreError: none fits; the message has the nearest path.
+        StoreError: no video fits; the message suggests a similar path.
     """
     stored = videos.names.find(text)
     if stored is not None:
@@ -49,12 +49,12 @@ def videos_that_pass(
     labels: Mapping[str, str],
     where: str,
 ) -> NDArray[np.bool_]:
-    """(videos,) which videos pass a filter of paths and labels.
+    """Which videos pass a filter by path and label, (videos,).
 
     Args:
         videos: the table.
-        only: paths, folders (a slash at the end) or patterns; any of them; none for all.
-        only_labels: any of these labels; none for all.
+        only: paths, folders (a slash at the end) or patterns, any of which fits; empty for all.
+        only_labels: any of these labels; empty for all.
         labels: path to label.
         where: the index, for messages.
 

@@ -1,6 +1,6 @@
-"""From what a user gives as a query to its clips: a stored path, a file, features, or a phrase.
+"""Turn what a user gives into a query: a path of the index, a file, features, or a phrase.
 
-Stored clips are used if they are those of the file, since they cost nothing; otherwise the file is
+For an unchanged file of the index its stored clips are used, which cost nothing; other files are
 encoded with the encoder that the index describes, which is loaded once.
 """
 
@@ -41,11 +41,11 @@ class QuerySource:
 
     Args:
         index: the index.
-        root: where the videos are now, if not where they were.
-        weights: where the weights are, if not where they were.
-        device: what runs the encoder.
-        encoder: one that is already loaded.
-        model: ``FILE.py:FUNCTION`` of a network of one's own, which is run.
+        root: where the videos are, if they have moved.
+        weights: where the weights are, if they have moved.
+        device: device for the encoder.
+        encoder: an encoder that is already loaded.
+        model: ``FILE.py:FUNCTION`` of a user's own network, which is run.
     """
 
     def __init__(
@@ -87,17 +87,17 @@ class QuerySource:
 
         Raises:
             UsageError: the network has no text tower, the index is centred, or the phrase is empty.
-            WeightsError: the network's weights are not there.
+            WeightsError: the network's weights do not exist.
         """
         return self.index.text_query(phrase, self.texts)
 
     @property
     def encoder(self) -> Encoder | JoinedEncoder:
-        """The encoder of the index, or its joined ones, loaded when they are first needed.
+        """The encoder of the index, or its joined encoders, loaded when first needed.
 
         Raises:
-            WeightsError: its weights are not there.
-            FingerprintError: they are other weights.
+            WeightsError: its weights do not exist.
+            FingerprintError: its weights are not those of the index.
         """
         if self._encoder is None:
             from vidfeat.encoders.joined import query_encoder
@@ -121,12 +121,12 @@ class QuerySource:
         start_seconds: float | None = None,
         end_seconds: float | None = None,
     ) -> list[Query]:
-        """The queries that a text stands for: one, or one for each video of a feature file.
+        """The queries that a text names: one, or one for each video of a feature file.
 
         Args:
             text: a path of the index, a file, a URL, or a feature file; ``#t=12.5,15`` after it
-                takes these seconds of it, unless a path really has this name.
-            start_seconds: where the part to search with starts.
+                selects these seconds, unless a path really has this name.
+            start_seconds: where the segment to search with starts.
             end_seconds: where it ends.
 
         Raises:
@@ -161,7 +161,7 @@ class QuerySource:
         if path.suffix.lower() in FEATURE_SUFFIXES:
             if start_seconds is not None or end_seconds is not None:
                 raise UsageError(
-                    "start_seconds and end_seconds go with a video, not with a feature file",
+                    "start_seconds and end_seconds apply to a video, not to a feature file",
                     field=("start_seconds", "end_seconds"),
                 )
             return self.of_features(path)
@@ -225,9 +225,9 @@ class QuerySource:
         return found
 
     def _row_of_stored(self, store: FeatureStore, row: int) -> int:
-        """Row of the indexed video that a video of a feature file is; -1 for none.
+        """Row of the indexed video that is the same as a video of a feature file; -1 for none.
 
-        The same path below the same root, or below another one with the file's size and time.
+        It has the same path, and either the same root or the same size and time of the file.
         """
         videos = self.index.videos
         named = videos.names.find(store.paths[row])
@@ -241,10 +241,10 @@ class QuerySource:
         return own if same or store.source_root == self.index.head.source_root else -1
 
     def _is_video_of_frames(self, path: Path) -> bool:
-        """Whether a path is a folder of frames, and the index was made with a rate for these.
+        """Whether a path is a folder of frames, and the index was made with a rate for them.
 
         Raises:
-            StoreError: it is one, and there is no rate.
+            StoreError: it is a folder of frames, and there is no rate.
         """
         if not frames_in(path):
             return False
@@ -289,11 +289,11 @@ class QuerySource:
         return self.index.videos.paths[row] if same else None
 
     def _row_of(self, path: Path) -> int:
-        """Row of the video that a file is, changed or not, whatever links lead to it; -1 for none.
+        """Row of a file's video, changed or not, whatever links lead to it; -1 for none.
 
-        The indexed path may itself be a link: then the file behind it is looked for among the
-        videos of its size. Where the whole root has moved, a file is known by the end of its path
-        and its size.
+        The indexed path may itself be a link: then its target is looked for among the videos of
+        equal size. If the whole root has moved, a file is recognised by the end of its path and its
+        size.
         """
         root = self.root if isinstance(self.root, Path) else self.index.source_root
         for place in (_unlinked(path), path.resolve()):
@@ -338,21 +338,21 @@ def make_queries(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
 ) -> list[Query]:
-    """Queries of all the texts.
+    """The queries of several texts, see `QuerySource.make`.
 
     Raises:
-        UsageError: a segment of several.
+        UsageError: several texts, and a segment.
     """
     if not texts:
         return []
     if len(texts) > 1 and (start_seconds is not None or end_seconds is not None):
         raise UsageError(
-            "start_seconds and end_seconds choose a segment of one query: give one",
+            "start_seconds and end_seconds choose a segment of a single query: give only one",
             field=("start_seconds", "end_seconds"),
         )
     return [query for text in texts for query in source.make(text, start_seconds, end_seconds)]
 
 
 def _unlinked(path: Path) -> Path:
-    """The absolute path without ``..``; links in it stay, as they do in indexed paths."""
+    """The absolute path without ``..``; links are not resolved, as in indexed paths."""
     return Path(os.path.abspath(path))  # noqa: PTH100

@@ -1,4 +1,4 @@
-"""The clips that a query is made of: a segment of a stored video, embeddings, or an array."""
+"""The clips of a query: a segment of a stored video, embeddings, or an array."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def clips_in_segment(
 
 
 def as_query(value: Embeddings | NDArray[Any] | Query) -> Query:
-    """Vectors as a query; an array has no seconds of its own."""
+    """Turn vectors into a query; those of an array get no seconds."""
     if isinstance(value, Query):
         return value
     if isinstance(value, Embeddings):

@@ -1,4 +1,4 @@
-"""How much a compressed index misses: recall@10 against exact search, and the settings to reach it.
+"""Tune the search settings of an index to a recall@10 against exact search.
 
 Queries are stored vectors; results from a query's own video do not count, since any index finds its
 neighbours in time.
@@ -34,12 +34,12 @@ def tune(
     target: float = RECALL_TARGET,
     queries: int = _QUERIES,
 ) -> Tuned:
-    """The cheapest settings whose recall@10 on a sample reaches the target.
+    """Find the cheapest settings whose recall@10 on a sample reaches the target.
 
     Args:
         engine: the index, with any settings.
         video_of: (N,) the video of each row.
-        target: recall@10 to reach; if none reaches it, the best ones are taken.
+        target: recall@10 to reach; if no settings do, the best ones are used.
         queries: size of the sample.
     """
     sample = sample_rows(engine.num_base, queries)
@@ -61,7 +61,7 @@ def tune(
         if reached >= target:
             break
     reached, settings = best
-    # Fewer candidates cost fewer reads of the vectors: take as few as keep the recall.
+    # Fewer candidates need fewer reads of the vectors: use the fewest that keep the recall.
     for candidates in (200, 300, 500):
         if candidates >= settings.get("candidates", 0):
             break
@@ -73,7 +73,7 @@ def tune(
 
 
 def sample_rows(num_rows: int, count: int) -> NDArray[np.int64]:
-    """A seeded sample of rows, rising."""
+    """A seeded sample of rows, in ascending order."""
     if count >= num_rows:
         return np.arange(num_rows, dtype=np.int64)
     chosen = np.random.default_rng(_SEED).choice(num_rows, count, replace=False)

@@ -1,4 +1,4 @@
-"""Answers as one self-contained HTML page with pictures."""
+"""Search results as one self-contained HTML page with pictures."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def write_search_report(
     A missing video gets a grey tile.
 
     Returns:
-        How many pictures of results could not be made.
+        The number of results without a picture.
     """
     sections, missing = [], 0
     for number, query in enumerate(queries):
@@ -79,7 +79,7 @@ def write_search_report(
 def _cards(
     index: VideoIndex, matches: Sequence[Match], root: str | os.PathLike[str] | None
 ) -> tuple[list[str], int]:
-    """A tile for each result, and how many are grey."""
+    """A tile for each result, and the number of grey ones."""
     cards, missing = [], 0
     for rank, match in enumerate(matches, start=1):
         picture, link = _picture(index, match.video, match.start_seconds, match.end_seconds, root)
@@ -95,7 +95,7 @@ def _cards(
 
 
 def _asked(index: VideoIndex, query: Query, root: str | os.PathLike[str] | None) -> str:
-    """The picture of a query, or those of its examples, or its phrases."""
+    """The pictures or phrases of a query or of its examples."""
     wanted = "".join(
         f"<figure>{_example(index, one, root)}</figure>" for one in query.positive or (query,)
     )

@@ -1,10 +1,10 @@
 """Retrieval by the literature's protocol: test videos retrieve training videos of their class.
 
-A video is the mean of its clips' vectors (ten clips, by VCOP's protocol), videos are compared by
-cosine, every query with every video of the gallery. ``R@k`` is the share of queries with at least
-one video of their class among the first k; mAP is the mean over queries of the average precision
-over the whole gallery. No video is dropped, and both parts are treated alike: centring, if
-requested, subtracts the gallery's mean from both.
+A video is represented by the mean of its clips' vectors (ten clips, by VCOP's protocol), and every
+query is compared with every video of the gallery by cosine. ``R@k`` is the share of queries with at
+least one video of their class among the first k; mAP is the mean over queries of the average
+precision over the whole gallery. No video is dropped, and both parts are treated alike: centring,
+if requested, subtracts the gallery's mean from both.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class RetrievalScores:
     """The results of a run of the protocol.
 
     Attributes:
-        recall: k to R@k, shares of 1.
+        recall: k to R@k, as fractions.
         mean_average_precision: mAP over the whole gallery.
-        num_queries: test videos.
-        num_gallery: training videos.
-        variant: what was done, in words, to be printed beside the figures.
+        num_queries: number of test videos.
+        num_gallery: number of training videos.
+        variant: description of what was done, to be printed with the figures.
         missing: labelled videos that have no features.
         notes: departures from the protocol, one sentence each.
     """
@@ -49,7 +49,7 @@ class RetrievalScores:
     notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """The scores, for JSON."""
         return {
             "recall": {str(k): value for k, value in self.recall.items()},
             "mean_average_precision": self.mean_average_precision,
@@ -73,17 +73,17 @@ def evaluate_retrieval(
 
     Args:
         store: features of both parts, ten clips per video for the protocol.
-        labels: with parts.
-        ranks: the k of R@k.
+        labels: with ``train`` and ``test`` parts.
+        ranks: the values of k for R@k.
         center: subtract the mean of the gallery's video vectors from all.
-        skip_bad_rows: leave out clips whose vectors are not finite, which are an error otherwise.
+        skip_bad_rows: leave out clips whose vectors are not finite; otherwise they are an error.
 
     Raises:
         DataError: a part is empty, or vectors cannot be compared.
-        UsageError: no rank above 0.
+        UsageError: no rank, or one below 1.
     """
     if not ranks or min(ranks) < 1:
-        raise UsageError(f"ranks {list(ranks)}: give some k of 1 and more")
+        raise UsageError(f"ranks are {list(ranks)}, expected at least one, each 1 or more")
     samples = collect(store, labels, skip_bad_rows=skip_bad_rows)
     train, test = samples.part("train"), samples.part("test")
     for name, part in (("train", train), ("test", test)):
@@ -117,7 +117,7 @@ def evaluate_retrieval(
 
 
 def mean_scores(scores: Sequence[RetrievalScores]) -> dict[str, Any]:
-    """Recall and mAP averaged over splits, each split counting the same, as papers average them."""
+    """Average recall and mAP over splits with equal weights, as papers do."""
     return {
         "recall": {
             str(k): float(np.mean([one.recall[k] for one in scores])) for k in scores[0].recall
@@ -157,7 +157,7 @@ def rank_scores(
         gallery_y: (G,) classes.
         queries: (Q, D), rows of length one.
         queries_y: (Q,) classes.
-        ranks: the k.
+        ranks: the values of k.
     """
     hits = dict.fromkeys(sorted(ranks), 0)
     precision = 0.0
@@ -185,7 +185,7 @@ def _notes(
     if counts.min() != CLIPS or counts.max() != CLIPS:
         notes.append(
             f"the protocol takes {CLIPS} clips per video; here: {counts.min()} to {counts.max()}; "
-            f"extract with clips={CLIPS} for figures to be compared"
+            f"extract with clips={CLIPS} for comparable figures"
         )
     alone = int((~np.isin(test_y, train_y)).sum())
     if alone:

@@ -1,7 +1,7 @@
-"""From near clips to answers: the best clip of each video, extended to the segment that matches.
+"""From near clips to results: the best clip of each video, extended to the segment that matches.
 
 Each clip of the query has a best cosine with a video; the video's score is their mean (or the best
-of them). If the query has several clips, the answer is the segment of the video that aligns with it
+of them). If the query has several clips, the result is the segment of the video that aligns with it
 in time, as far as it stays above the background.
 """
 
@@ -24,14 +24,14 @@ BACKGROUND_ROWS = 512
 _QUERY_BLOCK = 128
 _LONG_QUERY = 64
 _EXACT_ROWS = 65_536
-# Up to this many videos that a search leaves out are skipped one by one.
+# If a search leaves out no more videos than this, they are skipped one by one.
 _FEW_VIDEOS = 64
-# Cosines held at a time (64 MB), and hits of a round: limits for long queries.
+# Cosines held at a time (64 MB), and hits per round: limits for long queries.
 _MOST_SCORES = 1 << 24
 _MOST_HITS = 1 << 20
 # The settings of an index are tuned for queries that lie among its clips. Phrases are far from all
-# of them, where the nearest lists say less. Up to this many pairs of query and clip they are
-# compared exactly (about a second), and above that with this many times more lists and candidates.
+# clips, where the nearest lists say less. Up to this many pairs of query and clip they are compared
+# exactly (about a second); above that, with this many times more lists and candidates.
 _APART_EXACT_PAIRS = 1_000_000
 _APART_BREADTH = 16
 
@@ -47,7 +47,7 @@ class Searcher:
     """
 
     scans: ClassVar[bool] = True
-    """Whether an exact search may read all vectors: they are on this machine."""
+    """Whether an exact search may read all vectors, since they are on this machine."""
 
     engine: SearchEngine
     clips: NDArray[np.void]
@@ -72,7 +72,7 @@ class Searcher:
         left_out = np.flatnonzero(alive & ~allowed)
         if len(left_out) > _FEW_VIDEOS:
             return (allowed & alive)[self.clips["video"]]  # type: ignore[no-any-return]
-        # Looking up the video of every row takes longer than many a search.
+        # Looking up the video of every row can take longer than the search.
         if self.alive_rows is None:
             rows = np.ones(len(self.clips), dtype=bool)
         else:
@@ -84,11 +84,11 @@ class Searcher:
     def search(
         self, query: Query, options: SearchOptions, allowed: NDArray[np.bool_] | None = None
     ) -> list[Match]:
-        """Answers, best first.
+        """Search, and return the results, best first.
 
         Args:
             query: with normalised vectors.
-            options: how.
+            options: how to search.
             allowed: (V,) videos that may be found; None for all.
         """
         keep = self.rows_of(allowed)
@@ -203,7 +203,7 @@ class Searcher:
     def _near_videos(
         self, query: Query, options: SearchOptions, keep: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-        """The videos of the nearest clips: best score, row of it, video; best first."""
+        """The videos of the nearest clips: best score, its row, and the video; best first."""
         wanted = options.k
         if len(query.vectors) > 1 and options.rank_by == "mean":
             wanted = 4 * options.k + 16  # the mean needs all of the query's clips
@@ -214,7 +214,7 @@ class Searcher:
             every = self._all_videos(keep)
             if len(videos) == len(every):
                 break
-            # Some videos took most places: search further, beyond those found.
+            # A few videos have most of the hits: search again without those found.
             left = np.zeros(len(self.videos), dtype=bool)
             left[every] = True
             left[videos] = False
@@ -233,7 +233,7 @@ class Searcher:
     def _best_of_videos(
         self, query: Query, options: SearchOptions, keep: NDArray[np.bool_] | None, count: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-        """The best hit of each video that has one among the nearest ``count`` of a query clip."""
+        """The best hit of each video among the nearest ``count`` rows of each query clip."""
         scores, rows, _ = self._hits(query, options, keep, count)
         videos, first = np.unique(self.clips["video"][rows], return_index=True)
         return scores[first], rows[first], videos.astype(np.int64)
@@ -241,7 +241,7 @@ class Searcher:
     def _rank(
         self, query: Query, options: SearchOptions, videos: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """The best of some videos, by all of their clips, a block of whole videos at a time."""
+        """The best of some videos, by all of their clips, in blocks of whole videos."""
         count = self.videos["count"][videos]
         most = max(min(_EXACT_ROWS, _MOST_SCORES // len(query.vectors)), 1)
         block = np.cumsum(count) // most
@@ -260,7 +260,7 @@ class Searcher:
     def _shut_out(
         self, scores: NDArray[np.float32], videos: NDArray[np.int64], options: SearchOptions
     ) -> None:
-        """Clips of some videos that lie elsewhere in time are never the nearest."""
+        """Set the scores of clips outside the requested seconds to minus infinity."""
         if options.between_seconds is None:
             return
         clips = [self.clips[self.videos.rows(video)] for video in videos.tolist()]
@@ -305,7 +305,7 @@ class Searcher:
         if options.rank_by == "best":
             return [(aligned.best, aligned) for aligned in found]
         whole = float(scores.max(axis=1).mean())
-        # A further segment of a video cannot score higher than the whole.
+        # Further segments of a video cannot score higher than the whole video.
         return [
             (whole if number == 0 else min(whole, aligned.mean), aligned)
             for number, aligned in enumerate(found)

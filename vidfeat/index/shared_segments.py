@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vidfeat.index.search import Searcher
 
 # Clips of a still picture are about as near to each other as a copy is to its original: identical
-# if the copy is exact and, if both have grain, up to twice as far from each other.
+# if the copy is exact and, if both have grain, up to twice as far apart.
 _STILL_COSINE = 0.999
 _LEAST_STILL_COSINE = 0.97
 _STILL_SHARE = 0.5
@@ -35,7 +35,7 @@ class SharedSegment:
     score: float
 
     def seconds(self, side: int) -> float:
-        """Its length in the first video (0) or the second (1)."""
+        """Length in the first video (0) or the second (1)."""
         start, end = (self.first, self.second)[side]
         return end - start
 
@@ -78,7 +78,7 @@ def shared_segments(
 
 
 def usual_hop_seconds(starts: NDArray[np.float64]) -> float:
-    """The usual hop of a video's clips; the last may be shorter, as it ends with the video."""
+    """The usual hop of a video's clips; the last hop may be shorter, to end with the video."""
     steps = np.diff(np.unique(starts))
     return float(np.median(steps)) if len(steps) else 1.0
 
@@ -93,8 +93,8 @@ def distinctive_segments(
 
     Args:
         searcher: of the index.
-        videos: their rows.
-        segments: what they share.
+        videos: rows of the two videos.
+        segments: the segments that they share.
         min_share: minimum share of the shorter video that all segments cover together, otherwise
             none of them counts. None leaves out still segments (black, a title card) that are
             shorter than half of the shorter video: unrelated videos have these in common.
@@ -117,8 +117,8 @@ def distinctive_segments(
 def _is_still(searcher: Searcher, video: int, segment: SharedSegment, side: int) -> bool:
     """Whether most clips of a segment show up to three still pictures, or it is a single clip.
 
-    Black, a title card, colour bars: such clips match each other as well as they match the other
-    video. Those at a cut, at the start and at the end may show something else too.
+    Clips of black, a title card or colour bars match each other as well as they match the other
+    video. Clips at a cut, at the start and at the end may show something else too.
     """
     rows = searcher.videos.rows(video)
     clips = searcher.clips[rows]
@@ -139,14 +139,14 @@ def _is_still(searcher: Searcher, video: int, segment: SharedSegment, side: int)
 
 
 def _mean_cosine(vectors: NDArray[np.float32]) -> float:
-    """Of all pairs among some vectors of a run: a slow movement is small only from clip to clip."""
+    """Mean over all pairs of a sample of a run, which shows slow movement; neighbours do not."""
     taken = np.linspace(0, len(vectors) - 1, min(len(vectors), _STILL_SAMPLE)).astype(int)
     cosines = vectors[taken] @ vectors[taken].T
     return float(cosines[np.triu_indices(len(taken), 1)].mean())
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:
-    """Seconds that lie in any of some spans."""
+    """Seconds that are covered by the union of spans."""
     total, reached = 0.0, -np.inf
     for start, end in sorted(spans):
         total += max(0.0, end - max(start, reached))

@@ -1,4 +1,4 @@
-"""Phrases as queries of an index, by the text tower of the network that it was made with."""
+"""Phrases as queries, embedded by the text tower of the network that made the index."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def text_encoder(
     Args:
         index: the index.
         weights: where the network's weights are, if they have moved.
-        tower: one that is already loaded.
+        tower: a text tower that is already loaded.
 
     Raises:
-        UsageError: its network has none, or its vectors are centred.
+        UsageError: its network has no text tower, or its vectors are centred.
         FingerprintError: its description does not fit its vectors.
     """
     texts = TextEncoder(
@@ -56,7 +56,7 @@ def text_encoder(
 
 
 def phrase_query(index: OpenIndex, phrase: str, texts: TextEncoder) -> Query:
-    """A phrase as a query.
+    """Embed a phrase as a query.
 
     Raises:
         UsageError: the phrase is empty.

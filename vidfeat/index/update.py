@@ -1,9 +1,9 @@
 """Change an index: add videos and remove them, completely or not at all.
 
 Added videos go to a *tail*, a second pair of files that is compared exactly, so that the cost
-depends only on what is added; removed videos are marked and skipped. When the tail or the marked
-ones have grown to a share of the whole, the first part is rebuilt from the stored vectors, which
-needs neither the feature files nor the encoder.
+depends only on what is added; removed videos are marked and skipped. When the tail or the removed
+videos exceed a share of the whole, the first part is rebuilt from the stored vectors, which needs
+neither the feature files nor the encoder.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ REMOVED_SHARE = 0.30
 
 @dataclass
 class Change:
-    """What a change did.
+    """The result of a change.
 
     Attributes:
         added: videos that are new.
@@ -83,7 +83,7 @@ def change_index(
 
     Args:
         path: the index.
-        add: feature files; a video whose path is there is replaced.
+        add: feature files; a video whose path is already there is replaced.
         remove: paths, folders (a slash at the end) or patterns (``*``).
         skip_bad_rows: leave out vectors that cannot be compared.
         rebuild: rebuild the first part in any case.
@@ -181,10 +181,10 @@ class _Writer:
             self._take(store, np.array(chosen), skip_bad_rows=skip_bad_rows)
 
     def _refuse_another_root(self, store: FeatureStore, row: int, old: int) -> None:
-        """A path below another root is another video, unless the file is plainly the same.
+        """Refuse a path below another root, unless the file is plainly the same.
 
-        That is one of the same size and time of change; or, if the old root is gone, of the same
-        size.
+        It is the same if its size and time of change are equal; if the old root no longer exists,
+        an equal size is enough.
         """
         ours, theirs = self.index.head.source_root, store.source_root
         if not ours or not theirs or ours == theirs:
@@ -224,7 +224,7 @@ class _Writer:
 
     def _take(self, store: FeatureStore, chosen: NDArray[np.int64], *, skip_bad_rows: bool) -> None:
         head = self.index.head
-        # Beside the index, where there must be room for the result anyway.
+        # In the folder of the index, where there must be room for the result anyway.
         files = RowFiles(
             temporary_name(self.index.path / "add_vectors.npy"),
             temporary_name(self.index.path / "add_clips.npy"),
@@ -286,7 +286,7 @@ class _Writer:
         remove_leftovers(self.index.path, head)
 
     def _gather(self) -> tuple[Videos, NDArray[Any], NDArray[Any]]:
-        """The next table of videos, and the next tail: what is left of the old one, and the new."""
+        """The next table of videos, and the next tail: the rest of the old one, then new clips."""
         head, searcher = self.index.head, self.index.searcher
         videos = self.videos.without(sorted(self.removed))
         vectors, clips = [], []
@@ -319,7 +319,7 @@ class _Writer:
     def _rebuild(
         self, head: IndexHeader, videos: Videos, tail: NDArray[Any], tail_clips: NDArray[Any]
     ) -> IndexHeader:
-        """Write a first part with everything, and index it."""
+        """Write everything as a new first part, and index it."""
         folder, base = self.index.path, head.num_base
         engine, all_clips = self.index.searcher.engine, self.index.searcher.clips
         alive = np.flatnonzero(videos["alive"])

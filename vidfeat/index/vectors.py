@@ -1,8 +1,8 @@
-"""Vectors of an index: of length one, none without a direction; centred or whitened.
+"""Normalise the vectors of an index to length one, after centring or whitening if requested.
 
 Features of one network share a direction (their mean) and vary most along a few others (how bright
-a scene is, how much it moves). Centring takes the first away. Whitening also evens out the others,
-so that rare features count: retrieval with lightly trained networks gains most from it.
+a scene is, how much it moves). Centring removes the first. Whitening also evens out the others, so
+that rare features count: retrieval with lightly trained networks gains most from it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vidfeat.errors import DataError
 
-# Rounding leaves about 1e-7 of a vector's length when it is its own mean.
+# Subtracting the mean from an equal vector leaves about 1e-7 of its length, by rounding.
 _NO_LENGTH = 1e-6
 _SHRINK = 1e-4
 _LARGE = 1e30
@@ -24,7 +24,7 @@ _LARGE = 1e30
 
 @dataclass(frozen=True, eq=False)
 class Normalisation:
-    """How a vector of the encoder becomes one of the index: minus the mean, then length one.
+    """How a vector of the encoder becomes one of the index: subtract the mean, scale to length one.
 
     Attributes:
         mean: (D,) float32, the mean of what was indexed first, or None if it is not subtracted.
@@ -38,12 +38,12 @@ class Normalisation:
     def apply(
         self, vectors: NDArray[Any], name: Callable[[int], str], remedy: str
     ) -> NDArray[np.float32]:
-        """Normalised vectors, (N, D) float32.
+        """Normalise vectors, (N, D) float32.
 
         Args:
             vectors: (N, D) of any float type.
-            name: what a row is called in a message.
-            remedy: what to do about a bad one, for the message.
+            name: name of a row, for messages.
+            remedy: what to do about a bad row, for messages.
 
         Raises:
             DataError: a row has NaN, infinity, or no direction.
@@ -59,7 +59,7 @@ class Normalisation:
         return scaled
 
     def apply_to_good(self, vectors: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Normalised vectors, and the rows that cannot be normalised."""
+        """Normalise vectors; also return the rows that cannot be normalised."""
         work = np.array(vectors, dtype=np.float32, ndmin=2)
         with np.errstate(over="ignore", invalid="ignore"):
             before = np.sqrt(np.einsum("nd,nd->n", work, work, dtype=np.float64))
@@ -72,7 +72,7 @@ class Normalisation:
                 length = before
             least = 0 if self.whitening is not None else _NO_LENGTH * before
             good = np.isfinite(length) & (length > least) & (before > 0)
-            far = good & (length > _LARGE)  # a length that float32 does not hold
+            far = good & (length > _LARGE)  # too long for float32
             if far.any():
                 work[far] /= np.float32(_LARGE)
                 length[far] /= _LARGE
@@ -81,17 +81,17 @@ class Normalisation:
 
 
 def learn(blocks: Iterable[NDArray[Any]], dimension: int, *, whiten: bool) -> Normalisation:
-    """Learn the mean of some vectors, and what evens out their spread; only finite rows count.
+    """Learn the mean of some vectors, and their whitening if requested; only finite rows count.
 
-    A direction of variance v is divided by sqrt(v + noise): far below the largest variance lies
-    noise, which is not to be made large (PCA whitening with shrinkage, as Jegou and Chum use it for
-    retrieval, ECCV 2012). With fewer vectors per dimension, less is known about small directions,
-    and more counts as noise; a handful of vectors is hardly more than centred.
+    A direction of variance v is divided by sqrt(v + noise): variances far below the largest are
+    noise, which must not be amplified (PCA whitening with shrinkage, as Jegou and Chum use it for
+    retrieval, ECCV 2012). With fewer vectors per dimension, less is known about directions of small
+    variance, and more counts as noise; a handful of vectors is hardly more than centred.
 
     Args:
         blocks: (n, D) each; read once.
         dimension: D.
-        whiten: the spread too, not only the mean.
+        whiten: learn the whitening too, not only the mean.
     """
     total = np.zeros(dimension)
     square = np.zeros((dimension, dimension)) if whiten else None
@@ -111,6 +111,6 @@ def learn(blocks: Iterable[NDArray[Any]], dimension: int, *, whiten: bool) -> No
     few = (dimension / max(count, 1)) ** 2
     noise = _SHRINK * float(variance.max()) + few * float(variance.mean())
     scale = 1 / np.sqrt(variance + max(noise, 1e-30))
-    # Of a size that keeps the usual lengths: only directions matter afterwards.
+    # Scaled to keep the usual lengths: only directions matter afterwards.
     scale /= scale.min()
     return Normalisation(mean.astype(np.float32), (directions * scale).astype(np.float32))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vidfeat.encoders.text import TextEncoder
 
 OneQuery: TypeAlias = str | Embeddings | Query | NDArray[Any]
-"""A path of the index, clips, or what `VideoIndex.query` and `VideoIndex.text_query` give."""
+"""A path of the index, clips, or a result of `VideoIndex.query` or `VideoIndex.text_query`."""
 
 
 class VideoIndex(OpenIndex):
@@ -36,13 +36,13 @@ class VideoIndex(OpenIndex):
         for match in index.search("class/video.mp4", k=5):
             print(match.video, match.start_seconds, match.score)
 
-    What was opened stays as it was, whatever a writer does to the folder meanwhile.
+    It keeps the state that was opened, whatever a writer does to the folder in the meantime.
 
     Args:
         path: the folder.
 
     Raises:
-        StoreError: no index, a newer version, damaged, or not whole.
+        StoreError: no index, a newer version, damaged, or incomplete.
     """
 
     labels: Mapping[str, str] = MappingProxyType({})
@@ -72,7 +72,7 @@ class VideoIndex(OpenIndex):
             max_memory: bytes, or text such as ``4GB``; None for half of what is free.
             center: subtract the mean of the features from every vector and query.
             whiten: even out their spread too; see `vidfeat.index.vectors`.
-            skip_bad_rows: leave out vectors that cannot be compared, which are an error otherwise.
+            skip_bad_rows: leave out vectors that cannot be compared; otherwise they are an error.
             overwrite: replace an existing index.
             report: called with a line on each step.
 
@@ -94,11 +94,11 @@ class VideoIndex(OpenIndex):
 
     @property
     def paths(self) -> list[str]:
-        """Paths of the videos that are there."""
+        """Paths of the videos in the index."""
         return list(self.videos.row_of)
 
     def __len__(self) -> int:
-        """Clips."""
+        """Number of clips."""
         return self.head.num_clips
 
     def __contains__(self, path: object) -> bool:
@@ -112,18 +112,18 @@ class VideoIndex(OpenIndex):
 
     @property
     def name(self) -> str:
-        """Title of the page."""
+        """Name of the index, the title of the page."""
         return self.path.resolve().name
 
     @property
     def state_key(self) -> str:
-        """Changes with the state of the index."""
+        """A key that changes with the state of the index."""
         hashes = [self.head.files[role].sha256 for role in ("vectors", "videos")]
         return "\0".join([str(self.head.generation), *hashes])
 
     @property
     def space_fingerprint(self) -> str:
-        """What a query's vectors must come from."""
+        """The space fingerprint that a query must have."""
         return self.head.space_fingerprint
 
     @property
@@ -182,8 +182,8 @@ class VideoIndex(OpenIndex):
     ) -> Query:
         """The stored clips of a video, or of a segment of it, as a query.
 
-        A segment takes the clips that lie in it, give or take half a hop; if it is shorter than a
-        clip, the one whose middle is nearest to its own.
+        A segment selects the clips that lie in it, with half a hop of tolerance; if it is shorter
+        than a clip, it selects the clip whose middle is nearest to its own.
 
         Raises:
             StoreError: no such video.
@@ -210,7 +210,7 @@ class VideoIndex(OpenIndex):
         )
 
     def text_query(self, phrase: str, texts: TextEncoder | None = None) -> Query:
-        """A phrase as a query, by the text tower of the network that the index was made with.
+        """Embed a phrase as a query, with the text tower of the network that made the index.
 
         ::
 
@@ -223,7 +223,7 @@ class VideoIndex(OpenIndex):
         Raises:
             UsageError: the network has no text tower, the index is centred, or the phrase is empty.
             WeightsError: the network's weights have moved.
-            FingerprintError: they are other weights.
+            FingerprintError: the weights are not those of the index.
         """
         from vidfeat.index.text_query import phrase_query, text_encoder
 
@@ -258,25 +258,25 @@ class VideoIndex(OpenIndex):
 
         Args:
             query: the path of a video in the index; embeddings of the same encoder; an array
-                (D,) or (Q, D) of them; what `query` or `text_query` gave; or several of these.
+                (D,) or (Q, D) of them; a result of `query` or `text_query`; or several of these.
                 Several are searched one after the other, ``k`` results each, and
-                ``Match.query`` is the number of the query that a result answers.
+                ``Match.query`` is the number of the query that a result belongs to.
             k: number of results for each query, k different videos.
             negative: examples, of the same kinds, of what the results should not resemble.
             together: take several queries as examples of one thing: a single query, whose score
                 is the mean over the examples; see `vidfeat.index.examples`.
-            negative_weight: how much negative examples count beside positive ones.
+            negative_weight: weight of the negative examples, relative to the positive ones.
             start_seconds: with a path, where the segment to search with starts.
             end_seconds: with a path, where it ends.
             clips: return every near clip, not videos.
-            per_video: segments of one video at most, which do not overlap.
-            exact: compare with every vector, whatever the index.
+            per_video: maximum number of segments of one video, which do not overlap.
+            exact: compare with every vector, whatever the kind of index.
             normalize_scores: subtract the mean cosine with a background sample.
             rank_by: ``mean`` over the query's clips, or ``best`` pair of clips.
             exclude_self: leave out the videos that a query, or an example of it, was taken from.
             allowed: (videos,) rows of the table that may be found; see `allowed`.
             between_seconds: find only clips between these seconds of their videos.
-            space_fingerprint: that of the query; refused if it is another encoder's.
+            space_fingerprint: of the query; refused if it is another encoder's.
             former: ``normalise_scores``, the former name of ``normalize_scores``.
 
         Raises:
@@ -302,7 +302,7 @@ class VideoIndex(OpenIndex):
         if start_seconds is not None or end_seconds is not None:
             if not isinstance(query, str):
                 raise UsageError(
-                    "start_seconds and end_seconds choose from a video given by its path"
+                    "start_seconds and end_seconds need a query that is the path of a video"
                 )
             query = self.query(query, start_seconds, end_seconds)
         queries = self.combined(query, negative, together=together, weight=negative_weight)
@@ -326,10 +326,10 @@ class VideoIndex(OpenIndex):
         together: bool = False,
         weight: float = NEGATIVE_WEIGHT,
     ) -> list[Query]:
-        """The queries of a search: one for each, or one for all ``together``.
+        """The queries of a search: one for each example, or one for all ``together``.
 
         Raises:
-            UsageError: there is none, or a weight below 0.
+            UsageError: no query, or a weight below 0.
             DataError: positive and negative examples cancel each other.
         """
         queries, against = self._queries(query), self._queries(negative)
@@ -377,7 +377,7 @@ class VideoIndex(OpenIndex):
     # ------------------------------------------------------------------ changes
 
     def add(self, features: str | os.PathLike[str], *, skip_bad_rows: bool = False) -> Any:
-        """Add the videos of a feature file, replacing those of the same path; see `update`."""
+        """Add the videos of a feature file, replacing those with the same path; see `update`."""
         from vidfeat.index.update import change_index
 
         change = change_index(self.path, add=[Path(features)], skip_bad_rows=skip_bad_rows)

@@ -1,4 +1,4 @@
-"""The table of an index's videos and its clips: which seconds of which video a row is.
+"""The tables of an index: its videos, and the video and seconds of each clip.
 
 ``videos.npz`` holds one row per video; a removed video keeps its row, with ``alive`` false, until
 the index is rebuilt, so that the numbers in ``clips.npy`` stay valid.
@@ -20,7 +20,7 @@ from vidfeat.system.identities import Names
 
 CLIP = np.dtype([("video", "<i4"), ("start_seconds", "<f8"), ("end_seconds", "<f8")])
 
-# facts about a video beside its path and its rows
+# facts about a video, other than its path and rows
 FACTS: dict[str, str] = {
     "duration_seconds": "<f8",
     "fps": "<f8",
@@ -52,13 +52,13 @@ class Videos:
 
     @cached_property
     def row_of(self) -> dict[str, int]:
-        """Row by path, of the videos that are there."""
+        """Row by path, for the videos that were not removed."""
         alive = self.columns["alive"].tolist()
         return {path: row for row, path in enumerate(self.paths) if alive[row]}
 
     @cached_property
     def names(self) -> Names:
-        """Paths of the videos that are there, to be found in whatever Unicode form."""
+        """Paths of these videos, found in any Unicode form."""
         return Names(self.row_of)
 
     def rows(self, video: int) -> slice:
@@ -80,7 +80,7 @@ class Videos:
         return Videos([*self.paths, *other.paths], columns)
 
     def save(self, path: Path) -> None:
-        """Write ``videos.npz``; paths as UTF-8 bytes and where each ends."""
+        """Write ``videos.npz``; paths are stored as UTF-8 bytes with the end of each."""
         encoded = [text.encode("utf-8") for text in self.paths]
         ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
         arrays: dict[str, Any] = {
@@ -113,7 +113,7 @@ def load_videos(path: Path, num_rows: int) -> Videos:
         num_rows: clips of the index, to check the table against.
 
     Raises:
-        StoreError: not such a file, or its columns do not fit each other.
+        StoreError: not a table of videos, or its columns do not fit each other.
     """
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -1,4 +1,4 @@
-"""Shared by routes: errors as responses, and the video or upload that a request names."""
+"""Shared by the routes: errors as responses, and the video or upload that a request names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NO_WRITING = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def failure(error: VidfeatError) -> JSONResponse:
-    """An error of the library as a response; none of them is the server's fault."""
+    """An error of the library as a response; none is a server error."""
     status = 400
     if isinstance(error, (FingerprintError, LockedError, WeightsError)):
         status = 409
@@ -39,8 +39,8 @@ def failure(error: VidfeatError) -> JSONResponse:
 def disk_full(site: Site) -> JSONResponse:
     """The response when the disk of the cache or of the uploads is full."""
     message = (
-        f"the disk of the folder {site.cache.folder} is full, or that of the uploads: make room "
-        "there, or start vidfeat serve with another --cache"
+        f"the disk of {site.cache.folder} or of the uploads is full: make room there, or start "
+        "vidfeat serve with another --cache"
     )
     return JSONResponse({"error": message}, status_code=507, headers=FRESH)
 
@@ -74,7 +74,7 @@ def known_video(site: Site, number: int) -> int:
     """The number, if there is such a video.
 
     Raises:
-        StoreError: there is none.
+        StoreError: there is no such video.
     """
     if not site.catalog.has(number):
         raise StoreError("there is no such video")

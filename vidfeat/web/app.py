@@ -1,17 +1,17 @@
-"""The server of the search page: answers about one index, its pictures and its videos.
+"""The server of the search page: one index, its pictures and its videos.
 
 =============================  ==================================================================
-``GET /``                      the page; ``/static/NAME`` its parts
+``GET /``                      the page; ``/static/NAME`` its files
 ``GET /api/index``             sizes, number of folders, labels
 ``GET /api/folders``           the folders below ``parent``, or those that contain ``text``
 ``GET /api/videos``            a page of the videos that pass the filters
 ``GET /api/groups``            the folder or label of every video, for the map's colours, and
                                which pass the filters
 ``GET /api/videos/ID``         one video, and whether the browser can play its file
-``GET /api/find``              the number of the video at a ``path``, for addresses that last
-``GET /api/search``            answers to a video or upload, or a segment of it
-``GET /api/examples``          answers to several examples together: see ``examples.py``
-``POST /api/upload``           embed the video in the body, and answer to it
+``GET /api/find``              the number of the video at a ``path``, for permanent addresses
+``GET /api/search``            results for a video or upload, or a segment of it
+``GET /api/examples``          results for several examples together: see ``examples.py``
+``POST /api/upload``           embed the video in the body, and search with it
 ``GET /api/map``               points of the map (202 while it is made)
 ``GET /thumb/ID``              a picture at second ``t``
 ``GET /media/ID``              the file, with ranges
@@ -92,7 +92,7 @@ def create_app(
     *,
     read_only: bool = False,
 ) -> Starlette:
-    """The application, guarded.
+    """Create the application, with its `Guard`.
 
     Args:
         index: the index.

@@ -1,7 +1,7 @@
 """The map: every clip as a point in the plane, similar clips close together.
 
-A sample of the clips is laid out by t-SNE; every other clip is placed among its nearest ones of the
-sample. About 50,000 points are as much as a screen can show.
+A sample of the clips is laid out by t-SNE; every other clip is placed among its nearest clips of
+the sample. A screen cannot show many more than 50,000 points.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _SEED = 11
 def map_points(
     index: VideoIndex, most: int = MOST_POINTS
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Rows of the index and their places, (P, 2) within -1 to 1.
+    """Rows of the index and their positions on the map, (P, 2) within -1 to 1.
 
     Args:
         index: the index.
-        most: points; more clips are sampled, seeded.
+        most: maximum number of points; of more clips, a seeded sample is used.
     """
     searcher = index.searcher
     rows = np.arange(searcher.engine.num_rows)
@@ -53,7 +53,7 @@ def map_points(
     for low in range(0, len(rows), 8192):
         block = searcher.engine.take(rows[low : low + 8192])
         found[low : low + len(block)] = _among(block, vectors, places)
-    # Clips at one place would hide each other: each is moved slightly aside, most in dense places.
+    # Clips at the same position would hide each other: each is moved slightly.
     jitter = rng.standard_normal(found.shape).astype(np.float32) * gap * 0.5
     at = np.searchsorted(marks, rows).clip(max=len(marks) - 1)
     is_mark = marks[at] == rows
@@ -65,7 +65,7 @@ def map_points(
 def _among(
     vectors: NDArray[np.float32], marks: NDArray[np.float32], places: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Weighted means of the places of the nearest sample clips, nearer ones counting more."""
+    """Means of the positions of the nearest sample clips, weighted by nearness."""
     scores = vectors @ marks.T
     count = min(_NEAREST, len(marks))
     near = np.argpartition(-scores, count - 1, axis=1)[:, :count]
@@ -77,7 +77,7 @@ def _among(
 
 
 def _spread(places: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Within -1 to 1 with the same scale on both axes; outliers are drawn nearer."""
+    """Scale positions to -1 to 1, the same on both axes; outliers are moved inwards."""
     if not len(places):
         return places
     low, high = np.percentile(places, [4, 96], axis=0)
@@ -89,7 +89,7 @@ def _spread(places: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class MapMaker:
-    """The map of an index, made in the background when it is first asked for, and kept."""
+    """The map of an index, made in the background when it is first requested, and cached."""
 
     def __init__(self, index: VideoIndex, cache: Cache) -> None:
         self.index = index
@@ -125,7 +125,7 @@ class MapMaker:
     def _work(self) -> None:
         try:
             self._path = self.cache.get(self._key, ".map", lambda path: write_map(self.index, path))
-        except Exception as error:  # reported on request: nobody waits for this thread
+        except Exception as error:  # reported by the next request
             self._error = error
 
 

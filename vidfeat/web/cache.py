@@ -1,8 +1,8 @@
-"""Files that are made once and kept: thumbnails, transcoded segments, the map.
+"""A cache of files: thumbnails, transcoded segments, the map.
 
 A key is the hash of everything that determines the contents. Files appear complete; the least
-recently used are deleted when the folder exceeds its cap. Two requests for the same file create it
-once.
+recently used are deleted when the folder exceeds its maximum size. Two requests for the same file
+create it once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOOK_BYTES = 32 << 20
 
 
 class Cache:
-    """A folder with a cap.
+    """A cache folder of limited size.
 
     Args:
         folder: where the files are.
@@ -82,7 +82,7 @@ class Cache:
             self.shrink(keep=path)
 
     def shrink(self, keep: Path | None = None) -> None:
-        """Remove the longest unused files until the rest fits the cap."""
+        """Remove the least recently used files until the rest fits the maximum size."""
         files = []
         for path in self.folder.glob("*/*"):
             if TEMPORARY_MARK in path.name:

@@ -1,4 +1,4 @@
-"""What the page may show: the videos of the index, where their files are, folders and labels.
+"""What the page may show: the videos of the index with their files, folders and labels.
 
 Files are reached by number only. A file is served if it lies below the root after following all
 links: a link that leads out of the root counts as a missing file.
@@ -29,7 +29,7 @@ class MediaFile:
     """A file that may be served.
 
     Attributes:
-        path: with all links followed; or a URL, which may contain secrets.
+        path: the path with all links resolved; or a URL, which may contain secrets.
         size_bytes: when it was checked; for a URL, as recorded in the index.
         mtime_ns: likewise.
     """
@@ -40,12 +40,12 @@ class MediaFile:
 
     @classmethod
     def of(cls, path: Path, status: os.stat_result) -> MediaFile:
-        """A file of this machine."""
+        """A file on this machine."""
         return cls(path, status.st_size, status.st_mtime_ns)
 
     @property
     def key(self) -> str:
-        """Another file, or another state of it, has another one."""
+        """A cache key: it differs for other files and other states of the file."""
         return f"{shown_path(str(self.path))}\0{self.size_bytes}\0{self.mtime_ns}"
 
 
@@ -56,7 +56,7 @@ class Catalog:
         index: the index.
         root: where the videos are, if they have moved: a folder, or a URL.
         labels: path to label, for the filter.
-        follow_links: serve what links in the root lead to, anywhere.
+        follow_links: serve the targets of links in the root, wherever they are.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Catalog:
         return 0 <= video < len(self.videos) and bool(self.videos["alive"][video])
 
     def find(self, path: str) -> int | None:
-        """The video at a path of the index, in whatever Unicode form; None if there is none."""
+        """The video at a path of the index, in any Unicode form; None if there is none."""
         found = self.videos.names.find(path)
         return None if found is None else self.videos.row_of[found]
 
@@ -122,7 +122,7 @@ class Catalog:
         return sorted(counted.items())
 
     def groups(self) -> tuple[list[str], list[int]]:
-        """Names, and the number of each video's own: labels if there are any, or else folders."""
+        """Group names, and the group number of each video: by label if there are any, or folder."""
         column = self._labels if self.labels else self._folders
         names = sorted(set(column[self.shown].tolist()))
         number = {name: place for place, name in enumerate(names)}
@@ -154,14 +154,14 @@ class Catalog:
     def page(
         self, first: int, count: int, allowed: NDArray[np.bool_] | None
     ) -> tuple[int, list[int]]:
-        """How many videos pass, and some of them in the order of their paths."""
+        """The number of videos that pass, and a page of them sorted by path."""
         rows = self._order
         if allowed is not None:
             rows = [row for row in rows if allowed[row]]
         return len(rows), rows[first : first + count]
 
     def describe(self, video: int) -> dict[str, Any]:
-        """What the page shows of a video."""
+        """What the page shows about a video."""
         path = self.videos.paths[video]
         return {
             "id": video,
@@ -175,7 +175,7 @@ class Catalog:
         }
 
     def why_missing(self, video: int) -> str:
-        """What to try where `file` gives none, in a sentence."""
+        """Why `file` returns None, and what to do about it, in a sentence."""
         recorded = self.index.head.source_root
         if is_url(recorded):
             return (
@@ -192,7 +192,7 @@ class Catalog:
             if leads_out:
                 return (
                     "this video is a link that leads out of the folder of the videos: start the "
-                    "page with --follow-links to show what such links lead to"
+                    "page with --follow-links to show the targets of such links"
                 )
         return "the file of this video is missing: start vidfeat serve with --root FOLDER"
 

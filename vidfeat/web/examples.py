@@ -1,13 +1,13 @@
 """Queries of several examples from the page: phrases, segments of videos, uploads.
 
-``GET /api/examples`` takes each of these any number of times, with ``not_`` before it for what the
-answers should not resemble:
+``GET /api/examples`` takes each of these any number of times, with the prefix ``not_`` for what the
+results should not resemble:
 
 ====================  ==============================================================
-``phrase``            what to look for, in words
+``phrase``            what to find, in words
 ``like``              ``START,END,PATH``: a segment of a video, in seconds; the whole
-                      video where both are empty
-``like_upload``       ``START,END,TOKEN``: the same of an upload
+                      video if both are empty
+``like_upload``       ``START,END,TOKEN``: the same for an upload
 ====================  ==============================================================
 """
 
@@ -37,7 +37,7 @@ class Term:
         value: the phrase, the path or the token.
         start_seconds: where the segment starts; None for the video's start.
         end_seconds: where it ends; None for the video's end.
-        negative: answers should not resemble it.
+        negative: whether results should not resemble it.
     """
 
     kind: str
@@ -51,7 +51,7 @@ def parse_terms(parameters: Iterable[tuple[str, str]]) -> list[Term]:
     """The examples among the parameters of a request, in their order.
 
     Raises:
-        UsageError: too many, none, or seconds that are no numbers.
+        UsageError: too many examples, none, or seconds that are not numbers.
     """
     terms = []
     for name, value in parameters:
@@ -67,7 +67,7 @@ def parse_terms(parameters: Iterable[tuple[str, str]]) -> list[Term]:
             raise UsageError(f"{name} is {value[:60]!r}, expected START,END,PATH")
         terms.append(Term(kind, parts[2], _seconds(parts[0]), _seconds(parts[1]), negative))
     if not terms:
-        raise UsageError("what to search with: phrase=TEXT, or like=START,END,PATH")
+        raise UsageError("nothing to search with: give phrase=TEXT, or like=START,END,PATH")
     if len(terms) > MOST_TERMS:
         raise UsageError(f"{len(terms)} examples, expected {MOST_TERMS} or fewer")
     return terms
@@ -89,11 +89,11 @@ class ExampleQueries:
     """Makes one query of several examples.
 
     Args:
-        index: what is searched.
+        index: the index to search.
         catalog: its videos as the page sees them.
         source: has the text tower.
-        upload: the clips of a segment of an upload; see ``app.py``.
-        find_upload: an upload by its token.
+        find_upload: finds an upload by its token.
+        upload: makes a query of a segment of an upload; see ``search_routes.py``.
     """
 
     def __init__(
@@ -114,8 +114,8 @@ class ExampleQueries:
         """The query, and what the page shows of each example.
 
         Raises:
-            StoreError: a video or an upload that is not there.
-            UsageError: no positive example, no text tower, or a segment that cannot be.
+            StoreError: a video or an upload does not exist.
+            UsageError: no positive example, no text tower, or an invalid segment.
             DataError: the examples cancel each other.
         """
         made = [(term, self._one(term)) for term in terms]

@@ -1,4 +1,4 @@
-"""The folders of an index as a tree: level by level, or those whose path contains a text."""
+"""The folders of an index as a tree: one level at a time, or those whose path has a text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TOP_FOLDER = "."
 
 
 class FolderTree:
-    """All folders of an index with their parents; a parent counts the videos below it, too.
+    """All folders of an index with their parents; a parent also counts the videos below it.
 
     Args:
         folders: the folder of each video, with ``/`` as separator; ``.`` is the root itself.
@@ -31,11 +31,11 @@ class FolderTree:
         return len(self._videos)
 
     def level(self, parent: str) -> list[dict[str, Any]]:
-        """The folders directly below one; those of the top level for an empty text."""
+        """The folders directly below a folder; those of the top level for an empty text."""
         return [self._describe(path) for path in self._below.get(parent, [])]
 
     def matching(self, text: str, most: int) -> tuple[int, list[dict[str, Any]]]:
-        """How many folders contain a text in their own name or path, and the first of them.
+        """The number of folders whose path contains a text, and the first of them.
 
         Folders whose own name contains it come before those that are only below such a folder.
         """

@@ -1,4 +1,4 @@
-"""What a head finds in a collection: runs of clips that it assigns to a class, as segments."""
+"""Segments that a head finds in a collection: runs of clips that it assigns to a class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FoundSegment:
         end_seconds: where its last clip ends.
         score: the mean over its clips.
         best_seconds: the middle of the clip with the highest score.
-        clips: how many.
+        clips: number of clips.
     """
 
     video: int
@@ -46,15 +46,15 @@ def find_segments(
     """Segments whose clips all score at least the threshold, highest score first.
 
     Args:
-        scores: (N,) of the class, clips of a video one after the other.
+        scores: (N,) scores of the class; the clips of a video are consecutive.
         video: (N,) row of each clip's video.
         start_seconds: (N,) of the clips.
         end_seconds: (N,).
         allowed: (N,) clips that may be found.
-        threshold: least score.
+        threshold: minimum score.
     """
     taken = (scores >= threshold) & allowed
-    # A run begins where the clip before is not taken, or is of another video.
+    # A run begins if the clip before is not taken, or belongs to another video.
     before = np.concatenate([[False], taken[:-1]])
     other = np.concatenate([[True], video[1:] != video[:-1]])
     begins = np.flatnonzero(taken & (~before | other))
@@ -84,7 +84,7 @@ def find_segments(
 
 
 def segments_csv(segments: Iterable[tuple[str, str, FoundSegment]]) -> str:
-    """Path, class and segment as a table for spreadsheets and `read_labels`."""
+    """A table of path, class and segment, for spreadsheets and `read_labels`."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["path", "start_seconds", "end_seconds", "label", "score", "clips"])

@@ -1,7 +1,7 @@
-"""Checks every request: it must use a host name of this server, and not come from another site.
+"""Check every request: it must use a host name of this server, and not come from another site.
 
 A page of another site can make a browser send requests here, and a foreign name can be made to
-resolve to this server. The Host header reveals the second, Origin and Sec-Fetch-Site the first.
+resolve to this server. Origin and Sec-Fetch-Site reveal the first, the Host header the second.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class HostNames:
     """The host names that a server accepts, in lower case and without ports.
 
     Attributes:
-        own: its own names and addresses; a page of it has the same name and port.
-        allowed: names under which it is reached indirectly, such as that of a reverse proxy, whose
+        own: its own names and addresses; its pages have the same name and port.
+        allowed: names under which it is reached indirectly, such as that of a reverse proxy; its
             pages have that name and any port.
-        any_address: every IP address is one of its own. The owner of a name can make it resolve to
-            this server; an address cannot be forged like that.
+        any_address: accept every IP address. The owner of a name can make it resolve to this
+            server; an address cannot be forged like that.
     """
 
     own: frozenset[str] = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -56,7 +56,7 @@ class HostNames:
         return True
 
     def is_origin(self, origin: str, host: str) -> bool:
-        """Whether an Origin is that of a page of this server, requested as ``host``."""
+        """Whether an Origin is a page of this server, which was requested as ``host``."""
         scheme, separator, place = origin.lower().partition("://")
         if scheme not in ("http", "https") or not separator:
             return False
@@ -64,7 +64,7 @@ class HostNames:
 
 
 class Guard:
-    """Refuses requests from elsewhere, and sets the headers that keep the page to itself."""
+    """Refuses requests from other sites, and sets headers that isolate the page from them."""
 
     def __init__(self, app: ASGIApp, names: HostNames) -> None:
         self.app = app

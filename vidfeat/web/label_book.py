@@ -1,9 +1,9 @@
-"""``labels.csv`` of the page: the labels of one index, complete on the disk after every change.
+"""``labels.csv`` of the page: the labels of one index, complete on disk after every change.
 
-The server owns them. A change is written (temporary name, fsync, rename) before it is confirmed, so
-that nothing that a page showed as saved is lost, whatever kills the server. A change names clips,
-not files of labels: if two pages label different clips, both are kept, and the later label of one
-clip wins. ``vidfeat finetune FEATURES --labels labels.csv`` reads the file.
+The server owns the file. A change is written (temporary name, fsync, rename) before it is
+confirmed, so that nothing that a page showed as saved is lost, whatever kills the server. A change
+names only its own clips: if two pages label different clips, both labels are kept, and the later
+label of one clip wins. ``vidfeat finetune FEATURES --labels labels.csv`` reads the file.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Span(NamedTuple):
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Start and end in milliseconds, the whole video from 0 to infinity."""
+        """Start and end in milliseconds; 0 and infinity for the whole video."""
         start = 0.0 if self.start_ms is None else float(self.start_ms)
         return start, math.inf if self.end_ms is None else float(self.end_ms)
 
@@ -59,13 +59,13 @@ class Span(NamedTuple):
         return start <= low and high <= end
 
     def contains(self, second: float) -> bool:
-        """Whether a moment lies in it: the rule that assigns labels to clips."""
+        """Whether a moment lies in the segment: the rule that assigns labels to clips."""
         start, end = self.ends
         return start <= second * 1000 < end
 
 
 class Held(NamedTuple):
-    """A label in the book: its segment, its row, and how early it was first given."""
+    """A label in the book: its segment, its row, and its rank by when it was first given."""
 
     span: Span
     row: LabelRow
@@ -74,14 +74,14 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True)
 class _Change:
-    """What one change did, for undo."""
+    """The effect of a change, for undo."""
 
     revision: int
     author: str
     before: Mapping[Span, LabelRow | None]
     after: Mapping[Span, LabelRow | None]
     made_by: Mapping[Span, int]
-    """The revisions that had made what is in ``before``."""
+    """The revisions that had made the labels in ``before``."""
 
 
 class LabelBook:
@@ -120,7 +120,7 @@ class LabelBook:
 
     @property
     def classes(self) -> list[tuple[str, int]]:
-        """Classes in the order of their first label, with their numbers of labels."""
+        """Classes in the order of their first label, with the number of labels of each."""
         with self._lock:
             return list(self._counts.items())
 
@@ -165,20 +165,20 @@ class LabelBook:
     # ------------------------------------------------------------------ changes
 
     def change(self, spans: Sequence[Span], label: str | None, author: str) -> int:
-        """Label segments, or remove their labels; returns the revision.
+        """Label segments, or remove their labels, and return the revision.
 
-        What was labelled within a segment is replaced with it.
+        Earlier labels within a segment are replaced.
 
         Args:
             spans: the segments.
             label: the class; None removes labels.
-            author: who, for undo.
+            author: who makes the change, for undo.
 
         Raises:
             UsageError: an invalid class name, or a path that no CSV can hold.
             LockedError: another server has the labels of this index open.
             DataError: the file was edited and can no longer be read.
-            OSError: it could not be written; nothing has changed then.
+            OSError: the file could not be written; then nothing has changed.
         """
         with self._lock:
             self._hold()
@@ -199,10 +199,10 @@ class LabelBook:
             return self.revision
 
     def undo(self, author: str) -> list[Span]:
-        """Take back the author's last change; what others have labelled since stays.
+        """Undo the author's last change, except where others have labelled since.
 
         Returns:
-            The segments whose label is another one now; empty where there is nothing to undo.
+            The segments whose label has changed; empty if there is nothing to undo.
 
         Raises:
             LockedError, DataError, OSError: as `change`.
@@ -225,7 +225,7 @@ class LabelBook:
             return list(back)
 
     def refresh(self) -> bool:
-        """Read the file again if another program has written it; returns whether it has."""
+        """Read the file again if another program has written it; return whether it has."""
         with self._lock:
             if self._signature() == self._seen:
                 return False
@@ -244,7 +244,7 @@ class LabelBook:
     # ------------------------------------------------------------------ internals
 
     def _spelled(self, name: str) -> str:
-        """The class of that name, ignoring case, since finetune refuses names that differ in it."""
+        """The existing spelling of a name: finetune refuses names that differ only in case."""
         folded = name.casefold()
         return next((one for one in self._counts if one.casefold() == folded), name)
 
@@ -274,7 +274,7 @@ class LabelBook:
             self._video_changed[span.path] = self.revision
 
     def _take(self, rows: dict[Span, LabelRow], paths: set[str] | None) -> None:
-        """Replace the state by rows; only these videos have changed, or all."""
+        """Replace the state by rows; only the videos at ``paths`` have changed, or all for None."""
         self._rows = rows
         if paths is None:
             self._by_video = {}
@@ -294,7 +294,7 @@ class LabelBook:
         self._counts = Counter({name: counts[name] for name in order})
 
     def _hold(self) -> None:
-        """Lock the file against other servers, and notice edits."""
+        """Lock the file against other servers, and read it again if it was edited."""
         if self._file_lock is None:
             lock = OutputLock(self.path)
             lock.__enter__()
@@ -329,14 +329,14 @@ class LabelBook:
                     write_label_rows(temporary, list(rows.values()))
                 break
             except FileNotFoundError:
-                # Changing the index removes temporary files that it does not know.
+                # A change of the index removes temporary files that it does not know.
                 if attempt == _TRIES - 1 or not self.path.parent.is_dir():
                     raise
         self._seen = self._signature()
 
 
 def write_label_rows(path: Path, rows: Sequence[LabelRow]) -> None:
-    """Write labels as `vidfeat.datasets.labels.read_labels` reads them."""
+    """Write labels in the format that `vidfeat.datasets.labels.read_labels` reads."""
     more = [name for name in ("split", "group") if any(getattr(row, name) for row in rows)]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -349,14 +349,14 @@ def write_label_rows(path: Path, rows: Sequence[LabelRow]) -> None:
 
 
 def seconds(value: float | None) -> str:
-    """Seconds as a table holds them: milliseconds at most, empty for None."""
+    """Seconds as text for a table, to the millisecond; empty for None."""
     if value is None:
         return ""
     return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def checked_class(name: str) -> str:
-    """A valid class name.
+    """Check a class name, and return it with normalised spaces.
 
     Raises:
         UsageError: it is empty, too long, or contains unprintable characters.
@@ -374,7 +374,7 @@ def check_path(path: str) -> None:
     """Refuse a path that a label file cannot hold.
 
     Raises:
-        UsageError: spaces at its ends, or a line break.
+        UsageError: it has leading or trailing spaces, or a line break.
     """
     if normal_path(path) != path or len(path.splitlines()) != 1:
         raise UsageError(
@@ -384,5 +384,5 @@ def check_path(path: str) -> None:
 
 
 def labels_path(index_folder: str | os.PathLike[str]) -> Path:
-    """Where the labels of an index are."""
+    """The label file of an index."""
     return Path(index_folder) / TAUGHT[0]

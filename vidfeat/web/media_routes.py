@@ -54,7 +54,7 @@ def media(site: Site, request: Request) -> Response:
     file = source_of(site, request)
     media_type = site.media_type(file)
     if media_type is None:
-        raise HTTPException(415, "browsers do not play this file: ask for a clip of it")
+        raise HTTPException(415, "browsers do not play this file: request a clip of it")
     return _file(Path(file.path), media_type)
 
 
@@ -69,7 +69,7 @@ def clip(site: Site, request: Request) -> Response:
 
     def make(path: Path) -> None:
         with site.work:
-            if is_upload(request):  # a stranger's: whatever reads it may die of it
+            if is_upload(request):  # untrusted: it may crash the process that reads it
                 transcode_apart(Path(file.path), path, start, end)
             else:
                 transcode(file.path, path, start, end)
@@ -82,7 +82,7 @@ def _file(path: Path, media_type: str) -> Response:
     try:
         status = path.stat()
     except OSError:
-        raise StoreError("the file is gone: ask again") from None
+        raise StoreError("the file has disappeared: try again") from None
     return FileResponse(path, media_type=media_type, stat_result=status, headers=_KEEP)
 
 

@@ -1,4 +1,4 @@
-"""Parameters of requests, checked."""
+"""Read and check the parameters of requests."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def share(request: Request, name: str, default: float) -> float:
     """A number from 0 to 1.
 
     Raises:
-        UsageError: it is none.
+        UsageError: not a number, or out of range.
     """
     number = _number(request, name, 1, "0 to 1")
     return default if number is None else number
@@ -67,7 +67,7 @@ def one_of(request: Request, name: str, known: Sequence[Name]) -> Name:
     """One of a few words; the first if none is given.
 
     Raises:
-        UsageError: another one.
+        UsageError: another word.
     """
     text = request.query_params.get(name) or known[0]
     for word in known:

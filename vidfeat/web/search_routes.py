@@ -1,4 +1,4 @@
-"""Searching with a video, an upload, phrases or several examples."""
+"""The routes of searching: with a video, an upload, phrases or several examples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_RESULTS = 200
 
 
 def search(site: Site, request: Request) -> Response:
-    """Answers to a video or an upload, or to a segment of it."""
+    """Search with a video or an upload, or a segment of it."""
     start, end = seconds_of(request, "start"), seconds_of(request, "end")
     token = request.query_params.get("upload", "")
     if token:
@@ -33,14 +33,14 @@ def search(site: Site, request: Request) -> Response:
         query = _embedded(site.uploads, upload, start, end)
     else:
         if "video" not in request.query_params:
-            raise UsageError("what to search with: video=ID or upload=TOKEN")
+            raise UsageError("nothing to search with: give video=ID or upload=TOKEN")
         number = known_video(site, integer(request, "video", 0, 0, 1 << 40))
         query = site.index.query(site.catalog.path(number), start, end)
     return _answers(site, request, query, token)
 
 
 def examples(site: Site, request: Request) -> Response:
-    """Answers to several examples together."""
+    """Search with several examples together."""
     queries = ExampleQueries(
         site.index,
         site.catalog,
@@ -60,7 +60,7 @@ def _embedded(uploads: Uploads, upload: Upload, start: float | None, end: float 
 
 
 def _without_path(error: VideoError, path: Path, name: str) -> VideoError:
-    """The error with the file name that the user knows."""
+    """The error with the file name that the user gave."""
     text = str(error).replace(str(path), name).replace(path.name, name)
     if name not in text:
         text = f"{name}: {text}"
@@ -109,7 +109,7 @@ def _described(site: Site, match: Match) -> dict[str, Any]:
 
 
 async def upload(site: Site, request: Request) -> Response:
-    """Embed the video in the body, and answer to it."""
+    """Embed the video in the body, and search with it."""
     name = "".join(
         sign for sign in request.query_params.get("name", "")[:200] if sign.isprintable()
     )
@@ -127,7 +127,7 @@ async def upload(site: Site, request: Request) -> Response:
             raise
         return disk_full(site)
     except ClientDisconnect:
-        return JSONResponse({"error": "the upload broke off"}, 400, headers=FRESH)
+        return JSONResponse({"error": "the upload was interrupted"}, 400, headers=FRESH)
     try:
         upload = await anyio.to_thread.run_sync(partial(site.uploads.embed, path, name))
         return await anyio.to_thread.run_sync(

@@ -1,4 +1,4 @@
-"""Open an index as a page on this machine."""
+"""Serve an index as a web page."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class ServeOptions:
     """How to serve.
 
     Attributes:
-        host: address to listen on; any but the loopback opens the videos to a network.
-        port: 0 takes any free one.
+        host: address to listen on; any but the loopback exposes the videos to a network.
+        port: port to listen on; 0 for any free one.
         root: where the videos are, if they have moved.
         labels: a labels.csv, for the filter.
         weights: where the encoder's weights are, if they have moved.
-        device: what runs the encoder.
-        cache: folder of pictures and segments; None for the user's own.
+        device: device for the encoder.
+        cache: folder of pictures and segments; None for the user's cache folder.
         most_cache_bytes: its maximum size.
-        most_upload_bytes: of a video dropped on the page.
-        follow_links: serve what links below the root lead to.
+        most_upload_bytes: maximum size of a video dropped on the page.
+        follow_links: serve the targets of links below the root.
         read_only: accept no uploads and no labels.
-        allow_hosts: further host names of the page, such as that of a reverse proxy.
+        allow_hosts: additional host names of the page, such as that of a reverse proxy.
     """
 
     host: str = "127.0.0.1"
@@ -112,7 +112,7 @@ def _own_names(host: str) -> frozenset[str]:
 def page_addresses(host: str, port: int) -> list[str]:
     """Addresses that open the page, those for other machines first.
 
-    A browser cannot open ``0.0.0.0``: all addresses of this machine are shown in its place.
+    A browser cannot open ``0.0.0.0``: all addresses of this machine are shown instead.
     """
     names = [host]
     if host in _ALL_ADDRESSES:
@@ -124,7 +124,7 @@ def page_addresses(host: str, port: int) -> list[str]:
 def _machine_addresses() -> list[str]:
     """Addresses of this machine that are not its loopback."""
     found: list[str] = []
-    # No packet is sent: connecting a UDP socket only chooses the address it would come from.
+    # No packet is sent: connecting a UDP socket only chooses the source address.
     chooser = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with chooser, contextlib.suppress(OSError):
         chooser.connect(("192.0.2.1", 9))
@@ -140,10 +140,10 @@ def _is_loopback(address: str) -> bool:
 
 
 def plain_host(host: str) -> str:
-    """An address as sockets take it: without the brackets of URLs, ``*`` as all addresses.
+    """An address in the form for sockets: without the brackets of URLs, ``*`` for all addresses.
 
     Raises:
-        UsageError: an empty one, which sockets would take for all addresses.
+        UsageError: it is empty, which sockets would take for all addresses.
     """
     host = host.strip()
     if not host:
@@ -159,7 +159,7 @@ def _listen(host: str, port: int) -> socket.socket:
     """A socket bound to an address.
 
     Raises:
-        UsageError: the host is unknown, is another machine's, or the port is not available.
+        UsageError: the host is unknown or another machine's, or the port is not available.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(
@@ -201,7 +201,7 @@ def serve(
 
     Args:
         path: the index, or the address of a database.
-        options: how.
+        options: how to serve it.
         ready: called with the addresses of the page when it can be opened.
 
     Raises:
@@ -215,8 +215,8 @@ def serve(
         raise MissingExtraError("web", "uvicorn", "the search page") from None
     options = replace(options, host=plain_host(options.host))
     index = open_index(path)
-    # First the address, which may be taken: an application would have a folder of uploads to clean
-    # up.
+    # First bind the address, which may be taken: the application creates a folder of uploads, which
+    # would have to be removed.
     listener = _listen(options.host, options.port)
     try:
         app = make_app(index, options)

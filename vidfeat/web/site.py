@@ -1,4 +1,4 @@
-"""Shared state of the page's handlers: one index and everything that is shown of it."""
+"""Shared state of the page's handlers: one index and everything that is shown about it."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Site:
 
     @property
     def teach(self) -> TeachSession:
-        """The teaching session, started when the page first asks for it.
+        """The teaching session, started when the page first needs it.
 
         Raises:
-            UsageError: nothing may be changed here.
-            DataError: the file of labels cannot be read.
+            UsageError: the page is read-only.
+            DataError: the label file cannot be read.
         """
         if self.read_only:
             raise UsageError("teaching is off: this page is read-only")
@@ -59,7 +59,7 @@ class Site:
                 self._teach = None
 
     def media_type(self, file: MediaFile) -> str | None:
-        """The type of a file that browsers play, None for others."""
+        """The media type of a file that browsers play; None for other files."""
         if file.key not in self.types:
             if len(self.types) > 100_000:
                 self.types.clear()

@@ -1,4 +1,4 @@
-"""The clips of an index as teaching sees them, and the orders in which the page shows them."""
+"""The clips of an index for teaching, and the orders in which the page shows them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SPREAD_LABELS = 6
 
 @dataclass(frozen=True)
 class Fitted:
-    """The collection as judged with one state of the labels.
+    """The head fitted to one revision of the labels, and its scores of all clips.
 
     Attributes:
         revision: of the labels.
@@ -42,7 +42,7 @@ class Fitted:
         first: (N,) rank in time of each clip's label, -1 for none; earlier labels are smaller.
         head: None while there are labels of fewer than two classes.
         scores: float32 (N, C) in the order of ``head.classes``; None without a head.
-        strength: C of the fit.
+        strength: regularisation parameter C of the fit.
     """
 
     revision: int
@@ -54,7 +54,7 @@ class Fitted:
 
 
 class ClipTable:
-    """The existing clips of an index, their vectors, and the normalisation of these."""
+    """The clips of an index, with access to their vectors and the normalisation of these."""
 
     def __init__(self, index: VideoIndex) -> None:
         searcher = index.searcher
@@ -72,7 +72,7 @@ class ClipTable:
 
     @cached_property
     def _whole(self) -> NDArray[np.float32] | None:
-        """All vectors in one array, if they already are or take little memory."""
+        """All vectors in one array, if they are in one already or take little memory."""
         engine = self.engine
         if not len(engine.tail) and engine.vectors.dtype == np.float32:
             return engine.vectors
@@ -82,7 +82,7 @@ class ClipTable:
 
     @cached_property
     def placing(self) -> Placing:
-        """Mean and spread of a seeded sample."""
+        """The normalisation by mean and spread of a seeded sample."""
         rows = np.flatnonzero(self.alive)
         if len(rows) > _SAMPLE_ROWS:
             rows = np.sort(np.random.default_rng(_SEED).choice(rows, _SAMPLE_ROWS, replace=False))
@@ -99,7 +99,7 @@ class ClipTable:
     def each(
         self, function: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     ) -> NDArray[np.float32]:
-        """A function of the vectors of all clips, a block at a time."""
+        """Apply a function to the vectors of all clips, a block at a time."""
         whole = self._whole
         blocks = []
         for low in range(0, len(self), _BLOCK_ROWS):
@@ -110,7 +110,7 @@ class ClipTable:
 
 
 def rows_judged(state: Fitted, alive: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The clips that a judgement of a state covers, in its order."""
+    """The labelled clips that are cross-validated, in the order of their labels."""
     rows = np.flatnonzero((state.labels >= 0) & alive)
     rows = rows[np.argsort(state.first[rows], kind="stable")]
     return rows[newest(len(rows))]
@@ -124,17 +124,17 @@ def ordered(
     shown: NDArray[np.bool_],
     own_scores: NDArray[np.float64] | None = None,
 ) -> NDArray[np.int64]:
-    """Clips in an order.
+    """Sort clips for the page.
 
     Args:
-        clips: all of them.
+        clips: all clips.
         state: labels and scores.
-        kind: ``uncertain``: those that the head is least sure of, videos taking turns; ``certain``:
-            those most likely of a class; ``mistakes``: labelled ones that heads which have not seen
-            them assign to another class; ``labelled``: the newest first.
+        kind: ``uncertain``: clips that the head is least sure of, alternating between videos;
+            ``certain``: those that most likely show a class; ``mistakes``: labelled ones that heads
+            trained without them assign to another class; ``labelled``: the newest first.
         number: of the class, for ``certain``; -1 for none.
         shown: (N,) clips that pass the filters.
-        own_scores: (N,) of each labelled clip's own label, out of fold, where that is known.
+        own_scores: (N,) out-of-fold score of each labelled clip's own label, if known.
     """
     if kind in ("mistakes", "labelled"):
         rows = np.flatnonzero((state.labels >= 0) & shown)
@@ -162,7 +162,7 @@ def _class_scores(clips: ClipTable, state: Fitted, number: int) -> NDArray[np.fl
     rows = np.flatnonzero(state.labels == number)
     if not len(rows):
         return None
-    # Moved by the mean: what all clips share says nothing about a class.
+    # The mean is subtracted: what all clips share says nothing about a class.
     mean = clips.placing.mean.astype(np.float32)
     examples = clips.engine.take(rows) - mean
     return clips.each(lambda block: likeness(block - mean, examples))

@@ -1,19 +1,19 @@
 """The routes of teaching.
 
 ================================  ===============================================================
-``GET /api/teach``                classes, revision of the labels, and what there is to undo
+``GET /api/teach``                classes, revision of the labels, and whether undo is possible
 ``GET /api/teach/clips``          clips in an order: ``uncertain``, ``certain``, ``mistakes``,
                                   ``labelled``; of ``revision`` or a later one
 ``GET /api/teach/quality``        cross-validated precision and the learning curve
-``GET /api/teach/found``          what the head finds in the collection, as segments; with
+``GET /api/teach/found``          segments that the head finds in the collection; with
                                   ``format=csv`` all of them as a table
-``POST /api/teach/label``         label clips or segments; answered when they are on the disk
-``POST /api/teach/undo``          take back this page's last change
-``POST /api/teach/head``          save the head beside the labels
+``POST /api/teach/label``         label clips or segments; answered when the labels are on disk
+``POST /api/teach/undo``          undo this page's last change
+``POST /api/teach/head``          save the head next to the labels
 ================================  ===============================================================
 
-Writing requests must be JSON: a form of another site cannot send that, and the guard refuses other
-origins.
+Requests that write must be JSON: a form of another site cannot send that, and the guard refuses
+other origins.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ Answer = Callable[[Callable[[], Response]], Response]
 
 
 def teach_routes(site: Site, answer: Answer) -> list[Route]:
-    """The routes.
+    """The routes of teaching.
 
     Args:
-        site: what the handlers work with.
+        site: state that the handlers share.
         answer: turns errors of the library into responses.
     """
 
@@ -108,13 +108,13 @@ async def json_body(request: Request) -> dict[str, Any]:
             if len(body) > MOST_BODY_BYTES:
                 raise HTTPException(413, f"the request is larger than {MOST_BODY_BYTES} bytes")
     except ClientDisconnect:
-        raise HTTPException(400, "the request broke off") from None
+        raise HTTPException(400, "the request was interrupted") from None
     try:
         value = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        raise HTTPException(400, "the request is no JSON") from None
+        raise HTTPException(400, "the request is not JSON") from None
     if not isinstance(value, dict):
-        raise HTTPException(400, "the request is no JSON object")
+        raise HTTPException(400, "the request is not a JSON object")
     return value
 
 
@@ -279,12 +279,12 @@ def _label(site: Site, value: dict[str, Any]) -> Response:
     author = _author(value)
     label = value.get("label")
     if label is not None and not isinstance(label, str):
-        raise UsageError("label is not a text; null removes a label")
+        raise UsageError("label is not a string; null removes a label")
     seen = value.get("revision", 0)
     if not isinstance(seen, int) or isinstance(seen, bool):
         raise UsageError("revision is not a whole number")
     spans = _spans(site, value.get("spans"))
-    # Labels that another page gave meanwhile are reported; the later one wins.
+    # Labels that another page has given in the meantime are reported; the later label wins.
     replaced = [
         {"path": span.path, "label": held.label}
         for span in spans
@@ -305,7 +305,7 @@ def _spans(site: Site, given: object) -> list[Span]:
 def _span(site: Site, given: object) -> Span:
     """A clip by its number, or a segment by video, start and end."""
     if not isinstance(given, dict):
-        raise UsageError('one of spans is no {"clip": N} or {"video": N, "start": S, "end": S}')
+        raise UsageError('one of spans is not {"clip": N} or {"video": N, "start": S, "end": S}')
     session = site.teach
     if "clip" in given:
         row = given["clip"]
@@ -327,14 +327,14 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 def _moment(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1e7:
-        raise UsageError(f"{name} is no number of seconds")
+        raise UsageError(f"{name} is not a number of seconds")
     return float(value)
 
 
 def _author(value: dict[str, Any]) -> str:
     author = value.get("tab", "")
     if not isinstance(author, str) or not _AUTHOR.fullmatch(author):
-        raise UsageError("tab is no name of letters and digits")
+        raise UsageError("tab is not a name of letters and digits")
     return author
 
 
@@ -362,14 +362,14 @@ def _save_head(site: Site, value: dict[str, Any]) -> Response:
     name = value.get("name", "head")
     if not isinstance(name, str) or not _HEAD_NAME.fullmatch(name) or name.endswith((" ", ".")):
         raise UsageError(
-            "the name of a head is made of letters, digits, spaces, points, - and _, and begins "
+            "the name of a head consists of letters, digits, spaces, dots, - and _, and starts "
             "with a letter or digit"
         )
     head = session.head()
     folder = session.index.path / TAUGHT[1]
     target = folder / name
     if target.exists() and value.get("replace") is not True:
-        message = f"there is a head {name!r} already"
+        message = f"a head {name!r} already exists"
         return JSONResponse({"error": message, "exists": True}, status_code=409, headers=FRESH)
     folder.mkdir(exist_ok=True)
     head.save(target)

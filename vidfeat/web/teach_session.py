@@ -1,7 +1,7 @@
-"""Teaching: labels of clips, a head that follows them, and the clips in the order it suggests.
+"""Teaching: labels of clips, a head trained on them, and the order of clips to label next.
 
-A label is confirmed when it is on the disk. One thread then fits the head and scores every clip;
-another one cross-validates later, and gives up if the labels have changed meanwhile.
+A label is confirmed when it is on disk. One thread then fits the head and scores every clip;
+another one cross-validates later, and gives up if the labels change in the meantime.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vidfeat.web.label_book import Held, LabelBook, Span
 from vidfeat.web.teach_clips import ClipTable, Fitted, Order, ordered, rows_judged
 
 _ORDERS_KEPT = 8
-# Labels that follow each other quickly are judged together.
+# Labels that follow each other quickly are cross-validated together.
 _JUDGE_AFTER_SECONDS = 0.2
 
 
@@ -50,12 +50,12 @@ class TeachSession:
 
     @cached_property
     def clips(self) -> ClipTable:
-        """The clips, read when teaching begins."""
+        """The clips, read when they are first needed."""
         return ClipTable(self.index)
 
     @property
     def revision(self) -> int:
-        """Of the labels."""
+        """The revision of the labels."""
         return self.book.revision
 
     @property
@@ -75,7 +75,7 @@ class TeachSession:
     # ------------------------------------------------------------------ labelling
 
     def label(self, spans: list[Span], name: str | None, author: str) -> int:
-        """Label segments; returns the revision that is now on the disk. See `LabelBook.change`."""
+        """Label segments, and return the revision on disk; see `LabelBook.change`."""
         if name is None:
             spans = [self._governing(span) for span in spans]
         revision = self.book.change(spans, name, author)
@@ -83,7 +83,7 @@ class TeachSession:
         return revision
 
     def undo(self, author: str) -> list[Span]:
-        """Take back the author's last change."""
+        """Undo the author's last change; see `LabelBook.undo`."""
         back = self.book.undo(author)
         self._wake()
         return back
@@ -94,7 +94,7 @@ class TeachSession:
             self._wake()
 
     def _governing(self, span: Span) -> Span:
-        """The segment whose label a clip has, which may be longer than the clip."""
+        """The segment that gives a clip its label, which may be longer than the clip."""
         held = [one.span for one in self.book.rows_of(span.path)]
         if span in held:
             return span
@@ -122,7 +122,7 @@ class TeachSession:
             self._changed.notify_all()
 
     def fitted(self, revision: int = 0, wait_seconds: float = 5.0) -> Fitted:
-        """The newest fit: of this revision or a later one, if ready in time."""
+        """The newest fit: of this revision or a later one if ready in time, otherwise older."""
         end = time.monotonic() + wait_seconds
         self._wake()
         with self._changed:
@@ -184,7 +184,7 @@ class TeachSession:
             if done is None or done.revision != state.revision:
                 judged = self._judge(state)
                 with self._changed:
-                    # An older judgement is better than none: it stays until there is a newer one.
+                    # An older result is better than none: it stays until there is a newer one.
                     if judged is not None or self.revision == state.revision:
                         self.quality = (state.revision, judged)
                     if judged is not None:
@@ -193,7 +193,7 @@ class TeachSession:
             done = state
 
     def _settled(self) -> Fitted | None:
-        """The fit that no other has followed for a while; with the lock held."""
+        """The newest fit, once no other has followed for a while; the caller holds the lock."""
         state, end = self._fitted, time.monotonic() + _JUDGE_AFTER_SECONDS
         while not self._ends and (left := end - time.monotonic()) > 0:
             self._changed.wait(left)
@@ -226,7 +226,7 @@ class TeachSession:
     # ------------------------------------------------------------------ labels of clips
 
     def _clip_labels(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The class number of every clip, and the rank of its label among all."""
+        """The class number of every clip, and the rank of its label among all labels."""
         before = self._fitted
         changed = self.book.videos_changed_since(-1 if before is None else before.revision)
         if before is None or changed is None:
@@ -247,8 +247,8 @@ class TeachSession:
     ) -> None:
         """Set the labels of one video's clips, by the same rule as finetune.
 
-        A clip belongs to the segment that its middle lies in, the shortest of several. A segment
-        that equals a clip applies only to that clip, and takes precedence over all others.
+        A clip belongs to the segment that contains its middle, the shortest if there are several. A
+        segment that equals a clip applies only to that clip, and takes precedence over all others.
         """
         labels[:], first[:] = -1, -1
         start_ms = self.clips.start_seconds[rows] * 1000
@@ -276,10 +276,10 @@ class TeachSession:
     def order(
         self, state: Fitted, kind: Order, name: str, allowed: NDArray[np.bool_] | None
     ) -> NDArray[np.int64]:
-        """Clips in an order; see `ordered`.
+        """Sort clips; see `ordered`.
 
         Args:
-            state: what `fitted` gave.
+            state: a result of `fitted`.
             kind: which order.
             name: the class, for ``certain``.
             allowed: (videos,) those that pass the filters; None for all.
@@ -311,7 +311,7 @@ class TeachSession:
     # ------------------------------------------------------------------ the head
 
     def head(self) -> Head:
-        """The current head, for the encoder's own vectors.
+        """The current head, which takes the encoder's own vectors.
 
         Raises:
             UsageError: labels of fewer than two classes.

@@ -1,8 +1,8 @@
-"""A segment of any video as an MP4 that every browser plays: H.264, small, no sound.
+"""Transcode a segment of any video to an MP4 that every browser plays: H.264, small, no sound.
 
-Container and codec tell what a browser can play; everything else (the AVI files of UCF101 and
-HMDB51, MPEG-2, HEVC) is transcoded, one segment at a time. Untrusted files go through ``python -m
-vidfeat.web.transcode``, a process that they may crash.
+Container and codec show whether a browser can play a file; everything else (the AVI files of UCF101
+and HMDB51, MPEG-2, HEVC) is transcoded, one segment at a time. Untrusted files go through ``python
+-m vidfeat.web.transcode``, a process that they may crash.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _WEBM_SUFFIXES = {".webm"}
 
 
 def browser_type(path: Path | str) -> str | None:
-    """The media type of a file that browsers play as it is; None for what must be transcoded.
+    """The media type of a file that browsers play as it is; None if it must be transcoded.
 
     Remote videos are always transcoded: the browser gets neither the URL nor its secrets.
     """
@@ -69,8 +69,8 @@ def transcode(source: Path | str, target: Path, start_seconds: float, end_second
     Args:
         source: the video, a file or URL.
         target: the file to write.
-        start_seconds: from the first shown frame.
-        end_seconds: at most ``MOST_SECONDS`` later, or that is where it ends.
+        start_seconds: counted from the first shown frame.
+        end_seconds: limited to ``MOST_SECONDS`` later.
 
     Raises:
         VideoError: the video cannot be read there.
@@ -85,7 +85,7 @@ def transcode(source: Path | str, target: Path, start_seconds: float, end_second
 
 
 def _write(video: VideoReader, target: Path, start_seconds: float, end_seconds: float) -> int:
-    """Write the segment's frames and return how many there were."""
+    """Write the segment's frames and return their number."""
     import av
     from av.video.reformatter import VideoReformatter
 
@@ -114,7 +114,7 @@ def _write(video: VideoReader, target: Path, start_seconds: float, end_seconds: 
 
 
 def transcode_apart(source: Path, target: Path, start_seconds: float, end_seconds: float) -> None:
-    """The same in a separate process, for a file that may crash a decoder.
+    """Like `transcode`, in a separate process, for a file that may crash a decoder.
 
     Raises:
         VideoError: the video cannot be read there, or the process crashed on it.

@@ -1,7 +1,7 @@
 """Videos dropped on the page: written to a separate folder, embedded, and deleted later.
 
-They are untrusted. They are decoded in a separate process, which they may crash, and reached under
-a random name, which only the page that sent them knows.
+They are untrusted: they are decoded in a separate process, which they may crash, and have a random
+name, which only the page that sent them knows.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Uploads:
 
     Args:
         source: makes queries; its encoder is loaded at the first upload.
-        most_bytes: of one upload.
+        most_bytes: maximum size of one upload.
     """
 
     def __init__(self, source: QuerySource, most_bytes: int) -> None:
@@ -77,7 +77,7 @@ class Uploads:
         self._encoding = threading.Lock()
 
     def close(self) -> None:
-        """Remove all of them."""
+        """Remove all uploads."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def get(self, token: str) -> Upload | None:
@@ -112,7 +112,7 @@ class Uploads:
 
         Raises:
             VideoError: it is not a video.
-            WeightsError: the encoder's weights are not there.
+            WeightsError: the encoder's weights do not exist.
         """
         try:
             query = self._encode(path, name, None)

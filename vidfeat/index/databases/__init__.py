@@ -1,7 +1,7 @@
 """An index in a database of vectors, for collections that outgrow one machine.
 
 ``lance://PATH`` is LanceDB: files on a local disk or in object storage (``lance://s3://bucket/a``),
-read by many processes, no server. ``milvus://HOST:PORT/COLLECTION`` is Milvus, a cluster;
+read by many processes, without a server. ``milvus://HOST:PORT/COLLECTION`` is Milvus, a cluster;
 ``milvus://FILE.db`` is milvus-lite, the same client over a local file, for one process.
 
 A database holds what an index holds: the head, the videos, and one row per clip with its vector.
@@ -18,7 +18,7 @@ from vidfeat.index.video_index import VideoIndex
 
 
 def open_index(path: str | os.PathLike[str]) -> VideoIndex:
-    """An index by its folder or by the address of a database.
+    """Open an index by its folder or by the address of a database.
 
     Raises:
         StoreError: there is no index.

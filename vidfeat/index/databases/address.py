@@ -1,4 +1,4 @@
-"""Addresses of databases, and what connects to them."""
+"""Addresses of databases, and connecting to them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_address(text: str | os.PathLike[str]) -> bool:
 
 
 def connect(address: str) -> Database:
-    """A database by its address; it may be empty.
+    """Connect to the database at an address; it may be empty.
 
     Raises:
         UsageError: not an address.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Span = tuple[int, int]
-"""Rows from the first (included) to the second (excluded)."""
+"""Rows from the first number (included) to the second (excluded)."""
 
 FORMAT = "vidfeat-database"
 BEGUN = {"format": FORMAT, "begun": True}
@@ -29,7 +29,7 @@ VIDEO_COLUMNS = (
     "size_bytes",
     "mtime_ns",
 )
-"""Columns of the table of videos: its number, and what an index knows of it."""
+"""Columns of the table of videos: the number of each, and what an index knows about it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,22 +58,22 @@ class StoredRows:
 
 
 class Database(Protocol):
-    """Three tables: clips, videos, and one text that says what they are."""
+    """Three tables: clips, videos, and a head that describes them."""
 
     address: str
     kind: str
     """``lance`` or ``milvus``."""
 
     def read_head(self) -> dict[str, Any] | None:
-        """What `write_head` was last given; None for a new place, {} if not ours."""
+        """The head last written by `write_head`; None for a new place, {} if not ours."""
         ...
 
     def write_head(self, head: Mapping[str, Any]) -> None:
-        """Replace the text: others then see the new state."""
+        """Replace the head: others then see the new state."""
         ...
 
     def create(self, dimension: int, num_rows: int) -> None:
-        """Create empty tables for about this many rows, replacing ours; `BEGUN` is their head.
+        """Create empty tables for about this many rows, replacing ours, with the head `BEGUN`.
 
         Raises:
             StoreError: there are tables of another program.
@@ -93,7 +93,7 @@ class Database(Protocol):
         ...
 
     def remove(self, videos: Sequence[int], spans: Sequence[Span]) -> None:
-        """Delete videos and their clips, whose rows are given."""
+        """Delete videos, and their clips in the given spans."""
         ...
 
     def remove_from(self, row: int, video: int) -> None:
@@ -101,7 +101,7 @@ class Database(Protocol):
         ...
 
     def index_clips(self, num_rows: int) -> str:
-        """Build or extend the index of the vectors if that pays off; returns which it is."""
+        """Build or extend the index of the vectors if that pays off; return its description."""
         ...
 
     def ladder(self, num_rows: int) -> list[dict[str, int]]:
@@ -124,9 +124,9 @@ class Database(Protocol):
 
         Args:
             queries: (Q, D) of length one.
-            count: rows a query.
+            count: rows per query.
             spans: rows that may be found; None for all.
-            settings: of `ladder`; None compares with every vector.
+            settings: one of `ladder`; None compares with every vector.
             between_seconds: only clips that lie between these seconds of their videos.
         """
         ...
@@ -137,7 +137,7 @@ class Database(Protocol):
 
 
 def span_conditions(spans: Sequence[Span], *, both: str, either: str) -> str:
-    """Rows of spans as a condition, in the words of a query language."""
+    """Rows of spans as a condition, with the operators of a query language."""
     return either.join(f"(row >= {low}{both}row < {high})" for low, high in spans)
 
 
@@ -148,7 +148,7 @@ def conditions(
     both: str,
     either: str,
 ) -> str:
-    """Rows of spans, between seconds, as a condition; empty for all rows."""
+    """Rows of spans, and between two seconds, as a condition; empty for all rows."""
     told = []
     if spans is not None:
         told.append(f"({span_conditions(spans, both=both, either=either)})")
@@ -159,14 +159,14 @@ def conditions(
 
 
 def number_list(numbers: Sequence[int]) -> str:
-    """``1, 2, 3``."""
+    """Numbers separated by commas: ``1, 2, 3``."""
     return ", ".join(map(str, numbers))
 
 
 def padded_answers(
     found: Sequence[tuple[Sequence[float], Sequence[int]]], count: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Answers of several queries as arrays, each line padded with rows of -1."""
+    """Results of several queries as arrays, each line padded with rows of -1."""
     scores = np.full((len(found), count), -np.inf, dtype=np.float32)
     rows = np.full((len(found), count), -1, dtype=np.int64)
     for line, (values, numbers) in enumerate(found):

@@ -1,7 +1,7 @@
 """A database in place of FAISS and its mapped files: nearest clips, vectors and seconds by row.
 
-Rows number the clips and never change: those of a video are adjacent, deleted ones leave a gap.
-Only 4 bytes per clip and the table of videos are kept here; vectors stay in the database.
+Row numbers of clips never change: those of a video are adjacent, deleted ones leave a gap. Only 4
+bytes per clip and the table of videos are kept in memory; vectors stay in the database.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vidfeat.index.videos import CLIP, Videos
 
 # Up to this many rows are fetched and compared here, which is exact.
 _FEW_ROWS = 2000
-# Spans in one condition; beyond that, more answers are requested and filtered here.
+# Spans in one condition; beyond that, more results are requested and filtered here.
 _MOST_SPANS = 200
 _MOST_ASKED = 16_000
 _KEPT_VIDEOS = 256
@@ -38,7 +38,7 @@ class DatabaseEngine:
 
     Args:
         head: the database's head.
-        database: open.
+        database: an open database.
         videos: its table of videos.
     """
 
@@ -52,7 +52,7 @@ class DatabaseEngine:
         self.between_seconds: tuple[float, float] | None = None
 
     def between(self, seconds: tuple[float, float]) -> DatabaseEngine:
-        """The same, only for clips between two seconds of their videos."""
+        """A copy of this engine that finds only clips between two seconds of their videos."""
         limited = copy(self)
         limited.between_seconds = seconds
         return limited
@@ -68,7 +68,7 @@ class DatabaseEngine:
 
     @cached_property
     def video_of(self) -> NDArray[np.int32]:
-        """(num_rows,) video of each row; -1 for rows of none."""
+        """The video of each row, (num_rows,); -1 for deleted rows."""
         found = np.full(self.num_rows, -1, dtype=np.int32)
         alive = np.flatnonzero(self.videos["alive"])
         offset, count = self.videos["offset"][alive], self.videos["count"][alive]
@@ -80,7 +80,7 @@ class DatabaseEngine:
     # ------------------------------------------------------------------ rows
 
     def span(self, rows: slice) -> StoredRows:
-        """Consecutive rows with their vectors; those of recent videos are cached."""
+        """Consecutive rows with their vectors; recently used ones are cached."""
         key = (rows.start, rows.stop)
         with self._lock:
             found = self._held.pop(key, None)
@@ -122,7 +122,7 @@ class DatabaseEngine:
             missing[inside] = False
         left = np.flatnonzero(missing)
         if len(left):
-            # Whole videos: the other clips of an answer's video are needed next.
+            # Whole videos: the other clips of a result's video are needed next.
             found = self.database.rows(spans_of(np.unique(rows[left])), vectors=False)
             self._fill(out, left, rows, found)
         return out
@@ -177,7 +177,7 @@ class DatabaseEngine:
         spans = spans_of(np.flatnonzero(wanted))
         if len(spans) <= _MOST_SPANS:
             return self._ask(queries, count, spans, chosen)
-        if kept * 20 > self.num_rows:  # with this many, some are among the overall nearest
+        if kept * 20 > self.num_rows:  # so many that some are among the overall nearest
             return self._sifted(queries, count, wanted, chosen, spans)
         return self._in_parts(queries, count, spans, chosen)
 
@@ -189,7 +189,7 @@ class DatabaseEngine:
         settings: dict[str, int] | None,
         spans: list[Span] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Request the overall nearest, and more if too few of them pass."""
+        """Request the overall nearest rows, and more if too few of them are wanted."""
         asked = count if spans is None else 4 * count
         while True:
             scores, rows = self._ask(queries, asked, None, settings)
@@ -215,7 +215,7 @@ class DatabaseEngine:
         spans: list[Span],
         settings: dict[str, int] | None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """One search for some spans at a time, and the best of all answers."""
+        """Search some spans at a time, and keep the best of all results."""
         best = np.empty((len(queries), 0), dtype=np.float32)
         rows = np.empty((len(queries), 0), dtype=np.int64)
         for low in range(0, len(spans), _MOST_SPANS):
@@ -259,7 +259,7 @@ class _Column:
 
 
 class DatabaseSearcher(Searcher):
-    """The searches of an index, by a database."""
+    """Searches an index in a database."""
 
     scans = False
 
@@ -273,7 +273,7 @@ class DatabaseSearcher(Searcher):
     def search(
         self, query: Query, options: SearchOptions, allowed: NDArray[np.bool_] | None = None
     ) -> list[Match]:
-        """Answers, best first; the database filters clips by their seconds."""
+        """Search, and return the results, best first; the database filters clips by seconds."""
         if options.between_seconds is None:
             return super().search(query, options, allowed)
         engine: Any = self.engine
@@ -303,7 +303,7 @@ class DatabaseSearcher(Searcher):
 
 
 def spans_of(rows: NDArray[np.int64]) -> list[Span]:
-    """Rising rows as spans of consecutive ones."""
+    """Group ascending rows into spans of consecutive ones."""
     if not len(rows):
         return []
     breaks = np.flatnonzero(np.diff(rows) != 1)
@@ -315,7 +315,7 @@ def spans_of(rows: NDArray[np.int64]) -> list[Span]:
 def _where(
     held: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Position of each row among those that are held, and whether it is there."""
+    """Position of each row in ``held``, and whether it is there."""
     if not len(held):
         return np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=bool)
     at = np.searchsorted(held, rows).clip(max=len(held) - 1)

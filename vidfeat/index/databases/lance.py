@@ -1,4 +1,4 @@
-"""LanceDB: columns in files, on a disk or in object storage; many readers, no server."""
+"""LanceDB: columns in files, on a disk or in object storage, with many readers and no server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FULL = os.strerror(errno.ENOSPC)
 # Below this many rows, comparing with every vector is as quick as an index.
 _INDEXED_ROWS = 100_000
 _PROBES = (8, 16, 24, 32, 48, 64, 96, 128, 256, 512)
-# Candidates for each answer, compared by their own vectors: codes of 8 bits are slightly off.
+# Candidates for each result, compared by their own vectors: codes of 8 bits are slightly off.
 _REFINE = 4
 _MOST_ROWS = 1 << 31
 _TEXT = ("path", "label")
@@ -53,7 +53,7 @@ class LanceDatabase:
     kind = "lance"
 
     def __init__(self, address: str, uri: str) -> None:
-        # Its engine logs each table that it creates.
+        # By default, LanceDB's engine logs each table that it creates.
         os.environ.setdefault("LANCEDB_LOG", "error")
         try:
             import lancedb
@@ -70,12 +70,12 @@ class LanceDatabase:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Errors of the database as one line with its address."""
+        """Turn errors of the database into one line with its address."""
         try:
             yield
         except (RuntimeError, ValueError, OSError) as error:
             text = " ".join(str(error).split())
-            if _FULL in text:  # in the words of its own layers, with the place in its source
+            if _FULL in text:  # wrapped in messages of LanceDB's layers and source lines
                 text = f"{_FULL}: make room and try again"
             raise StoreError(f"{self.address}: {text[:300] or type(error).__name__}") from error
 
@@ -92,7 +92,7 @@ class LanceDatabase:
     # ------------------------------------------------------------------ the head
 
     def read_head(self) -> dict[str, Any] | None:
-        """What `write_head` was last given; None for a new place."""
+        """The head last written by `write_head`; None for a new place."""
         with self._errors():
             if "head" not in self._names():
                 return None
@@ -102,7 +102,7 @@ class LanceDatabase:
             return dict(json.loads(table["text"][0].as_py()))
 
     def write_head(self, head: Mapping[str, Any]) -> None:
-        """Replace the text: a new version of its table, which appears atomically."""
+        """Replace the head: a new version of its table, which appears atomically."""
         import pyarrow as pa
 
         with self._errors():
@@ -133,7 +133,7 @@ class LanceDatabase:
             raise StoreError(
                 f"{self.address} holds tables of another program: choose another place"
             )
-        self.write_head(BEGUN)  # first: half-created tables count as empty, and ours
+        self.write_head(BEGUN)  # first, so that half-created tables count as ours and empty
         with self._errors():
             self._clips = self._db.create_table("clips", schema=clips, mode="overwrite")
             self._db.create_table("videos", schema=videos, mode="overwrite")
@@ -141,7 +141,7 @@ class LanceDatabase:
     # ------------------------------------------------------------------ changes
 
     def add_clips(self, block: ClipBlock) -> None:
-        """Add rows: one version of the table."""
+        """Add rows, as one new version of the table."""
         import pyarrow as pa
 
         table = self._table("clips")
@@ -192,7 +192,7 @@ class LanceDatabase:
             self._table("videos").delete(f"video >= {video}")
 
     def index_clips(self, num_rows: int) -> str:
-        """IVF-SQ from 100,000 rows on, with one list per 500 rows; later only extended."""
+        """Build IVF-SQ from 100,000 rows on, with one list per 500 rows; later only extend it."""
         from lancedb.index import BTree, IvfSq
 
         table = self._table("clips")
@@ -213,7 +213,7 @@ class LanceDatabase:
         return "IVF-SQ, refined from the vectors" if "vector_idx" in names else "none, all compared"
 
     def ladder(self, num_rows: int) -> list[dict[str, int]]:
-        """Lists looked at, and candidates compared exactly for each answer."""
+        """Numbers of lists to read, and of candidates to compare exactly for each result."""
         with self._errors():
             names = {index.name for index in self._table("clips").list_indices()}
         if "vector_idx" not in names:
@@ -284,5 +284,5 @@ class LanceDatabase:
 
 
 def _lists(num_rows: int) -> int:
-    """Lists for this many rows: one for about 500, so that a search reads little."""
+    """Number of lists for this many rows: one per 500, so that a search reads little."""
     return max(16, num_rows // 500)

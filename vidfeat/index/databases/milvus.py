@@ -28,13 +28,13 @@ from vidfeat.index.databases.base import (
     span_conditions,
 )
 
-# Milvus answers at most 16,384 rows of a search or query, and takes messages of 64 MB.
+# Milvus returns at most 16,384 rows of a search or query, and accepts messages of 64 MB.
 _MOST_ANSWERS = 16_384
 _MESSAGE_BYTES = 16 << 20
 _PROBES = (4, 8, 16, 32, 64, 128, 256)
 _LONGEST_PATH = 65_535
 _HEAD = -1
-# Below this many rows, all lists are looked at.
+# Below this many rows, all lists are searched.
 _EXACT_ROWS = 20_000
 
 
@@ -77,7 +77,7 @@ class MilvusDatabase:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Errors of the database as one line with its address."""
+        """Turn errors of the database into one line with its address."""
         import pymilvus
 
         try:
@@ -96,7 +96,7 @@ class MilvusDatabase:
     # ------------------------------------------------------------------ the head
 
     def read_head(self) -> dict[str, Any] | None:
-        """What `write_head` was last given; None for a new place."""
+        """The head last written by `write_head`; None for a new place."""
         with self._errors():
             if not self._client.has_collection(self._videos):
                 return None
@@ -110,7 +110,7 @@ class MilvusDatabase:
         return dict(found[0]["about"]["head"]) if found else None
 
     def write_head(self, head: Mapping[str, Any]) -> None:
-        """Replace the text: one upsert."""
+        """Replace the head, in one upsert."""
         with self._errors():
             self._client.upsert(self._videos, [_head_row(head)])
             self._flush(self._videos)
@@ -168,7 +168,7 @@ class MilvusDatabase:
     # ------------------------------------------------------------------ changes
 
     def add_clips(self, block: ClipBlock) -> None:
-        """Add rows, in messages of a size that Milvus takes."""
+        """Add rows, in messages of a size that Milvus accepts."""
         step = max(1, min(5000, _MESSAGE_BYTES // (4 * block.vector.shape[1] + 500)))
         columns = {
             "row": block.row.tolist(),
@@ -239,7 +239,7 @@ class MilvusDatabase:
             self._client.delete(self._videos, filter=f"video >= {video}")
 
     def index_clips(self, num_rows: int) -> str:
-        """IVF-Flat; Milvus extends it itself, and it is rebuilt when its lists are too long."""
+        """Maintain IVF-Flat: Milvus extends it; it is rebuilt when its lists are too long."""
         lists = self._num_lists()
         with self._errors():
             self._flush(self.name)
@@ -251,7 +251,7 @@ class MilvusDatabase:
         return f"IVF-Flat, {lists} lists" if lists else "none, all compared"
 
     def _num_lists(self) -> int:
-        """Lists of the index; 0 if there are none."""
+        """Number of lists of the index; 0 if there are none."""
         if self.lite:
             return 0
         with self._errors():
@@ -259,7 +259,7 @@ class MilvusDatabase:
         return int(told["nlist"])
 
     def ladder(self, num_rows: int) -> list[dict[str, int]]:
-        """Lists searched; empty if every search covers all."""
+        """Numbers of lists to search; empty if every search covers all."""
         lists = self._num_lists()
         if num_rows < _EXACT_ROWS:
             return []
@@ -324,5 +324,5 @@ def _head_row(head: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lists(num_rows: int) -> int:
-    """Lists for this many rows: 4 sqrt(N), and 40 rows or more in each."""
+    """Number of lists for this many rows: 4 sqrt(N), with 40 rows or more in each."""
     return max(1, min(int(4 * num_rows**0.5), num_rows // 40, 65_536))

@@ -24,7 +24,7 @@ class DatabaseIndex(VideoIndex):
         address: ``lance://PATH``, ``milvus://HOST:PORT/COLLECTION`` or ``milvus://FILE.db``.
 
     Raises:
-        StoreError: there is none, or a newer version.
+        StoreError: there is no index, or one of a newer version.
         MissingExtraError: the database's package is not installed.
     """
 
@@ -54,12 +54,12 @@ class DatabaseIndex(VideoIndex):
 
     @property
     def name(self) -> str:
-        """Title of the page."""
+        """Name of the index, the title of the page."""
         return self.address.rstrip("/").rpartition("/")[2]
 
     @property
     def state_key(self) -> str:
-        """Changes with the state of the database."""
+        """A key that changes with the state of the database."""
         return f"{self.address}\0{self.head.generation}\0{self.head.created}"
 
     def __repr__(self) -> str:
@@ -73,7 +73,7 @@ class DatabaseIndex(VideoIndex):
         self.database.close()
 
     def add(self, features: str | os.PathLike[str], *, skip_bad_rows: bool = False) -> Any:
-        """Add the videos of a feature file, replacing those of the same path."""
+        """Add the videos of a feature file, replacing those with the same path."""
         from vidfeat.index.databases.push import push_into
 
         change = push_into(self.database, Path(features), skip_bad_rows=skip_bad_rows)
@@ -95,7 +95,7 @@ class DatabaseIndex(VideoIndex):
 
 
 def describe_database(address: str) -> dict[str, Any]:
-    """Description of a database, for display: no vector is read.
+    """Describe a database, for display, without reading its vectors.
 
     Raises:
         StoreError: as :class:`DatabaseIndex`.

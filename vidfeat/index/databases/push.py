@@ -2,8 +2,8 @@
 
 The order makes a killed push harmless: clips are added first, under row numbers that no reader
 knows; then their videos; then the head, which records the number of rows. Old clips of replaced and
-removed videos are deleted in the end. Rows that a killed push left beyond the head's numbers are
-deleted by the next one. One process pushes at a time.
+removed videos are deleted last. Rows that a killed push left beyond the head's numbers are deleted
+by the next push. One process pushes at a time.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def push(
         features: the feature file; None to only remove.
         address: see `vidfeat.index.databases`.
         remove: paths, folders (a slash at the end) or patterns (``*``).
-        labels: path to label, stored beside the clips for filters.
+        labels: path to label, stored with the clips for filters.
         overwrite: start again, even if there is data.
-        skip_bad_rows: leave out vectors that cannot be compared, which are an error otherwise.
+        skip_bad_rows: leave out vectors that cannot be compared; otherwise they are an error.
         report: called with a line on each step.
 
     Raises:
-        FingerprintError: the database's vectors are another encoder's.
-        StoreError: it cannot be reached, or a video to remove does not exist.
+        FingerprintError: the database's vectors come from another encoder.
+        StoreError: the database cannot be reached, or a video to remove does not exist.
         DataError: vectors that cannot be compared.
         MissingExtraError: the database's package is not installed.
     """
@@ -90,7 +90,7 @@ def push_into(
     skip_bad_rows: bool = False,
     report: Report | None = None,
 ) -> Change:
-    """The same for a database that is open."""
+    """Like `push`, for a database that is open."""
     if features is None and not remove:
         raise UsageError("give a feature file to push, or videos to remove")
     if features is None:
@@ -101,7 +101,7 @@ def push_into(
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """Rows ``low`` to ``high`` of all rows of some videos of a feature file, one after another."""
+    """Rows ``low`` to ``high`` of the concatenated rows of some videos of a feature file."""
 
     videos: NDArray[np.int64]
     offset: NDArray[np.int64]
@@ -110,7 +110,7 @@ class _Source:
     high: int
 
     def rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which of the videos each is of, and its row of the file."""
+        """Which of the videos each row belongs to, and its number in the file."""
         ends = np.cumsum(self.count)
         at = np.arange(self.low, self.high)
         which = np.searchsorted(ends, at, side="right")
@@ -144,7 +144,7 @@ class _Push:
         videos, labels = read_videos(self.database, state.next_video)
         gone = self._to_remove(videos, remove)
         chosen = self._to_add(state.head, videos, labels, gone)
-        # Replaced by a killed push, but not deleted.
+        # Videos that a killed push has replaced, but not deleted.
         dead = set(np.flatnonzero((videos["count"] > 0) & ~videos["alive"]).tolist())
         if state.finished and not len(chosen) and not gone | dead:
             return self.change
@@ -192,7 +192,7 @@ class _Push:
     def _to_add(
         self, head: IndexHeader, videos: Videos, labels: NDArray[np.object_], gone: set[int]
     ) -> NDArray[np.int64]:
-        """Rows of ``/videos`` that are new or changed; what they replace is added to gone."""
+        """Rows of ``/videos`` that are new or changed; replaced videos are added to ``gone``."""
         store = self.store
         if store is None:
             return np.empty(0, dtype=np.int64)
@@ -222,7 +222,7 @@ class _Push:
     # ------------------------------------------------------------------ writing
 
     def _add(self, chosen: NDArray[np.int64], state: State) -> State:
-        """Add the clips of some videos, then the videos; returns the new state."""
+        """Add the clips of some videos, then the videos, and return the new state."""
         store = self.store
         assert store is not None
         first_row, first = state.head.num_base, state.next_video
@@ -265,10 +265,10 @@ class _Push:
         """Add some rows of the chosen videos, and return the next row's number.
 
         Args:
-            source: which rows.
-            ids: gives them their ids.
+            source: the rows.
+            ids: makes their clip ids.
             kept: (videos,) counts the rows of each video that were added.
-            row: number that the first gets.
+            row: number of the first row.
             first: number of the first video.
         """
         store = self.store
@@ -333,7 +333,7 @@ class _Push:
 
 
 def _tuned(database: Database, head: IndexHeader, videos: Videos) -> IndexHeader:
-    """The quickest settings whose recall@10 on stored clips reaches the target."""
+    """Set the fastest search settings whose recall@10 on stored clips reaches the target."""
     engine = DatabaseEngine(head, database, videos)
     rows = np.flatnonzero(engine.video_of >= 0)
     sample = rows[sample_rows(len(rows), _RECALL_QUERIES)]
@@ -360,7 +360,7 @@ def _neighbours(
     own: NDArray[np.int32],
     settings: dict[str, int] | None,
 ) -> list[set[int]]:
-    """The ten nearest rows of other videos, of each query."""
+    """The ten nearest rows of each query, in other videos."""
     most = int(engine.videos["count"].max(initial=0)) + TUNED_NEIGHBOURS
     scores, rows = engine.database.nearest(
         vectors, min(most, engine.head.num_clips), None, settings

@@ -1,4 +1,4 @@
-"""What a database records of its index: the state, and the table of videos."""
+"""What a database records about its index: the state, and the table of videos."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class State(NamedTuple):
     next_video: int
     """Number that the next video gets."""
     finished: bool = True
-    """Whether the push that wrote it finished: indexed, counted, old clips deleted."""
+    """Whether the push that wrote it had indexed, counted, and deleted old clips."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The text of a database's head."""
+        """The head of a database, for JSON."""
         return {
             **self.head.to_dict(),
             "next_video": self.next_video,
@@ -38,7 +38,7 @@ def read_state(database: Database) -> State | None:
     """State of the index in a database; None if there is none.
 
     Raises:
-        StoreError: another program's tables, or those of a newer version.
+        StoreError: the tables are another program's, or of a newer version.
     """
     values = database.read_head()
     if values is None:
@@ -64,8 +64,8 @@ def read_videos(database: Database, size: int) -> tuple[Videos, NDArray[np.objec
     """The table of videos, by their numbers; removed ones leave rows that are not alive.
 
     Args:
-        database: open.
-        size: numbers that the state knows; later ones belong to another writer.
+        database: an open database.
+        size: number of videos that the state knows; later ones belong to another writer.
     """
     table = database.videos()
     known = [number < size for number in table["video"]]
@@ -81,8 +81,8 @@ def read_videos(database: Database, size: int) -> tuple[Videos, NDArray[np.objec
         column = np.zeros(size, dtype=kind)
         column[numbers] = name == "alive" or np.array(table[name])
         columns[name] = column
-    # Of two with the same path, the later one replaced the other; the push was killed before its
-    # end.
+    # Of two videos with the same path, the later one replaced the other in a push that was killed
+    # before its end.
     last = {path: number for number, path in zip(numbers.tolist(), table["path"], strict=True)}
     for number in numbers.tolist():
         columns["alive"][number] = last[paths[number]] == number

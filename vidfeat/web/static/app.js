@@ -23,7 +23,7 @@ let map = null;
 let terms = null;        // the chips of a query of several examples
 let lesson = null;       // teaching, once it was opened
 let shown = [];          // the results on the page
-let turn = 0;            // answers of an older turn are not shown
+let turn = 0;            // responses to an older turn are ignored
 
 // ---------------------------------------------------------------- asking
 
@@ -32,10 +32,10 @@ async function ask(path, options) {
   try {
     answer = await fetch(path, options);
   } catch {
-    throw new Error("The server does not answer.");
+    throw new Error("The server does not respond.");
   }
   const value = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw Object.assign(new Error(value.error ?? `The server answers ${answer.status}.`), { exists: value.exists });
+  if (!answer.ok) throw Object.assign(new Error(value.error ?? `The server responded with status ${answer.status}.`), { exists: value.exists });
   return value;
 }
 
@@ -70,7 +70,7 @@ function go(parts) {
 }
 
 const searchWith = async (video) => {
-  const parts = { v: video.path ?? (await info(video.id)).path };  // the map knows numbers only
+  const parts = { v: video.path ?? (await info(video.id)).path };  // the map knows only numbers
   if (video.start !== undefined && video.end !== undefined) {
     parts.s = Number(video.start).toFixed(2);
     parts.e = Number(video.end).toFixed(2);
@@ -160,7 +160,7 @@ function restart() {
   more();
 }
 
-// By the address, not by what is shown: an answer to it may still be on its way.
+// By the address, not by what is shown: its response may still be on its way.
 const lists = () => {
   const place = new URLSearchParams(location.hash.slice(1));
   return !["v", "u", "map", "teach", ...NAMES].some((name) => place.has(name));
@@ -180,7 +180,7 @@ async function more() {
     listing.first += videos.length;
     $("grid").append(...videos.map((video) => tile(video, 0, null, { search: (one) => go({ v: one.path }), decorate })));
     say(`${plural(total, "video")}${total < site.videos ? ` of ${site.videos.toLocaleString("en")}` : `, ${plural(site.clips, "clip")}`}`);
-    if (!total) $("grid").innerHTML = '<p class="empty">No video passes these filters.</p>';
+    if (!total) $("grid").innerHTML = '<p class="empty">No videos match these filters.</p>';
   } catch (error) {
     say(error.message, true);
   } finally {
@@ -287,7 +287,7 @@ async function searchExamples(mine, place) {
   const wanted = new URLSearchParams([...terms.open(place), ...filters()]);
   say("Searching …");
   // The first phrase loads the text tower, which takes seconds.
-  const slow = setTimeout(() => { if (mine === turn) busy("Reading the phrases …"); }, 600);
+  const slow = setTimeout(() => { if (mine === turn) busy("Embedding the phrases …"); }, 600);
   const began = performance.now();
   try {
     const found = await ask(`api/examples?${wanted}`);
@@ -324,7 +324,7 @@ function show(found, took, told) {
   const part = found.query.clips === 1 ? "one clip" : `${found.query.clips} clips`;
   say(results.length
     ? `${plural(results.length, "video")} ${told ?? `like ${clock(found.query.start)} – ${clock(found.query.end)} of ${found.query.name} (${part})`}, ${Math.max(1, Math.round(took))} ms`
-    : "Nothing passes these filters.");
+    : "No results match these filters.");
 }
 
 // ---------------------------------------------------------------- choosing a segment
@@ -418,7 +418,7 @@ async function upload(file) {
   }
 }
 
-// Seconds of a local file that this browser plays, 0 of one that it does not.
+// Duration of a local file in seconds, 0 if this browser does not play it.
 function look(url) {
   return new Promise((done) => {
     const probe = document.createElement("video");

@@ -1,4 +1,4 @@
-// Small pictures along the time of a video, under the bar on which a segment is chosen.
+// Small pictures of a video over time, under the bar on which a segment is chosen.
 
 import { thumb } from "./grid.js";
 
@@ -26,7 +26,7 @@ export function drawStrip(strip, video) {
   }
 }
 
-// A dropped file is on this machine already: its pictures are taken from it.
+// A dropped file is already on this machine: pictures are taken from the file itself.
 async function drawLocal(strip, video, middles) {
   const canvases = middles.map(() => Object.assign(document.createElement("canvas"), { width: 160, height: 90 }));
   strip.append(...canvases);

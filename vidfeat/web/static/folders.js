@@ -4,7 +4,7 @@ const $ = (id) => document.getElementById(id);
 const plain = new Intl.NumberFormat("en");
 
 export class FolderPicker {
-  // ask(path): JSON of the server; changed(): the folder in #folder is another one.
+  // ask(path): JSON from the server; changed(): called when the folder in #folder has changed.
   constructor(ask, changed) {
     this.ask = ask;
     this.changed = changed;

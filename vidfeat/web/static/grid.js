@@ -25,7 +25,7 @@ function icon() {
   return svg;
 }
 
-// `rank` is 0 for videos that are no results.
+// `rank` is 0 for videos that are not results.
 export function tile(video, rank, best, act) {
   const card = make("article", "tile");
   card.tabIndex = 0;
@@ -62,10 +62,10 @@ export function tile(video, rank, best, act) {
     bar.append(fill);
     text.append(bar);
     more.append(make("span", "", video.score.toFixed(3)));
-    card.setAttribute("aria-label", `${rank}: ${video.path}, from ${clock(video.start)}, score ${video.score.toFixed(3)}. Plays.`);
+    card.setAttribute("aria-label", `${rank}: ${video.path}, from ${clock(video.start)}, score ${video.score.toFixed(3)}. Enter plays it.`);
   } else {
     picture.append(make("span", "chip", clock(video.duration)));
-    card.setAttribute("aria-label", `${video.path}, ${clock(video.duration)}. Searches.`);
+    card.setAttribute("aria-label", `${video.path}, ${clock(video.duration)}. Enter searches with it.`);
   }
   if (video.label) more.append(make("span", "tag", video.label));
   if (video.folder !== ".") more.append(make("span", "where", video.folder));
@@ -144,7 +144,7 @@ export async function playInPlace(card, video) {
   } catch { end(card); }
 }
 
-// Arrow keys go from tile to tile, by their places on the screen.
+// Arrow keys move from tile to tile, by their positions on the screen.
 export function moveFocus(grid, key) {
   const tiles = [...grid.children].filter((child) => child.classList.contains("tile"));
   if (!tiles.length) return false;

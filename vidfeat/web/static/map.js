@@ -1,12 +1,12 @@
 // The map: every clip a point. Points are written into one picture by hand, which costs a few
-// milliseconds for 50,000 of them, where drawing calls would cost a frame.
+// milliseconds for 50,000 of them; drawing calls would take a whole frame.
 
 import { clock, info } from "./player.js";
 import { thumb } from "./grid.js";
 
 const HUES = [238, 12, 152, 42, 292, 190, 340, 90, 262, 24, 172, 316];
-const CELLS = 96;  // a side of the grid that finds the point under the pointer
-const REACH = 14;  // pixels within which a point is pointed at
+const CELLS = 96;  // cells per side of the grid that finds the point under the pointer
+const REACH = 14;  // pixels from the pointer to a point that it finds
 
 export class ClipMap {
   constructor(section, search) {
@@ -19,8 +19,8 @@ export class ClipMap {
     this.legend = section.querySelector("#legend");
     this.legend.hidden = true;
     this.count = 0;
-    this.scale = 1;  // pixels of a unit
-    this.left = 0;   // pixels of the origin
+    this.scale = 1;  // pixels per unit
+    this.left = 0;   // position of the origin in pixels
     this.top = 0;
     this.hot = -1;
     this.marked = [];
@@ -28,7 +28,7 @@ export class ClipMap {
     this.waiting = false;
     this.state = "new";
     this.pointers = new Map();
-    this.frames = [];  // milliseconds that drawing took, for who measures
+    this.frames = [];  // milliseconds that each drawing took, for measurements
     this.listen();
   }
 
@@ -76,7 +76,7 @@ export class ClipMap {
   }
 
   cells() {
-    // Points of each cell stand together in `order`; `first` says where a cell's begin.
+    // `order` groups the points by cell; `first` holds the start of each cell.
     const cell = new Uint16Array(this.count);
     const first = new Uint32Array(CELLS * CELLS + 1);
     for (let i = 0; i < this.count; i++) {
@@ -224,7 +224,7 @@ export class ClipMap {
     this.rings();
   }
 
-  // Which points stand back: switched off in the legend, or filtered out. Null for none.
+  // Which points are faint: switched off in the legend, or filtered out. Null for none.
   fading() {
     if (!this.off.size) return this.someOut ? this.out : null;
     return this.out.map((_, i) => (this.standsBack(i) ? 1 : 0));
@@ -248,7 +248,7 @@ export class ClipMap {
     if (this.hot >= 0 && !this.standsBack(this.hot)) ring(this.hot, 7, 2.5);
   }
 
-  // The point nearest to a place on the canvas, -1 where none is within reach.
+  // The point nearest to a position on the canvas, -1 if none is within reach.
   nearest(column, row) {
     if (!this.count || !this.groups) return -1;
     const reach = REACH * this.ratio;

@@ -70,7 +70,7 @@ export function stop(element) {
 
 export const at = (element) => element.currentTime + (element.vidfeat?.offset ?? 0);
 
-// `length`, of the whole video, lets a place outside of the segment that is there be fetched too.
+// With `length`, that of the whole video, positions outside the loaded segment are fetched too.
 export function seekTo(element, seconds, length = 0) {
   const state = element.vidfeat;
   if (!state) return;

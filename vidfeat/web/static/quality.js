@@ -54,7 +54,7 @@ export function drawQuality(box, quality, colourOf) {
   const short = document.getElementById("lesson-short");
   if (!quality) {
     short.textContent = "Precision";
-    box.replaceChildren(make("p", "", "Label clips of two classes in two videos each, and precision is shown here."));
+    box.replaceChildren(make("p", "", "To see the precision, label clips of two classes in two videos each."));
     return;
   }
   const { accuracy } = quality;
@@ -77,7 +77,7 @@ export function drawQuality(box, quality, colourOf) {
     table.append(row);
   }
   const side = make("div", "curve-box");
-  side.append(make("b", "", `Right: ${percent(accuracy.value)} (${percent(accuracy.low)} – ${percent(accuracy.high)})`), curve(quality.curve), make("span", "", "labels"));
-  const note = make("p", "", `Cross-validated on the labels so far, whole videos held out (${quality.folds} folds), with 95 % intervals. Labels given to uncertain clips are the hard ones: the collection as a whole is easier.`);
+  side.append(make("b", "", `Accuracy: ${percent(accuracy.value)} (${percent(accuracy.low)} – ${percent(accuracy.high)})`), curve(quality.curve), make("span", "", "labels"));
+  const note = make("p", "", `Cross-validated on the labels so far, whole videos held out (${quality.folds} folds), with 95 % intervals. Uncertain clips are the hard ones: the collection as a whole is easier.`);
   box.replaceChildren(table, side, note);
 }

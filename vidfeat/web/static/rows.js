@@ -12,13 +12,13 @@ export class VirtualGrid {
     this.asked = new Set();
     this.turn = 0;
     this.total = 0;
-    this.at = 0;  // the tile that keys are about
+    this.at = 0;  // the tile that keys apply to
     const draw = () => this.draw();
     addEventListener("scroll", draw, { passive: true });
     new ResizeObserver(() => { if (this.box.clientWidth !== this.width) this.measure(); }).observe(box);
   }
 
-  // Forget what was fetched, and show the first page of what there is now.
+  // Forget what was fetched, and show the first page of the current items.
   async reload({ keepPlace = false } = {}) {
     const mine = ++this.turn;
     const first = keepPlace ? Math.max(0, this.at - (this.at % PAGE)) : 0;

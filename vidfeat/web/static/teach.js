@@ -16,7 +16,7 @@ export class Lesson {
     this.on = false;
     this.revision = 0;
     this.stamp = "";
-    this.classes = [];      // of the server
+    this.classes = [];      // from the server
     this.names = [];        // all chips; each keeps its place, and with it its key
     this.added = new Set();  // chips that have no label yet
     this.armed = null;      // the class that a click gives
@@ -84,8 +84,8 @@ export class Lesson {
     const total = this.grid.total.toLocaleString("en");
     const { kind, name } = this.order();
     const what = {
-      uncertain: this.hasHead ? `${total} clips without a label, the most uncertain first` : `${total} clips without a label. Label clips of two classes, and they are put in order`,
-      certain: `${total} clips without a label, the surest of ${name} first`,
+      uncertain: this.hasHead ? `${total} clips without a label, the most uncertain first` : `${total} clips without a label. Label clips of two classes to sort them`,
+      certain: `${total} clips without a label, most likely ${name} first`,
       mistakes: `${total} labelled clips, likely mistakes first`,
       labelled: `${total} labelled clips, the newest first`,
       found: `${total} segments of ${name} in ${(this.foundVideos ?? 0).toLocaleString("en")} videos`,
@@ -152,7 +152,7 @@ export class Lesson {
       const sure = item.score === null || item.score === undefined ? "" : ` ${Math.round(100 * item.score)} %`;
       line.firstChild.textContent = item.taught ? "labelled" : item.guess ? `${item.guess}${sure}` : "";
     }
-    card.setAttribute("aria-label", `${item.path}, from ${clock(item.start)}, ${item.taught ? `labelled ${item.taught}` : name ? `perhaps ${name}` : "no label"}. Plays.`);
+    card.setAttribute("aria-label", `${item.path}, from ${clock(item.start)}, ${item.taught ? `labelled ${item.taught}` : name ? `perhaps ${name}` : "no label"}. Enter plays it.`);
     if (!item.taught) return;
     const mark = document.createElement("span");
     mark.className = "taught";
@@ -169,7 +169,7 @@ export class Lesson {
       chip.className = "class-chip";
       chip.dataset.colour = this.colour(name);
       chip.setAttribute("aria-pressed", String(this.armed === name));
-      chip.title = place < 9 ? `Label with key ${place + 1}; click, and then click clips` : "Click, and then click clips";
+      chip.title = place < 9 ? `Label with key ${place + 1}, or click here and then clips` : "Click here and then clips to label them";
       const key = document.createElement("kbd");
       key.textContent = place < 9 ? String(place + 1) : "·";
       const count = document.createElement("small");
@@ -212,7 +212,7 @@ export class Lesson {
     this.chips();
   }
 
-  // What keys are about: the selection, the clip under the pointer or the focus, or the segment.
+  // What keys apply to: the selection, the clip under the pointer or in focus, or the segment.
   targets() {
     if (!this.here) { const one = this.page.target(); return one ? [one] : []; }
     if (this.picked.size) return [...this.picked.values()];
@@ -224,7 +224,7 @@ export class Lesson {
     return item.clip === undefined ? { video: item.id, start: item.start, end: item.end } : { clip: item.clip };
   }
 
-  // Label what was meant when the key was pressed, after all that was pressed before.
+  // Label the targets of a key press, after all earlier changes.
   give(name, items) {
     if (!items.length) return this.queue;
     const cards = items.map((item) => [item, this.cardOf(item)]);
@@ -237,7 +237,7 @@ export class Lesson {
         const state = await this.send("label", { spans: items.map((item) => this.span(item)), label: name, revision: this.revision });
         this.learn(state);
         for (const [, card] of cards) card?.classList.remove("pending");
-        const others = state.replaced.length ? ` Another page had said ${[...new Set(state.replaced.map((one) => one.label))].join(", ")}.` : "";
+        const others = state.replaced.length ? ` Replaced labels of another page: ${[...new Set(state.replaced.map((one) => one.label))].join(", ")}.` : "";
         this.toast(`${name ?? "No label"}: ${items.length === 1 ? `${items[0].name} ${clock(items[0].start)}` : `${items.length} clips`}.${others}`);
         await this.follow();
       } catch (error) {
@@ -251,7 +251,7 @@ export class Lesson {
     return this.queue;
   }
 
-  // The new order, and later the precision.
+  // Show the new order, and later the precision.
   async follow() {
     if (this.here) {
       const had = $("lesson-grid").contains(document.activeElement);
@@ -314,7 +314,7 @@ export class Lesson {
 
   // ------------------------------------------------------------- keys and clicks
 
-  // Whether a key was about teaching.
+  // Handles a key; returns whether it was for teaching.
   key(event) {
     if (!this.on || event.metaKey || event.altKey) return false;
     const key = event.key.toLowerCase();
@@ -338,7 +338,7 @@ export class Lesson {
     return false;
   }
 
-  // Esc: first the selection, then the armed class; true where there was something to end.
+  // Esc ends the selection, then the armed class; true if there was something to end.
   escape() {
     if (!this.on) return false;
     if (this.picked.size) { this.unpick(); return true; }

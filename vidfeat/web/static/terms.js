@@ -65,8 +65,8 @@ export class Terms {
     this.input = make("input");
     Object.assign(this.input, { type: "search", id: "phrase", autocomplete: "off", maxLength: 400 });
     this.input.placeholder = "Describe what to find …";
-    this.input.setAttribute("aria-label", "Describe what to find; a minus before it for what not to find");
-    this.input.title = "A minus before it says what not to find: -snow";
+    this.input.setAttribute("aria-label", "Describe what to find; start with a minus for what not to find");
+    this.input.title = "Start with a minus for what not to find: -snow";
     const button = make("button", "main", "Find");
     button.type = "submit";
     form.append(this.input, button);
@@ -97,7 +97,7 @@ export class Terms {
     this.show();
   }
 
-  // "+" or "−" of a tile: takes the example in, turns it around, or takes it out again.
+  // "+" or "−" of a tile: adds the example, reverses it, or removes it again.
   toggle(video, negative) {
     const term = termOf(video, negative);
     const known = this.terms.find((one) => key(one) === key(term));
@@ -109,8 +109,8 @@ export class Terms {
     if (this.terms.some((term) => !term.negative)) this.page.go(parameters(this.terms));
   }
 
-  // What the address says; the ids for pictures come with the answer. A filter that changes leaves
-  // the address as it is, and with it what has been picked since.
+  // Shows what the address says; the ids for pictures come with the response. Changing a filter
+  // keeps the address, and with it what has been picked since.
   open(place) {
     const said = parse(place);
     if (this.place !== place.toString()) {
