@@ -71,6 +71,7 @@ STATIC = {
     "map.js": "text/javascript; charset=utf-8",
     "folders.js": "text/javascript; charset=utf-8",
     "terms.js": "text/javascript; charset=utf-8",
+    "words.js": "text/javascript; charset=utf-8",
     "terms.css": "text/css; charset=utf-8",
     **{
         f"{name}.js": "text/javascript; charset=utf-8"

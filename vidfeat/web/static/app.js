@@ -11,6 +11,7 @@ import { moveFocus, setVersion, stopAll, tile } from "./grid.js";
 import { isTerms, NAMES, Terms } from "./terms.js";
 import { at, clock, info, load, seekTo, stop } from "./player.js";
 import { Lesson } from "./teach.js";
+import { plural } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const PAGE = 60;
@@ -58,8 +59,6 @@ function busy(text) {
   $("busy").hidden = !text;
   $("busy").querySelector("span").textContent = text ?? "";
 }
-
-const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
 // ---------------------------------------------------------------- where we are
 

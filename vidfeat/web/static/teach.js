@@ -4,6 +4,7 @@ import { tile } from "./grid.js";
 import { clock } from "./player.js";
 import { drawQuality } from "./quality.js";
 import { VirtualGrid } from "./rows.js";
+import { plural } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const TAB = [...crypto.getRandomValues(new Uint8Array(9))].map((byte) => byte.toString(36)).join("").slice(0, 12);
@@ -81,14 +82,14 @@ export class Lesson {
   }
 
   tell() {
-    const total = this.grid.total.toLocaleString("en");
+    const clips = plural(this.grid.total, "clip");
     const { kind, name } = this.order();
     const what = {
-      uncertain: this.hasHead ? `${total} clips without a label, the most uncertain first` : `${total} clips without a label. Label clips of two classes to sort them`,
-      certain: `${total} clips without a label, most likely ${name} first`,
-      mistakes: `${total} labelled clips, likely mistakes first`,
-      labelled: `${total} labelled clips, the newest first`,
-      found: `${total} segments of ${name} in ${(this.foundVideos ?? 0).toLocaleString("en")} videos`,
+      uncertain: this.hasHead ? `${clips} without a label, the most uncertain first` : `${clips} without a label. Label clips of two classes to sort them`,
+      certain: `${clips} without a label, most likely ${name} first`,
+      mistakes: `${plural(this.grid.total, "labelled clip")}, likely mistakes first`,
+      labelled: `${plural(this.grid.total, "labelled clip")}, the newest first`,
+      found: `${plural(this.grid.total, "segment")} of ${name} in ${plural(this.foundVideos ?? 0, "video")}`,
     }[kind];
     this.page.say(`${what}.${this.picked.size ? ` ${this.picked.size} selected.` : ""}`);
     $("lesson-empty").hidden = this.grid.total > 0;
@@ -227,7 +228,7 @@ export class Lesson {
   // Label the targets of a key press, after all earlier changes.
   give(name, items) {
     if (!items.length) return this.queue;
-    const cards = items.map((item) => [item, this.cardOf(item)]);
+    const cards = items.map((item) => [item, this.cardOf(item), item.taught]);
     for (const [item, card] of cards) {
       item.taught = name;
       if (card) { this.dress(card, item); card.classList.add("pending"); }
@@ -241,8 +242,8 @@ export class Lesson {
         this.toast(`${name ?? "No label"}: ${items.length === 1 ? `${items[0].name} ${clock(items[0].start)}` : `${items.length} clips`}.${others}`);
         await this.follow();
       } catch (error) {
-        for (const [item, card] of cards) {
-          item.taught = null;
+        for (const [item, card, before] of cards) {
+          item.taught = before;
           if (card) { this.dress(card, item); card.classList.remove("pending"); }
         }
         this.toast(error.message, true);
