@@ -62,22 +62,16 @@ from vidfeat.web.teach_routes import read_only_answer, teach_routes
 from vidfeat.web.transcode import MOST_SECONDS
 from vidfeat.web.uploads import Uploads
 
+_SCRIPTS = (
+    *("app", "export", "filmstrip", "folders", "grid", "map", "player"),
+    *("quality", "rows", "teach", "terms", "words"),
+)
 STATIC = {
     "page.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
-    "app.js": "text/javascript; charset=utf-8",
-    "grid.js": "text/javascript; charset=utf-8",
-    "player.js": "text/javascript; charset=utf-8",
-    "map.js": "text/javascript; charset=utf-8",
-    "folders.js": "text/javascript; charset=utf-8",
-    "terms.js": "text/javascript; charset=utf-8",
-    "words.js": "text/javascript; charset=utf-8",
     "terms.css": "text/css; charset=utf-8",
-    **{
-        f"{name}.js": "text/javascript; charset=utf-8"
-        for name in ("export", "filmstrip", "quality", "rows", "teach")
-    },
     "icon.svg": "image/svg+xml",
+    **{f"{name}.js": "text/javascript; charset=utf-8" for name in _SCRIPTS},
 }
 MOST_LISTED = 500
 MOST_FOLDERS_FOUND = 200
