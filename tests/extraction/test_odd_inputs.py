@@ -330,7 +330,7 @@ def test_a_pause_of_hours_has_no_clips(hours: float, plan: PlanChoice, tmp_path:
         assert inside.any(), second
     assert (rows.end_seconds - rows.start_seconds).max() < 1.3
     report = extract(path, tmp_path / "f.h5", encoder, options=INLINE)
-    assert any("nothing moves" in note for note in report.notes)
+    assert any("one frame stays" in note for note in report.notes)
     with FeatureStore(tmp_path / "f.h5") as store:
         assert store.videos["duration_seconds"][0] == pytest.approx(again / 1000 + 1.2, abs=0.05)
 

@@ -331,7 +331,7 @@ def test_html_page_needs_nothing_else(index, tmp_path):
     [
         (["search", "{index}", "nothing.mp4"], "neither a video of"),
         (["search", "{index}", "a/v000.mp4", "--start", "9"], "outside of"),
-        (["search", "{index}", "a/v000.mp4", "b/v001.mp4", "--start", "1"], "give one"),
+        (["search", "{index}", "a/v000.mp4", "b/v001.mp4", "--start", "1"], "give only one"),
         (["search", "{index}", "a/v000.mp4", "-k", "0"], "-k is 0"),
         (["search", "nowhere", "a/v000.mp4"], "vidfeat index"),
         (["search", "{index}", "{other}"], "another encoder"),

@@ -180,7 +180,7 @@ def test_inputs_of_one_network_are_reported(tmp_path: Path) -> None:
 def test_other_grids_are_refused(tmp_path: Path) -> None:
     first = make_store(tmp_path / "a.h5", {"a": 4})
     second = shifted(tmp_path / "b.h5", [(n * 0.5, n * 0.5 + 0.8) for n in range(4)])
-    told = r"every 0\.500 s, over 0\.500 s.*over 0\.800 s.*match=start"
+    told = r"every 0\.500 s, 0\.500 s long.*0\.800 s long.*match=start"
     with pytest.raises(StoreError, match=told):
         join_stores([first, second], tmp_path / "ab.h5")
     assert not (tmp_path / "ab.h5").exists()

@@ -313,7 +313,8 @@ def test_a_file_that_only_a_browser_fetches_says_so(
 
     monkeypatch.setenv("VIDFEAT_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    with pytest.raises(DownloadError, match=r"r3d50_K_200ep\.pth is in a folder.*put it into"):
+    told = r"r3d50_K_200ep\.pth can only be downloaded with a browser.*put it into"
+    with pytest.raises(DownloadError, match=told):
         fetch(source_of(find_entry("resnet3d_50/hara_k")))
 
 

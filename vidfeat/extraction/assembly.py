@@ -181,10 +181,7 @@ class Assembly:
         self._owner = _Owner(record, attempt, first, frames=frames)
 
     def _found(self, carrier: PartHeader) -> tuple[int, dict[int, int]]:
-        """Pass frames of an earlier run to the disk thread.
-
-        Returns:
-            The number of clips done, and the frames as position -> number.
+        """Pass frames of an earlier run to the disk thread; clips done, and position -> number.
 
         Raises:
             DamagedPartError: the part has been cut short since.
