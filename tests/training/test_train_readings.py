@@ -6,8 +6,8 @@ As on a GPU, which need not wait for each step's loss.
 from __future__ import annotations
 
 import json
-import os
-import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,20 +75,36 @@ def test_a_loss_that_is_no_number_ends_a_run_before_anything_is_kept(
     assert [line["step"] for line in of_event(tmp_path, "step")] == [1, 2, 3, 4, 5]
 
 
-def test_a_warning_of_the_scheduler_is_answered_at_once(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train_step = loop.Trainer._train
+WARNED = """
+import os, signal, sys
+from pathlib import Path
+from tests.support.train_fixtures import micro
+from vidfeat.training import loop
+from vidfeat.training.run import train
 
-    def warned(self: loop.Trainer, *arguments: Any) -> torch.Tensor:
-        if self.step == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return train_step(self, *arguments)
+train_step = loop.Trainer._train
 
-    monkeypatch.setattr(loop.Trainer, "_train", warned)
-    result = train(micro("run.read_every=1000"), data, tmp_path)
-    assert not result.complete
-    assert result.step == 2
+def warned(self, *arguments):
+    if self.step == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return train_step(self, *arguments)
+
+loop.Trainer._train = warned
+result = train(micro("run.read_every=1000"), Path(sys.argv[1]), Path(sys.argv[2]))
+print(result.complete, result.step)
+"""
+
+
+def test_a_warning_of_the_scheduler_is_answered_at_once(data: Path, tmp_path: Path) -> None:
+    """In a fresh process: other tests' libraries have their own handlers of SIGTERM."""
+    done = subprocess.run(
+        [sys.executable, "-c", WARNED, data, tmp_path],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "False 2"
     assert [line["step"] for line in of_event(tmp_path, "checkpoint")] == [2]
 
 
