@@ -18,4 +18,5 @@ def on_sigterm(stop: threading.Event) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        # None is a handler that was not set from Python: it cannot be set again
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)

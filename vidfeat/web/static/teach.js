@@ -228,8 +228,9 @@ export class Lesson {
   // Label the targets of a key press, after all earlier changes.
   give(name, items) {
     if (!items.length) return this.queue;
-    const cards = items.map((item) => [item, this.cardOf(item), item.taught]);
+    const cards = items.map((item) => [item, this.cardOf(item)]);
     for (const [item, card] of cards) {
+      if (!("saved" in item)) item.saved = item.taught;
       item.taught = name;
       if (card) { this.dress(card, item); card.classList.add("pending"); }
     }
@@ -237,13 +238,13 @@ export class Lesson {
       try {
         const state = await this.send("label", { spans: items.map((item) => this.span(item)), label: name, revision: this.revision });
         this.learn(state);
-        for (const [, card] of cards) card?.classList.remove("pending");
+        for (const [item, card] of cards) { item.saved = name; card?.classList.remove("pending"); }
         const others = state.replaced.length ? ` Replaced labels of another page: ${[...new Set(state.replaced.map((one) => one.label))].join(", ")}.` : "";
         this.toast(`${name ?? "No label"}: ${items.length === 1 ? `${items[0].name} ${clock(items[0].start)}` : `${items.length} clips`}.${others}`);
         await this.follow();
       } catch (error) {
-        for (const [item, card, before] of cards) {
-          item.taught = before;
+        for (const [item, card] of cards) {
+          item.taught = item.saved;
           if (card) { this.dress(card, item); card.classList.remove("pending"); }
         }
         this.toast(error.message, true);
