@@ -42,9 +42,8 @@ def resolve(
         return model, weights
     if weights not in (None, NAME):
         raise UsageError(
-            f"model={NAME} has weights of its own: leave weights out, or give model={MODEL} for "
-            "the same network with others",
-            field="weights",
+            f"model={NAME} has weights of its own: give no weights=FILE, or give model={MODEL} for "
+            "the same network with others"
         )
     return MODEL, NAME
 
