@@ -359,7 +359,8 @@ def test_cross_validation_judges_every_sample_and_repeats():
 
 
 def test_heads_are_compared_on_the_same_folds():
-    samples = make_samples(EASY, groups=np.arange(60) // 2)
+    # the first class is the commonest of every training part, however the folds fall
+    samples = make_samples(np.repeat([0, 1, 2], [36, 12, 12]), groups=np.arange(60) // 2)
     heads = options_by_kind(["svm", "knn", "linear"], HeadOptions(calibrate=False), {"C": 0.01})
     assert [head.kind for head in heads] == ["linear", "svm", "knn"]
     assert [dict(head.params) for head in heads] == [{"C": 0.01}, {"C": 0.01}, {}]
@@ -370,8 +371,7 @@ def test_heads_are_compared_on_the_same_folds():
     assert compared.found[compared.chosen.kind].interval.value == best
     # once over, the pooled scores are those that were counted
     assert alone.evaluation.accuracy.value == pytest.approx(alone.interval.value)
-    counts = np.bincount(samples.y)
-    assert alone.majority_accuracy == pytest.approx(counts.max() / counts.sum(), abs=0.05)
+    assert alone.majority_accuracy == pytest.approx(36 / 60)
 
 
 @pytest.mark.parametrize(
