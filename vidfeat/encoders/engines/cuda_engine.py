@@ -27,7 +27,8 @@ from vidfeat.encoders.engines.base import Engine, Execution, Precision
 from vidfeat.encoders.engines.batch_network import BatchNetwork, can_run, triton_runs_on
 from vidfeat.encoders.engines.cost import flops_per_second
 from vidfeat.encoders.engines.cuda_graph import CapturedGraph
-from vidfeat.errors import PrecisionError, UsageError, VidfeatError
+from vidfeat.encoders.engines.halving import run_in_parts
+from vidfeat.errors import PrecisionError, UsageError
 from vidfeat.models.base import TIME, VideoNetwork
 from vidfeat.models.resnet3d import VideoResNet
 from vidfeat.system.compiled_code import keep_compiled_code
@@ -216,20 +217,11 @@ class CudaEngine(Engine):
     def _halving(self, clips_NTHWC: Tensor) -> Tensor:
         """Run a batch, in parts if necessary; the order of the clips is kept."""
         size = min(len(clips_NTHWC), self.largest_batch or len(clips_NTHWC))
-        parts: list[Tensor] = []
-        done = 0
-        while done < len(clips_NTHWC):
-            part = self._try(clips_NTHWC[done : done + size])
-            if part is None:
-                if size == 1:
-                    raise VidfeatError(
-                        f"one clip does not fit into the memory of {self.device}: take a smaller "
-                        "network, fewer frames per clip, precision fp16, or the processor"
-                    )
-                size = self.largest_batch = (size + 1) // 2
-                continue
-            parts.append(part)
-            done += len(part)
+        parts, fitted = run_in_parts(
+            len(clips_NTHWC), size, lambda part: self._try(clips_NTHWC[part]), self.device
+        )
+        if fitted < size:
+            self.largest_batch = fitted
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _try(self, clips_NTHWC: Tensor) -> Tensor | None:

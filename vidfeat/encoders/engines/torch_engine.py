@@ -26,8 +26,9 @@ from torch import Tensor
 from vidfeat.encoders.engines.base import Engine, Precision
 from vidfeat.encoders.engines.cost import flops_per_second
 from vidfeat.encoders.engines.factored import FactoredNetwork, factored_pays
+from vidfeat.encoders.engines.halving import run_in_parts
 from vidfeat.encoders.engines.side_by_side import SideBySide, busy_batch
-from vidfeat.errors import PrecisionError, UsageError, VidfeatError
+from vidfeat.errors import PrecisionError, UsageError
 from vidfeat.models.base import VideoNetwork, pool_features
 from vidfeat.models.resnet3d import VideoResNet
 from vidfeat.system.memory import clips_that_fit, keep_large_blocks
@@ -216,20 +217,11 @@ class TorchEngine(Engine):
         size = min(len(clips_NTHWC), self.largest_batch or len(clips_NTHWC))
         if self.device.type == "cpu" and size:
             size = _halved_to(size, clips_that_fit(clips_NTHWC[0].size))
-        vectors: list[NDArray[np.float32]] = []
-        done = 0
-        while done < len(clips_NTHWC):
-            part = self._try(clips_NTHWC[done : done + size], run)
-            if part is None:
-                if size == 1:
-                    raise VidfeatError(
-                        f"one clip does not fit into the memory of {self.device}: take a smaller "
-                        "network, fewer frames per clip, precision=fp16, or device=cpu"
-                    )
-                size = self.largest_batch = (size + 1) // 2
-                continue
-            vectors.append(part)
-            done += len(part)
+        vectors, fitted = run_in_parts(
+            len(clips_NTHWC), size, lambda part: self._try(clips_NTHWC[part], run), self.device
+        )
+        if fitted < size:
+            self.largest_batch = fitted
         return np.concatenate(vectors) if len(vectors) != 1 else vectors[0]
 
     def _try(
