@@ -279,6 +279,7 @@ def test_batches_side_by_side_give_the_same_file(
     monkeypatch.setattr(encoder.engine, "batches_at_once", 2)
     report = extract(videos, tmp_path / "two.h5", encoder)
     assert report.assembly["network_waited_seconds"] <= report.seconds
+    assert 0 < report.seconds_to_first_clip < report.seconds_to_last_clip <= report.seconds
     assert_equal(tmp_path / "one.h5", tmp_path / "two.h5")
 
 

@@ -65,7 +65,7 @@ def throughput(
     cores = finished.processor_seconds / finished.wall_seconds
     return {
         "ok": rate >= required or context.small,
-        "figure": f"{rate:.0f} clips/s ({clips} in {seconds:.1f} s; whole command "
+        "figure": f"{rate:.0f} clips/s ({clips} in {seconds:.1f} s{between(stats)}; whole command "
         f"{finished.wall_seconds:.1f} s)",
         "clips_per_second": rate,
         "clips_per_second_of_command": clips / finished.wall_seconds,
@@ -73,6 +73,14 @@ def throughput(
         "stats": stats,
         "card": dict(busy),
     }
+
+
+def between(stats: dict[str, object]) -> str:
+    """When the first clip and the last one had been decoded; nothing from an earlier version."""
+    if "seconds_to_first_clip" not in stats:
+        return ""
+    first, last = (float(str(stats[f"seconds_to_{end}_clip"])) for end in ("first", "last"))
+    return f", clips from {first:.1f} to {last:.1f} s"
 
 
 def today(context: Context) -> Result:

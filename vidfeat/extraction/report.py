@@ -133,6 +133,9 @@ class ExtractReport:
     """What is unusual about videos of this run and how they were treated, by path."""
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    seconds_to_first_clip: float = 0.0
+    """From the beginning of the work until the first clip had been decoded; 0 on a cluster."""
+    seconds_to_last_clip: float = 0.0
     assembly: dict[str, Any] = field(default_factory=dict)
     decoding: PoolStats = field(default_factory=PoolStats)
     engine: dict[str, Any] = field(default_factory=dict)
@@ -179,6 +182,8 @@ class ExtractReport:
             "frames_decoded": self.frames_decoded,
             "clips_per_second": self.clips_encoded / seconds,
             "seconds": self.seconds,
+            "seconds_to_first_clip": self.seconds_to_first_clip,
+            "seconds_to_last_clip": self.seconds_to_last_clip,
             "assembly": self.assembly,
             "decoding": asdict(self.decoding),
             "engine": self.engine,

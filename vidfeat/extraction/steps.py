@@ -117,6 +117,11 @@ class Run:
             with ExitStack() as stack:
                 for item, event in self._events(stack, decoder, feed.pin):
                     self._take(assembly, item, event)
+                    if isinstance(event, Clip):
+                        self.report.seconds_to_last_clip = time.monotonic() - began
+                        self.report.seconds_to_first_clip = (
+                            self.report.seconds_to_first_clip or self.report.seconds_to_last_clip
+                        )
                     self.meter.tick(assembly.stats)
                     if self.stop.asked and assembly.at_batch_boundary:
                         self.stopped = True

@@ -49,6 +49,8 @@ BUFFER_BYTES_PER_PROCESS_PLANES = 64 << 20  # 16 such clips as planes
 _PIECE_CLIPS = 64  # of a long video: some seconds of decoding, and at most half the slots
 _CARD_LOSSES = 3  # card processes that may die before the card is given up
 _START_SECONDS = 120.0  # for the first answer of a new process, on a busy machine
+# While the consumer takes clips, a process that has finished gets its next video after this long.
+_IDLE_SECONDS = 0.002
 
 
 @dataclass
@@ -278,6 +280,7 @@ class DecodePool:
         self._children: list[_Child] = []
         self._units: deque[_Unit] = deque()  # all that is not yet consumed, in order
         self._tasks: Iterator[VideoTask] = iter(())
+        self._heard_at = time.monotonic()
 
     def __enter__(self) -> DecodePool:
         # All at once: their interpreters start in parallel, while the network is loaded.
@@ -318,6 +321,9 @@ class DecodePool:
                 yield from self._answer(head, head.answers.popleft())
                 if self._units and self._units[0] is not head:
                     break
+                if time.monotonic() - self._heard_at > _IDLE_SECONDS:
+                    self._hear_all(self._selector.select(0))
+                    self._hand_out()
             else:
                 if head.over:
                     self._units.popleft()
@@ -435,16 +441,7 @@ class DecodePool:
             child.flush()
         ready = self._selector.select(0.5)
         self.stats.waited_seconds += time.monotonic() - began
-        while ready:
-            for key, _ in ready:
-                child = key.data
-                if child.channel.closed:
-                    continue
-                try:
-                    self._hear(child, child.channel.recv())
-                except (EOFError, OSError):
-                    self._lost(child, None)
-            ready = self._selector.select(0)
+        self._hear_all(ready)
         now = time.monotonic()
         for child in list(self._children):
             if child.unit is None or child.waits_for_us:
@@ -458,6 +455,20 @@ class DecodePool:
                     ),
                 )
         self._hand_out()
+
+    def _hear_all(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
+        """Hear all messages that have arrived."""
+        while ready:
+            for key, _ in ready:
+                child = key.data
+                if child.channel.closed:
+                    continue
+                try:
+                    self._hear(child, child.channel.recv())
+                except (EOFError, OSError):
+                    self._lost(child, None)
+            ready = self._selector.select(0)
+        self._heard_at = time.monotonic()
 
     def _hear(self, child: _Child, message: tuple[Any, ...]) -> None:
         child.heard = time.monotonic()
