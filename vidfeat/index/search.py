@@ -116,16 +116,18 @@ class Searcher:
         self, query: Query, options: SearchOptions, keep: NDArray[np.bool_] | None
     ) -> list[Match]:
         scores, rows, who = self._hits(query, options, keep, options.k)
-        matches: list[Match] = []
-        seen: set[int] = set()
+        found: dict[int, Aligned] = {}
         for score, row, clip in zip(scores.tolist(), rows.tolist(), who.tolist(), strict=True):
-            if row in seen:
-                continue
-            seen.add(row)
-            matches.append(self._match(query, Aligned(score, (clip,), (row,), score)))
-            if len(matches) == options.k:
-                break
-        return matches
+            if row not in found:
+                found[row] = Aligned(score, (clip,), (row,), score)
+                if len(found) == options.k:
+                    break
+        return self._matches_of_clips(query, list(found.values()))
+
+    def _matches_of_clips(self, query: Query, found: list[Aligned]) -> list[Match]:
+        """The results for single clips; a database is asked once for all of their seconds."""
+        held = self.clips[[aligned.rows[0] for aligned in found]]
+        return [self._match(query, aligned, held[at : at + 1]) for at, aligned in enumerate(found)]
 
     def _hits(
         self,
@@ -179,10 +181,13 @@ class Searcher:
         else:
             scores, rows, chosen = self._near_videos(query, options, keep)
             if alone and options.per_video == 1:
-                return [
-                    self._match(query, Aligned(score, (0,), (row,), score))
-                    for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
-                ]
+                return self._matches_of_clips(
+                    query,
+                    [
+                        Aligned(score, (0,), (row,), score)
+                        for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
+                    ],
+                )
             if len(chosen) > options.k:
                 chosen = self._rank(query, options, chosen)
         levels = self._levels(query.vectors)
@@ -190,7 +195,10 @@ class Searcher:
         for video in chosen.tolist():
             found += self._segments(query, options, int(video), levels)
         found.sort(key=lambda entry: -entry[0])
-        return [self._match(query, aligned, rank) for rank, aligned in found[: options.k]]
+        return [
+            self._match(query, aligned, self.clips[list(aligned.rows)], rank)
+            for rank, aligned in found[: options.k]
+        ]
 
     def _all_videos(self, keep: NDArray[np.bool_] | None) -> NDArray[np.int64]:
         videos = np.flatnonzero(self.videos["alive"] & (self.videos["count"] > 0))
@@ -311,13 +319,20 @@ class Searcher:
             for number, aligned in enumerate(found)
         ]
 
-    def _match(self, query: Query, aligned: Aligned, score: float | None = None) -> Match:
-        rows, clips = list(aligned.rows), list(aligned.clips)
-        video = int(self.clips["video"][rows[0]])
+    def _match(
+        self,
+        query: Query,
+        aligned: Aligned,
+        held: NDArray[np.void],
+        score: float | None = None,
+    ) -> Match:
+        """The result for a segment, whose clips are ``held``."""
+        clips = list(aligned.clips)
+        video = int(held["video"][0])
         return Match(
             video=self.videos.paths[video],
-            start_seconds=float(self.clips["start_seconds"][rows].min()),
-            end_seconds=float(self.clips["end_seconds"][rows].max()),
+            start_seconds=float(held["start_seconds"].min()),
+            end_seconds=float(held["end_seconds"].max()),
             score=float(aligned.best if score is None else score),
             query_start_seconds=float(query.start_seconds[clips].min()),
             query_end_seconds=float(query.end_seconds[clips].max()),
