@@ -11,6 +11,7 @@ from vidfeat.heads.teaching import (
     Placing,
     QuickHead,
     by_turns,
+    label_gains,
     likeness,
     over_neighbours,
     spread_order,
@@ -183,3 +184,23 @@ def test_a_class_in_one_video_alone_counts_as_missed():
     judged = judge_labels(Placing.of(vectors).apply(vectors), said, groups)
     lonely = next(one for one in judged.classes if one.number == 2)
     assert (lonely.labelled, lonely.recall) == (10, 0.0)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_gains_are_the_variance_that_a_label_removes(classes):
+    vectors, y, _ = clips(60, classes)
+    placing = Placing.of(vectors)
+    head = QuickHead(placing, 3.0).fit(vectors[::4], y[::4])
+    placed, scores = placing.apply(vectors), head.scores(vectors)
+    known, targets = np.arange(0, 60, 4), np.arange(30)
+    gains = label_gains(placed, scores, placed[known], scores[known], placed[targets], strength=3.0)
+    wide = np.c_[placed, np.ones(len(placed))]
+    weights = 3.0 * (1 - np.square(scores.astype(float)).sum(axis=1)) / 2
+
+    def variance(labelled):
+        precision = np.eye(13) + (wide[labelled].T * weights[labelled]) @ wide[labelled]
+        return np.einsum("td,de,te->", wide[targets], np.linalg.inv(precision), wide[targets])
+
+    for clip in (1, 7, 30, 59):
+        removed = variance(known) - variance([*known, clip])
+        assert gains[clip] == pytest.approx(removed, rel=1e-4)

@@ -23,6 +23,7 @@ from vidfeat.heads import Head
 from vidfeat.heads.results import FinetuneOptions
 from vidfeat.index import VideoIndex, change_index
 from vidfeat.store.reader import FeatureStore
+from vidfeat.web import teach_clips
 
 BASE = "http://127.0.0.1:8765"
 
@@ -97,7 +98,7 @@ def test_a_lesson(page):
     assert state["can_undo"]
     assert state["file"] == "INDEX/labels.csv"
     left = teacher.clips(count=500)
-    assert left["total"] == 96 - 15
+    assert left["total"] == len({clip["clip"] for clip in left["clips"]}) == 96 - 15
     right = [clip["guess"] == class_of(clip["path"]) for clip in left["clips"]]
     assert np.mean(right) > 0.95
     sure = teacher.clips("certain", 10, "jump")["clips"]
@@ -106,6 +107,18 @@ def test_a_lesson(page):
     assert scores == sorted(scores, reverse=True)
     assert teacher.clips("labelled", 50)["total"] == 15
     assert teacher.clips("uncertain", 500, folder="run")["total"] < 40
+
+
+def test_every_clip_is_in_the_order_before_and_after_the_first_labels(page, monkeypatch):
+    monkeypatch.setattr(teach_clips, "_CANDIDATES", 30)
+    teacher, seen = page.teacher, set()
+    for done in range(24):
+        clips = [clip["clip"] for clip in teacher.clips(count=500)["clips"]]
+        assert sorted([*clips, *seen]) == list(range(96)), done
+        teacher.teach({"clip": clips[0], "path": teacher.clips()["clips"][0]["path"]})
+        seen.add(clips[0])
+    inside = teacher.clips("uncertain", 500, folder="run")["clips"]
+    assert {class_of(clip["path"]) for clip in inside} == {"run"}
 
 
 def test_precision_curve_and_mistakes(page):

@@ -20,7 +20,7 @@ from vidfeat.system.threads import threads_for
 
 STRENGTHS = (1.0, 10.0, 100.0)
 """Values of C to choose from, the strongest regularisation first."""
-FIRST_STRENGTH = 10.0
+FIRST_STRENGTH = 3.0
 """C until there are enough labels to choose it."""
 _TOLERANCE = 1e-4
 _MOST_ITERATIONS = 200
@@ -163,6 +163,52 @@ def uncertainty(scores: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(1 - np.abs(scores[:, 1] - scores[:, 0]))
     best = np.partition(scores, scores.shape[1] - 2, axis=1)[:, -2:]
     return np.asarray(1 - (best[:, 1] - best[:, 0]))
+
+
+def label_gains(
+    placed: NDArray[np.float64],
+    scores: NDArray[np.float32],
+    known: NDArray[np.float64],
+    known_scores: NDArray[np.float32],
+    targets: NDArray[np.float64],
+    strength: float,
+) -> NDArray[np.float32]:
+    """How much a label on each clip would narrow the head's logits on the whole collection.
+
+    The sum over ``targets`` of the variance that the label removes, (N,), with the head's weights
+    normally distributed around the fit (Laplace): A-optimal design for logistic regression (Schein
+    and Ungar, 2007). With few labels, a head is as uncertain about what is common as about what is
+    odd, and the common teaches more.
+
+    Args:
+        placed: (N, D) vectors of the candidates, placed.
+        scores: (N, C) of the candidates.
+        known: (L, D) placed vectors of the labelled clips.
+        known_scores: (L, C) of these.
+        targets: (T, D) placed vectors of a sample of the collection.
+        strength: C of the fit.
+    """
+    wide, known, targets = (_with_one(each) for each in (placed, known, targets))
+    weights = strength * _spread_of_label(scores)
+    inner = known @ known.T
+    inner[np.diag_indices_from(inner)] += 1 / (strength * _spread_of_label(known_scores))
+    # Woodbury: the covariance is 1 - K' inner^-1 K; it is never formed, for D may be thousands
+    across = wide @ known.T
+    solved = np.linalg.solve(inner, across.T).T
+    own = np.einsum("nd,nd->n", wide, wide) - np.einsum("nl,nl->n", solved, across)
+    shared = wide @ targets.T - solved @ (known @ targets.T)
+    removed = np.square(shared).sum(axis=1) / (1 / weights + own)
+    return np.asarray(removed, dtype=np.float32)
+
+
+def _with_one(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([vectors, np.ones((len(vectors), 1))], axis=1)
+
+
+def _spread_of_label(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Variance of a label: p (1 - p) with two classes, never zero."""
+    spread = (1 - np.square(scores.astype(np.float64)).sum(axis=1)) / 2
+    return np.asarray(np.maximum(spread, 1e-9))
 
 
 def over_neighbours(

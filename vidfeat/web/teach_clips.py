@@ -14,6 +14,7 @@ from vidfeat.heads.teaching import (
     LinearScores,
     Placing,
     by_turns,
+    label_gains,
     likeness,
     over_neighbours,
     spread_order,
@@ -29,7 +30,9 @@ _MOST_COPY_BYTES = 1 << 30
 _BLOCK_ROWS = 65_536
 _SEED = 5
 # A head with fewer labels has seen too little of the collection to know where it is uncertain.
-_SPREAD_LABELS = 6
+_FIRST_LABELS = 20
+_CANDIDATES = 4000
+_TARGETS = 200
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,14 @@ class ClipTable:
         return Placing.of(self.engine.take(rows))
 
     @cached_property
+    def shuffled(self) -> NDArray[np.int64]:
+        """The clips in a seeded random order."""
+        return np.random.default_rng(_SEED).permutation(np.flatnonzero(self.alive))
+
+    @cached_property
     def spread(self) -> NDArray[np.int64]:
         """The order of clips while there is no head."""
-        rows = np.flatnonzero(self.alive)
-        rows = np.random.default_rng(_SEED).permutation(rows)
+        rows = self.shuffled
         few = rows[:_SAMPLE_ROWS]
         return np.concatenate([few[spread_order(self.engine.take(few))], rows[_SAMPLE_ROWS:]])
 
@@ -129,7 +136,8 @@ def ordered(
     Args:
         clips: all clips.
         state: labels and scores.
-        kind: ``uncertain``: clips that the head is least sure of, alternating between videos;
+        kind: ``uncertain``: clips that the head is least sure of, alternating between videos, and
+            before these, while there are few labels, those that teach most about all clips;
             ``certain``: those that most likely show a class; ``mistakes``: labelled ones that heads
             trained without them assign to another class; ``labelled``: the newest first.
         number: of the class, for ``certain``; -1 for none.
@@ -147,12 +155,37 @@ def ordered(
         of_class = _class_scores(clips, state, number)
         if of_class is not None:
             return free[np.argsort(-of_class[free], kind="stable")]
-    if state.scores is None or np.count_nonzero(state.labels >= 0) < _SPREAD_LABELS:
+    if state.scores is None:
         spread = clips.spread
         return spread[(state.labels[spread] < 0) & shown[spread]]
     turns = np.bincount(clips.video[state.labels >= 0], minlength=clips.num_videos)
     order = over_neighbours(uncertainty(state.scores), clips.video)
-    return free[by_turns(order[free], clips.video[free], turns)]
+    rows = free[by_turns(order[free], clips.video[free], turns)]
+    known = np.flatnonzero((state.labels >= 0) & clips.alive)
+    if len(known) >= _FIRST_LABELS:
+        return rows
+    first = _most_taught(clips, state, shown, known, turns)
+    return np.concatenate([first, rows[~np.isin(rows, first)]])
+
+
+def _most_taught(
+    clips: ClipTable,
+    state: Fitted,
+    shown: NDArray[np.bool_],
+    known: NDArray[np.int64],
+    turns: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """A sample of the unlabelled clips, those first whose labels would teach most."""
+    assert state.scores is not None
+    every = clips.shuffled
+    rows = every[(state.labels[every] < 0) & shown[every]][:_CANDIDATES]
+    placed, known_placed, targets = (
+        clips.placing.apply(clips.engine.take(taken)) for taken in (rows, known, every[:_TARGETS])
+    )
+    gains = label_gains(
+        placed, state.scores[rows], known_placed, state.scores[known], targets, state.strength
+    )
+    return rows[by_turns(gains, clips.video[rows], turns)]
 
 
 def _class_scores(clips: ClipTable, state: Fitted, number: int) -> NDArray[np.float32] | None:
