@@ -33,12 +33,14 @@ CHANGED = 100  # videos that are added, and deleted
 def timed(*words: object) -> tuple[float, float]:
     """Seconds and peak memory in GB of a vidfeat command."""
     began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vidfeat", *map(str, words)], stderr=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"vidfeat {words[0]} failed: {status}")
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vidfeat", *map(str, words)], stdout=said, stderr=said
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            said.seek(0)
+            raise RuntimeError(f"vidfeat {words[0]}: {said.read()[-500:].decode()}")
     return time.perf_counter() - began, usage.ru_maxrss / 1e6
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -366,6 +367,28 @@ def test_the_commands(features: Path, tmp_path: Path) -> None:
     refused = runner.invoke(cli, [*query[:3], "--only-label", "swim"])
     assert isinstance(refused.exception, UsageError)
     assert "jump, run" in str(refused.exception)
+
+
+def test_another_process_opens_a_file_of_milvus_lite_once_all_have_closed_it(
+    features: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("milvus_lite")
+    address = f"milvus://{tmp_path}/v.db"
+    push(features, address)
+    one, two = open_index(address), open_index(address)
+    assert isinstance(one, DatabaseIndex)
+    assert isinstance(two, DatabaseIndex)
+    info = [sys.executable, "-m", "vidfeat", "info", address]
+    one.close()
+    assert two.search("a/v000.mp4", 3)
+    done = subprocess.run(info, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stderr.count("\n") == 1
+    assert "open in one process at a time" in done.stderr
+    two.close()
+    done = subprocess.run(info, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{VIDEOS} videos" in done.stdout
 
 
 def test_spans() -> None:

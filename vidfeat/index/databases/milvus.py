@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,8 +35,15 @@ _MESSAGE_BYTES = 16 << 20
 _PROBES = (4, 8, 16, 32, 64, 128, 256)
 _LONGEST_PATH = 65_535
 _HEAD = -1
+# So many rows are read by their keys: milvus-lite takes 1 ms for ten, and 400 ms for a condition,
+# which it checks for every row.
+_MOST_BY_KEY = 16_000
+_KEYS, _KEYS_WITH_VECTORS = 4000, 1000
 # Below this many rows, all lists are searched.
 _EXACT_ROWS = 20_000
+
+_open_files: Counter[str] = Counter()
+"""How many databases of this process use a file of milvus-lite."""
 
 
 class MilvusDatabase:
@@ -68,12 +76,16 @@ class MilvusDatabase:
                 raise MissingExtraError("milvus", "milvus-lite", f"{address}") from error
             if not Path(uri).absolute().parent.is_dir():
                 raise StoreError(f"{address}: there is no folder {Path(uri).parent}")
-            # Both log each call that the in-process server does not support.
-            logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
+            # They log each call that the in-process server does not support, and every error.
+            for logger in ("grpc._server", "milvus_lite"):
+                logging.getLogger(logger).setLevel(logging.CRITICAL)
             logging.getLogger("pymilvus").setLevel(logging.ERROR)
         token = "" if self.lite else os.environ.get("MILVUS_TOKEN", "")
         with self._errors():
             self._client: Any = pymilvus.MilvusClient(uri, token=token)
+        self._file = os.path.abspath(uri) if self.lite else None  # noqa: PTH100 (as milvus-lite)
+        if self._file is not None:
+            _open_files[self._file] += 1
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -85,8 +97,9 @@ class MilvusDatabase:
         except (pymilvus.MilvusException, OSError, ValueError) as error:
             text = " ".join(str(error).split())
             hint = ""
-            if self.lite and "lock" in text.lower():
-                hint = ": a file of milvus-lite is open in one process at a time"
+            # Opening gives no reason, whatever the reason is.
+            if self.lite and ("lock" in text.lower() or "open local milvus failed" in text.lower()):
+                hint = ": is it in use? A file of milvus-lite is open in one process at a time"
             raise StoreError(f"{self.address}: {text[:300]}{hint}") from error
 
     @property
@@ -271,9 +284,18 @@ class MilvusDatabase:
         """The rows of some spans."""
         columns = ["start_seconds", "end_seconds", *(["vector"] if vectors else [])]
         found: list[dict[str, Any]] = []
-        for low in range(0, len(spans), 200):
-            where = span_conditions(spans[low : low + 200], both=" and ", either=" or ")
-            found += self._all(self.name, where, "row", columns)
+        if sum(high - low for low, high in spans) <= _MOST_BY_KEY:
+            wanted = [row for span in spans for row in range(*span)]
+            step = _KEYS_WITH_VECTORS if vectors else _KEYS
+            with self._errors():
+                for low in range(0, len(wanted), step):
+                    found += self._client.get(
+                        self.name, wanted[low : low + step], output_fields=["row", *columns]
+                    )
+        else:
+            for low in range(0, len(spans), 200):
+                where = span_conditions(spans[low : low + 200], both=" and ", either=" or ")
+                found += self._all(self.name, where, "row", columns)
         found.sort(key=lambda row: row["row"])
         held = None
         if vectors:
@@ -315,8 +337,17 @@ class MilvusDatabase:
         return padded_answers(found, count)
 
     def close(self) -> None:
-        """Close the connection, or the file."""
+        """Close the connection, or the file, so that other processes can open it."""
         self._client.close()
+        file, self._file = self._file, None
+        if file is None:
+            return
+        _open_files[file] -= 1
+        if not _open_files[file]:
+            # The client's own close leaves the server of milvus-lite running, which holds the lock.
+            from milvus_lite.server_manager import server_manager_instance
+
+            server_manager_instance.release_server(file)
 
 
 def _head_row(head: Mapping[str, Any]) -> dict[str, Any]:
