@@ -28,6 +28,7 @@ SHOWN = (
     "[...document.images].filter(i => i.src && i.getBoundingClientRect().top < 800 && "
     "i.getBoundingClientRect().width).every(i => i.complete && i.naturalWidth)"
 )
+MAP_STATE = "return window.clipMap && clipMap.state"
 # The canvas position of the clip nearest to a point left of the middle.
 A_CLIP = """
 const box = clipMap.canvas.getBoundingClientRect();
@@ -114,7 +115,7 @@ def take_map(browser: Any, address: str) -> None:
     browser.get("about:blank")
     browser.get(address)
     browser.execute_script("document.getElementById('theme').click()")
-    wait_for(lambda: browser.execute_script("return clipMap.state") == "ready", "map")
+    wait_for(lambda: browser.execute_script(MAP_STATE) == "ready", "map")
     x, y = browser.execute_script(A_CLIP)
     canvas = browser.find_element(By.ID, "canvas")
     size = canvas.size
