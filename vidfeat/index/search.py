@@ -299,7 +299,8 @@ class Searcher:
         if options.normalize_scores:
             scores -= levels[:, None]
             levels = np.zeros_like(levels)
-        start, end = self.clips["start_seconds"][span], self.clips["end_seconds"][span]
+        held = self.clips[span]
+        start, end = held["start_seconds"], held["end_seconds"]
         rows = np.arange(span.start, span.stop)
         inside = options.inside(start, end)
         if inside is not None:

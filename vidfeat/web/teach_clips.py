@@ -31,6 +31,7 @@ _BLOCK_ROWS = 65_536
 _SEED = 5
 # A head with fewer labels has seen too little of the collection to know where it is uncertain.
 _FIRST_LABELS = 20
+# Until then, so many clips compete, by what a label on them would teach about so many others.
 _CANDIDATES = 4000
 _TARGETS = 200
 

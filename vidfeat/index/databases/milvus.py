@@ -97,9 +97,9 @@ class MilvusDatabase:
         except (pymilvus.MilvusException, OSError, ValueError) as error:
             text = " ".join(str(error).split())
             hint = ""
-            # Opening gives no reason, whatever the reason is.
+            # pymilvus does not say why it cannot open a file.
             if self.lite and ("lock" in text.lower() or "open local milvus failed" in text.lower()):
-                hint = ": is it in use? A file of milvus-lite is open in one process at a time"
+                hint = ": it may be in use; milvus-lite keeps a file open in one process at a time"
             raise StoreError(f"{self.address}: {text[:300]}{hint}") from error
 
     @property

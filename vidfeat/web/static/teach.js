@@ -85,7 +85,7 @@ export class Lesson {
     const clips = plural(this.grid.total, "clip");
     const { kind, name } = this.order();
     const what = {
-      uncertain: this.hasHead ? `${clips} without a label, the most useful to label first` : `${clips} without a label. Label clips of two classes to sort them`,
+      uncertain: this.hasHead ? `${clips} without a label, the most useful first` : `${clips} without a label. Label clips of two classes to sort them`,
       certain: `${clips} without a label, most likely ${name} first`,
       mistakes: `${plural(this.grid.total, "labelled clip")}, likely mistakes first`,
       labelled: `${plural(this.grid.total, "labelled clip")}, the newest first`,
